@@ -1,0 +1,372 @@
+"""A network is plain data: a kind, its settings and its children.
+
+`Layer` holds that data beside the three pure functions that interpret it in JAX; `fnet.reference` interprets the same
+data in NumPy. This module imports neither, and serves both.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import inspect
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple, ParamSpec
+
+from annotated_types import MinLen
+
+from fnet import settings
+
+Shape = tuple[int, ...]
+Name = Annotated[str, MinLen(1)] | None
+
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "serial": "combine",
+        "dense": "dense",
+        "flatten": "shape",
+        "identity": "activation",
+        "sigmoid": "activation",
+        "tanh": "activation",
+        "relu": "activation",
+        "leaky_relu": "activation",
+        "elu": "activation",
+        "softmax": "activation",
+        "swish": "activation",
+        "gelu": "activation",
+    }
+)
+"""The kinds of layer and the file of each, the same in `fnet.layers` and in `fnet.reference`."""
+
+WEIGHT_LEAVES = frozenset({"w", "u"})
+"""The names of the leaves that penalties apply to: weights, not biases or scales."""
+
+
+class ShapeError(ValueError):
+    """A layer received an input of a shape that it cannot take.
+
+    Args:
+        message: what was expected, what was received and how to mend it.
+        path: the names of the layers that lead to the place, outermost first.
+        kind: the kind of the layer, which stands for its name as long as no container has named it.
+    """
+
+    def __init__(self, message: str, path: tuple[str, ...] = (), kind: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.path = path
+        self.kind = kind
+
+    def __str__(self) -> str:
+        place = "/".join(self.path) or self.kind
+        return f"{place}: {self.message}" if place else self.message
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Layer:
+    """One layer, or a network of them: plain data and three pure functions. Compared and hashed by identity.
+
+    Args:
+        kind: the constructor's name, or its dotted path when it is not fnet's own.
+        settings: None, bool, int, float, str, or tuples of them.
+        shape: in_shape -> out_shape of one example, by arithmetic alone.
+        init: (key, in_shape) -> (params, state).
+        apply: (params, state, x, *, train, key=None, mask=None) -> (y, state).
+        children: (name, layer) pairs, in order.
+        name: replaces the name that a container would count.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    shape: Callable[[Shape], Shape]
+    init: Callable[[Any, Shape], tuple[dict[str, Any], dict[str, Any]]]
+    apply: Callable[..., tuple[Any, dict[str, Any]]]
+    children: tuple[tuple[str, "Layer"], ...] = ()
+    name: str | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
+        if self.name is not None and (not self.name or "/" in self.name):
+            raise ValueError(f"{self.kind}: a layer's name may not be empty or hold '/', got {self.name!r}")
+
+    def __repr__(self) -> str:
+        arguments = [repr(child) for _, child in self.children]
+        arguments += [f"{key}={value!r}" for key, value in self.settings.items()]
+        if self.name is not None:
+            arguments.append(f"name={self.name!r}")
+        return f"{self.kind}({', '.join(arguments)})"
+
+    def __str__(self) -> str:
+        """The table of layers, one a line: indented name, kind and settings."""
+        rows = [("  " * (len(path) - 1) + path[-1] if path else "network", layer) for path, layer in walk(self)]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {headline(layer)}".rstrip() for name, layer in rows)
+
+
+def headline(layer: Layer) -> str:
+    """The kind and the settings of a layer on one line, without its children.
+
+    >>> import fnet
+    >>> headline(fnet.dense(10))
+    'dense  units=10 bias=True init=glorot_uniform'
+    """
+    return "  ".join([layer.kind, " ".join(f"{key}={value}" for key, value in layer.settings.items())]).rstrip()
+
+
+class Parts(NamedTuple):
+    """What the body of a constructor returns: the three functions and, for a container, its named children."""
+
+    shape: Callable[[Shape], Shape]
+    init: Callable[[Any, Shape], tuple[dict[str, Any], dict[str, Any]]]
+    apply: Callable[..., tuple[Any, dict[str, Any]]]
+    children: tuple[tuple[str, Layer], ...] = ()
+
+
+P = ParamSpec("P")
+
+
+def constructor(body: Callable[P, Parts]) -> Callable[P, Layer]:
+    """Makes a layer constructor of a function from settings to `Parts`.
+
+    The constructor checks its arguments against the annotated signature (a setting out of bounds raises a ValueError
+    that names it), and the layer it returns checks that `train` is a Python bool and that shape errors say where they
+    arose. The kind is the function's name, or its dotted path when it lies outside fnet, so that `describe` and the
+    config find it again.
+
+    >>> import fnet
+    >>> @fnet.constructor
+    ... def double(*, name: str | None = None):
+    ...     '''y = 2 x.'''
+    ...     def apply(params, state, x, *, train, key=None, mask=None):
+    ...         return 2 * x, {}
+    ...     return fnet.Parts(lambda in_shape: in_shape, lambda key, in_shape: ({}, {}), apply)
+    >>> double().shape((3,))
+    (3,)
+    """
+    signature = inspect.signature(body)
+    own = body.__module__.startswith("fnet.")
+    kind = body.__name__ if own else f"{body.__module__}.{body.__name__}"
+    children_parameter = children_of(body)
+
+    @functools.wraps(body)
+    def construct(*args: P.args, **kwargs: P.kwargs) -> Layer:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{body.__name__}: {error}") from None
+        layers = bound.arguments.pop(children_parameter, ()) if children_parameter else ()
+        values = settings.checked(body, {key: frozen(value) for key, value in bound.arguments.items()})
+        name = values.pop("name", None)
+        parts = body(*layers, **values)
+        return Layer(
+            kind=kind,
+            settings=values,
+            shape=_located(parts.shape, kind),
+            init=_located(parts.init, kind),
+            apply=_located(_checking_train(parts.apply), kind),
+            children=parts.children,
+            name=name,
+        )
+
+    return construct
+
+
+def children_of(function: Callable[..., Any]) -> str | None:
+    """The name of the parameter that takes a container's layers (`*layers`), if the function has one."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            return name
+    return None
+
+
+def frozen(value: Any) -> Any:
+    """Lists, which YAML gives, as tuples, which a layer's settings hold."""
+    return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _located(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    """The function, with the layer's kind in front of its shape errors until a container knows the name."""
+
+    @functools.wraps(function)
+    def located(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except ShapeError as error:
+            raise ShapeError(error.message, error.path, error.kind or kind) from None
+
+    return located
+
+
+def _checking_train(apply: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(apply)
+    def checking(params, state, x, *, train, key=None, mask=None):
+        if not isinstance(train, bool):
+            raise TypeError("train must be a Python bool: jit with static_argnames='train'")
+        return apply(params, state, x, train=train, key=key, mask=mask)
+
+    return checking
+
+
+@contextlib.contextmanager
+def within(name: str, layer: Layer) -> Iterator[None]:
+    """Errors raised inside say the child's name: shape errors in their path, any other in a note."""
+    try:
+        yield
+    except ShapeError as error:
+        raise ShapeError(error.message, (name, *error.path), error.kind) from None
+    except Exception as error:
+        error.add_note(f"in layer {name!r} ({headline(layer)})")
+        raise
+
+
+def named(layers: Iterable[Layer]) -> tuple[tuple[str, Layer], ...]:
+    """The children of a container with their names: given ones, else counted per kind.
+
+    Raises:
+        TypeError: for something that is not a layer.
+        ValueError: when two children have the same name.
+    """
+    counts: Counter[str] = Counter()
+    children: dict[str, Layer] = {}
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            hint = f"; did you mean {layer.__name__}()?" if inspect.isfunction(layer) else ""
+            raise TypeError(f"expected a layer, got {settings.shown(layer)}{hint}")
+        kind = layer.kind.rpartition(".")[2]
+        counts[kind] += 1
+        name = layer.name or f"{kind}_{counts[kind]}"
+        if name in children:
+            raise ValueError(f"two layers of one container are named '{name}'; give one of them another name")
+        children[name] = layer
+    return tuple(children.items())
+
+
+def key_number(name: str) -> int:
+    """A stable 32-bit number for a name, to fold into a random key. The same in every process and version."""
+    return zlib.crc32(name.encode())
+
+
+def walk(net: Layer, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Layer]]:
+    """Every layer with its path, the network itself first (with the empty path), in the order of the description."""
+    yield path, net
+    for name, child in net.children:
+        yield from walk(child, (*path, name))
+
+
+def leaves(net: Layer, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The parameters as ("dense_1/w", array) pairs, in the order of the description rather than of the sorted dict."""
+
+    def entries(params: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+        for name, value in params.items():
+            if isinstance(value, Mapping):
+                yield from entries(value, f"{path}{name}/")
+            else:
+                yield f"{path}{name}", value
+
+    def of(layer: Layer, params: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+        children = dict(layer.children)
+        yield from entries({name: value for name, value in params.items() if name not in children}, path)
+        for name, child in layer.children:
+            if name in params:
+                yield from of(child, params[name], f"{path}{name}/")
+
+    return of(net, params, "")
+
+
+def describe(net: Layer) -> Any:
+    """The network as plain data that YAML can hold; `build` gives the network back.
+
+    >>> import fnet
+    >>> describe(fnet.serial(fnet.flatten(), fnet.dense(3), fnet.relu()))
+    ['flatten', {'dense': {'units': 3, 'bias': True, 'init': 'glorot_uniform'}}, 'relu']
+
+    Raises:
+        ValueError: for a layer made by hand whose kind is not the dotted path of a constructor.
+    """
+    if net.kind not in FAMILIES and "." not in net.kind:
+        raise ValueError(
+            f"the layer '{net.kind}' was made by hand, and its description needs its constructor's dotted path: "
+            f'give it kind="my_module.{net.kind}"'
+        )
+    values = {key: _thawed(value) for key, value in net.settings.items()}
+    if net.children:
+        values["layers"] = [describe(child) for _, child in net.children]
+    if net.name is not None:
+        values["name"] = net.name
+    if net.kind == "serial" and list(values) == ["layers"]:
+        return values["layers"]
+    return {net.kind: values} if values else net.kind
+
+
+def _thawed(value: Any) -> Any:
+    return [_thawed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def build(data: Any) -> Layer:
+    """The network that plain data describes: the inverse of `describe`, which also takes the config's short forms.
+
+    A list is a `serial`; an item is a kind (`relu`) or a kind with its settings (`{dense: {units: 64}}`), of which the
+    first may stand alone (`{dense: 64}`).
+
+    >>> import fnet
+    >>> fnet.build(["flatten", {"dense": 3}]).shape((2, 2))
+    (3,)
+
+    Raises:
+        ValueError: for an item that is none of these, an unknown kind, or a setting out of bounds.
+    """
+    kind, construct, values = item(data)
+    layers = values.pop("layers", []) if children_of(construct) else []
+    unknown = values.keys() - settings.named_parameters(construct).keys()
+    if unknown:
+        word = min(unknown)
+        raise ValueError(f"{kind}: unknown setting '{word}'{settings.suggestion(word, settings.named_parameters(construct))}")
+    return construct(*(build(layer) for layer in layers), **values)
+
+
+def item(data: Any) -> tuple[str, Callable[..., Layer], dict[str, Any]]:
+    """One item of a description as (kind, constructor, settings), its short form written out.
+
+    Raises:
+        ValueError: when it is not of the form of an item, or its kind is unknown.
+    """
+    if isinstance(data, list | tuple):
+        data = {"serial": {"layers": data}}
+    if isinstance(data, str):
+        data = {data: {}}
+    if not isinstance(data, Mapping) or len(data) != 1:
+        raise ValueError(
+            f"expected a layer, such as relu or {{dense: 64}}, got {settings.shown(data)}"
+            + (f" with the keys {', '.join(map(str, data))}" if isinstance(data, Mapping) else "")
+        )
+    kind, values = next(iter(data.items()))
+    construct = constructor_of(kind)
+    if values is None:
+        return kind, construct, {}
+    if isinstance(values, Mapping):
+        return kind, construct, dict(values)
+    first = "layers" if children_of(construct) and isinstance(values, list | tuple) else settings.first_parameter(construct)
+    if first is None:
+        raise ValueError(f"{kind} takes no value on its own, got {settings.shown(values)}")
+    return kind, construct, {first: values}
+
+
+def constructor_of(kind: Any) -> Callable[..., Layer]:
+    """The function that makes layers of this kind.
+
+    Raises:
+        ValueError: when there is none; suggests the nearest.
+    """
+    if not isinstance(kind, str):
+        raise ValueError(f"expected the name of a layer, got {settings.shown(kind)}")
+    if kind in FAMILIES:
+        return getattr(importlib.import_module(f"fnet.layers.{FAMILIES[kind]}"), kind)
+    module, dot, function = kind.rpartition(".")
+    if not dot:
+        raise ValueError(f"unknown layer '{kind}'{settings.suggestion(kind, FAMILIES)}")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"unknown layer '{kind}': {error}") from None

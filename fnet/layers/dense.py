@@ -1,0 +1,67 @@
+"""The fully connected layer."""
+
+from typing import Annotated
+
+import jax.numpy as jnp
+from annotated_types import Ge
+
+from fnet.description import Name, Parts, ShapeError, constructor
+from fnet.layers.initializer import Initializer, initializer
+
+
+@constructor
+def dense(
+    units: Annotated[int, Ge(1)],
+    *,
+    bias: bool = True,
+    init: Initializer = "glorot_uniform",
+    name: Name = None,
+) -> Parts:
+    """Affine map of the last axis: z = x w + b.
+
+    Shapes: (batch, ..., in) -> (batch, ..., units). Parameters: `w` (in, units), `b` (units,).
+
+    Args:
+        units: number of outputs.
+        bias: whether b is added; it starts at zero.
+        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when an example has no axis to map, or one of another length than w was made for.
+
+    The lectures write q = W x with W (out, in) for one column x; with one example a row, z = x w with w = W^T.
+
+    >>> import jax, jax.numpy as jnp, fnet
+    >>> layer = fnet.dense(2)
+    >>> params, state = layer.init(jax.random.key(0), (3,))
+    >>> {leaf: value.shape for leaf, value in params.items()}
+    {'w': (3, 2), 'b': (2,)}
+    >>> z, _ = layer.apply({"w": jnp.eye(3, 2), "b": jnp.ones(2)}, {}, jnp.array([[1., 2., 3.]]), train=False)
+    >>> z.tolist()
+    [[2.0, 3.0]]
+    """
+
+    def shape(in_shape):
+        if not in_shape:
+            raise ShapeError("expects examples with at least one axis, (..., in), got scalars; put a reshape before it")
+        return (*in_shape[:-1], units)
+
+    def init_(key, in_shape):
+        shape(in_shape)
+        params = {"w": initializer(init)(key, (in_shape[-1], units))}
+        if bias:
+            params["b"] = jnp.zeros(units)
+        return params, {}
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        w = params["w"]
+        if x.ndim < 2 or x.shape[-1] != w.shape[0]:
+            raise ShapeError(
+                f"expects (batch, ..., {w.shape[0]}), as its w {w.shape} was made for, got {x.shape}; "
+                "put a flatten before it, or initialise it for this shape"
+            )
+        z = jnp.matmul(x, w)
+        return z + params["b"] if bias else z, {}
+
+    return Parts(shape, init_, apply)

@@ -1,0 +1,60 @@
+"""Weight initialisers: those of `jax.nn.initializers`, by name, or any function of the same form by its dotted path."""
+
+import importlib
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+from pydantic import AfterValidator, WithJsonSchema
+
+from fnet.description import Shape
+from fnet.settings import suggestion
+
+FACTORIES = (
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "orthogonal",
+    "truncated_normal",
+    "uniform",
+)
+PLAIN = ("ones", "zeros")
+
+
+def _known(name: str) -> str:
+    if name not in FACTORIES + PLAIN and "." not in name:
+        raise ValueError(f"unknown initialiser '{name}'{suggestion(name, FACTORIES + PLAIN)}")
+    return name
+
+
+Initializer = Annotated[
+    str,
+    AfterValidator(_known),
+    WithJsonSchema({"anyOf": [{"enum": [*FACTORIES, *PLAIN]}, {"type": "string", "pattern": r"\."}]}),
+]
+
+
+def initializer(name: str) -> Callable[[Any, Shape], jax.Array]:
+    """The function (key, shape) -> float32 array that a name stands for.
+
+    Draws are made in float32 whatever the precision of the run, so that a check in float64 sees the same network.
+
+    Raises:
+        ValueError: when a dotted path leads nowhere.
+    """
+    if name in PLAIN:
+        draw = getattr(jax.nn.initializers, name)
+    elif name in FACTORIES:
+        draw = getattr(jax.nn.initializers, name)()
+    else:
+        module, _, function = name.rpartition(".")
+        try:
+            draw = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"unknown initialiser '{name}': {error}") from None
+    return lambda key, shape: draw(key, shape, jnp.float32)

@@ -1,0 +1,98 @@
+"""A whole network by hand: its outputs, its training loss, and the gradient of every parameter and of the input."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fnet.description import WEIGHT_LEAVES, Layer
+from fnet.reference.losses import LOSSES
+from fnet.reference.rule import Array, Gradients, Params, rule_of
+
+
+class Result(NamedTuple):
+    """What one forward and one backward pass give.
+
+    outputs: the network's outputs, (batch, ...).
+    loss: the training loss, sum(mask * L_i) / sum(mask) plus the penalty.
+    params: dloss/dp for every parameter p, nested as the parameters are.
+    x: dloss/dx, of the shape of the input.
+    """
+
+    outputs: Array
+    loss: float
+    params: Gradients
+    x: Array
+
+
+def forward(net: Layer, params: Params, x: Array) -> tuple[Array, Any]:
+    """The outputs of the network, and the cache that `backward` needs.
+
+    Raises:
+        NoReference: when a layer has no hand-written rule.
+    """
+    return rule_of(net.kind).forward(net, params, x)
+
+
+def backward(net: Layer, params: Params, cache: Any, g: Array) -> tuple[Array, Gradients]:
+    """The gradients of the input and of every parameter, from the cotangent g = dL/d(outputs)."""
+    return rule_of(net.kind).backward(net, params, cache, g)
+
+
+def loss_and_gradients(
+    net: Layer,
+    params: Params,
+    x: Array,
+    targets: np.ndarray,
+    loss: str,
+    *,
+    mask: np.ndarray | None = None,
+    l1: float = 0.0,
+    l2: float = 0.0,
+) -> Result:
+    """Backpropagation of the training loss L = sum_i m_i L_i / sum_i m_i + l1 sum|w| + (l2/2) sum w^2.
+
+    The cotangent of example i is m_i / sum(m) times that of its own loss: the gradient of a mean is the mean of the
+    gradients.
+
+    Args:
+        net: the network, as a description; its functions are not used.
+        params: nested dicts of arrays, computed with in float64.
+        x: a batch of examples, (batch, ...).
+        targets: what the loss compares the outputs with.
+        loss: the name of the loss.
+        mask: (batch,), True for real examples.
+        l1: weight of the penalty sum|w|, whose gradient at 0 is 0.
+        l2: weight of the penalty sum w^2 / 2.
+
+    Raises:
+        NoReference: when a layer or the loss has no hand-written rule.
+    """
+    params, x = _float64(params), np.asarray(x, np.float64)
+    weights = np.ones(len(x)) if mask is None else np.asarray(mask, np.float64)
+    weights = weights / weights.sum()
+    outputs, cache = forward(net, params, x)
+    losses, cotangents = LOSSES[loss](outputs, targets)
+    g = cotangents * weights.reshape(-1, *[1] * (outputs.ndim - 1))
+    dx, gradients = backward(net, params, cache, g)
+    penalty, gradients = _penalised(params, gradients, l1, l2)
+    return Result(outputs, float(weights @ losses + penalty), gradients, dx)
+
+
+def _penalised(params: Params, gradients: Gradients, l1: float, l2: float) -> tuple[float, Gradients]:
+    """The penalty, and the gradients with d(penalty)/dw = l1 sign(w) + l2 w added at every weight."""
+    total, summed = 0.0, {}
+    for name, p in params.items():
+        if isinstance(p, Mapping):
+            penalty, summed[name] = _penalised(p, gradients[name], l1, l2)
+            total += penalty
+        elif name in WEIGHT_LEAVES:
+            total += l1 * np.abs(p).sum() + l2 / 2 * np.sum(p**2)
+            summed[name] = gradients[name] + l1 * np.sign(p) + l2 * p
+        else:
+            summed[name] = gradients[name]
+    return total, summed
+
+
+def _float64(params: Params) -> dict[str, Any]:
+    return {name: _float64(p) if isinstance(p, Mapping) else np.asarray(p, np.float64) for name, p in params.items()}

@@ -1,0 +1,172 @@
+"""Settings read from signatures.
+
+A setting is named, typed, bounded and given its default in one place: the annotated signature of the function that
+takes it, whose docstring explains it. Layers, optimisers, schedules and data sets are all such functions. This module
+turns a signature into a pydantic model, from which validation, the JSON Schema and `fnet explain` follow.
+"""
+
+import difflib
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+
+class Strict(BaseModel):
+    """A pydantic model that converts nothing, ignores nothing and cannot be changed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@functools.cache
+def model_of(function: Callable[..., Any], tag: str | None = None, skip: tuple[str, ...] = ()) -> type[Strict]:
+    """The pydantic model of a function's settings: one field per named parameter.
+
+    Args:
+        function: a function with an annotated signature.
+        tag: adds a field `name` that only takes this value, to tell the models of a union apart.
+        skip: parameters that the caller supplies and no user sets.
+    """
+    hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+    meanings = explanations(function)
+    fields: dict[str, Any] = {}
+    if tag is not None:
+        summary = (inspect.getdoc(function) or "").partition("\n")[0]
+        fields["name"] = (Literal[tag], Field(description=summary))
+    for name, parameter in named_parameters(function).items():
+        if name not in skip:
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[name] = (hints[name], Field(default, description=meanings.get(name)))
+    return create_model(function.__name__, __base__=Strict, **fields)
+
+
+def named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters that can be set by name."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: p for name, p in inspect.signature(function).parameters.items() if p.kind in named}
+
+
+def first_parameter(function: Callable[..., Any]) -> str | None:
+    """The parameter whose value may stand alone, as in `dense: 64`: the first positional one, if any."""
+    for name, parameter in named_parameters(function).items():
+        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            return name
+    return None
+
+
+def explanations(function: Callable[..., Any]) -> dict[str, str]:
+    """What each parameter means, from the `Args:` section of the docstring.
+
+    >>> def f(units):
+    ...     '''Summary.
+    ...
+    ...     Args:
+    ...         units: how many
+    ...             outputs there are.
+    ...     '''
+    >>> explanations(f)
+    {'units': 'how many outputs there are.'}
+    """
+    section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)+)", inspect.getdoc(function) or "", re.MULTILINE)
+    if section is None:
+        return {}
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section[1], re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def checked(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with defaults filled in, after checking them against the function's signature.
+
+    Raises:
+        ValueError: for the first value that does not fit; names the function, the setting and what was expected.
+    """
+    try:
+        model = model_of(function)(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part in values)
+        raise ValueError(f"{function.__name__}: {where}: {in_words(first)}") from None
+    return {name: getattr(model, name) for name in type(model).model_fields}
+
+
+def in_words(error: Mapping[str, Any]) -> str:
+    """One pydantic error as a sentence that says what was expected and what was received.
+
+    >>> in_words({"type": "greater_than_equal", "ctx": {"ge": 1}, "input": 0})
+    'expected a value of at least 1, got 0'
+    """
+    context = error.get("ctx", {})
+    received = shown(error["input"])
+    match error["type"]:
+        case "missing":
+            return "required, but not given"
+        case "greater_than_equal":
+            expected = f"a value of at least {context['ge']:g}"
+        case "greater_than":
+            expected = f"a value greater than {context['gt']:g}"
+        case "less_than_equal":
+            expected = f"a value of at most {context['le']:g}"
+        case "less_than":
+            expected = f"a value less than {context['lt']:g}"
+        case "int_type" | "int_from_float" | "int_parsing":
+            expected = "a whole number"
+        case "float_type" | "float_parsing":
+            expected = "a number"
+        case "finite_number":
+            expected = "a finite number"
+        case "bool_type" | "bool_parsing":
+            expected = "true or false"
+        case "string_type":
+            expected = "text"
+        case "none_required":
+            expected = "nothing (null)"
+        case "list_type" | "tuple_type":
+            expected = "a list"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            expected = "a mapping of settings"
+        case "literal_error":
+            choices = re.findall(r"'([^']+)'", context["expected"])
+            near = suggestion(str(error["input"]), choices)
+            return f"expected {context['expected']}, got {received}{near if 'did you mean' in near else ''}"
+        case "value_error":
+            return str(context["error"])
+        case _:
+            return f"{error['msg'][:1].lower()}{error['msg'][1:]}, got {received}"
+    return f"expected {expected}, got {received}"
+
+
+def shown(value: Any) -> str:
+    """A value as the user would write it, shortened."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case str():
+            text = f"'{value}'"
+        case Mapping():
+            text = "a mapping"
+        case list() | tuple():
+            text = "a list"
+        case _:
+            text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest known word, or else the words that exist.
+
+    >>> suggestion("lerning_rate", ["learning_rate", "momentum"])
+    "; did you mean 'learning_rate'?"
+    >>> suggestion("zzz", ["b", "a"])
+    '; known: a, b'
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known: {', '.join(known)}" if known else ""
