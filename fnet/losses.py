@@ -7,7 +7,7 @@ is their mean. A loss refuses to broadcast: shapes that do not belong together r
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -124,7 +124,7 @@ class Loss(NamedTuple):
 
     function: Callable[..., Array]
     decide: Callable[..., Array]
-    metric_name: Literal["accuracy", "mean_absolute_error"]
+    metric_name: str
     metric: Callable[..., Array]
     includes: str | None
     summary: str

@@ -23,13 +23,19 @@ class Strict(BaseModel):
 
 
 @functools.cache
-def model_of(function: Callable[..., Any], tag: str | None = None, skip: tuple[str, ...] = ()) -> type[Strict]:
+def model_of(
+    function: Callable[..., Any],
+    tag: str | None = None,
+    skip: tuple[str, ...] = (),
+    base: type[Strict] = Strict,
+) -> type[Strict]:
     """The pydantic model of a function's settings: one field per named parameter.
 
     Args:
         function: a function with an annotated signature.
         tag: adds a field `name` that only takes this value, to tell the models of a union apart.
         skip: parameters that the caller supplies and no user sets.
+        base: a model whose fields are added.
     """
     hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
     meanings = explanations(function)
@@ -41,7 +47,7 @@ def model_of(function: Callable[..., Any], tag: str | None = None, skip: tuple[s
         if name not in skip:
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             fields[name] = (hints[name], Field(default, description=meanings.get(name)))
-    return create_model(function.__name__, __base__=Strict, **fields)
+    return create_model(function.__name__, __base__=base, __doc__=inspect.getdoc(function), **fields)
 
 
 def named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -93,50 +99,57 @@ def checked(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str
     return {name: getattr(model, name) for name in type(model).model_fields}
 
 
-def in_words(error: Mapping[str, Any]) -> str:
-    """One pydantic error as a sentence that says what was expected and what was received.
+def in_words(*errors: Mapping[str, Any]) -> str:
+    """Pydantic's errors about one value as a sentence that says what was expected and what was received.
+
+    Several errors are those of the members of a union.
 
     >>> in_words({"type": "greater_than_equal", "ctx": {"ge": 1}, "input": 0})
     'expected a value of at least 1, got 0'
     """
+    first = errors[0]
+    if first["type"] == "missing":
+        return "required, but not given"
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    expected = list(dict.fromkeys(map(_expectation, errors)))
+    near = ""
+    if first["type"] == "literal_error":
+        near = suggestion(str(first["input"]), re.findall(r"'([^']+)'", first["ctx"]["expected"]), listing=False)
+    return f"expected {' or '.join(expected)}, got {shown(first['input'])}{near}"
+
+
+def _expectation(error: Mapping[str, Any]) -> str:
     context = error.get("ctx", {})
-    received = shown(error["input"])
     match error["type"]:
-        case "missing":
-            return "required, but not given"
         case "greater_than_equal":
-            expected = f"a value of at least {context['ge']:g}"
+            return f"a value of at least {context['ge']:g}"
         case "greater_than":
-            expected = f"a value greater than {context['gt']:g}"
+            return f"a value greater than {context['gt']:g}"
         case "less_than_equal":
-            expected = f"a value of at most {context['le']:g}"
+            return f"a value of at most {context['le']:g}"
         case "less_than":
-            expected = f"a value less than {context['lt']:g}"
-        case "int_type" | "int_from_float" | "int_parsing":
-            expected = "a whole number"
-        case "float_type" | "float_parsing":
-            expected = "a number"
+            return f"a value less than {context['lt']:g}"
+        case "int_type" | "int_from_float":
+            return "a whole number"
+        case "float_type":
+            return "a number"
         case "finite_number":
-            expected = "a finite number"
-        case "bool_type" | "bool_parsing":
-            expected = "true or false"
+            return "a finite number"
+        case "bool_type":
+            return "true or false"
         case "string_type":
-            expected = "text"
+            return "text"
         case "none_required":
-            expected = "nothing (null)"
+            return "nothing (null)"
         case "list_type" | "tuple_type":
-            expected = "a list"
+            return "a list"
         case "model_type" | "dict_type" | "model_attributes_type":
-            expected = "a mapping of settings"
+            return "a mapping of settings"
         case "literal_error":
-            choices = re.findall(r"'([^']+)'", context["expected"])
-            near = suggestion(str(error["input"]), choices)
-            return f"expected {context['expected']}, got {received}{near if 'did you mean' in near else ''}"
-        case "value_error":
-            return str(context["error"])
+            return context["expected"]
         case _:
-            return f"{error['msg'][:1].lower()}{error['msg'][1:]}, got {received}"
-    return f"expected {expected}, got {received}"
+            return f"something else ({error['msg'][:1].lower()}{error['msg'][1:]})"
 
 
 def shown(value: Any) -> str:
@@ -157,8 +170,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str], *, listing: bool = True) -> str:
     """`; did you mean 'x'?` for the nearest known word, or else the words that exist.
+
+    Args:
+        word: what was written.
+        known: what could have been.
+        listing: whether to list the words that exist when none is near.
 
     >>> suggestion("lerning_rate", ["learning_rate", "momentum"])
     "; did you mean 'learning_rate'?"
@@ -169,4 +187,4 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(known)}" if known else ""
+    return f"; known: {', '.join(known)}" if known and listing else ""

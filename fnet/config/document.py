@@ -1,0 +1,144 @@
+"""A config file as data whose every place knows its line and column."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path as FilePath
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from fnet.config.errors import ConfigError, Path, Problem
+from fnet.description import constructor_of
+from fnet.settings import first_parameter
+
+
+class Document:
+    """The data of a config file, with `key=value` overrides applied.
+
+    Args:
+        file: where the text is from, for messages.
+        text: YAML 1.2.
+        overrides: `key=value` each, the key dotted, the value YAML.
+
+    Raises:
+        ConfigError: for text that is not YAML, or whose top is not a mapping; for a malformed override.
+    """
+
+    def __init__(self, file: str, text: str, overrides: Sequence[str] = ()):
+        self.file = file
+        self._marked = _parse(file, text)
+        self._overridden: dict[Path, str] = {}
+        if not isinstance(self._marked, Mapping):
+            what = "is empty" if self._marked is None else "holds no mapping of keys to values"
+            raise ConfigError([f"{file}:1:1: the config {what}; the smallest one has the keys data and model"])
+        self.data: dict[str, Any] = _plain(self._marked)
+        for override in overrides:
+            self._apply(override)
+
+    def problems(self, problems: Sequence[Problem]) -> ConfigError:
+        """The error that reports problems, in the order of the file."""
+        placed = sorted((self._place(problem), problem.message) for problem in problems)
+        lines = (f"{where or f'{self.file}:{line}:{column}'}: {message}" for (where, line, column), message in placed)
+        return ConfigError(list(dict.fromkeys(lines)))
+
+    def _place(self, problem: Problem) -> tuple[str, int, int]:
+        """The override that a problem is in, or the line and column of its place or of the nearest one around it."""
+        for path, override in self._overridden.items():
+            inside = problem.path[: len(path)] == path
+            made_by_it = path[: len(problem.path)] == problem.path and problem.at_key and problem.path[0] not in self._marked
+            if inside or made_by_it:
+                return override, 0, 0
+        node, line, column = self._marked, 0, 0
+        for depth, part in enumerate(problem.path):
+            if isinstance(node, Mapping) and part in node:
+                at_key = problem.at_key and depth == len(problem.path) - 1
+                line, column = (node.lc.key if at_key else node.lc.value)(part)  # pyright: ignore
+            elif isinstance(node, Sequence) and not isinstance(node, str) and isinstance(part, int) and part < len(node):
+                line, column = node.lc.item(part)  # pyright: ignore
+            else:
+                break
+            node = node[part]
+        return "", line + 1, column + 1
+
+    def _apply(self, override: str) -> None:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError([f"{override}: expected key=value, such as train.epochs=3"])
+        value = _plain(_parse(override, text))
+        path = tuple(int(part) if part.isdigit() else part for part in key.split("."))
+        node: Any = self.data
+        for depth, part in enumerate(path):
+            if isinstance(node, list) and not (isinstance(part, int) and part < len(node)):
+                raise ConfigError([f"{override}: '{part}' is no place in a list of {len(node)}; places count from 0"])
+            if depth == len(path) - 1:
+                node[part] = value
+                break
+            inner = node[part] if isinstance(node, list) else node.get(part)
+            if not isinstance(inner, dict | list):
+                node[part] = _written_out(part, inner)
+            node = node[part]
+        self._overridden[path] = override
+
+
+def read(file: str, overrides: Sequence[str] = ()) -> Document:
+    """The document of a config file.
+
+    Raises:
+        ConfigError: when it cannot be read as well.
+    """
+    try:
+        return Document(file, FilePath(file).read_text(encoding="utf-8"), overrides)
+    except FileNotFoundError:
+        raise ConfigError([f"{file}: no such file"]) from None
+    except IsADirectoryError:
+        raise ConfigError([f"{file}: a folder, not a config file"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{file}: not a text file in UTF-8"]) from None
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
+
+
+def _written_out(section: str | int, value: Any) -> dict[Any, Any]:
+    """The mapping that a section's short form stands for: `data: digits` is {name: digits}, `dense: 64` {units: 64}."""
+    if value is None:
+        return {}
+    if isinstance(section, int):
+        return {value: {}}
+    try:
+        return {first_parameter(constructor_of(section)): value}
+    except ValueError:
+        return {"name": value}
+
+
+def _parse(file: str, text: str) -> Any:
+    try:
+        return YAML().load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        problem = (error.problem or "cannot be parsed").splitlines()[0]
+        if "'\\t'" in problem:
+            problem = "a tab; YAML indents with spaces"
+        raise ConfigError([f"{file}{place}: not YAML: {problem}"]) from None
+    except YAMLError as error:
+        raise ConfigError([f"{file}: not YAML: {str(error).splitlines()[0]}"]) from None
+
+
+def _plain(value: Any) -> Any:
+    """The data without ruamel's types: dict, list, str, bool, int, float or None."""
+    match value:
+        case None | bool():
+            return value
+        case Mapping():
+            return {_plain(key): _plain(entry) for key, entry in value.items()}
+        case list():
+            return [_plain(entry) for entry in value]
+        case int():
+            return int(value)
+        case float():
+            return float(value)
+        case date():
+            return value.isoformat()
+        case _:
+            return str(value)

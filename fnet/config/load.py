@@ -1,0 +1,205 @@
+"""From a config file to an experiment that is known to fit together, before any data is read."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
+
+import optax
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from fnet.config import document
+from fnet.config.errors import Path, Problem, problems_of
+from fnet.config.model import build_network, check_layers, path_of
+from fnet.config.schema import Config, DataSettings, OptimizerSettings, ScheduleSettings
+from fnet.data import catalog
+from fnet.data.source import Spec
+from fnet.description import Layer, ShapeError, describe, walk
+from fnet.losses import LOSSES
+from fnet.settings import suggestion
+from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, clipped
+
+
+class Experiment(NamedTuple):
+    """A config that fits together.
+
+    config: resolved: every default filled in.
+    net: the network that it describes.
+    spec: what is known of its data.
+    """
+
+    config: Config
+    net: Layer
+    spec: Spec
+
+    def optimizer(self, steps: int) -> optax.GradientTransformation:
+        """The optimiser, its schedule stretched over a run of so many steps."""
+        return make_optimizer(self.config.optimizer, steps)
+
+
+def load(file: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Reads a config and checks all of it.
+
+    Args:
+        file: the path of a YAML file.
+        overrides: `key=value` each.
+
+    Raises:
+        ConfigError: with everything that is wrong, each with its file, line and column.
+    """
+    source = document.read(file, overrides)
+    problems = list(_write_out(source.data))
+    data = source.data
+    layers = data.get("model")
+    if isinstance(layers, list):
+        problems += check_layers(layers, ("model",))
+        if not layers:
+            problems.append(Problem(("model",), "model: expected at least one layer"))
+    config = None
+    try:
+        config = Config(**data)
+    except ValidationError as error:
+        known = {problem.path[0] for problem in problems if problem.path[0] == "data"}
+        problems += [p for p in problems_of(error.errors(), data) if p.path[0] not in known]
+    except TypeError:
+        problems.append(Problem((), "every key must be text"))
+    if config is None or problems:
+        raise source.problems(problems)
+    settings = config.data
+    spec = catalog.spec_of(settings.source, settings.name, settings.own())
+    net = build_network(config.model, ("model",))
+    if isinstance(net, Problem):
+        raise source.problems([net])
+    found = list(_misfits(config, net, spec))
+    if found:
+        raise source.problems(found)
+    return Experiment(_resolved(config, net, spec, FilePath(file).stem), net, spec)
+
+
+def dump(config: Config) -> str:
+    """The config as YAML, every value written out."""
+    data = config.model_dump(mode="json")
+    schedule = _ordered(config.optimizer.schedule, data["optimizer"]["schedule"])
+    data["optimizer"] = _ordered(config.optimizer, data["optimizer"]) | {"schedule": schedule}
+    data["data"] = _ordered(config.data, data["data"])
+    yaml, text = YAML(), io.StringIO()
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml.dump(data, text)
+    return text.getvalue()
+
+
+def _ordered(settings: DataSettings | OptimizerSettings | ScheduleSettings, data: dict[str, Any]) -> dict[str, Any]:
+    """A section with what it is first, then its own settings, then those that all its kind take."""
+    first = [tag for tag in ("source", "name") if tag in data]
+    return {key: data[key] for key in (*first, *settings.own(), *data)}
+
+
+def steps_of(config: Config, spec: Spec) -> int:
+    """The number of steps of the whole run."""
+    size = max(1, round(config.data.split.train * spec.size))
+    batch = size if config.train.batch_size == "all" else min(config.train.batch_size, size)
+    return config.train.epochs * math.ceil(size / batch)
+
+
+def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
+    """The optimiser of the settings for a run of so many steps.
+
+    Raises:
+        ValueError: for settings that exclude each other.
+    """
+    own = settings.own()
+    schedule = SCHEDULES[settings.schedule.name](own.pop("learning_rate"), steps, **settings.schedule.own())
+    optimizer = OPTIMIZERS[settings.name](schedule, **own)
+    return clipped(optimizer, norm=settings.clip_norm, value=settings.clip_value)
+
+
+def _write_out(data: dict[str, Any]) -> list[Problem]:
+    """Writes the short forms out in place: a name alone, a name without its source, settings without a name."""
+    for section in (data, data.get("optimizer")):
+        for key in ("data", "optimizer", "schedule"):
+            if isinstance(section, dict) and isinstance(section.get(key), str):
+                section[key] = {"name": section[key]}
+    optimizer = data.get("optimizer")
+    if isinstance(optimizer, dict):
+        data["optimizer"] = {"name": "adam"} | optimizer
+    settings = data.get("data")
+    if isinstance(settings, dict) and "source" not in settings and isinstance(settings.get("name"), str):
+        name = settings["name"]
+        source = catalog.source_of(name)
+        if source is None:
+            known = [known for names in catalog.SOURCES.values() for known in names]
+            return [Problem(("data", "name"), f"unknown data set '{name}'{suggestion(name, known)}")]
+        data["data"] = {"source": source} | settings
+    return []
+
+
+def _misfits(config: Config, net: Layer, spec: Spec):
+    """What does not fit together: shapes, the last layer, the loss, what is monitored, the schedule."""
+    model: Path = ("model",)
+    try:
+        out_shape = net.shape(spec.shape)
+    except ShapeError as error:
+        yield Problem(path_of(config.model, model, net, error.path), f"{error}; {spec.name} has examples {spec.shape}")
+    else:
+        yield from _loss_misfits(config, net, spec, out_shape)
+    stopping = config.train.early_stopping
+    if stopping is not None:
+        metric = LOSSES[config.loss or default_loss(spec, ())].metric_name
+        monitors = [f"train_{value}" for value in ("loss", metric)]
+        if config.data.split.validation:
+            monitors += [f"validation_{value}" for value in ("loss", metric)]
+        if stopping.monitor not in monitors:
+            what = f"nothing records '{stopping.monitor}' in this run{suggestion(stopping.monitor, monitors)}"
+            yield Problem(("train", "early_stopping", "monitor"), what)
+    try:
+        make_optimizer(config.optimizer, steps_of(config, spec))
+    except ValueError as error:
+        section = ("optimizer", "schedule") if str(error).startswith("warmup") else ("optimizer",)
+        yield Problem(section, f"{'.'.join(section)}: {error}")
+
+
+def _loss_misfits(config: Config, net: Layer, spec: Spec, out_shape: tuple[int, ...]):
+    targets = spec.targets
+    loss = config.loss or default_loss(spec, out_shape)
+    names = [name for name, _ in net.children][-1:]
+    last = path_of(config.model, ("model",), net, names)
+    fits = {
+        "mse": targets.kind == "values",
+        "binary_cross_entropy": targets.kind == "classes" and targets.count == 2,
+        "cross_entropy": targets.kind == "classes",
+    }
+    if not fits[loss]:
+        suitable = " or ".join(name for name, fit in fits.items() if fit)
+        yield Problem(("loss",), f"loss: {loss} is for {LOSSES[loss].summary}, but {spec.name} has {targets}; use {suitable}")
+        return
+    wanted = (1,) if loss == "binary_cross_entropy" else (targets.count,)
+    if out_shape != wanted:
+        reason = f"{spec.name} has {targets}, so with {loss} the network must give {wanted[0]} output"
+        found = f"gives {out_shape[0]}" if len(out_shape) == 1 else f"gives outputs of shape {out_shape}"
+        mend = f"make the last layer dense: {wanted[0]}" if len(out_shape) == 1 else "put a flatten before the last dense"
+        yield Problem(last, f"{names[0]} {found}, but {reason}{'s' if wanted[0] > 1 else ''}; {mend}")
+    *_, (path, final) = walk(net)
+    if final.kind == LOSSES[loss].includes:
+        where = path_of(config.model, ("model",), net, path)
+        yield Problem(where, f"{'/'.join(path)}: {loss} takes logits and applies the {final.kind} itself; remove it")
+
+
+def default_loss(spec: Spec, out_shape: tuple[int, ...]) -> str:
+    """The loss for a task when the config names none: by the targets, and for two classes by the outputs."""
+    if spec.targets.kind == "values":
+        return "mse"
+    return "binary_cross_entropy" if spec.targets.count == 2 and out_shape == (1,) else "cross_entropy"
+
+
+def _resolved(config: Config, net: Layer, spec: Spec, stem: str) -> Config:
+    normalization = config.data.normalize or catalog.default_normalization(config.data.source, spec)
+    return config.model_copy(
+        update={
+            "name": config.name or stem,
+            "data": config.data.model_copy(update={"normalize": normalization}),
+            "model": describe(net),
+            "loss": config.loss or default_loss(spec, net.shape(spec.shape)),
+        }
+    )

@@ -1,0 +1,223 @@
+"""The config's schema: what can be set, of which type, within which bounds, with which default and meaning.
+
+The settings of data sets, optimisers and schedules are read from the signatures of their functions, those of layers
+in `fnet.config.model`; only what belongs to no function is declared here.
+"""
+
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from annotated_types import Ge, Gt, Interval, MinLen
+from pydantic import Field, model_validator
+
+from fnet.data import sklearn, synthetic
+from fnet.data.normalize import Normalization
+from fnet.losses import LOSSES
+from fnet.settings import Strict, model_of
+from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
+
+
+def union_of(models: Iterable[type[Strict]], tag: str) -> Any:
+    """The type of a mapping that is one of several models, told apart by its entry `tag`."""
+    return Annotated[Union[tuple(models)], Field(discriminator=tag)]  # noqa: UP007
+
+
+class Split(Strict):
+    """Fractions of the examples; classes keep their shares in each part."""
+
+    train: Annotated[float, Interval(gt=0, le=1)] = Field(0.8, description="to fit the parameters")
+    validation: Annotated[float, Interval(ge=0, lt=1)] = Field(0.1, description="to choose settings and to stop early")
+    test: Annotated[float, Interval(ge=0, lt=1)] = Field(0.1, description="to report on, seen by nothing else")
+
+    @model_validator(mode="after")
+    def _sums_to_at_most_one(self):
+        total = self.train + self.validation + self.test
+        if total > 1 + 1e-9:
+            raise ValueError(f"the parts sum to {total:g}, which is more than 1; make them smaller")
+        return self
+
+
+class DataSettings(Strict):
+    """What every data set takes."""
+
+    if TYPE_CHECKING:  # declared by every member of the union
+        source: str
+        name: str
+
+    split: Split = Field(Split(), description="how the examples are divided")
+    normalize: Normalization | None = Field(
+        None,
+        description="unit (to [0, 1]), standard (mean 0, deviation 1) or none, with statistics of the training part; "
+        "by default unit for images, standard for tables, none for synthetic data",
+    )
+
+    def own(self) -> dict[str, Any]:
+        """The settings of this data set alone."""
+        return {k: v for k, v in self if k not in DataSettings.model_fields and k not in ("source", "name")}
+
+
+class SklearnData(DataSettings):
+    """Real data that scikit-learn ships: nothing is downloaded."""
+
+    source: Literal["sklearn"] = Field(description="scikit-learn's embedded data")
+    name: Literal[tuple(sklearn.SPECS)] = Field(description="which data set")  # pyright: ignore[reportInvalidTypeForm]
+
+
+class _SyntheticData(DataSettings):
+    source: Literal["synthetic"] = Field(description="data made by formula, from the seed")
+
+
+class ScheduleSettings(Strict):
+    """What every schedule takes: nothing but its own settings."""
+
+    if TYPE_CHECKING:  # declared by every member of the union
+        name: str
+
+    def own(self) -> dict[str, Any]:
+        """The settings of this schedule alone."""
+        return {k: v for k, v in self if k != "name"}
+
+
+def _schedule(name: str) -> type[ScheduleSettings]:
+    return model_of(SCHEDULES[name], name, ("rate", "steps"), ScheduleSettings)
+
+
+if TYPE_CHECKING:
+    Schedule = ScheduleSettings
+else:
+    Schedule = union_of(map(_schedule, SCHEDULES), "name")
+
+
+class OptimizerSettings(Strict):
+    """What every optimiser takes."""
+
+    if TYPE_CHECKING:  # declared by every member of the union
+        name: str
+        learning_rate: float
+
+    schedule: Schedule = Field(
+        _schedule("constant").model_validate({"name": "constant"}),
+        description="how the learning rate changes over the run, by step",
+    )
+    clip_norm: Annotated[float, Gt(0)] | None = Field(
+        None, description="the gradient is scaled down to this norm, over all parameters together, when it is longer"
+    )
+    clip_value: Annotated[float, Gt(0)] | None = Field(
+        None, description="every entry of the gradient is cut off at plus and minus this, before clip_norm"
+    )
+
+    def own(self) -> dict[str, Any]:
+        """The settings of this optimiser alone."""
+        return {k: v for k, v in self if k not in OptimizerSettings.model_fields and k != "name"}
+
+
+def _optimizer(name: str) -> type[OptimizerSettings]:
+    return model_of(OPTIMIZERS[name], name, (), OptimizerSettings)
+
+
+def _synthetic(name: str) -> type[DataSettings]:
+    return model_of(synthetic.GENERATORS[name].make, name, ("rng",), _SyntheticData)
+
+
+if TYPE_CHECKING:
+    Optimizer, Data = OptimizerSettings, DataSettings
+else:
+    Optimizer = union_of(map(_optimizer, OPTIMIZERS), "name")
+    Data = union_of([SklearnData, union_of(map(_synthetic, synthetic.GENERATORS), "name")], "source")
+
+
+class Regularization(Strict):
+    """Penalties added to the loss: l1 * sum|w| + (l2/2) * sum w^2 over weights, not biases or scales."""
+
+    l1: Annotated[float, Ge(0)] = Field(0.0, description="weight of sum|w|")
+    l2: Annotated[float, Ge(0)] = Field(0.0, description="weight of sum w^2 / 2")
+
+
+class EarlyStoppingSettings(Strict):
+    """Stop when a value no longer improves, and keep the parameters of its best epoch."""
+
+    monitor: str = Field(
+        "validation_loss",
+        description="which value: train_ or validation_, and loss, accuracy or mean_absolute_error",
+    )
+    patience: Annotated[int, Ge(1)] = Field(5, description="epochs without improvement before stopping")
+
+
+class TrainSettings(Strict):
+    """How long and in which portions to train."""
+
+    epochs: Annotated[int, Ge(1)] = Field(20, description="passes over the training examples, each seen once a pass")
+    batch_size: Annotated[int, Ge(1)] | Literal["all"] = Field(
+        32, description="examples a step: 1 is stochastic, all is full-batch gradient descent"
+    )
+    early_stopping: EarlyStoppingSettings | None = Field(
+        None, description="stop before the last epoch when a value no longer improves; none by default"
+    )
+    log_every: Annotated[int, Ge(1)] | None = Field(
+        None, description="steps between lines of metrics.jsonl, besides one an epoch; none by default"
+    )
+
+
+class Config(Strict):
+    """One experiment. Only `data` and `model` are required."""
+
+    name: Annotated[str, MinLen(1)] = Field("", description="of the run's folder; by default the name of the file")
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = Field(
+        0, description="of everything random: the split, the initial weights, the order of examples, synthetic data"
+    )
+    data: Data = Field(description="what to learn from: a name (digits), or a mapping with settings")
+    model: list[Any] = Field(description="the layers, first to last; `fnet explain LAYER` explains one")
+    loss: Literal[tuple(LOSSES)] | None = Field(  # pyright: ignore[reportInvalidTypeForm]
+        None,
+        description="by default mse for values, cross_entropy for classes, binary_cross_entropy for two classes and "
+        "one output",
+    )
+    optimizer: Optimizer = Field(
+        _optimizer("adam").model_validate({"name": "adam"}),
+        description="how gradients change parameters: a name (adam), or a mapping with settings",
+    )
+    regularization: Regularization = Field(Regularization(), description="penalties added to the loss")
+    train: TrainSettings = Field(TrainSettings(), description="how long and in which portions to train")
+    out: Annotated[str, MinLen(1)] = Field("runs", description="the folder that runs are written into")
+
+
+def models_in(annotation: Any) -> list[type[Strict]]:
+    """The models that a field's type consists of, without what they hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in models_in(part)]
+
+
+def model_at(path: Sequence[str | int], data: Any) -> type[Strict]:
+    """The model of the section that a path leads to; of a union, the member that the data's tags choose."""
+    model: type[Strict] = Config
+    for part in path:
+        data = data[part]
+        members = models_in(model.model_fields[str(part)].annotation)
+        model = next((member for member in members if _chosen(member, data)), members[0])
+    return model
+
+
+def members_at(path: Sequence[str | int], data: Any) -> list[type[Strict]]:
+    """All members of the union that a path leads to; none when the section there is no union."""
+    if not path:
+        return []
+    members = models_in(model_at(path[:-1], data).model_fields[str(path[-1])].annotation)
+    return members if len(members) > 1 else []
+
+
+def _chosen(member: type[Strict], data: Mapping[str, Any]) -> bool:
+    tags = [tag for tag in ("source", "name") if tag in member.model_fields]
+    return all(data.get(tag) in typing.get_args(member.model_fields[tag].annotation) for tag in tags)
+
+
+def homes(model: type[Strict] = Config, path: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """The sections that every key exists in, the top level being '': {"epochs": ["train"], "seed": [""], ...}."""
+    found: dict[str, list[str]] = {}
+    for name, field in model.model_fields.items():
+        found.setdefault(name, []).append(".".join(path))
+        for inner in models_in(field.annotation):
+            for key, sections in homes(inner, (*path, name)).items():
+                found.setdefault(key, []).extend(sections)
+    return {key: list(dict.fromkeys(sections)) for key, sections in found.items()}

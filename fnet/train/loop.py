@@ -1,0 +1,342 @@
+"""The training loop: a few compiled programs, driven epoch by epoch.
+
+A segment is one compiled loop over as many steps as fit between two things that the host has to do: show progress,
+log, or be interrupted. The data stay on the device, and only the order of the examples moves. The number of steps of a
+segment is an argument of the program, so that one compilation serves them all and no result depends on where they end.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fnet.description import Layer
+from fnet.losses import Loss, cross_entropy
+from fnet.train.evaluate import make_score
+from fnet.train.state import Batch, Metrics, TrainState, init_state
+from fnet.train.step import Step, make_step, resolve_loss
+
+SEGMENT_SECONDS = 0.2
+"""How long a segment should run: what one waits at most for a sign of progress."""
+
+
+class EarlyStopping(NamedTuple):
+    """Stop when `monitor` has not improved for `patience` epochs, and keep the parameters of its best epoch."""
+
+    monitor: str
+    patience: int
+
+
+class Segment(NamedTuple):
+    """Steps that have been taken: what a progress bar and a log need.
+
+    epoch: counted from 1.
+    first_step: number of steps before this segment.
+    total_steps: of the whole run.
+    metrics: arrays with one entry a step.
+    examples: number of examples seen.
+    seconds: the segment took.
+    """
+
+    epoch: int
+    first_step: int
+    total_steps: int
+    metrics: Metrics
+    examples: int
+    seconds: float
+
+
+class Epoch(NamedTuple):
+    """A complete pass over the training examples.
+
+    epoch: counted from 1.
+    step: number of steps taken so far.
+    values: train_loss and train_<metric>, the means over the pass while the parameters changed; penalty, where one is
+        set, at the last step; and validation_loss and validation_<metric>, after the pass, where there are such examples.
+    seconds: the pass took, with its validation.
+    improved: whether early stopping saw its best value so far.
+    """
+
+    epoch: int
+    step: int
+    values: dict[str, float]
+    seconds: float
+    improved: bool
+
+
+class Fitted(NamedTuple):
+    """What training gives.
+
+    params, state: of the best epoch with early stopping, else of the last step.
+    history: one record per completed epoch.
+    stopped: `done`, `early` or `interrupted`.
+    kept_epoch: the epoch that params are of.
+    train_state: of the last step, to go on from.
+    """
+
+    params: Any
+    state: Any
+    history: list[Epoch]
+    stopped: Literal["done", "early", "interrupted"]
+    kept_epoch: int
+    train_state: TrainState
+
+
+class Diverged(ArithmeticError):
+    """The loss or a parameter became NaN or infinite.
+
+    Args:
+        message: the step and the likely cause.
+        train_state: the last whose loss was finite.
+        epoch: in which it happened.
+    """
+
+    def __init__(self, message: str, train_state: TrainState, epoch: int):
+        super().__init__(message)
+        self.train_state = train_state
+        self.epoch = epoch
+
+
+def fit(
+    net: Layer,
+    loss: str | Loss | Callable[..., jax.Array],
+    optimizer: optax.GradientTransformation,
+    train: tuple[Any, Any],
+    *,
+    validation: tuple[Any, Any] | None = None,
+    epochs: int = 20,
+    batch_size: int | Literal["all"] = 32,
+    seed: int = 0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    early_stopping: EarlyStopping | None = None,
+    start: TrainState | None = None,
+    on_event: Callable[[Segment | Epoch], None] = lambda event: None,
+) -> Fitted:
+    """Trains a network; every epoch sees every example exactly once, the short last batch included.
+
+    Ctrl-C ends training after the steps under way and returns what there is, with `stopped="interrupted"`.
+
+    Args:
+        net: the network.
+        loss: a name of `fnet.losses.LOSSES`, or a function (outputs, targets) -> one number per example.
+        optimizer: any Optax transformation.
+        train: examples (n, ...) and targets (n, ...).
+        validation: the same, of examples that are not trained on; scored after every epoch.
+        epochs: passes over the training examples.
+        batch_size: examples a step: 1 is stochastic, "all" full-batch gradient descent.
+        seed: of the initial parameters, the order of examples and dropout.
+        l1: weight of the penalty sum|w|.
+        l2: weight of the penalty sum w^2 / 2.
+        early_stopping: when to stop before the last epoch.
+        start: a state to start from, in place of a new one.
+        on_event: called after every segment and every epoch.
+
+    Raises:
+        Diverged: when the loss or a parameter becomes NaN or infinite; carries the last good state.
+        ValueError: for labels out of range, no examples, or a monitor that is not recorded.
+
+    >>> import fnet, numpy as np
+    >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    >>> net = fnet.serial(fnet.dense(8), fnet.tanh(), fnet.dense(1))
+    >>> fitted = fit(net, "binary_cross_entropy", optax.adam(0.1), (x, x.sum(1, keepdims=True) % 2), epochs=100)
+    >>> fitted.history[-1].values["train_accuracy"]
+    1.0
+    """
+    record = resolve_loss(loss)
+    x, y = map(jnp.asarray, train)
+    size = len(x)
+    if size == 0 or size != len(y):
+        raise ValueError(f"fit: {size} examples and {len(y)} targets; there must be as many of both, and at least one")
+    out_shape = net.shape(x.shape[1:])
+    for targets in (train[1], validation[1]) if validation is not None else (train[1],):
+        check_labels(record, targets, out_shape)
+    batch = size if batch_size == "all" else min(batch_size, size)
+    steps = math.ceil(size / batch)
+    if start is None:
+        start = jax.jit(lambda key: init_state(net, optimizer, key, x.shape[1:]))(jax.random.key(seed))
+    runner = _Runner(make_step(net, record, optimizer, l1=l1, l2=l2), start, (x, y), batch)
+    score = make_score(net, record)
+    validation_arrays = None if validation is None else tuple(map(jnp.asarray, validation))
+    best = _Best(early_stopping, record.metric_name)
+    history: list[Epoch] = []
+    stopped = "done"
+    try:
+        for epoch in range(1, epochs + 1):
+            began = time.perf_counter()
+            for segment in runner.epoch(epoch, epochs, example_order(seed, epoch, size)):
+                on_event(segment)
+            values = runner.epoch_values(record.metric_name, penalised=bool(l1 or l2))
+            current = runner.train_state
+            if validation_arrays is not None:
+                found = score(current.params, current.state, *validation_arrays)
+                values["validation_loss"] = float(found.loss)
+                values[f"validation_{record.metric_name}"] = float(found.metric)
+            improved = best.update(epoch, values, current)
+            history.append(Epoch(epoch, epoch * steps, values, time.perf_counter() - began, improved))
+            on_event(history[-1])
+            if best.exhausted(epoch):
+                stopped = "early"
+                break
+    except KeyboardInterrupt:
+        stopped = "interrupted"
+    kept = best.kept or (len(history), runner.train_state)
+    return Fitted(kept[1].params, kept[1].state, history, stopped, kept[0], runner.train_state)
+
+
+def example_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The order of the examples in an epoch: a permutation that depends on (seed, epoch, size) alone.
+
+    >>> sorted(example_order(0, 1, 5).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    return np.random.default_rng([seed, epoch]).permutation(size).astype(np.int32)
+
+
+def check_labels(loss: Loss, targets: Any, out_shape: tuple[int, ...]) -> None:
+    """Refuses integer labels that the outputs have no place for: in a compiled program they would only give NaN.
+
+    Raises:
+        ValueError: with the first such label.
+    """
+    targets = np.asarray(targets)
+    if loss.function is not cross_entropy or not np.issubdtype(targets.dtype, np.integer) or not out_shape:
+        return
+    if targets.shape[1:] == out_shape:
+        return
+    wrong = np.flatnonzero((targets < 0) | (targets >= out_shape[-1]))
+    if len(wrong):
+        raise ValueError(
+            f"the label of example {wrong[0]} is {targets.reshape(-1)[wrong[0]]}, but the network has {out_shape[-1]} "
+            f"outputs, for the classes 0 ... {out_shape[-1] - 1}"
+        )
+
+
+class _Runner:
+    """Runs the steps of an epoch in segments, and keeps the state between them."""
+
+    def __init__(self, step: Step, start: TrainState, data: tuple[jax.Array, jax.Array], batch: int):
+        self.train_state = self._earlier = start
+        self._data = data
+        self._batch = batch
+        self._steps = math.ceil(len(data[0]) / batch)
+        self._counts = np.minimum(batch, len(data[0]) - batch * np.arange(self._steps))
+        self._history = Metrics(*(jnp.zeros(self._steps) for _ in Metrics._fields))
+        self._chunk = 1
+        example = (start, *data, jnp.zeros(self._steps * batch, jnp.int32), self._history, 0, 0)
+        self._segment = jax.jit(_segment(step, batch)).lower(*example).compile()
+
+    def epoch(self, epoch: int, epochs: int, order: np.ndarray):
+        """Takes the steps of one epoch, yielding a `Segment` whenever some are done.
+
+        Raises:
+            Diverged: when the loss or a parameter is no longer finite.
+        """
+        order = jnp.asarray(np.pad(order, (0, self._steps * self._batch - len(order))))
+        start = 0
+        while start < self._steps:
+            stop = min(self._steps, start + self._chunk)
+            began = time.perf_counter()
+            before = self.train_state
+            after, history, finite = self._segment(before, *self._data, order, self._history, start, stop)
+            metrics = Metrics(*(np.asarray(values)[start:stop] for values in history))
+            if not (finite and np.isfinite(metrics.loss).all() and np.isfinite(metrics.penalty).all()):
+                raise self._diverged(before, order, epoch, start, stop, metrics)
+            self._earlier, self.train_state, self._history = before, after, history
+            seconds = time.perf_counter() - began
+            self._chunk = max(1, round((stop - start) * min(8.0, SEGMENT_SECONDS / max(seconds, 1e-6))))
+            first = (epoch - 1) * self._steps + start
+            yield Segment(epoch, first, epochs * self._steps, metrics, int(self._counts[start:stop].sum()), seconds)
+            start = stop
+
+    def epoch_values(self, metric_name: str, *, penalised: bool) -> dict[str, float]:
+        """The means over the epoch that was just completed, each example weighing the same."""
+        loss, metric, penalty = (np.asarray(values, np.float64) for values in self._history)
+        values = {
+            "train_loss": float(np.average(loss, weights=self._counts)),
+            f"train_{metric_name}": float(np.average(metric, weights=self._counts)),
+        }
+        return values | ({"penalty": float(penalty[-1])} if penalised else {})
+
+    def _diverged(self, before: TrainState, order: jax.Array, epoch: int, start: int, stop: int, metrics: Metrics):
+        """The error for a segment that went wrong: the step, the likely cause, and the last state of finite loss."""
+        bad = ~(np.isfinite(metrics.loss) & np.isfinite(metrics.penalty))
+        first_bad = start + int(np.argmax(bad)) if bad.any() else stop
+        if first_bad > start:
+            good, *_ = self._segment(before, *self._data, order, self._history, start, first_bad - 1)
+        else:
+            good = self._earlier
+        number = int(before.step) + first_bad - start + 1
+        return Diverged(f"step {number} (epoch {epoch}): {self._cause(number, metrics, start)}", good, epoch)
+
+    def _cause(self, number: int, metrics: Metrics, start: int) -> str:
+        previous = np.asarray(self._history.loss)[:start] if start else np.array([])
+        losses = np.concatenate([previous, metrics.loss])
+        finite = losses[np.isfinite(losses)][-20:]
+        if number == 1:
+            return "the loss is NaN or infinite before any update; the data hold extreme values: normalise them"
+        if len(finite) >= 2 and finite[-1] > 2 * finite.min():
+            return (
+                f"the loss became NaN or infinite after growing from {finite.min():.4g} to {finite[-1]:.4g}; "
+                "the learning rate is probably too large: divide it by 10, or clip the gradient's norm"
+            )
+        return (
+            "the loss or a parameter became NaN or infinite without warning; "
+            "look for a too large learning rate or an operation without a gradient there"
+        )
+
+
+def _segment(step: Step, batch: int):
+    """The program of a segment: steps start ... stop - 1 of an epoch."""
+
+    def segment(train_state, x, y, order, history, start, stop):
+        def body(i, carry):
+            train_state, history = carry
+            chosen = jax.lax.dynamic_slice(order, (i * batch,), (batch,))
+            mask = i * batch + jnp.arange(batch) < len(x)
+            train_state, metrics = step(train_state, Batch(x[chosen], y[chosen], mask))
+            history = jax.tree.map(lambda values, value: values.at[i].set(value), history, metrics)
+            return train_state, history
+
+        train_state, history = jax.lax.fori_loop(start, stop, body, (train_state, history))
+        return train_state, history, _all_finite(train_state.params)
+
+    return segment
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)], bool))
+
+
+class _Best:
+    """The best epoch so far, for early stopping."""
+
+    def __init__(self, early_stopping: EarlyStopping | None, metric_name: str):
+        self._settings = early_stopping
+        self._sign = -1 if early_stopping is not None and early_stopping.monitor.endswith("accuracy") else 1
+        self._value = math.inf
+        self.kept: tuple[int, TrainState] | None = None
+
+    def update(self, epoch: int, values: dict[str, float], train_state: TrainState) -> bool:
+        """Notes an epoch; whether it is the best so far."""
+        if self._settings is None:
+            return False
+        if self._settings.monitor not in values:
+            raise ValueError(
+                f"early stopping monitors '{self._settings.monitor}', which is not recorded; "
+                f"recorded: {', '.join(values)}"
+            )
+        value = self._sign * values[self._settings.monitor]
+        if value >= self._value:
+            return False
+        self._value, self.kept = value, (epoch, train_state)
+        return True
+
+    def exhausted(self, epoch: int) -> bool:
+        """Whether patience has run out."""
+        return self._settings is not None and self.kept is not None and epoch - self.kept[0] >= self._settings.patience

@@ -1,0 +1,274 @@
+"""Optimisers and learning-rate schedules: those of Optax, by name, with their settings bounded and explained.
+
+An optimiser is a function of its learning rate (a number, or a schedule from step to number) and its settings; a
+schedule one of the learning rate, the number of steps of the whole run, and its settings. Steps count from 0.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+import optax
+from annotated_types import Ge, Gt, Interval
+
+Rate = Annotated[float, Gt(0)]
+Decay = Annotated[float, Interval(ge=0, lt=1)]
+Epsilon = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Steps = Annotated[int, Ge(1)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+
+
+def sgd(
+    learning_rate: Rate = 0.1,
+    *,
+    momentum: Decay = 0.0,
+    nesterov: bool = False,
+    momentum_form: Literal["trace", "average"] = "trace",
+) -> optax.GradientTransformation:
+    """Gradient descent, W := W - learning_rate * m, with momentum.
+
+    Two forms of momentum are in use. The trace, Optax's and PyTorch's, is m := momentum * m + g. The average, the
+    lecture's, is m := momentum * m + (1 - momentum) * g: the same path with a learning rate 1 / (1 - momentum) times
+    as large.
+
+    Args:
+        learning_rate: alpha, the step along the gradient.
+        momentum: weight of the old m; 0 is plain gradient descent.
+        nesterov: look ahead, replacing m by momentum * m + g (Nesterov 1983); for the trace form.
+        momentum_form: trace (accumulates gradients) or average (the lecture's moving average).
+
+    Raises:
+        ValueError: for nesterov with the average form.
+    """
+    if momentum_form == "trace":
+        return optax.sgd(learning_rate, momentum or None, nesterov)
+    if nesterov:
+        raise ValueError("nesterov belongs to momentum_form: trace")
+    return optax.chain(optax.ema(momentum, debias=False), optax.scale_by_learning_rate(learning_rate))
+
+
+def adam(
+    learning_rate: Rate = 1e-3, *, b1: Decay = 0.9, b2: Decay = 0.999, eps: Epsilon = 1e-8, nesterov: bool = False
+) -> optax.GradientTransformation:
+    """Adam (Kingma and Ba 2014): one rate per parameter, from averages of the gradient and of its square.
+
+    Args:
+        learning_rate: alpha.
+        b1: weight of the old average of gradients.
+        b2: weight of the old average of squared gradients.
+        eps: added to the root of the second average.
+        nesterov: look ahead (NAdam, Dozat 2016).
+    """
+    return optax.adam(learning_rate, b1, b2, eps, nesterov=nesterov)
+
+
+def adamw(
+    learning_rate: Rate = 1e-3,
+    *,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: Epsilon = 1e-8,
+    weight_decay: NonNegative = 1e-4,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017), of every parameter.
+
+    Args:
+        learning_rate: alpha.
+        b1: weight of the old average of gradients.
+        b2: weight of the old average of squared gradients.
+        eps: added to the root of the second average.
+        weight_decay: a step also subtracts learning_rate * weight_decay * W.
+    """
+    return optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay)
+
+
+def adamax(
+    learning_rate: Rate = 2e-3, *, b1: Decay = 0.9, b2: Decay = 0.999, eps: Epsilon = 1e-8
+) -> optax.GradientTransformation:
+    """Adamax (Kingma and Ba 2014): Adam with the largest recent gradient in place of the root mean square.
+
+    Args:
+        learning_rate: alpha.
+        b1: weight of the old average of gradients.
+        b2: decay of the largest gradient.
+        eps: added to the largest gradient.
+    """
+    return optax.adamax(learning_rate, b1, b2, eps)
+
+
+def radam(
+    learning_rate: Rate = 1e-3, *, b1: Decay = 0.9, b2: Decay = 0.999, eps: Epsilon = 1e-8
+) -> optax.GradientTransformation:
+    """Rectified Adam (Liu et al. 2019): Adam whose first steps are not scaled while the second average is unsure.
+
+    Args:
+        learning_rate: alpha.
+        b1: weight of the old average of gradients.
+        b2: weight of the old average of squared gradients.
+        eps: added to the root of the second average.
+    """
+    return optax.radam(learning_rate, b1, b2, eps)
+
+
+def rmsprop(
+    learning_rate: Rate = 1e-3, *, decay: Decay = 0.9, eps: Epsilon = 1e-8, momentum: Decay = 0.0
+) -> optax.GradientTransformation:
+    """RMSProp (Hinton 2012): the gradient divided by the root of an average of its square.
+
+    Args:
+        learning_rate: alpha.
+        decay: weight of the old average of squared gradients.
+        eps: added to the root.
+        momentum: weight of the old step, as in sgd's trace form.
+    """
+    return optax.rmsprop(learning_rate, decay, eps, momentum=momentum or None)
+
+
+def adagrad(
+    learning_rate: Rate = 1e-2, *, initial_accumulator: NonNegative = 0.1, eps: Epsilon = 1e-7
+) -> optax.GradientTransformation:
+    """AdaGrad (Duchi, Hazan and Singer 2011): the gradient divided by the root of the sum of its squares so far.
+
+    Args:
+        learning_rate: alpha.
+        initial_accumulator: where the sum starts.
+        eps: added to the root.
+    """
+    return optax.adagrad(learning_rate, initial_accumulator, eps)
+
+
+def adadelta(
+    learning_rate: Rate = 1.0, *, decay: Decay = 0.9, eps: Epsilon = 1e-6
+) -> optax.GradientTransformation:
+    """Adadelta (Zeiler 2012): steps in the unit of the parameter, from averages of squared gradients and steps.
+
+    Args:
+        learning_rate: alpha, a factor on every step.
+        decay: weight of the old averages.
+        eps: added to both averages.
+    """
+    return optax.adadelta(learning_rate, decay, eps)
+
+
+def lion(
+    learning_rate: Rate = 1e-4, *, b1: Decay = 0.9, b2: Decay = 0.99, weight_decay: NonNegative = 1e-3
+) -> optax.GradientTransformation:
+    """Lion (Chen et al. 2023): steps by the sign of an interpolated momentum.
+
+    Args:
+        learning_rate: alpha, the size of every entry's step.
+        b1: weight of the momentum in the step.
+        b2: weight of the old momentum in the new.
+        weight_decay: a step also subtracts learning_rate * weight_decay * W.
+    """
+    return optax.lion(learning_rate, b1, b2, weight_decay=weight_decay)
+
+
+OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingProxyType(
+    {f.__name__: f for f in (sgd, adam, adamw, adamax, radam, rmsprop, adagrad, adadelta, lion)}
+)
+"""The optimisers by name."""
+
+
+def constant(rate: float, steps: int) -> optax.Schedule:  # noqa: ARG001
+    """The learning rate throughout."""
+    return optax.constant_schedule(rate)
+
+
+def cosine(
+    rate: float, steps: int, *, warmup_steps: Annotated[int, Ge(0)] = 0, final_fraction: Fraction = 0.0
+) -> optax.Schedule:
+    """Half a cosine from the learning rate down to a fraction of it (Loshchilov and Hutter 2016), after a warm-up.
+
+    Args:
+        warmup_steps: steps that rise linearly from 0 to the learning rate first.
+        final_fraction: of the learning rate, reached at the last step.
+
+    Raises:
+        ValueError: when the warm-up fills the whole run.
+    """
+    if not warmup_steps:
+        return optax.cosine_decay_schedule(rate, steps, final_fraction)
+    _fits(warmup_steps, steps)
+    return optax.warmup_cosine_decay_schedule(0.0, rate, warmup_steps, steps, rate * final_fraction)
+
+
+def exponential(rate: float, steps: int, *, decay: Annotated[float, Interval(gt=0, lt=1)] = 0.1) -> optax.Schedule:
+    """learning_rate * decay^(step / steps): a constant factor per step, `decay` over the whole run.
+
+    Args:
+        decay: the fraction of the learning rate that is left at the end of the run.
+    """
+    return optax.exponential_decay(rate, steps, decay)
+
+
+def step(rate: float, steps: int, *, every: Fraction = 1 / 3, factor: Fraction = 0.1) -> optax.Schedule:
+    """Falls by a factor at equal distances.
+
+    Args:
+        every: distance between falls, as a fraction of the whole run.
+        factor: the learning rate is multiplied by this at each fall.
+    """
+    distance = max(1, round(every * steps))
+    return optax.exponential_decay(rate, distance, factor, staircase=True)
+
+
+def linear(
+    rate: float, steps: int, *, warmup_steps: Annotated[int, Ge(0)] = 0, final_fraction: Fraction = 0.0
+) -> optax.Schedule:
+    """A straight line from the learning rate down to a fraction of it, after a warm-up.
+
+    Args:
+        warmup_steps: steps that rise linearly from 0 to the learning rate first.
+        final_fraction: of the learning rate, reached at the last step.
+
+    Raises:
+        ValueError: when the warm-up fills the whole run.
+    """
+    _fits(warmup_steps, steps)
+    fall = optax.linear_schedule(rate, rate * final_fraction, steps - warmup_steps)
+    if not warmup_steps:
+        return fall
+    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup_steps), fall], [warmup_steps])
+
+
+def one_cycle(
+    rate: float,
+    steps: int,
+    *,
+    rise: Annotated[float, Interval(gt=0, lt=1)] = 0.3,
+    initial_divisor: Annotated[float, Ge(1)] = 25.0,
+    final_divisor: Annotated[float, Ge(1)] = 1e4,
+) -> optax.Schedule:
+    """One cycle (Smith and Topin 2017): up to the learning rate and down to almost nothing, along cosines.
+
+    Args:
+        rise: fraction of the run that rises.
+        initial_divisor: the run starts at the learning rate divided by this.
+        final_divisor: and ends at its start divided by this.
+    """
+    return optax.cosine_onecycle_schedule(steps, rate, rise, initial_divisor, final_divisor)
+
+
+def _fits(warmup_steps: int, steps: int) -> None:
+    if warmup_steps >= steps:
+        raise ValueError(f"warmup_steps: {warmup_steps} leave nothing of a run of {steps} steps; make the warm-up shorter")
+
+
+SCHEDULES: Mapping[str, Callable[..., optax.Schedule]] = MappingProxyType(
+    {f.__name__: f for f in (constant, cosine, exponential, step, linear, one_cycle)}
+)
+"""The schedules by name."""
+
+
+def clipped(
+    optimizer: optax.GradientTransformation, *, norm: float | None = None, value: float | None = None
+) -> optax.GradientTransformation:
+    """The optimiser, fed gradients clipped entry by entry to [-value, value], then to a global norm."""
+    before = []
+    if value is not None:
+        before.append(optax.clip(value))
+    if norm is not None:
+        before.append(optax.clip_by_global_norm(norm))
+    return optax.chain(*before, optimizer) if before else optimizer
