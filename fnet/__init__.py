@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from fnet.layers.combine import serial
     from fnet.layers.dense import dense
     from fnet.layers.shape import flatten
-    from fnet.train.run import load
+    from fnet.train.folder import load
 
 _HOME = {kind: f"fnet.layers.{family}" for kind, family in _FAMILIES.items()}
 _HOME |= dict.fromkeys(["Layer", "Parts", "ShapeError", "build", "constructor", "describe"], "fnet.description")
-_HOME |= {"load": "fnet.train.run"}
+_HOME |= {"load": "fnet.train.folder"}
 _MODULES = ("data", "gradcheck", "losses", "metrics", "reference", "train")
 
 __all__ = [

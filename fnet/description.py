@@ -256,10 +256,11 @@ def walk(net: Layer, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
 
 
 def leaves(net: Layer, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The parameters as ("dense_1/w", array) pairs, in the order of the description rather than of the sorted dict."""
+    """The parameters as ("dense_1/w", array) pairs: layers in the order of the description, weights before the rest."""
 
     def entries(params: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-        for name, value in params.items():
+        for name in sorted(params, key=lambda name: (name not in WEIGHT_LEAVES, name)):
+            value = params[name]
             if isinstance(value, Mapping):
                 yield from entries(value, f"{path}{name}/")
             else:
@@ -273,6 +274,19 @@ def leaves(net: Layer, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield from of(child, params[name], f"{path}{name}/")
 
     return of(net, params, "")
+
+
+def rebuilt(net: Layer, replace: Callable[[tuple[str, ...], Layer], Layer], path: tuple[str, ...] = ()) -> Layer:
+    """The network with every layer replaced by `replace(path, layer)`, containers after what they contain.
+
+    Names stay, so that the parameters of the one fit the other.
+    """
+    if net.children:
+        children = (
+            dataclasses.replace(rebuilt(child, replace, (*path, name)), name=name) for name, child in net.children
+        )
+        net = dataclasses.replace(constructor_of(net.kind)(*children, **net.settings), name=net.name)
+    return replace(path, net)
 
 
 def describe(net: Layer) -> Any:
@@ -322,7 +336,9 @@ def build(data: Any) -> Layer:
     unknown = values.keys() - settings.named_parameters(construct).keys()
     if unknown:
         word = min(unknown)
-        raise ValueError(f"{kind}: unknown setting '{word}'{settings.suggestion(word, settings.named_parameters(construct))}")
+        raise ValueError(
+            f"{kind}: unknown setting '{word}'{settings.suggestion(word, settings.named_parameters(construct))}"
+        )
     return construct(*(build(layer) for layer in layers), **values)
 
 
@@ -347,7 +363,9 @@ def item(data: Any) -> tuple[str, Callable[..., Layer], dict[str, Any]]:
         return kind, construct, {}
     if isinstance(values, Mapping):
         return kind, construct, dict(values)
-    first = "layers" if children_of(construct) and isinstance(values, list | tuple) else settings.first_parameter(construct)
+    first = (
+        "layers" if children_of(construct) and isinstance(values, list | tuple) else settings.first_parameter(construct)
+    )
     if first is None:
         raise ValueError(f"{kind} takes no value on its own, got {settings.shown(values)}")
     return kind, construct, {first: values}

@@ -134,7 +134,12 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "mse": Loss(mse, value, "mean_absolute_error", metrics.absolute_error, None, "regression"),
         "binary_cross_entropy": Loss(
-            binary_cross_entropy, at_least_half, "accuracy", metrics.accuracy, "sigmoid", "two classes, or many labels"
+            binary_cross_entropy,
+            at_least_half,
+            "accuracy",
+            metrics.accuracy,
+            "sigmoid",
+            "two classes, or many labels",
         ),
         "cross_entropy": Loss(
             cross_entropy, most_likely, "accuracy", metrics.accuracy, "softmax", "one of several classes"

@@ -24,7 +24,9 @@ def accuracy(decisions: Num[Array, "batch *labels"], targets: Num[Array, "batch 
     return _per_example((decisions == targets).astype(jnp.float32))
 
 
-def absolute_error(outputs: Num[Array, "batch *outputs"], targets: Num[Array, "batch *outputs"]) -> Float[Array, " batch"]:
+def absolute_error(
+    outputs: Num[Array, "batch *outputs"], targets: Num[Array, "batch *outputs"]
+) -> Float[Array, " batch"]:
     """Mean over the outputs of |g - y|, in the unit of the target.
 
     Raises:

@@ -46,7 +46,9 @@ class Document:
         """The override that a problem is in, or the line and column of its place or of the nearest one around it."""
         for path, override in self._overridden.items():
             inside = problem.path[: len(path)] == path
-            made_by_it = path[: len(problem.path)] == problem.path and problem.at_key and problem.path[0] not in self._marked
+            made_by_it = (
+                path[: len(problem.path)] == problem.path and problem.at_key and problem.path[0] not in self._marked
+            )
             if inside or made_by_it:
                 return override, 0, 0
         node, line, column = self._marked, 0, 0
@@ -54,7 +56,9 @@ class Document:
             if isinstance(node, Mapping) and part in node:
                 at_key = problem.at_key and depth == len(problem.path) - 1
                 line, column = (node.lc.key if at_key else node.lc.value)(part)  # pyright: ignore
-            elif isinstance(node, Sequence) and not isinstance(node, str) and isinstance(part, int) and part < len(node):
+            elif (
+                isinstance(node, Sequence) and not isinstance(node, str) and isinstance(part, int) and part < len(node)
+            ):
                 line, column = node.lc.item(part)  # pyright: ignore
             else:
                 break

@@ -25,6 +25,8 @@ class Problem(NamedTuple):
 class ConfigError(ValueError):
     """A config that cannot be used; its text is one line a problem, each with file, line and column."""
 
+    exit_status = 2
+
     def __init__(self, lines: Sequence[str]):
         super().__init__("\n".join(lines))
         self.lines = tuple(lines)
@@ -71,13 +73,20 @@ def _problem(path: Path, errors: Sequence[Mapping[str, Any]], data: Any) -> Prob
             key, section = path[-1], path[:-1]
             owners = [_tag(member) for member in members_at(section, data) if key in member.model_fields]
             if owners:
-                return Problem(path, f"'{key}' is no setting of {_section(section, data)}, but of {', '.join(owners)}", True)
+                return Problem(
+                    path,
+                    f"'{key}' is no setting of {_section(section, data)}, but of {', '.join(owners)}",
+                    True,
+                )
             return unknown_key(path, model_at(section, data).model_fields, _section(section, data))
         case "union_tag_invalid":
             tag = first["ctx"]["discriminator"].strip("'")
             known = [word.strip("' ") for word in first["ctx"]["expected_tags"].split(",")]
             noun = _NOUNS[tag] if path == ("data",) else path[-1]
-            return Problem((*path, tag), f"unknown {noun} '{first['ctx']['tag']}'{suggestion(first['ctx']['tag'], known)}")
+            return Problem(
+                (*path, tag),
+                f"unknown {noun} '{first['ctx']['tag']}'{suggestion(first['ctx']['tag'], known)}",
+            )
         case "union_tag_not_found":
             tag = first["ctx"]["discriminator"].strip("'")
             return Problem((*path, tag), f"'{tag}' is required in '{_dotted(path)}', but not given")
@@ -92,9 +101,7 @@ def _real_path(error: Mapping[str, Any], data: Any) -> Path:
     path: list[str | int] = []
     parts = error["loc"]
     for number, part in enumerate(parts):
-        if isinstance(data, Mapping) and part in data:
-            data = data[part]
-        elif isinstance(data, Sequence) and not isinstance(data, str) and isinstance(part, int):
+        if (isinstance(data, Mapping) and part in data) or (isinstance(data, Sequence) and not isinstance(data, str) and isinstance(part, int)):
             data = data[part]
         elif not (error["type"] == "missing" and number == len(parts) - 1):
             continue

@@ -85,7 +85,9 @@ def dump(config: Config) -> str:
     data["optimizer"] = _ordered(config.optimizer, data["optimizer"]) | {"schedule": schedule}
     data["data"] = _ordered(config.data, data["data"])
     yaml, text = YAML(), io.StringIO()
-    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     yaml.dump(data, text)
     return text.getvalue()
 
@@ -172,13 +174,18 @@ def _loss_misfits(config: Config, net: Layer, spec: Spec, out_shape: tuple[int, 
     }
     if not fits[loss]:
         suitable = " or ".join(name for name, fit in fits.items() if fit)
-        yield Problem(("loss",), f"loss: {loss} is for {LOSSES[loss].summary}, but {spec.name} has {targets}; use {suitable}")
+        yield Problem(
+            ("loss",),
+            f"loss: {loss} is for {LOSSES[loss].summary}, but {spec.name} has {targets}; use {suitable}",
+        )
         return
     wanted = (1,) if loss == "binary_cross_entropy" else (targets.count,)
     if out_shape != wanted:
         reason = f"{spec.name} has {targets}, so with {loss} the network must give {wanted[0]} output"
         found = f"gives {out_shape[0]}" if len(out_shape) == 1 else f"gives outputs of shape {out_shape}"
-        mend = f"make the last layer dense: {wanted[0]}" if len(out_shape) == 1 else "put a flatten before the last dense"
+        mend = (
+            f"make the last layer dense: {wanted[0]}" if len(out_shape) == 1 else "put a flatten before the last dense"
+        )
         yield Problem(last, f"{names[0]} {found}, but {reason}{'s' if wanted[0] > 1 else ''}; {mend}")
     *_, (path, final) = walk(net)
     if final.kind == LOSSES[loss].includes:

@@ -101,7 +101,8 @@ class OptimizerSettings(Strict):
         description="how the learning rate changes over the run, by step",
     )
     clip_norm: Annotated[float, Gt(0)] | None = Field(
-        None, description="the gradient is scaled down to this norm, over all parameters together, when it is longer"
+        None,
+        description="the gradient is scaled down to this norm, over all parameters together, when it is longer",
     )
     clip_value: Annotated[float, Gt(0)] | None = Field(
         None, description="every entry of the gradient is cut off at plus and minus this, before clip_norm"
@@ -164,7 +165,8 @@ class Config(Strict):
 
     name: Annotated[str, MinLen(1)] = Field("", description="of the run's folder; by default the name of the file")
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = Field(
-        0, description="of everything random: the split, the initial weights, the order of examples, synthetic data"
+        0,
+        description="of everything random: the split, the initial weights, the order of examples, synthetic data",
     )
     data: Data = Field(description="what to learn from: a name (digits), or a mapping with settings")
     model: list[Any] = Field(description="the layers, first to last; `fnet explain LAYER` explains one")

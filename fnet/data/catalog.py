@@ -7,7 +7,10 @@ from fnet.data import sklearn, synthetic
 from fnet.data.normalize import Normalization
 from fnet.data.source import Arrays, Spec
 
-SOURCES: Mapping[str, tuple[str, ...]] = {"sklearn": tuple(sklearn.SPECS), "synthetic": tuple(synthetic.GENERATORS)}
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    "sklearn": tuple(sklearn.SPECS),
+    "synthetic": tuple(synthetic.GENERATORS),
+}
 """The names of the data sets of each source."""
 
 

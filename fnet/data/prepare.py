@@ -12,6 +12,8 @@ from fnet.data.split import split_indices
 class DataError(ValueError):
     """The data cannot be used as they are."""
 
+    exit_status = 2
+
 
 class Splits(NamedTuple):
     """The three parts of a data set, normalised; a part may be empty, except the training part."""

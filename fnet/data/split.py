@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def split_indices(size: int, fractions: Sequence[float], seed: int, classes: np.ndarray | None = None) -> list[np.ndarray]:
+def split_indices(
+    size: int, fractions: Sequence[float], seed: int, classes: np.ndarray | None = None
+) -> list[np.ndarray]:
     """The example numbers of each part: disjoint, shuffled, a pure function of the arguments.
 
     With classes the split is stratified. Every example gets the position (rank + 1/2) / n within its class, in random

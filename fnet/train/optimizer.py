@@ -49,7 +49,12 @@ def sgd(
 
 
 def adam(
-    learning_rate: Rate = 1e-3, *, b1: Decay = 0.9, b2: Decay = 0.999, eps: Epsilon = 1e-8, nesterov: bool = False
+    learning_rate: Rate = 1e-3,
+    *,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: Epsilon = 1e-8,
+    nesterov: bool = False,
 ) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2014): one rate per parameter, from averages of the gradient and of its square.
 
@@ -138,9 +143,7 @@ def adagrad(
     return optax.adagrad(learning_rate, initial_accumulator, eps)
 
 
-def adadelta(
-    learning_rate: Rate = 1.0, *, decay: Decay = 0.9, eps: Epsilon = 1e-6
-) -> optax.GradientTransformation:
+def adadelta(learning_rate: Rate = 1.0, *, decay: Decay = 0.9, eps: Epsilon = 1e-6) -> optax.GradientTransformation:
     """Adadelta (Zeiler 2012): steps in the unit of the parameter, from averages of squared gradients and steps.
 
     Args:
@@ -253,7 +256,9 @@ def one_cycle(
 
 def _fits(warmup_steps: int, steps: int) -> None:
     if warmup_steps >= steps:
-        raise ValueError(f"warmup_steps: {warmup_steps} leave nothing of a run of {steps} steps; make the warm-up shorter")
+        raise ValueError(
+            f"warmup_steps: {warmup_steps} leave nothing of a run of {steps} steps; make the warm-up shorter"
+        )
 
 
 SCHEDULES: Mapping[str, Callable[..., optax.Schedule]] = MappingProxyType(

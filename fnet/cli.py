@@ -1,0 +1,227 @@
+"""The command line: parse, call, print."""
+
+import functools
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Functional neural networks on JAX, with every gradient checked against one written by hand.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Settings in place of the file's: train.epochs=3", show_default=False
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+
+
+def command(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Registers a command and turns what it raises into messages and exit statuses.
+
+    0 done; 1 the thing checked does not hold; 2 the request is wrong; 3 the run failed; 70 a bug of ours;
+    130 interrupted.
+    """
+
+    @app.command()
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            status = function(*args, **kwargs)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            status = 130
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (nobody reads on; the interpreter still flushes at exit)
+            status = 0
+        except Exception as error:
+            status = getattr(error, "exit_status", None)
+            if status is None and isinstance(error, OSError):
+                status = 3
+            if status is None:
+                traceback.print_exc()
+                print("\nThis is a bug of fnet's: please report it with the lines above.", file=sys.stderr)
+                status = 70
+            else:
+                print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(status or 0)
+
+    return run
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _start_jax() -> None:
+    """Keeps compiled programs between processes, where a cache can be written."""
+    import jax
+
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    jax.config.update("jax_compilation_cache_dir", os.path.join(root, "fnet", "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_raise_persistent_cache_errors", False)
+
+
+@command
+def train(config: ConfigFile, overrides: Overrides = None) -> int:
+    """Train the network of CONFIG, and write the run's folder."""
+    from fnet.config.load import dump, load
+    from fnet.report.console import TrainingProgress, scores_table
+    from fnet.train.run import run
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    _start_jax()
+    console = _console()
+    experiment = load(config, overrides or ())
+    settings, spec = experiment.config, experiment.spec
+    console.print(
+        f"{settings.name}: {spec.name}, {spec.size} examples {spec.shape} with {spec.targets}", soft_wrap=True
+    )
+    with TrainingProgress(console, settings.train.epochs) as progress:
+        outcome = run(experiment, dump(settings), progress)
+    fitted = outcome.fitted
+    if fitted.stopped != "done":
+        why = {"early": "stopped early", "interrupted": "interrupted"}[fitted.stopped]
+        console.print(
+            f"{why} after {len(fitted.history)} of {settings.train.epochs} epochs; kept epoch {fitted.kept_epoch}"
+        )
+    console.print(scores_table(outcome.scores, outcome.sizes))
+    console.print(
+        f"the run is in {outcome.folder}: config.yaml, environment.json, metrics.jsonl, model.safetensors",
+        soft_wrap=True,
+    )
+    console.print(f"look closer with: fnet evaluate {outcome.folder}", soft_wrap=True)
+    return 130 if fitted.stopped == "interrupted" else 0
+
+
+@command
+def evaluate(run: RunFolder, as_json: Json = False) -> None:
+    """Score the network of RUN on every part of its data, and show which classes it confuses."""
+    from fnet.config.load import load
+    from fnet.report.console import confusion_table, scores_table
+    from fnet.train.folder import load as load_model
+    from fnet.train.run import evaluate
+
+    _start_jax()
+    net, params, state = load_model(run)
+    experiment = load(os.path.join(run, "config.yaml"))._replace(net=net)
+    result = evaluate(experiment, params, state)
+    if as_json:
+        print(json.dumps({"examples": result.sizes, "scores": result.scores}))
+        return
+    console = _console()
+    console.print(scores_table(result.scores, result.sizes))
+    targets = experiment.spec.targets
+    if targets.kind == "classes":
+        names = targets.names or tuple(map(str, range(targets.count)))
+        console.print(f"on the {result.part} part:")
+        console.print(confusion_table(result.decisions, result.labels, names))
+
+
+@command
+def gradcheck(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> int:
+    """Check the gradients of CONFIG's network: backpropagation by hand against JAX's. Exit status 1 if one is wrong."""
+    from fnet.config.load import load
+    from fnet.report.console import gradcheck_table
+    from fnet.train.run import check_gradients
+
+    _start_jax()
+    experiment = load(config, overrides or ())
+    report, examples = check_gradients(experiment)
+    if as_json:
+        rows = [row._asdict() for row in report.rows]
+        print(json.dumps({"ok": report.ok, "verdict": report.verdict, "tolerance": report.tolerance, "rows": rows}))
+    else:
+        console = _console()
+        console.print(f"{experiment.config.name}: {experiment.config.loss} of {examples} examples, at initialisation")
+        console.print(gradcheck_table(report))
+        console.print(report.verdict, style="green" if report.ok else "bold red", soft_wrap=True)
+    return 0 if report.ok else 1
+
+
+@command
+def summary(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Show the layers of CONFIG's network: output shapes, parameters, floating-point operations."""
+    from fnet.config.load import load
+    from fnet.report.console import summary_table
+    from fnet.report.summary import summarize
+
+    experiment = load(config, overrides or ())
+    rows = summarize(experiment.net, experiment.spec.shape)
+    if as_json:
+        print(json.dumps([row._asdict() for row in rows]))
+    else:
+        _console().print(summary_table(rows, experiment.spec.shape))
+
+
+@command
+def validate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    resolved: Annotated[bool, typer.Option(help="Print the config with every default filled in.")] = False,
+) -> None:
+    """Check CONFIG without reading data or training."""
+    from fnet.config.load import dump, load
+
+    experiment = load(config, overrides or ())
+    if resolved:
+        print(dump(experiment.config), end="")
+    else:
+        print(f"{config}: ok")
+
+
+@command
+def schema() -> None:
+    """Print the JSON Schema of the config, for editors: `fnet schema > fnet.schema.json`."""
+    from fnet.config.explain import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@command
+def explain(
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="[KEY]",
+            show_default=False,
+            help="A key (train.epochs), or a layer, optimizer, schedule, data set or loss.",
+        ),
+    ] = "",
+) -> None:
+    """Explain what can be set: type, default, meaning."""
+    from fnet.config.explain import explain
+    from fnet.report.explanation import print_explanation
+
+    console = _console()
+    for explanation in explain(key):
+        print_explanation(console, explanation)
+
+
+def main() -> None:
+    """The entry point of the `fnet` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

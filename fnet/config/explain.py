@@ -1,0 +1,231 @@
+"""`fnet schema` and `fnet explain`: the schema of the config as JSON Schema, and in words."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from fnet.config.schema import Config, homes, models_in
+from fnet.data import catalog, synthetic
+from fnet.description import FAMILIES, children_of, constructor_of
+from fnet.losses import LOSSES
+from fnet.settings import Strict, first_parameter, model_of, suggestion
+from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
+
+
+class Entry(NamedTuple):
+    """One thing that can be set: its dotted key, type, default and meaning, in words."""
+
+    key: str
+    type: str
+    default: str
+    meaning: str
+
+
+class Explanation(NamedTuple):
+    """What there is to say of a key: a heading, a text, and the entries that it consists of."""
+
+    heading: str
+    text: str
+    entries: list[Entry]
+
+
+class UnknownKey(LookupError):
+    """Nothing that can be explained has this name."""
+
+    exit_status = 2
+
+
+def explain(key: str) -> list[Explanation]:
+    """Everything that a key can mean: a place in the config, a layer, an optimiser, a schedule, a data set or a loss.
+
+    Args:
+        key: dotted (`optimizer.learning_rate`, `dense.units`), a name (`dense`, `sgd`), or any last part (`epochs`);
+            empty for the top level.
+
+    Raises:
+        UnknownKey: when there is none; suggests the nearest.
+    """
+    if not key:
+        return [Explanation("the config", inspect.getdoc(Config) or "", list(_entries(Config, "")))]
+    found = [*_in_config(key), *_in_functions(key)]
+    if not found:
+        found = [e for home in homes().get(key, []) if home for e in _in_config(f"{home}.{key}")]
+    if not found:
+        known = [*homes(), *FAMILIES, *OPTIMIZERS, *SCHEDULES, *LOSSES, *_data_sets()]
+        raise UnknownKey(
+            f"nothing is called '{key}'{suggestion(key.rpartition('.')[2], known, listing=False)}; `fnet explain` lists the sections"
+        )
+    return found
+
+
+def _in_config(key: str) -> Iterator[Explanation]:
+    models: list[type[Strict]] = [Config]
+    *sections, last = key.split(".")
+    for section in sections:
+        models = [
+            m
+            for model in models
+            if section in model.model_fields
+            for m in models_in(model.model_fields[section].annotation)
+        ]
+    prefix = ".".join([*sections, ""])
+    owners = [model for model in models if last in model.model_fields]
+    entries = list(dict.fromkeys(e for model in owners for e in _entries(model, prefix) if e.key == key))
+    if not entries:
+        return
+    inner = list(dict.fromkeys(m for model in owners for m in models_in(model.model_fields[last].annotation)))
+    if len(inner) == 1:
+        yield Explanation(key, entries[0].meaning, list(_entries(inner[0], f"{key}.")))
+    elif inner:
+        names = [Entry(name, "", "", _summary(member)) for member in inner for name in _names(member)]
+        yield Explanation(key, f"{entries[0].meaning}; one of these, `fnet explain NAME` lists its settings", names)
+    else:
+        yield Explanation(key, "", entries)
+
+
+def _names(member: type[Strict]) -> list[str]:
+    schema = member.model_json_schema()["properties"]["name"]
+    return schema.get("enum", [schema.get("const")])
+
+
+def _in_functions(key: str) -> Iterator[Explanation]:
+    name, _, setting = key.partition(".")
+    candidates: list[tuple[str, Callable[..., Any], type[Strict]]] = []
+    if name in FAMILIES:
+        construct = constructor_of(name)
+        candidates.append(("layer", construct, model_of(construct)))
+    if name in OPTIMIZERS:
+        candidates.append(("optimizer", OPTIMIZERS[name], model_of(OPTIMIZERS[name])))
+    if name in SCHEDULES:
+        candidates.append(("schedule", SCHEDULES[name], model_of(SCHEDULES[name], None, ("rate", "steps"))))
+    if name in synthetic.GENERATORS:
+        make = synthetic.GENERATORS[name].make
+        candidates.append(("data set", make, model_of(make, None, ("rng",))))
+    for noun, function, model in candidates:
+        entries = [e for e in _entries(model, f"{name}.") if not setting or e.key == key]
+        if entries or not setting:
+            yield Explanation(f"{name} ({noun})", "" if setting else _prose(function), entries)
+    if name in catalog.SOURCES["sklearn"] and not setting:
+        spec = catalog.spec_of("sklearn", name, {})
+        yield Explanation(
+            f"{name} (data set)",
+            f"{spec.size} examples {spec.shape} with {spec.targets}, shipped by scikit-learn.",
+            [],
+        )
+    if name in LOSSES and not setting:
+        yield Explanation(f"{name} (loss)", _prose(LOSSES[name].function), [])
+
+
+def _prose(function: Callable[..., Any]) -> str:
+    """A docstring without its `Args:` section, which the entries repeat, and without examples."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    return "\n\n".join(p for p in paragraphs if not p.startswith(("Args:", ">>>")))
+
+
+def _summary(model: type[Strict]) -> str:
+    return (inspect.getdoc(model) or "").partition("\n")[0]
+
+
+def _data_sets() -> list[str]:
+    return [name for names in catalog.SOURCES.values() for name in names]
+
+
+def _entries(model: type[Strict], prefix: str) -> Iterator[Entry]:
+    schema = model.model_json_schema()
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else _value_in_words(field.default)
+        yield Entry(prefix + name, _type_in_words(schema["properties"][name]), default, field.description or "")
+
+
+def _value_in_words(value: Any) -> str:
+    match value:
+        case Strict():
+            return str(getattr(value, "name", "")) or "see its entries"
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case "":
+            return "see its meaning"
+        case _:
+            return str(value)
+
+
+def _type_in_words(schema: Mapping[str, Any]) -> str:
+    if "const" in schema:
+        return str(schema["const"])
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    for union in ("anyOf", "oneOf"):
+        if union in schema:
+            return " or ".join(dict.fromkeys(map(_type_in_words, schema[union])))
+    nouns = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
+    nouns |= {"null": "null", "array": "list"}
+    bounds = {
+        "minimum": "at least",
+        "exclusiveMinimum": "greater than",
+        "maximum": "at most",
+        "exclusiveMaximum": "less than",
+    }
+    words = [nouns.get(schema.get("type", ""), "mapping")]
+    if "pattern" in schema:
+        words = ["dotted path"]
+    return ", ".join([*words, *(f"{phrase} {schema[bound]:g}" for bound, phrase in bounds.items() if bound in schema)])
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a config file, short forms included, for editors and other programs."""
+    schema = Config.model_json_schema()
+    definitions, properties = schema["$defs"], schema["properties"]
+    for definition in definitions.values():
+        if "source" in definition["properties"]:
+            definition["required"].remove("source")
+    definitions["adam"]["required"].remove("name")
+    properties["data"] = _or_name(properties["data"], _data_sets())
+    properties["optimizer"] = _or_name(properties["optimizer"], OPTIMIZERS)
+    for name in OPTIMIZERS:
+        inner = definitions[name]["properties"]
+        inner["schedule"] = _or_name(inner["schedule"], SCHEDULES)
+    definitions["layer"] = {
+        "anyOf": [
+            {
+                "enum": [
+                    kind for kind in FAMILIES if not model_of(constructor_of(kind)).model_json_schema().get("required")
+                ]
+            },
+            *map(_layer_schema, FAMILIES),
+            {"$ref": "#/$defs/layers"},
+        ]
+    }
+    definitions["layers"] = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/layer"}}
+    properties["model"] = {"$ref": "#/$defs/layers", "description": properties["model"]["description"]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "fnet config"}
+
+
+def _or_name(schema: dict[str, Any], names: Any) -> dict[str, Any]:
+    """A section, or one of its names alone."""
+    outer = {key: schema.pop(key) for key in ("description", "default") if key in schema}
+    schema.pop("discriminator", None)
+    return {"anyOf": [{"enum": list(names)}, schema], **outer}
+
+
+def _layer_schema(kind: str) -> dict[str, Any]:
+    """A layer with its settings: {dense: {units: 64}}, or with the first of them alone: {dense: 64}."""
+    construct = constructor_of(kind)
+    settings = model_of(construct).model_json_schema()
+    settings["title"] = kind
+    forms: list[dict[str, Any]] = [settings]
+    if children_of(construct):
+        layers = {"$ref": "#/$defs/layers"}
+        settings["properties"]["layers"] = layers
+        forms.append(layers)
+    first = first_parameter(construct)
+    if first is not None:
+        forms.append({k: v for k, v in settings["properties"][first].items() if k not in ("title", "default")})
+    return {
+        "type": "object",
+        "properties": {kind: {"anyOf": forms}},
+        "required": [kind],
+        "additionalProperties": False,
+        "description": (inspect.getdoc(construct) or "").partition("\n")[0],
+    }

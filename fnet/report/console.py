@@ -1,0 +1,172 @@
+"""What is printed: progress while training, and tables of results."""
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from fnet.gradcheck.report import Report
+from fnet.report.summary import SummaryRow
+from fnet.train.loop import Epoch, Segment
+
+LINES = 20
+"""About how many lines a run prints when the output is not a terminal."""
+
+SILENCE = 10.0
+"""Seconds without a line after which one is printed within an epoch, when the output is not a terminal."""
+
+
+class TrainingProgress:
+    """Shows the events of training: a bar on a terminal, else a line now and then. A context manager.
+
+    Args:
+        console: where to print.
+        epochs: of the whole run.
+    """
+
+    def __init__(self, console: Console, epochs: int):
+        self._console = console
+        self._epochs = epochs
+        self._interval = -(-epochs // LINES)
+        self._began: float | None = None
+        self._last_line = time.perf_counter()
+        self._examples = 0
+        self._seconds = 0.0
+        self._values: Mapping[str, float] = {}
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+            BarColumn(),
+            TextColumn("{task.fields[values]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", epoch=0, values="compiling", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self._bar.stop()
+
+    def __call__(self, event: Segment | Epoch) -> None:
+        if self._began is None:
+            self._began = time.perf_counter() - event.seconds
+        if isinstance(event, Segment):
+            self._examples += event.examples
+            self._seconds += event.seconds
+            taken = event.first_step + len(event.metrics.loss)
+            values = {"train_loss": float(np.mean(event.metrics.loss))} | {
+                name: value for name, value in self._values.items() if name.startswith("validation")
+            }
+            if self._console.is_terminal:
+                text = f"{format_values(values)}  {self._rate()}"
+                self._bar.update(self._task, epoch=event.epoch, values=text, completed=taken, total=event.total_steps)
+            elif time.perf_counter() - self._last_line > SILENCE:
+                self._line(event.epoch, values, taken / event.total_steps)
+        else:
+            self._values = event.values
+            due = event.epoch % self._interval == 0 or event.epoch in (1, self._epochs)
+            if due and not self._console.is_terminal:
+                self._line(event.epoch, event.values, event.epoch / self._epochs)
+
+    def _line(self, epoch: int, values: Mapping[str, float], done: float) -> None:
+        self._last_line = time.perf_counter()
+        elapsed = self._last_line - (self._began or self._last_line)
+        ending = f"{elapsed * (1 / done - 1):.0f} s left" if done < 1 else f"{elapsed:.1f} s"
+        self._console.print(
+            f"epoch {epoch}/{self._epochs}  {format_values(values)}  {self._rate()}  {ending}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _rate(self) -> str:
+        return f"{self._examples / max(self._seconds, 1e-9):,.0f} examples/s"
+
+
+def format_values(values: Mapping[str, float]) -> str:
+    """Named numbers on one line.
+
+    >>> format_values({"train_loss": 0.123456, "train_accuracy": 0.98765})
+    'train_loss 0.1235  train_accuracy 98.8%'
+    """
+    return "  ".join(f"{name} {format_value(name, value)}" for name, value in values.items())
+
+
+def format_value(name: str, value: float) -> str:
+    """One number: accuracies in percent, the rest to four digits."""
+    return f"{100 * value:.1f}%" if name.endswith("accuracy") else f"{value:.4g}"
+
+
+def summary_table(rows: Sequence[SummaryRow], in_shape: tuple[int, ...]) -> Table:
+    """The table of `fnet summary`."""
+    table = Table(
+        title=f"input {in_shape}", title_justify="left", title_style="", footer_style="bold", show_footer=True
+    )
+    total, *layers = rows
+    table.add_column("layer", "total")
+    table.add_column("kind and settings", overflow="fold")
+    table.add_column("output", str(total.out_shape), no_wrap=True)
+    table.add_column("parameters", f"{total.parameters:,}", justify="right")
+    table.add_column("FLOPs", f"{total.flops:,}", justify="right")
+    for row in layers:
+        indent = "  " * (len(row.path) - 1)
+        table.add_row(
+            indent + row.path[-1],
+            Text(row.layer),
+            str(row.out_shape),
+            f"{row.parameters:,}",
+            f"{row.flops:,}",
+        )
+    return table
+
+
+def gradcheck_table(report: Report) -> Table:
+    """The table of `fnet gradcheck`."""
+    table = Table()
+    table.add_column("")
+    table.add_column("shape", no_wrap=True)
+    table.add_column("largest difference", justify="right")
+    table.add_column("relative", justify="right")
+    table.add_column("")
+    for row in report.rows:
+        verdict = Text("ok", "green") if row.ok else Text(f"WRONG {row.remark}".rstrip(), "bold red")
+        table.add_row(row.name, str(row.shape), f"{row.absolute:.2e}", f"{row.relative:.2e}", verdict)
+    return table
+
+
+def scores_table(scores: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> Table:
+    """Loss and metric of every part of the data."""
+    table = Table()
+    table.add_column("part")
+    table.add_column("examples", justify="right")
+    for name in next(iter(scores.values())):
+        table.add_column(name.replace("_", " "), justify="right")
+    for part, values in scores.items():
+        table.add_row(part, f"{sizes[part]:,}", *(format_value(name, value) for name, value in values.items()))
+    return table
+
+
+def confusion_table(decisions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Table:
+    """How often each class (rows) was taken for each class (columns); the last column is the share that was right."""
+    counts = np.zeros((len(names), len(names)), int)
+    np.add.at(counts, (labels, decisions), 1)
+    table = Table(title="true class by row, decided class by column", title_justify="left", title_style="")
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("right", justify="right")
+    for number, (name, row) in enumerate(zip(names, counts, strict=True)):
+        cells = [
+            Text(str(n) if n else "·", "bold" if i == number else "red" if n else "dim") for i, n in enumerate(row)
+        ]
+        table.add_row(name, *cells, f"{100 * row[number] / max(1, row.sum()):.1f}%")
+    return table

@@ -1,0 +1,73 @@
+"""The table of a network: what each layer gives, holds and costs."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnet.description import Layer, Shape, headline, rebuilt, walk
+
+
+class SummaryRow(NamedTuple):
+    """One layer.
+
+    path: the names that lead to it; empty for the network itself.
+    layer: its kind and settings.
+    out_shape: of one example.
+    parameters: numbers to learn, in the layer and all that it contains.
+    flops: floating-point operations of the forward pass of one example, as XLA counts them: a multiplication and an
+        addition are two.
+    """
+
+    path: tuple[str, ...]
+    layer: str
+    out_shape: Shape
+    parameters: int
+    flops: int
+
+
+def summarize(net: Layer, in_shape: Shape) -> list[SummaryRow]:
+    """The rows of a network for examples of a shape; the network itself, with the totals, comes first.
+
+    >>> import fnet
+    >>> for row in summarize(fnet.serial(fnet.dense(4), fnet.relu()), (3,)):
+    ...     print("/".join(row.path), row.out_shape, row.parameters, row.flops)
+     (4,) 16 32
+    dense_1 (4,) 16 28
+    relu_1 (4,) 0 4
+    """
+    shapes: dict[tuple[str, ...], Shape] = {}
+
+    def recording(path: tuple[str, ...], layer: Layer) -> Layer:
+        def shape(in_shape: Shape) -> Shape:
+            shapes[path] = in_shape
+            return layer.shape(in_shape)
+
+        return dataclasses.replace(layer, shape=shape)
+
+    rebuilt(net, recording).shape(in_shape)
+    return [
+        SummaryRow(path, headline(layer), layer.shape(shapes[path]), *_costs(layer, shapes[path]))
+        for path, layer in walk(net)
+    ]
+
+
+def _costs(layer: Layer, in_shape: Shape) -> tuple[int, int]:
+    """Parameters and FLOPs; nothing is computed or compiled, only traced."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params, state = jax.eval_shape(_with_shape(layer.init, in_shape), key)
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+    def forward(params: Any, state: Any, x: Any) -> Any:
+        return layer.apply(params, state, x, train=False)[0]
+
+    x = jax.ShapeDtypeStruct((1, *in_shape), jnp.float32)
+    analysis = jax.jit(forward).lower(params, state, x).cost_analysis() or {}
+    return parameters, round(analysis.get("flops", 0.0))
+
+
+def _with_shape(init: Callable[[Any, Shape], Any], in_shape: Shape) -> Callable[[Any], Any]:
+    return lambda key: init(key, in_shape)

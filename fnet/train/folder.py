@@ -1,0 +1,154 @@
+"""A run's folder: what is written there, and how it is read back."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from fnet.description import Layer, build, describe
+
+
+class FolderError(OSError):
+    """A run's folder that cannot be made, or is not one."""
+
+    exit_status = 2
+
+
+def create(out: str, name: str) -> Path:
+    """Makes the next folder out/name-1, out/name-2, ...; two processes never get the same.
+
+    Raises:
+        FolderError: when it cannot be made.
+    """
+    parent = Path(out)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [path.name.removeprefix(f"{name}-") for path in parent.glob(f"{_escaped(name)}-*")]
+        number = max((int(ending) for ending in taken if ending.isdecimal()), default=0) + 1
+        while True:
+            try:
+                (parent / f"{name}-{number}").mkdir()
+                return parent / f"{name}-{number}"
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise FolderError(
+            f"the output folder '{out}' cannot be written: {error.strerror}; set another with out=…"
+        ) from None
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all: to a temporary name beside it first, which then takes its place."""
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def append(path: Path, record: Mapping[str, Any]) -> None:
+    """Appends one line of JSON, in one write."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def environment(*, seed: int, fingerprint: str) -> dict[str, Any]:
+    """Where and with what a run was made."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: metadata.version(name) for name in ("fnet", "jax", "jaxlib", "optax", "numpy")},
+        "devices": [str(device) for device in jax.devices()],
+        "seed": seed,
+        "git": _git_commit(),
+        "data": fingerprint,
+    }
+
+
+def _git_commit() -> dict[str, Any] | None:
+    """The commit of the working folder, and whether files differ from it; None where there is no repository."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def save_model(path: Path, net: Layer, params: Any, state: Any) -> None:
+    """Writes parameters and state as safetensors, under names such as "params/dense_1/w", with the description."""
+    tensors = {
+        "/".join((part, *(key.key for key in keys))): np.asarray(leaf)
+        for part, tree in (("params", params), ("state", state))
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    try:
+        network = json.dumps(describe(net))
+    except ValueError:
+        network = ""
+    write(path, save(tensors, {"format": "fnet", "network": network}))
+
+
+def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
+    """The network of a run with its final (best) parameters and state.
+
+    Args:
+        run: the run's folder.
+
+    Returns:
+        (net, params, state), as from `net.init`.
+
+    Raises:
+        FolderError: when the folder holds no readable model.
+        ValueError: when the network was made by hand and so has no description.
+    """
+    path = Path(run) / "model.safetensors"
+    if not path.is_file():
+        what = "it holds no model.safetensors" if Path(run).is_dir() else "there is no such folder"
+        raise FolderError(f"{run} is not a finished run: {what}")
+    trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            network = (file.metadata() or {}).get("network", "")
+            for name in file.keys():  # noqa: SIM118 (not a mapping)
+                part, *keys, leaf = name.split("/")
+                node = trees[part]
+                for key in keys:
+                    node = node.setdefault(key, {})
+                node[leaf] = jax.numpy.asarray(file.get_tensor(name))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise FolderError(f"{path} cannot be read: {error}") from None
+    if not network:
+        raise ValueError(
+            f"{path}: its network was made by hand and has no description; build it and load the file yourself"
+        )
+    return build(json.loads(network)), trees["params"], trees["state"]

@@ -1,0 +1,213 @@
+"""A whole experiment: data, training, the run's folder, evaluation."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from fnet.data import catalog
+from fnet.data.prepare import Splits, prepare
+from fnet.data.source import Arrays, fingerprint
+from fnet.gradcheck import Report, check
+from fnet.losses import LOSSES
+from fnet.train import folder
+from fnet.train.evaluate import make_score, outputs_of
+from fnet.train.loop import Diverged, EarlyStopping, Epoch, Fitted, Segment, fit
+from fnet.train.state import init_state
+
+if TYPE_CHECKING:
+    from fnet.config.load import Experiment
+
+
+GRADCHECK_EXAMPLES = 64
+"""How many examples a gradient check takes at most."""
+
+Scores = dict[str, dict[str, float]]
+
+
+class Outcome(NamedTuple):
+    """A finished run: its folder, what training gave, and the scores of the kept parameters on each part of the data."""
+
+    folder: Path
+    fitted: Fitted
+    scores: Scores
+    sizes: dict[str, int]
+
+
+class Evaluation(NamedTuple):
+    """Scores on every part of the data, and the decisions on one: the test part, or the last that holds examples."""
+
+    scores: Scores
+    sizes: dict[str, int]
+    part: str
+    decisions: np.ndarray
+    labels: np.ndarray
+
+
+class RunFailed(RuntimeError):
+    """A run that broke off; its folder keeps the last good parameters."""
+
+    exit_status = 3
+
+
+def load_data(experiment: "Experiment") -> tuple[Splits, str]:
+    """The data of an experiment, split, normalised and with targets as its loss takes them; and their fingerprint.
+
+    Raises:
+        DataError: when they cannot be used.
+    """
+    config, spec = experiment.config, experiment.spec
+    settings = config.data
+    raw = catalog.read(settings.source, settings.name, settings.own(), config.seed)
+    splits = prepare(
+        raw,
+        (settings.split.train, settings.split.validation, settings.split.test),
+        settings.normalize or "none",
+        seed=config.seed,
+        classes=spec.targets.count if spec.targets.kind == "classes" else None,
+        value_range=spec.range,
+    )
+    if config.loss == "binary_cross_entropy":
+        train, validation, test = (_labels_as_column(part) for part in splits[:3])
+        splits = splits._replace(train=train, validation=validation, test=test)
+    return splits, fingerprint(raw)
+
+
+def _labels_as_column(arrays: Arrays) -> Arrays:
+    """Binary labels as (n, 1) numbers, the form of the one output that they are compared with."""
+    return Arrays(arrays.x, arrays.y.astype(np.float32)[:, None])
+
+
+def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment | Epoch], None]) -> Outcome:
+    """Trains, and writes the run's folder as it goes.
+
+    Args:
+        experiment: a config that fits together.
+        config_text: the resolved config, as it is to be written.
+        on_event: called after every segment and epoch, for showing progress.
+
+    Raises:
+        DataError: when the data cannot be used.
+        FolderError: when the folder cannot be made.
+        RunFailed: when the loss or a parameter becomes NaN or infinite.
+    """
+    config, net = experiment.config, experiment.net
+    splits, data_hash = load_data(experiment)
+    place = folder.create(config.out, config.name)
+    folder.write(place / "config.yaml", config_text)
+    details = folder.environment(seed=config.seed, fingerprint=data_hash)
+    folder.write(place / "environment.json", json.dumps(details, indent=2) + "\n")
+    parts = splits.parts()
+    stopping = config.train.early_stopping
+    log = _Log(place / "metrics.jsonl", config.train.log_every)
+
+    def record(event: Segment | Epoch) -> None:
+        log.write(event)
+        on_event(event)
+
+    batch = splits.train.size if config.train.batch_size == "all" else min(config.train.batch_size, splits.train.size)
+    steps = config.train.epochs * -(-splits.train.size // batch)
+    try:
+        fitted = fit(
+            net,
+            config.loss or "",
+            experiment.optimizer(steps),
+            splits.train,
+            validation=parts.get("validation"),
+            epochs=config.train.epochs,
+            batch_size=batch,
+            seed=config.seed,
+            l1=config.regularization.l1,
+            l2=config.regularization.l2,
+            early_stopping=stopping and EarlyStopping(stopping.monitor, stopping.patience),
+            on_event=record,
+        )
+    except Diverged as error:
+        folder.save_model(place / "model.safetensors", net, error.train_state.params, error.train_state.state)
+        folder.append(log.path, {"event": "failed", "step": int(error.train_state.step) + 1, "reason": str(error)})
+        raise RunFailed(f"the run failed at {error}\nthe last good parameters are kept in {place}") from error
+    folder.save_model(place / "model.safetensors", net, fitted.params, fitted.state)
+    scores = _scores(experiment, fitted.params, fitted.state, splits)
+    folder.append(
+        log.path,
+        {"event": "end", "stopped": fitted.stopped, "kept_epoch": fitted.kept_epoch}
+        | {f"{part}_{name}": value for part, values in scores.items() for name, value in values.items()},
+    )
+    return Outcome(place, fitted, scores, _sizes(splits))
+
+
+def evaluate(experiment: "Experiment", params: Any, state: Any) -> Evaluation:
+    """Scores parameters on the data of an experiment.
+
+    Raises:
+        DataError: when the data cannot be used.
+    """
+    splits, _ = load_data(experiment)
+    part, arrays = list(splits.parts().items())[-1]
+    outputs = outputs_of(experiment.net, params, state, arrays.x)
+    decisions = np.asarray(LOSSES[experiment.config.loss or ""].decide(outputs))
+    labels = arrays.y.reshape(decisions.shape)
+    if experiment.spec.targets.kind == "classes":
+        decisions, labels = decisions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
+    return Evaluation(_scores(experiment, params, state, splits), _sizes(splits), part, decisions, labels)
+
+
+def check_gradients(experiment: "Experiment") -> tuple[Report, int]:
+    """Checks the gradients of the network as it is before the first step, on the first training examples.
+
+    Returns:
+        The report, and the number of examples.
+
+    Raises:
+        DataError: when the data cannot be used.
+        NoReference: when a layer has no hand-written backward.
+    """
+    config, net = experiment.config, experiment.net
+    splits, _ = load_data(experiment)
+    examples = min(GRADCHECK_EXAMPLES, splits.train.size)
+    x, y = splits.train.x[:examples], splits.train.y[:examples]
+    start = jax.jit(lambda key: init_state(net, optax.identity(), key, x.shape[1:]))(jax.random.key(config.seed))
+    penalties = config.regularization
+    report = check(net, config.loss or "", start.params, start.state, x, y, l1=penalties.l1, l2=penalties.l2)
+    return report, examples
+
+
+def _scores(experiment: "Experiment", params: Any, state: Any, splits: Splits) -> Scores:
+    """Loss and metric of the parameters on every part of the data."""
+    loss = LOSSES[experiment.config.loss or ""]
+    score = make_score(experiment.net, loss)
+    found = {part: score(params, state, *arrays) for part, arrays in splits.parts().items()}
+    return {part: {"loss": float(s.loss), loss.metric_name: float(s.metric)} for part, s in found.items()}
+
+
+def _sizes(splits: Splits) -> dict[str, int]:
+    return {part: arrays.size for part, arrays in splits.parts().items()}
+
+
+class _Log:
+    """metrics.jsonl: one object per logging step and per epoch."""
+
+    def __init__(self, path: Path, every: int | None):
+        self.path = path
+        self._every = every
+
+    def write(self, event: Segment | Epoch) -> None:
+        if isinstance(event, Epoch):
+            folder.append(
+                self.path,
+                {
+                    "event": "epoch",
+                    "epoch": event.epoch,
+                    "step": event.step,
+                    **event.values,
+                    "seconds": event.seconds,
+                },
+            )
+        elif self._every:
+            for number, loss in enumerate(event.metrics.loss.tolist(), event.first_step + 1):
+                if number % self._every == 0:
+                    folder.append(self.path, {"event": "step", "epoch": event.epoch, "step": number, "loss": loss})
