@@ -10,7 +10,7 @@ from fnet.description import FAMILIES as _FAMILIES
 
 if TYPE_CHECKING:
     from fnet import data, gradcheck, losses, metrics, reference, train
-    from fnet.description import Layer, Parts, ShapeError, build, constructor, describe
+    from fnet.description import Layer, Parts, ShapeError, build, constructor, describe, no_parameters
     from fnet.layers.activation import elu, gelu, identity, leaky_relu, relu, sigmoid, softmax, swish, tanh
     from fnet.layers.combine import serial
     from fnet.layers.dense import dense
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from fnet.train.folder import load
 
 _HOME = {kind: f"fnet.layers.{family}" for kind, family in _FAMILIES.items()}
-_HOME |= dict.fromkeys(["Layer", "Parts", "ShapeError", "build", "constructor", "describe"], "fnet.description")
+_HOME |= dict.fromkeys(
+    ["Layer", "Parts", "ShapeError", "build", "constructor", "describe", "no_parameters"], "fnet.description"
+)
 _HOME |= {"load": "fnet.train.folder"}
 _MODULES = ("data", "gradcheck", "losses", "metrics", "reference", "train")
 
@@ -40,6 +42,7 @@ __all__ = [
     "load",
     "losses",
     "metrics",
+    "no_parameters",
     "reference",
     "relu",
     "serial",

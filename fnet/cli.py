@@ -133,7 +133,7 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
     console.print(scores_table(result.scores, result.sizes))
     targets = experiment.spec.targets
     if targets.kind == "classes":
-        names = targets.names or tuple(map(str, range(targets.count)))
+        names = targets.names or tuple(map(str, range(targets.number)))
         console.print(f"on the {result.part} part:")
         console.print(confusion_table(result.decisions, result.labels, names))
 

@@ -124,6 +124,12 @@ class Parts(NamedTuple):
     children: tuple[tuple[str, Layer], ...] = ()
 
 
+def no_parameters(key: Any, in_shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The `init` of a layer that has neither parameters nor state."""
+    del key, in_shape
+    return {}, {}
+
+
 P = ParamSpec("P")
 
 
@@ -141,7 +147,7 @@ def constructor(body: Callable[P, Parts]) -> Callable[P, Layer]:
     ...     '''y = 2 x.'''
     ...     def apply(params, state, x, *, train, key=None, mask=None):
     ...         return 2 * x, {}
-    ...     return fnet.Parts(lambda in_shape: in_shape, lambda key, in_shape: ({}, {}), apply)
+    ...     return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, apply)
     >>> double().shape((3,))
     (3,)
     """
@@ -159,7 +165,7 @@ def constructor(body: Callable[P, Parts]) -> Callable[P, Layer]:
         layers = bound.arguments.pop(children_parameter, ()) if children_parameter else ()
         values = settings.checked(body, {key: frozen(value) for key, value in bound.arguments.items()})
         name = values.pop("name", None)
-        parts = body(*layers, **values)
+        parts = body(*layers, **values)  # pyright: ignore[reportCallIssue]
         return Layer(
             kind=kind,
             settings=values,

@@ -11,15 +11,18 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 
-class Strict(BaseModel):
+class Strict(BaseModel, frozen=True):
     """A pydantic model that converts nothing, ignores nothing and cannot be changed."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=Strict)
 
 
 @functools.cache
@@ -27,8 +30,8 @@ def model_of(
     function: Callable[..., Any],
     tag: str | None = None,
     skip: tuple[str, ...] = (),
-    base: type[Strict] = Strict,
-) -> type[Strict]:
+    base: type[Model] = Strict,
+) -> type[Model]:
     """The pydantic model of a function's settings: one field per named parameter.
 
     Args:

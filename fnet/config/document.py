@@ -51,18 +51,17 @@ class Document:
             )
             if inside or made_by_it:
                 return override, 0, 0
-        node, line, column = self._marked, 0, 0
+        node: Any = self._marked
+        line = column = 0
         for depth, part in enumerate(problem.path):
             if isinstance(node, Mapping) and part in node:
                 at_key = problem.at_key and depth == len(problem.path) - 1
                 line, column = (node.lc.key if at_key else node.lc.value)(part)  # pyright: ignore
-            elif (
-                isinstance(node, Sequence) and not isinstance(node, str) and isinstance(part, int) and part < len(node)
-            ):
+            elif isinstance(node, list) and isinstance(part, int) and part < len(node):
                 line, column = node.lc.item(part)  # pyright: ignore
             else:
                 break
-            node = node[part]
+            node = node[part]  # pyright: ignore
         return "", line + 1, column + 1
 
     def _apply(self, override: str) -> None:
@@ -72,6 +71,7 @@ class Document:
         value = _plain(_parse(override, text))
         path = tuple(int(part) if part.isdigit() else part for part in key.split("."))
         node: Any = self.data
+        part: Any
         for depth, part in enumerate(path):
             if isinstance(node, list) and not (isinstance(part, int) and part < len(node)):
                 raise ConfigError([f"{override}: '{part}' is no place in a list of {len(node)}; places count from 0"])

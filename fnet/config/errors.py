@@ -101,7 +101,9 @@ def _real_path(error: Mapping[str, Any], data: Any) -> Path:
     path: list[str | int] = []
     parts = error["loc"]
     for number, part in enumerate(parts):
-        if (isinstance(data, Mapping) and part in data) or (isinstance(data, Sequence) and not isinstance(data, str) and isinstance(part, int)):
+        if (isinstance(data, Mapping) and part in data) or (
+            isinstance(data, Sequence) and not isinstance(data, str) and isinstance(part, int)
+        ):
             data = data[part]
         elif not (error["type"] == "missing" and number == len(parts) - 1):
             continue

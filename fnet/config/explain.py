@@ -52,9 +52,8 @@ def explain(key: str) -> list[Explanation]:
         found = [e for home in homes().get(key, []) if home for e in _in_config(f"{home}.{key}")]
     if not found:
         known = [*homes(), *FAMILIES, *OPTIMIZERS, *SCHEDULES, *LOSSES, *_data_sets()]
-        raise UnknownKey(
-            f"nothing is called '{key}'{suggestion(key.rpartition('.')[2], known, listing=False)}; `fnet explain` lists the sections"
-        )
+        near = suggestion(key.rpartition(".")[2], known, listing=False)
+        raise UnknownKey(f"nothing is called '{key}'{near}; `fnet explain` lists the sections")
     return found
 
 

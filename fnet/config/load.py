@@ -169,7 +169,7 @@ def _loss_misfits(config: Config, net: Layer, spec: Spec, out_shape: tuple[int, 
     last = path_of(config.model, ("model",), net, names)
     fits = {
         "mse": targets.kind == "values",
-        "binary_cross_entropy": targets.kind == "classes" and targets.count == 2,
+        "binary_cross_entropy": targets.kind == "classes" and targets.number == 2,
         "cross_entropy": targets.kind == "classes",
     }
     if not fits[loss]:
@@ -179,7 +179,7 @@ def _loss_misfits(config: Config, net: Layer, spec: Spec, out_shape: tuple[int, 
             f"loss: {loss} is for {LOSSES[loss].summary}, but {spec.name} has {targets}; use {suitable}",
         )
         return
-    wanted = (1,) if loss == "binary_cross_entropy" else (targets.count,)
+    wanted = (1,) if loss == "binary_cross_entropy" else (targets.number,)
     if out_shape != wanted:
         reason = f"{spec.name} has {targets}, so with {loss} the network must give {wanted[0]} output"
         found = f"gives {out_shape[0]}" if len(out_shape) == 1 else f"gives outputs of shape {out_shape}"
@@ -197,7 +197,7 @@ def default_loss(spec: Spec, out_shape: tuple[int, ...]) -> str:
     """The loss for a task when the config names none: by the targets, and for two classes by the outputs."""
     if spec.targets.kind == "values":
         return "mse"
-    return "binary_cross_entropy" if spec.targets.count == 2 and out_shape == (1,) else "cross_entropy"
+    return "binary_cross_entropy" if spec.targets.number == 2 and out_shape == (1,) else "cross_entropy"
 
 
 def _resolved(config: Config, net: Layer, spec: Spec, stem: str) -> Config:

@@ -23,12 +23,14 @@ def union_of(models: Iterable[type[Strict]], tag: str) -> Any:
     return Annotated[Union[tuple(models)], Field(discriminator=tag)]  # noqa: UP007
 
 
-class Split(Strict):
+class Split(Strict, frozen=True):
     """Fractions of the examples; classes keep their shares in each part."""
 
-    train: Annotated[float, Interval(gt=0, le=1)] = Field(0.8, description="to fit the parameters")
-    validation: Annotated[float, Interval(ge=0, lt=1)] = Field(0.1, description="to choose settings and to stop early")
-    test: Annotated[float, Interval(ge=0, lt=1)] = Field(0.1, description="to report on, seen by nothing else")
+    train: Annotated[float, Interval(gt=0, le=1)] = Field(default=0.8, description="to fit the parameters")
+    validation: Annotated[float, Interval(ge=0, lt=1)] = Field(
+        default=0.1, description="to choose settings and to stop early"
+    )
+    test: Annotated[float, Interval(ge=0, lt=1)] = Field(default=0.1, description="to report on, seen by nothing else")
 
     @model_validator(mode="after")
     def _sums_to_at_most_one(self):
@@ -38,45 +40,42 @@ class Split(Strict):
         return self
 
 
-class DataSettings(Strict):
+class DataSettings(Strict, frozen=True):
     """What every data set takes."""
 
-    if TYPE_CHECKING:  # declared by every member of the union
-        source: str
-        name: str
-
-    split: Split = Field(Split(), description="how the examples are divided")
+    source: str
+    name: str
+    split: Split = Field(default=Split(), description="how the examples are divided")
     normalize: Normalization | None = Field(
-        None,
+        default=None,
         description="unit (to [0, 1]), standard (mean 0, deviation 1) or none, with statistics of the training part; "
         "by default unit for images, standard for tables, none for synthetic data",
     )
 
     def own(self) -> dict[str, Any]:
         """The settings of this data set alone."""
-        return {k: v for k, v in self if k not in DataSettings.model_fields and k not in ("source", "name")}
+        return {k: v for k, v in self if k not in DataSettings.model_fields}
 
 
-class SklearnData(DataSettings):
+class SklearnData(DataSettings, frozen=True):
     """Real data that scikit-learn ships: nothing is downloaded."""
 
     source: Literal["sklearn"] = Field(description="scikit-learn's embedded data")
     name: Literal[tuple(sklearn.SPECS)] = Field(description="which data set")  # pyright: ignore[reportInvalidTypeForm]
 
 
-class _SyntheticData(DataSettings):
+class _SyntheticData(DataSettings, frozen=True):
     source: Literal["synthetic"] = Field(description="data made by formula, from the seed")
 
 
-class ScheduleSettings(Strict):
+class ScheduleSettings(Strict, frozen=True):
     """What every schedule takes: nothing but its own settings."""
 
-    if TYPE_CHECKING:  # declared by every member of the union
-        name: str
+    name: str
 
     def own(self) -> dict[str, Any]:
         """The settings of this schedule alone."""
-        return {k: v for k, v in self if k != "name"}
+        return {k: v for k, v in self if k not in ScheduleSettings.model_fields}
 
 
 def _schedule(name: str) -> type[ScheduleSettings]:
@@ -89,28 +88,25 @@ else:
     Schedule = union_of(map(_schedule, SCHEDULES), "name")
 
 
-class OptimizerSettings(Strict):
+class OptimizerSettings(Strict, frozen=True):
     """What every optimiser takes."""
 
-    if TYPE_CHECKING:  # declared by every member of the union
-        name: str
-        learning_rate: float
-
+    name: str
     schedule: Schedule = Field(
-        _schedule("constant").model_validate({"name": "constant"}),
+        default=_schedule("constant").model_validate({"name": "constant"}),
         description="how the learning rate changes over the run, by step",
     )
     clip_norm: Annotated[float, Gt(0)] | None = Field(
-        None,
+        default=None,
         description="the gradient is scaled down to this norm, over all parameters together, when it is longer",
     )
     clip_value: Annotated[float, Gt(0)] | None = Field(
-        None, description="every entry of the gradient is cut off at plus and minus this, before clip_norm"
+        default=None, description="every entry of the gradient is cut off at plus and minus this, before clip_norm"
     )
 
     def own(self) -> dict[str, Any]:
         """The settings of this optimiser alone."""
-        return {k: v for k, v in self if k not in OptimizerSettings.model_fields and k != "name"}
+        return {k: v for k, v in self if k not in OptimizerSettings.model_fields}
 
 
 def _optimizer(name: str) -> type[OptimizerSettings]:
@@ -122,66 +118,73 @@ def _synthetic(name: str) -> type[DataSettings]:
 
 
 if TYPE_CHECKING:
-    Optimizer, Data = OptimizerSettings, DataSettings
+    Optimizer = OptimizerSettings
+    Data = DataSettings
+    LossName = str
 else:
+    LossName = Literal[tuple(LOSSES)]
     Optimizer = union_of(map(_optimizer, OPTIMIZERS), "name")
     Data = union_of([SklearnData, union_of(map(_synthetic, synthetic.GENERATORS), "name")], "source")
 
 
-class Regularization(Strict):
+class Regularization(Strict, frozen=True):
     """Penalties added to the loss: l1 * sum|w| + (l2/2) * sum w^2 over weights, not biases or scales."""
 
-    l1: Annotated[float, Ge(0)] = Field(0.0, description="weight of sum|w|")
-    l2: Annotated[float, Ge(0)] = Field(0.0, description="weight of sum w^2 / 2")
+    l1: Annotated[float, Ge(0)] = Field(default=0.0, description="weight of sum|w|")
+    l2: Annotated[float, Ge(0)] = Field(default=0.0, description="weight of sum w^2 / 2")
 
 
-class EarlyStoppingSettings(Strict):
+class EarlyStoppingSettings(Strict, frozen=True):
     """Stop when a value no longer improves, and keep the parameters of its best epoch."""
 
     monitor: str = Field(
-        "validation_loss",
+        default="validation_loss",
         description="which value: train_ or validation_, and loss, accuracy or mean_absolute_error",
     )
-    patience: Annotated[int, Ge(1)] = Field(5, description="epochs without improvement before stopping")
+    patience: Annotated[int, Ge(1)] = Field(default=5, description="epochs without improvement before stopping")
 
 
-class TrainSettings(Strict):
+class TrainSettings(Strict, frozen=True):
     """How long and in which portions to train."""
 
-    epochs: Annotated[int, Ge(1)] = Field(20, description="passes over the training examples, each seen once a pass")
+    epochs: Annotated[int, Ge(1)] = Field(
+        default=20, description="passes over the training examples, each seen once a pass"
+    )
     batch_size: Annotated[int, Ge(1)] | Literal["all"] = Field(
-        32, description="examples a step: 1 is stochastic, all is full-batch gradient descent"
+        default=32, description="examples a step: 1 is stochastic, all is full-batch gradient descent"
     )
     early_stopping: EarlyStoppingSettings | None = Field(
-        None, description="stop before the last epoch when a value no longer improves; none by default"
+        default=None, description="stop before the last epoch when a value no longer improves; none by default"
     )
     log_every: Annotated[int, Ge(1)] | None = Field(
-        None, description="steps between lines of metrics.jsonl, besides one an epoch; none by default"
+        default=None, description="steps between lines of metrics.jsonl, besides one an epoch; none by default"
     )
 
 
-class Config(Strict):
+class Config(Strict, frozen=True):
     """One experiment. Only `data` and `model` are required."""
 
-    name: Annotated[str, MinLen(1)] = Field("", description="of the run's folder; by default the name of the file")
+    name: Annotated[str, MinLen(1)] = Field(
+        default="", description="of the run's folder; by default the name of the file"
+    )
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = Field(
-        0,
+        default=0,
         description="of everything random: the split, the initial weights, the order of examples, synthetic data",
     )
     data: Data = Field(description="what to learn from: a name (digits), or a mapping with settings")
     model: list[Any] = Field(description="the layers, first to last; `fnet explain LAYER` explains one")
-    loss: Literal[tuple(LOSSES)] | None = Field(  # pyright: ignore[reportInvalidTypeForm]
-        None,
+    loss: LossName | None = Field(
+        default=None,
         description="by default mse for values, cross_entropy for classes, binary_cross_entropy for two classes and "
         "one output",
     )
     optimizer: Optimizer = Field(
-        _optimizer("adam").model_validate({"name": "adam"}),
+        default=_optimizer("adam").model_validate({"name": "adam"}),
         description="how gradients change parameters: a name (adam), or a mapping with settings",
     )
-    regularization: Regularization = Field(Regularization(), description="penalties added to the loss")
-    train: TrainSettings = Field(TrainSettings(), description="how long and in which portions to train")
-    out: Annotated[str, MinLen(1)] = Field("runs", description="the folder that runs are written into")
+    regularization: Regularization = Field(default=Regularization(), description="penalties added to the loss")
+    train: TrainSettings = Field(default=TrainSettings(), description="how long and in which portions to train")
+    out: Annotated[str, MinLen(1)] = Field(default="runs", description="the folder that runs are written into")
 
 
 def models_in(annotation: Any) -> list[type[Strict]]:

@@ -9,18 +9,17 @@ import numpy as np
 class Targets(NamedTuple):
     """What there is to learn.
 
-    kind: `classes` (one of `count` classes, integers from 0) or `values` (`count` real numbers).
+    kind: `classes` (one of `number` classes, integers from 0) or `values` (`number` real numbers).
     names: of the classes or of the values, where the source knows them.
     """
 
     kind: Literal["classes", "values"]
-    count: int
+    number: int
     names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        noun = {"classes": "class", "values": "value"}[self.kind]
-        plural = {"classes": "classes", "values": "values"}[self.kind]
-        return f"{self.count} {noun if self.count == 1 else plural}"
+        singular = {"classes": "class", "values": "value"}[self.kind]
+        return f"{self.number} {singular if self.number == 1 else self.kind}"
 
 
 class Spec(NamedTuple):
@@ -44,7 +43,7 @@ class Arrays(NamedTuple):
     """Examples and their targets, row by row.
 
     x: (n, *shape), float32.
-    y: (n,) integers for classes, (n, count) float32 for values.
+    y: (n,) integers for classes, (n, number) float32 for values.
     """
 
     x: np.ndarray
@@ -60,8 +59,10 @@ def fingerprint(arrays: Arrays) -> str:
     """A hash of the values, shapes and types: equal exactly when the data are.
 
     >>> a = Arrays(np.zeros((2, 3), np.float32), np.array([0, 1]))
-    >>> fingerprint(a) == fingerprint(Arrays(a.x.copy(), a.y.copy())), fingerprint(a) == fingerprint(Arrays(a.x + 1, a.y))
-    (True, False)
+    >>> fingerprint(a) == fingerprint(Arrays(a.x.copy(), a.y.copy()))
+    True
+    >>> fingerprint(a) == fingerprint(Arrays(a.x + 1, a.y))
+    False
     """
     digest = hashlib.sha256()
     for array in (arrays.x, arrays.y):

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.description import Name, Parts, ShapeError, constructor
+from fnet.description import Name, Parts, ShapeError, constructor, no_parameters
 
 
 def _pointwise(phi) -> Parts:
     def apply(params, state, x, *, train, key=None, mask=None):
         return phi(x), {}
 
-    return Parts(lambda in_shape: in_shape, lambda key, in_shape: ({}, {}), apply)
+    return Parts(lambda in_shape: in_shape, no_parameters, apply)
 
 
 @constructor

@@ -2,7 +2,7 @@
 
 import math
 
-from fnet.description import Name, Parts, constructor
+from fnet.description import Name, Parts, constructor, no_parameters
 
 
 @constructor
@@ -23,4 +23,4 @@ def flatten(*, name: Name = None) -> Parts:
     def apply(params, state, x, *, train, key=None, mask=None):
         return x.reshape(x.shape[0], math.prod(x.shape[1:])), {}
 
-    return Parts(shape, lambda key, in_shape: ({}, {}), apply)
+    return Parts(shape, no_parameters, apply)

@@ -7,7 +7,7 @@ segment is an argument of the program, so that one compilation serves them all a
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -56,8 +56,8 @@ class Epoch(NamedTuple):
 
     epoch: counted from 1.
     step: number of steps taken so far.
-    values: train_loss and train_<metric>, the means over the pass while the parameters changed; penalty, where one is
-        set, at the last step; and validation_loss and validation_<metric>, after the pass, where there are such examples.
+    values: train_loss and train_<metric>, means over the pass while the parameters changed; penalty, where one is set,
+        at the last step; validation_loss and validation_<metric> after the pass, where there are such examples.
     seconds: the pass took, with its validation.
     improved: whether early stopping saw its best value so far.
     """
@@ -158,12 +158,11 @@ def fit(
         check_labels(record, targets, out_shape)
     batch = size if batch_size == "all" else min(batch_size, size)
     steps = math.ceil(size / batch)
-    if start is None:
-        start = jax.jit(lambda key: init_state(net, optimizer, key, x.shape[1:]))(jax.random.key(seed))
-    runner = _Runner(make_step(net, record, optimizer, l1=l1, l2=l2), start, (x, y), batch)
+    initial = start or jax.jit(lambda key: init_state(net, optimizer, key, x.shape[1:]))(jax.random.key(seed))
+    runner = _Runner(make_step(net, record, optimizer, l1=l1, l2=l2), initial, (x, y), batch)
     score = make_score(net, record)
     validation_arrays = None if validation is None else tuple(map(jnp.asarray, validation))
-    best = _Best(early_stopping, record.metric_name)
+    best = _Best(early_stopping)
     history: list[Epoch] = []
     stopped = "done"
     try:
@@ -231,22 +230,22 @@ class _Runner:
         example = (start, *data, jnp.zeros(self._steps * batch, jnp.int32), self._history, 0, 0)
         self._segment = jax.jit(_segment(step, batch)).lower(*example).compile()
 
-    def epoch(self, epoch: int, epochs: int, order: np.ndarray):
+    def epoch(self, epoch: int, epochs: int, order: np.ndarray) -> Iterator[Segment]:
         """Takes the steps of one epoch, yielding a `Segment` whenever some are done.
 
         Raises:
             Diverged: when the loss or a parameter is no longer finite.
         """
-        order = jnp.asarray(np.pad(order, (0, self._steps * self._batch - len(order))))
+        indices = jnp.asarray(np.pad(order, (0, self._steps * self._batch - len(order))))
         start = 0
         while start < self._steps:
             stop = min(self._steps, start + self._chunk)
             began = time.perf_counter()
             before = self.train_state
-            after, history, finite = self._segment(before, *self._data, order, self._history, start, stop)
+            after, history, finite = self._segment(before, *self._data, indices, self._history, start, stop)
             metrics = Metrics(*(np.asarray(values)[start:stop] for values in history))
             if not (finite and np.isfinite(metrics.loss).all() and np.isfinite(metrics.penalty).all()):
-                raise self._diverged(before, order, epoch, start, stop, metrics)
+                raise self._diverged(before, indices, epoch, start, stop, metrics)
             self._earlier, self.train_state, self._history = before, after, history
             seconds = time.perf_counter() - began
             self._chunk = max(1, round((stop - start) * min(8.0, SEGMENT_SECONDS / max(seconds, 1e-6))))
@@ -316,7 +315,7 @@ def _all_finite(tree: Any) -> jax.Array:
 class _Best:
     """The best epoch so far, for early stopping."""
 
-    def __init__(self, early_stopping: EarlyStopping | None, metric_name: str):
+    def __init__(self, early_stopping: EarlyStopping | None):
         self._settings = early_stopping
         self._sign = -1 if early_stopping is not None and early_stopping.monitor.endswith("accuracy") else 1
         self._value = math.inf

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -30,7 +31,7 @@ Scores = dict[str, dict[str, float]]
 
 
 class Outcome(NamedTuple):
-    """A finished run: its folder, what training gave, and the scores of the kept parameters on each part of the data."""
+    """A finished run: its folder, what training gave, and the scores of the kept parameters on every part."""
 
     folder: Path
     fitted: Fitted
@@ -68,7 +69,7 @@ def load_data(experiment: "Experiment") -> tuple[Splits, str]:
         (settings.split.train, settings.split.validation, settings.split.test),
         settings.normalize or "none",
         seed=config.seed,
-        classes=spec.targets.count if spec.targets.kind == "classes" else None,
+        classes=spec.targets.number if spec.targets.kind == "classes" else None,
         value_range=spec.range,
     )
     if config.loss == "binary_cross_entropy":
@@ -149,7 +150,7 @@ def evaluate(experiment: "Experiment", params: Any, state: Any) -> Evaluation:
     splits, _ = load_data(experiment)
     part, arrays = list(splits.parts().items())[-1]
     outputs = outputs_of(experiment.net, params, state, arrays.x)
-    decisions = np.asarray(LOSSES[experiment.config.loss or ""].decide(outputs))
+    decisions = np.asarray(LOSSES[experiment.config.loss or ""].decide(jnp.asarray(outputs)))
     labels = arrays.y.reshape(decisions.shape)
     if experiment.spec.targets.kind == "classes":
         decisions, labels = decisions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
@@ -180,7 +181,7 @@ def _scores(experiment: "Experiment", params: Any, state: Any, splits: Splits) -
     """Loss and metric of the parameters on every part of the data."""
     loss = LOSSES[experiment.config.loss or ""]
     score = make_score(experiment.net, loss)
-    found = {part: score(params, state, *arrays) for part, arrays in splits.parts().items()}
+    found = {part: score(params, state, *map(jnp.asarray, arrays)) for part, arrays in splits.parts().items()}
     return {part: {"loss": float(s.loss), loss.metric_name: float(s.metric)} for part, s in found.items()}
 
 

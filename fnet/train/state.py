@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from fnet.description import Layer, Shape
@@ -36,9 +37,9 @@ class Batch(NamedTuple):
 class Metrics(NamedTuple):
     """Of one step, before its update: means over the real examples of the batch, and the penalty."""
 
-    loss: jax.Array
-    metric: jax.Array
-    penalty: jax.Array
+    loss: jax.Array | np.ndarray
+    metric: jax.Array | np.ndarray
+    penalty: jax.Array | np.ndarray
 
 
 def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Array, in_shape: Shape) -> TrainState:
