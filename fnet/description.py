@@ -285,12 +285,10 @@ def leaves(net: Layer, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def rebuilt(net: Layer, replace: Callable[[tuple[str, ...], Layer], Layer], path: tuple[str, ...] = ()) -> Layer:
     """The network with every layer replaced by `replace(path, layer)`, containers after what they contain.
 
-    Names stay, so that the parameters of the one fit the other.
+    As long as kinds and given names stay, so do all names, and the parameters of the one fit the other.
     """
     if net.children:
-        children = (
-            dataclasses.replace(rebuilt(child, replace, (*path, name)), name=name) for name, child in net.children
-        )
+        children = (rebuilt(child, replace, (*path, name)) for name, child in net.children)
         net = dataclasses.replace(constructor_of(net.kind)(*children, **net.settings), name=net.name)
     return replace(path, net)
 

@@ -75,23 +75,29 @@ def loss_and_gradients(
     losses, cotangents = LOSSES[loss](outputs, targets)
     g = cotangents * weights.reshape(-1, *[1] * (outputs.ndim - 1))
     dx, gradients = backward(net, params, cache, g)
-    penalty, gradients = _penalised(params, gradients, l1, l2)
-    return Result(outputs, float(weights @ losses + penalty), gradients, dx)
+    of_weights, of_penalty = penalty(params, l1, l2)
+    return Result(outputs, float(weights @ losses + of_weights), _plus(gradients, of_penalty), dx)
 
 
-def _penalised(params: Params, gradients: Gradients, l1: float, l2: float) -> tuple[float, Gradients]:
-    """The penalty, and the gradients with d(penalty)/dw = l1 sign(w) + l2 w added at every weight."""
-    total, summed = 0.0, {}
+def penalty(params: Params, l1: float, l2: float) -> tuple[float, Gradients]:
+    """l1 sum|w| + (l2/2) sum w^2 over the weights w, and its gradient l1 sign(w) + l2 w at each of them."""
+    total, gradients = 0.0, {}
     for name, p in params.items():
         if isinstance(p, Mapping):
-            penalty, summed[name] = _penalised(p, gradients[name], l1, l2)
-            total += penalty
+            of_child, gradients[name] = penalty(p, l1, l2)
+            total += of_child
         elif name in WEIGHT_LEAVES:
             total += l1 * np.abs(p).sum() + l2 / 2 * np.sum(p**2)
-            summed[name] = gradients[name] + l1 * np.sign(p) + l2 * p
-        else:
-            summed[name] = gradients[name]
-    return total, summed
+            gradients[name] = l1 * np.sign(p) + l2 * p
+    return total, gradients
+
+
+def _plus(gradients: Gradients, others: Gradients) -> Gradients:
+    """The sum of two trees of gradients; the second may lack entries."""
+    return {
+        name: _plus(g, others.get(name, {})) if isinstance(g, Mapping) else g + others.get(name, 0.0)
+        for name, g in gradients.items()
+    }
 
 
 def _float64(params: Params) -> dict[str, Any]:

@@ -7,6 +7,7 @@ segment is an argument of the program, so that one compilation serves them all a
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -220,14 +221,17 @@ class _Runner:
     """Runs the steps of an epoch in segments, and keeps the state between them."""
 
     def __init__(self, step: Step, start: TrainState, data: tuple[jax.Array, jax.Array], batch: int):
-        self.train_state = self._earlier = start
+        self.train_state = start
         self._data = data
         self._batch = batch
         self._steps = math.ceil(len(data[0]) / batch)
         self._counts = np.minimum(batch, len(data[0]) - batch * np.arange(self._steps))
         self._history = Metrics(*(jnp.zeros(self._steps) for _ in Metrics._fields))
+        self._recent: deque[float] = deque(maxlen=50)
         self._chunk = 1
-        example = (start, *data, jnp.zeros(self._steps * batch, jnp.int32), self._history, 0, 0)
+        indices = jnp.zeros(self._steps * batch, jnp.int32)
+        self._previous = (start, indices, 0, 1)
+        example = (start, *data, indices, self._history, 0, 0)
         self._segment = jax.jit(_segment(step, batch)).lower(*example).compile()
 
     def epoch(self, epoch: int, epochs: int, order: np.ndarray) -> Iterator[Segment]:
@@ -246,7 +250,9 @@ class _Runner:
             metrics = Metrics(*(np.asarray(values)[start:stop] for values in history))
             if not (finite and np.isfinite(metrics.loss).all() and np.isfinite(metrics.penalty).all()):
                 raise self._diverged(before, indices, epoch, start, stop, metrics)
-            self._earlier, self.train_state, self._history = before, after, history
+            self._previous = (before, indices, start, stop)
+            self.train_state, self._history = after, history
+            self._recent.extend(metrics.loss.tolist())
             seconds = time.perf_counter() - began
             self._chunk = max(1, round((stop - start) * min(8.0, SEGMENT_SECONDS / max(seconds, 1e-6))))
             first = (epoch - 1) * self._steps + start
@@ -266,22 +272,18 @@ class _Runner:
         """The error for a segment that went wrong: the step, the likely cause, and the last state of finite loss."""
         bad = ~(np.isfinite(metrics.loss) & np.isfinite(metrics.penalty))
         first_bad = start + int(np.argmax(bad)) if bad.any() else stop
-        if first_bad > start:
-            good, *_ = self._segment(before, *self._data, order, self._history, start, first_bad - 1)
-        else:
-            good = self._earlier
+        run = (before, order, start, first_bad) if first_bad > start else self._previous
+        good, *_ = self._segment(run[0], *self._data, run[1], self._history, run[2], run[3] - 1)
         number = int(before.step) + first_bad - start + 1
-        return Diverged(f"step {number} (epoch {epoch}): {self._cause(number, metrics, start)}", good, epoch)
+        return Diverged(f"step {number} (epoch {epoch}): {self._cause(number, metrics.loss)}", good, epoch)
 
-    def _cause(self, number: int, metrics: Metrics, start: int) -> str:
-        previous = np.asarray(self._history.loss)[:start] if start else np.array([])
-        losses = np.concatenate([previous, metrics.loss])
-        finite = losses[np.isfinite(losses)][-20:]
+    def _cause(self, number: int, losses: np.ndarray) -> str:
+        finite = [*self._recent, *losses[np.isfinite(losses)].tolist()][-50:]
         if number == 1:
             return "the loss is NaN or infinite before any update; the data hold extreme values: normalise them"
-        if len(finite) >= 2 and finite[-1] > 2 * finite.min():
+        if len(finite) >= 2 and finite[-1] > 2 * min(finite):
             return (
-                f"the loss became NaN or infinite after growing from {finite.min():.4g} to {finite[-1]:.4g}; "
+                f"the loss became NaN or infinite after growing from {min(finite):.4g} to {finite[-1]:.4g}; "
                 "the learning rate is probably too large: divide it by 10, or clip the gradient's norm"
             )
         return (

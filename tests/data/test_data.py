@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+
+from fnet.data import catalog, normalize, sklearn, synthetic
+from fnet.data.prepare import DataError, prepare
+from fnet.data.source import Arrays, fingerprint
+from fnet.data.split import split_indices
+from fnet.settings import model_of
+
+DEFAULTS = {
+    name: model_of(generator.make, None, ("rng",))().model_dump() for name, generator in synthetic.GENERATORS.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [(source, name) for source, names in catalog.SOURCES.items() for name in names]
+)
+def test_what_a_source_says_of_itself_is_what_it_gives(source, name):
+    settings = DEFAULTS.get(name, {})
+    spec, arrays = catalog.spec_of(source, name, settings), catalog.read(source, name, settings, seed=0)
+    assert catalog.source_of(name) == source
+    assert arrays.x.shape == (spec.size, *spec.shape)
+    assert arrays.x.dtype == np.float32
+    if spec.targets.kind == "classes":
+        assert arrays.y.shape == (spec.size,)
+        assert set(np.unique(arrays.y)) == set(range(spec.targets.number))
+        assert len(spec.targets.names) in (0, spec.targets.number)
+    else:
+        assert arrays.y.shape == (spec.size, spec.targets.number)
+        assert arrays.y.dtype == np.float32
+    if spec.range:
+        assert (arrays.x.min(), arrays.x.max()) == spec.range
+
+
+def test_digits_look_like_digits():
+    """Channels last, rows first: the ink of a 1 stands upright."""
+    arrays = sklearn.load("digits")
+    one = arrays.x[arrays.y == 1].mean(axis=0)[:, :, 0]
+    assert one.sum(axis=0).max() > 2 * one.sum(axis=1).max() * 0.8
+
+
+@pytest.mark.parametrize("name", synthetic.GENERATORS)
+def test_synthetic_data_are_a_function_of_the_seed(name):
+    first, again, other = (synthetic.load(name, DEFAULTS[name], seed) for seed in (1, 1, 2))
+    assert fingerprint(first) == fingerprint(again)
+    assert (fingerprint(first) == fingerprint(other)) is (name == "parity")
+
+
+def test_xor_circle_and_spiral_have_their_geometry():
+    x, y = synthetic.load("xor", {"samples": 400, "noise": 0.0}, 0)
+    assert np.array_equal(y, x[:, 0] * x[:, 1] > 0)
+    assert np.abs(x).min() >= 0.3
+    x, y = synthetic.load("circle", {"samples": 400, "noise": 0.0}, 0)
+    radius = np.hypot(*x.T)
+    assert radius[y == 1].max() <= 2.5 < 3.5 <= radius[y == 0].min()
+    x, y = synthetic.load("spiral", {"samples": 400, "noise": 0.0}, 0)
+    np.testing.assert_allclose(x[y == 1], -x[y == 0], atol=1e-5)
+    assert np.hypot(*x.T).max() < 5
+    x, y = synthetic.load("gauss", {"samples": 4000, "noise": 0.0}, 0)
+    np.testing.assert_allclose(x[y == 1].mean(axis=0), [2, 2], atol=0.1)
+    np.testing.assert_allclose(x[y == 0].var(axis=0), [0.5, 0.5], atol=0.1)
+
+
+def test_noise_moves_classes_or_points():
+    for name in ("xor", "circle"):
+        clean, noisy = (synthetic.load(name, {"samples": 400, "noise": noise}, 0) for noise in (0.0, 0.3))
+        assert np.array_equal(clean.x, noisy.x)
+        assert 0 < np.mean(clean.y != noisy.y) < 0.5
+
+
+def test_parity_has_every_pattern_once():
+    x, y = synthetic.load("parity", {"bits": 3}, 0)
+    assert len(np.unique(x, axis=0)) == 8
+    assert np.array_equal(y, [0, 1, 1, 0, 1, 0, 0, 1])
+
+
+def test_sine_and_chocolate():
+    x, y = synthetic.load("sine", {"samples": 100, "noise": 0.0}, 0)
+    np.testing.assert_allclose(y, np.sin(x), atol=1e-6)
+    x, y = synthetic.load("chocolate", {"samples": 4000}, 0)
+    assert y[x[:, 0] > 8].mean() > 0.9
+    assert y[x[:, 0] < 2].mean() < 0.1
+
+
+@pytest.mark.parametrize("classes", [None, np.array([0] * 70 + [1] * 20 + [2] * 10)])
+def test_split_is_disjoint_complete_and_repeatable(classes):
+    parts = split_indices(100, (0.7, 0.2, 0.1), seed=5, classes=classes)
+    again = split_indices(100, (0.7, 0.2, 0.1), seed=5, classes=classes)
+    assert [len(part) for part in parts] == [70, 20, 10]
+    assert sorted(np.concatenate(parts)) == list(range(100))
+    assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
+    other = split_indices(100, (0.7, 0.2, 0.1), seed=6, classes=classes)
+    assert not np.array_equal(parts[0], other[0])
+    assert not np.array_equal(parts[0], np.sort(parts[0]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_split_keeps_the_shares_of_classes(seed):
+    classes = np.random.default_rng(seed).permutation([0] * 61 + [1] * 23 + [2] * 16)
+    for fraction, part in zip((0.8, 0.1, 0.1), split_indices(100, (0.8, 0.1, 0.1), seed, classes), strict=True):
+        for label, total in enumerate((61, 23, 16)):
+            assert abs(np.sum(classes[part] == label) - fraction * total) <= 1
+
+
+def test_split_may_leave_examples_out():
+    parts = split_indices(10, (0.5, 0.0, 0.2), seed=0)
+    assert [len(part) for part in parts] == [5, 0, 2]
+
+
+@pytest.mark.parametrize("kind", ["unit", "standard", "none"])
+def test_statistics_are_of_the_training_part_alone(kind, rng):
+    """Changing the other parts changes nothing in the training part."""
+    x = rng.standard_normal((50, 3)).astype(np.float32)
+    y = rng.standard_normal((50, 1)).astype(np.float32)
+    train, *others = split_indices(50, (0.6, 0.2, 0.2), seed=3)
+    shifted = x.copy()
+    shifted[np.concatenate(others)] += 100
+    a = prepare(Arrays(x, y), (0.6, 0.2, 0.2), kind, seed=3, classes=None)
+    b = prepare(Arrays(shifted, y), (0.6, 0.2, 0.2), kind, seed=3, classes=None)
+    assert np.array_equal(a.train.x, b.train.x)
+    assert not np.array_equal(a.test.x, b.test.x)
+    if kind == "standard":
+        np.testing.assert_allclose(a.train.x.mean(axis=0), 0, atol=1e-6)
+        np.testing.assert_allclose(a.train.x.std(axis=0), 1, rtol=1e-5)
+    if kind == "unit":
+        assert np.array_equal(a.train.x.min(axis=0), np.zeros(3))
+        np.testing.assert_allclose(a.train.x.max(axis=0), 1, rtol=1e-6)
+    if kind == "none":
+        assert np.array_equal(a.train.x, x[train])
+
+
+def test_a_constant_feature_is_divided_by_one():
+    x = np.array([[7.0, 1.0], [7.0, 3.0]])
+    for kind in ("unit", "standard"):
+        assert normalize.fit(kind, x)(x)[:, 0].tolist() == [0.0, 0.0]
+
+
+def test_images_are_scaled_by_the_range_that_the_source_states():
+    x = np.full((2, 2, 2, 1), 4.0)
+    assert normalize.fit("unit", x, (0.0, 16.0))(x).flat[0] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "fractions", "message"),
+    [
+        ([[1.0], [np.nan]], [0, 1], (1, 0, 0), "example 1 holds a value that is NaN or infinite"),
+        ([[1.0], [np.inf]], [0, 1], (1, 0, 0), "example 1 holds a value that is NaN or infinite"),
+        ([[1.0], [2.0]], [0, 2], (1, 0, 0), r"the label of example 1 is 2, outside 0 \.\.\. 1"),
+        ([[1.0], [2.0]], [-1, 1], (1, 0, 0), r"the label of example 0 is -1, outside"),
+        (
+            [[1.0], [2.0]],
+            [0, 1],
+            (0.1, 0, 0.9),
+            "the training part of 2 examples would be empty; enlarge data.split.train",
+        ),
+    ],
+)
+def test_data_that_cannot_be_used_are_refused(x, y, fractions, message):
+    with pytest.raises(DataError, match=message):
+        prepare(Arrays(np.array(x, np.float32), np.array(y)), fractions, "none", seed=0, classes=2)

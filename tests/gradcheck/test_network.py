@@ -1,0 +1,127 @@
+import jax
+import numpy as np
+import pytest
+
+import fnet
+from fnet.gradcheck import check
+from fnet.gradcheck.report import compare
+from fnet.reference import activation, losses
+from fnet.reference import dense as reference_dense
+from fnet.reference.rule import NoReference, Rule
+
+
+def problem(rng, loss="cross_entropy"):
+    net = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(3, name="out"))
+    params, state = net.init(jax.random.key(2), (5,))
+    x = rng.standard_normal((6, 5)).astype(np.float32)
+    y = rng.integers(0, 3, 6) if loss == "cross_entropy" else rng.standard_normal((6, 3))
+    return net, loss, params, state, x, y
+
+
+def wrong_rows(report):
+    return [row.name for row in report.rows if not row.ok]
+
+
+def test_rows_in_order_and_right(rng):
+    report = check(*problem(rng))
+    assert [row.name for row in report.rows] == ["outputs", "loss", "input", "dense_1/w", "dense_1/b", "out/w", "out/b"]
+    assert report.ok
+    assert max(row.relative for row in report.rows) < 1e-12
+    assert str(report).splitlines()[-1] == "every value and gradient agrees within 1e-10 (relative, in float64)"
+
+
+@pytest.mark.parametrize("penalty", [{"l1": 0.1}, {"l2": 0.3}, {"l1": 0.1, "l2": 0.3}])
+def test_penalties_are_part_of_the_check(rng, penalty):
+    assert check(*problem(rng), **penalty).ok
+
+
+def test_it_is_the_network_that_trains(rng):
+    """The outputs compared are those of the float32 parameters, not of another draw."""
+    net, loss, params, state, x, y = problem(rng)
+    report = check(net, loss, params, state, x, y)
+    assert report.rows[0].shape == net.apply(params, state, x, train=False)[0].shape
+    assert not jax.config.jax_enable_x64
+
+
+def test_dropped_bias_gradient_is_found(rng, monkeypatch):
+    def backward(layer, params, cache, g):
+        dx, gradients = rule.backward(layer, params, cache, g)
+        return dx, gradients | {"b": np.zeros_like(gradients["b"])}
+
+    rule = reference_dense.dense
+    monkeypatch.setattr(reference_dense, "dense", Rule(rule.forward, backward))
+    report = check(*problem(rng))
+    assert wrong_rows(report) == ["dense_1/b", "out/b"]
+    assert "2 of 7 rows differ: dense_1/b, out/b" in str(report)
+
+
+def test_missing_gradient_is_found(rng, monkeypatch):
+    def backward(layer, params, cache, g):
+        dx, gradients = rule.backward(layer, params, cache, g)
+        return dx, {"w": gradients["w"]}
+
+    rule = reference_dense.dense
+    monkeypatch.setattr(reference_dense, "dense", Rule(rule.forward, backward))
+    report = check(*problem(rng))
+    assert wrong_rows(report) == ["dense_1/b", "out/b"]
+    assert "no gradient by hand" in str(report)
+
+
+def test_sign_in_an_activation_is_found(rng, monkeypatch):
+    rule = activation.tanh
+    flipped = Rule(rule.forward, lambda *args: (-rule.backward(*args)[0], {}))
+    monkeypatch.setattr(activation, "tanh", flipped)
+    report = check(*problem(rng))
+    assert wrong_rows(report) == ["input", "dense_1/w", "dense_1/b"]
+
+
+def test_missing_mean_is_found(rng, monkeypatch):
+    """A sum over the batch in place of the mean: every gradient is wrong, by the number of examples."""
+    monkeypatch.setitem(losses.LOSSES, "mse", lambda o, t: (losses.mse(o, t)[0], 6 * losses.mse(o, t)[1]))
+    report = check(*problem(rng, "mse"))
+    assert wrong_rows(report) == ["input", "dense_1/w", "dense_1/b", "out/w", "out/b"]
+    assert report.rows[-1].relative == pytest.approx(5 / 6)
+
+
+def test_wrong_forward_is_not_blamed_on_a_gradient(rng, monkeypatch):
+    rule = activation.tanh
+    monkeypatch.setattr(
+        activation, "tanh", Rule(lambda *a: (1.01 * rule.forward(*a)[0], rule.forward(*a)[1]), rule.backward)
+    )
+    assert "the forward values differ (outputs, loss): mend these before" in str(check(*problem(rng)))
+
+
+def test_a_small_error_in_one_entry_is_found(rng, monkeypatch):
+    def backward(layer, params, cache, g):
+        dx, gradients = rule.backward(layer, params, cache, g)
+        gradients["w"][1, 2] *= 1.001
+        return dx, gradients
+
+    rule = reference_dense.dense
+    monkeypatch.setattr(reference_dense, "dense", Rule(rule.forward, backward))
+    assert wrong_rows(check(*problem(rng))) == ["dense_1/w", "out/w"]
+
+
+def test_nothing_by_hand_is_said_plainly(rng):
+    import dataclasses
+
+    net = fnet.serial(dataclasses.replace(fnet.tanh(), kind="my_module.my_layer"), fnet.dense(3))
+    params, state = net.init(jax.random.key(0), (5,))
+    with pytest.raises(NoReference, match=r"no hand-written backward exists for the layer 'my_module\.my_layer'"):
+        check(net, "mse", params, state, np.ones((2, 5)), np.ones((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "by_jax", "ok", "remark"),
+    [
+        ([0.0, 0.0], [0.0, 0.0], True, ""),
+        ([1e-16, 0.0], [-1e-16, 0.0], True, ""),
+        ([1.0, 2.0], [1.0, 2.0 + 1e-9], False, ""),
+        ([1.0, np.nan], [1.0, np.nan], False, "NaN or infinite"),
+        ([[1.0, 2.0]], [1.0, 2.0], False, "of shape (1, 2) by hand"),
+        (None, [1.0], False, "no gradient by hand"),
+    ],
+)
+def test_compare(by_hand, by_jax, ok, remark):
+    row = compare("leaf", None if by_hand is None else np.array(by_hand), np.array(by_jax), 1e-10)
+    assert (row.ok, row.remark) == (ok, remark)

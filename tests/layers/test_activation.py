@@ -1,0 +1,64 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnet
+from fnet.reference.rule import rule_of
+
+VALUES = {
+    # The values that the lectures' formulas give, worked out with a pocket calculator's functions.
+    "identity": (fnet.identity(), lambda z: z),
+    "sigmoid": (fnet.sigmoid(), lambda z: 1 / (1 + math.exp(-z))),
+    "tanh": (fnet.tanh(), math.tanh),
+    "relu": (fnet.relu(), lambda z: max(0, z)),
+    "leaky_relu": (fnet.leaky_relu(), lambda z: max(0.01 * z, z)),
+    "leaky_relu 0.1": (fnet.leaky_relu(0.1), lambda z: max(0.1 * z, z)),
+    "elu": (fnet.elu(), lambda z: z if z >= 0 else math.exp(z) - 1),
+    "elu 2": (fnet.elu(2.0), lambda z: z if z >= 0 else 2 * (math.exp(z) - 1)),
+    "swish": (fnet.swish(), lambda z: z / (1 + math.exp(-z))),
+    "gelu": (
+        fnet.gelu(),
+        lambda z: 0.5 * z * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
+    ),
+    "gelu exact": (fnet.gelu("exact"), lambda z: 0.5 * z * (1 + math.erf(z / math.sqrt(2)))),
+}
+
+
+@pytest.mark.parametrize(("layer", "formula"), VALUES.values(), ids=VALUES.keys())
+def test_formula(layer, formula):
+    z = np.array([[-3.0, -0.7, 0.0, 0.4, 2.5]])
+    y, _ = layer.apply({}, {}, jnp.asarray(z), train=False)
+    np.testing.assert_allclose(y, [[formula(entry) for entry in z[0]]], rtol=1e-5, atol=1e-7)
+
+
+def test_softmax_by_hand():
+    z = jnp.log(jnp.array([[1.0, 2.0, 5.0]]))
+    np.testing.assert_allclose(fnet.softmax().apply({}, {}, z, train=False)[0], [[0.125, 0.25, 0.625]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [fnet.softmax(), fnet.sigmoid(), fnet.swish(), fnet.elu(), fnet.gelu()], ids=str)
+def test_large_inputs_stay_finite(layer):
+    z = np.array([[-800.0, 0.0, 800.0]])
+    y, _ = layer.apply({}, {}, jnp.asarray(z), train=False)
+    by_hand, cache = rule_of(layer.kind).forward(layer, {}, z)
+    dz, _ = rule_of(layer.kind).backward(layer, {}, cache, np.ones_like(z))
+    assert np.isfinite(y).all()
+    assert np.isfinite(by_hand).all()
+    assert np.isfinite(dz).all()
+
+
+@pytest.mark.parametrize(
+    ("layer", "derivative"),
+    [(fnet.relu(), 0.0), (fnet.leaky_relu(0.1), 1.0), (fnet.elu(0.3), 0.3)],
+    ids=str,
+)
+def test_derivative_at_the_kink(layer, derivative):
+    """At 0 both sides take the value that jax.nn takes."""
+    by_jax = jax.grad(lambda z: layer.apply({}, {}, z, train=False)[0].sum())(jnp.zeros((1, 1)))
+    _, cache = rule_of(layer.kind).forward(layer, {}, np.zeros((1, 1)))
+    by_hand, _ = rule_of(layer.kind).backward(layer, {}, cache, np.ones((1, 1)))
+    assert float(by_jax[0, 0]) == pytest.approx(derivative)
+    assert by_hand[0, 0] == pytest.approx(derivative)

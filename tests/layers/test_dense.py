@@ -1,0 +1,72 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnet
+
+
+def test_affine_map_by_hand():
+    """Worked item 3 of the lectures in fnet's orientation: z = x w + b, dw = x^T dz, dx = dz w^T."""
+    x = jnp.array([[1.0, 2.0, -1.0]])
+    params = {"w": jnp.array([[1.0, 0.0], [2.0, -1.0], [0.5, 3.0]]), "b": jnp.array([10.0, 20.0])}
+    z, pull = jax.vjp(lambda params, x: fnet.dense(2).apply(params, {}, x, train=False)[0], params, x)
+    of_params, of_x = pull(jnp.array([[1.0, -2.0]]))
+    assert z.tolist() == [[14.5, 15.0]]
+    assert of_params["w"].tolist() == [[1.0, -2.0], [2.0, -4.0], [-1.0, 2.0]]
+    assert of_params["b"].tolist() == [1.0, -2.0]
+    assert of_x.tolist() == [[1.0, 4.0, -5.5]]
+
+
+def test_initialisers_have_their_variance():
+    """glorot_uniform: 2 / (in + out); he_normal: 2 / in; and the bias starts at zero."""
+    for init, variance in {"glorot_uniform": 2 / (300 + 200), "he_normal": 2 / 300}.items():
+        params, _ = fnet.dense(200, init=init).init(jax.random.key(0), (300,))
+        assert np.var(params["w"]) == pytest.approx(variance, rel=0.05)
+        assert not params["b"].any()
+
+
+def test_initialiser_by_dotted_path():
+    params, _ = fnet.dense(2, init="jax.nn.initializers.ones").init(jax.random.key(0), (3,))
+    assert params["w"].tolist() == [[1.0, 1.0]] * 3
+
+
+def test_weights_do_not_depend_on_precision():
+    net = fnet.serial(fnet.dense(3, init="he_normal"))
+    params, _ = net.init(jax.random.key(5), (4,))
+    with jax.enable_x64(True):
+        again, _ = net.init(jax.random.key(5), (4,))
+    assert np.array_equal(params["dense_1"]["w"], again["dense_1"]["w"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"units": 0}, "dense: units: expected a value of at least 1, got 0"),
+        ({"units": 1.5}, "dense: units: expected a whole number, got 1.5"),
+        ({"units": 1, "bias": "no"}, "dense: bias: expected true or false, got 'no'"),
+        (
+            {"units": 1, "init": "glorot_unifrom"},
+            "unknown initialiser 'glorot_unifrom'; did you mean 'glorot_uniform'?",
+        ),
+        ({"units": 1, "name": "a/b"}, "a layer's name may not be empty or hold '/', got 'a/b'"),
+    ],
+)
+def test_bad_settings_are_named(arguments, message):
+    with pytest.raises(ValueError, match="^.*") as caught:
+        fnet.dense(**arguments)
+    assert message in str(caught.value)
+
+
+def test_bad_dotted_initialiser():
+    with pytest.raises(ValueError, match=r"unknown initialiser 'no\.such': No module named 'no'"):
+        fnet.dense(1, init="no.such").init(jax.random.key(0), (2,))
+
+
+def test_wrong_input_says_what_fits():
+    net = fnet.serial(fnet.dense(3), fnet.dense(2))
+    params, state = net.init(jax.random.key(0), (4,))
+    with pytest.raises(fnet.ShapeError, match=r"^dense_1: expects \(batch, \.\.\., 4\).*got \(5, 7\); put a flatten"):
+        net.apply(params, state, np.ones((5, 7)), train=False)
+    with pytest.raises(fnet.ShapeError, match="^dense: expects examples with at least one axis"):
+        fnet.dense(2).shape(())

@@ -1,0 +1,212 @@
+"""What holds for every layer alike, driven by the table of all layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from layer_cases import ALL, CASES, FIRST, inputs
+from ruamel.yaml import YAML
+
+import fnet
+from fnet.description import FAMILIES
+from fnet.reference.network import backward, forward
+
+every_case = pytest.mark.parametrize("case", [case for _, case in ALL], ids=[name for name, _ in ALL])
+every_kind = pytest.mark.parametrize("case", FIRST.values(), ids=FIRST.keys())
+
+
+def initialised(case, seed=1):
+    net = case.make()
+    params, state = net.init(jax.random.key(seed), case.in_shape)
+    bias = jax.random.key(seed + 1)
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(bias, leaf.shape), params)
+    return net, params, state
+
+
+def largest_relative(a, b):
+    scale = max(np.max(np.abs(a), initial=0), np.max(np.abs(b), initial=0))
+    return np.max(np.abs(a - b), initial=0) / scale if scale else 0.0
+
+
+def test_every_public_layer_is_in_the_table():
+    constructors = {name for name in fnet.__all__ if name in FAMILIES}
+    assert constructors == set(FAMILIES) == set(CASES)
+
+
+@every_case
+def test_hand_and_jax_agree(case, rng):
+    """Outputs and every cotangent, from a random cotangent of the output, in float64 within 1e-10."""
+    net, params, state = initialised(case)
+    x = inputs(rng, case)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    with jax.enable_x64(True):
+        y, pull = jax.vjp(lambda params, x: net.apply(params, state, x, train=False)[0], params, jnp.asarray(x))
+        g = rng.standard_normal(y.shape)
+        of_params, of_x = jax.tree.map(np.asarray, pull(jnp.asarray(g)))
+        y = np.asarray(y)
+    by_hand, cache = forward(net, params, x)
+    dx, gradients = backward(net, params, cache, g)
+    assert largest_relative(by_hand, y) <= 1e-10
+    assert largest_relative(dx, of_x) <= 1e-10
+    assert jax.tree.structure(gradients) == jax.tree.structure(of_params)
+    for mine, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(of_params), strict=True):
+        assert mine.shape == theirs.shape
+        assert largest_relative(mine, theirs) <= 1e-10
+
+
+@every_case
+def test_hand_agrees_with_numeric_differences(case, rng):
+    """Central differences of <g, f> in float64, for every entry of the input and of the parameters."""
+    net, params, _ = initialised(case)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    x = inputs(rng, case)
+    y, cache = forward(net, params, x)
+    g = rng.standard_normal(y.shape)
+    dx, gradients = backward(net, params, cache, g)
+
+    def value():
+        return float(np.sum(g * forward(net, params, x)[0]))
+
+    for array, gradient in [
+        (x, dx),
+        *zip(jax.tree.leaves(params), jax.tree.leaves(gradients), strict=True),
+    ]:
+        numeric = np.empty(array.shape)
+        for index in np.ndindex(array.shape):
+            kept, h = array[index], 1e-5
+            array[index] = kept + h
+            above = value()
+            array[index] = kept - h
+            below = value()
+            array[index] = kept
+            numeric[index] = (above - below) / (2 * h)
+        assert np.max(np.abs(numeric - gradient), initial=0) <= 1e-6 * max(1, np.max(np.abs(gradient), initial=0))
+
+
+@every_case
+def test_shape_is_what_apply_gives(case):
+    net, params, state = initialised(case)
+    x = jax.ShapeDtypeStruct((3, *case.in_shape), jnp.float32)
+    y, _ = jax.eval_shape(lambda x: net.apply(params, state, x, train=False), x)
+    assert y.shape == (3, *net.shape(case.in_shape))
+
+
+@every_case
+def test_description_round_trip_gives_the_same_network(case, rng):
+    net, params, state = initialised(case)
+    again = fnet.build(fnet.describe(net))
+    x = inputs(rng, case).astype(np.float32)
+    repeated = again.init(jax.random.key(7), case.in_shape)
+    assert jax.tree.all(jax.tree.map(np.array_equal, net.init(jax.random.key(7), case.in_shape), repeated))
+    assert np.array_equal(net.apply(params, state, x, train=False)[0], again.apply(params, state, x, train=False)[0])
+    assert fnet.describe(again) == fnet.describe(net)
+
+
+@every_kind
+def test_description_survives_yaml(case, tmp_path):
+    description = [fnet.describe(case.make())]
+    yaml = YAML(typ="safe")
+    yaml.dump(description, tmp_path / "net.yaml")
+    assert fnet.describe(fnet.build(yaml.load(tmp_path / "net.yaml"))) == fnet.describe(fnet.build(description))
+
+
+@every_kind
+def test_jit_agrees_with_plain(case, rng):
+    net, params, state = initialised(case)
+    x = inputs(rng, case).astype(np.float32)
+    plain, _ = net.apply(params, state, x, train=True)
+    jitted, _ = jax.jit(net.apply, static_argnames="train")(params, state, x, train=True)
+    np.testing.assert_allclose(plain, jitted, rtol=1e-6, atol=1e-6)
+
+
+@every_kind
+def test_jvp_is_the_transpose_of_vjp(case, rng):
+    """<g, J v> = <J^T g, v> for random g and v."""
+    net, params, state = initialised(case)
+    x = inputs(rng, case)
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+
+        def f(params, x):
+            return net.apply(params, state, x, train=False)[0]
+
+        tangents = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape)), (params, jnp.asarray(x)))
+        y, pushed = jax.jvp(f, (params, jnp.asarray(x)), tangents)
+        g = jnp.asarray(rng.standard_normal(y.shape))
+        pulled = jax.vjp(f, params, jnp.asarray(x))[1](g)
+        right = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(pulled), jax.tree.leaves(tangents), strict=True))
+        np.testing.assert_allclose(jnp.vdot(g, pushed), right, rtol=1e-12, atol=1e-12)
+
+
+@every_kind
+def test_hessian_is_symmetric(case, rng):
+    net, params, state = initialised(case)
+    x = inputs(rng, case, batch=1)
+    with jax.enable_x64(True):
+
+        def f(flat):
+            return jnp.sum(jnp.sin(net.apply(params, state, flat.reshape(x.shape), train=False)[0]))
+
+        hessian = jax.hessian(f)(jnp.asarray(x.reshape(-1)))
+        np.testing.assert_allclose(hessian, hessian.T, atol=1e-12)
+        assert jnp.isfinite(hessian).all()
+
+
+@every_kind
+def test_vmap_over_parameters_agrees_with_a_loop(case, rng):
+    net, _, state = initialised(case)
+    x = inputs(rng, case).astype(np.float32)
+    members = [net.init(jax.random.key(seed), case.in_shape)[0] for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    together = jax.vmap(lambda params, x: net.apply(params, state, x, train=False)[0], axis_size=3)(
+        stacked, jnp.stack([x, x + 1, x - 1])
+    )
+    for member, shift, y in zip(members, (0, 1, -1), together, strict=True):
+        np.testing.assert_allclose(net.apply(member, state, x + shift, train=False)[0], y, rtol=1e-5, atol=1e-6)
+
+
+@every_kind
+def test_bfloat16_stays_bfloat16(case, rng):
+    net, params, state = initialised(case)
+    x = inputs(rng, case)
+    params16 = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    y16, _ = net.apply(params16, state, jnp.asarray(x, jnp.bfloat16), train=False)
+    y, _ = net.apply(params, state, jnp.asarray(x, jnp.float32), train=False)
+    assert y16.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y16.astype(jnp.float32), y, rtol=0.1, atol=0.1)
+
+
+@every_kind
+def test_an_example_does_not_see_the_others(case, rng):
+    """A batch of one gives what the same example gives within a batch."""
+    net, params, state = initialised(case)
+    x = inputs(rng, case).astype(np.float32)
+    whole, _ = net.apply(params, state, x, train=False)
+    for number in range(len(x)):
+        alone, _ = net.apply(params, state, x[number : number + 1], train=False)
+        np.testing.assert_allclose(alone[0], whole[number], rtol=1e-5, atol=1e-6)
+
+
+@every_kind
+def test_state_keeps_its_structure(case, rng):
+    net, params, state = initialised(case)
+    x = inputs(rng, case).astype(np.float32)
+    for train in (True, False):
+        _, after = net.apply(params, state, x, train=train, mask=np.ones(3, bool))
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+@every_kind
+def test_train_is_a_python_bool(case, rng):
+    net, params, state = initialised(case)
+    with pytest.raises(TypeError, match="train must be a Python bool: jit with static_argnames='train'"):
+        net.apply(params, state, inputs(rng, case), train=jnp.array(True))
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'train'"):
+        net.apply(params, state, inputs(rng, case))
+
+
+@every_kind
+def test_print_shows_the_kind(case):
+    net = case.make()
+    assert net.kind in str(net)
+    assert net.kind in repr(net)

@@ -1,0 +1,76 @@
+"""Numbers worked out in the lectures, reproduced."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnet
+from fnet.reference.network import loss_and_gradients
+
+
+def test_two_linear_units_under_mse(rng):
+    """Item 5: h = w1 x + b1, g = w2 h + b2; dL/d(w1,b1,w2,b2) = -(2/N) sum_i (e_i w2 x_i, e_i w2, e_i h_i, e_i)."""
+    w1, b1, w2, b2 = 0.7, -0.2, 1.3, 0.4
+    x, y = rng.standard_normal((6, 1)), rng.standard_normal((6, 1))
+    h = w1 * x + b1
+    e = y - (w2 * h + b2)
+    expected = [float(-2 / 6 * np.sum(term)) for term in (e * w2 * x, e * w2, e * h, e)]
+    net = fnet.serial(fnet.dense(1), fnet.dense(1))
+    params = {
+        "dense_1": {"w": np.array([[w1]]), "b": np.array([b1])},
+        "dense_2": {"w": np.array([[w2]]), "b": np.array([b2])},
+    }
+    by_hand = loss_and_gradients(net, params, x, y, "mse").params
+    with jax.enable_x64(True):
+        by_jax = jax.grad(lambda p: fnet.losses.mse(net.apply(p, {}, x, train=True)[0], y).mean())(params)
+    for gradients in (by_hand, by_jax):
+        found = [gradients[layer][leaf].item() for layer in ("dense_1", "dense_2") for leaf in ("w", "b")]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_layer_recursion(rng):
+    """Item 7: g^l = W^(l+1) (sigma'(z^(l+1)) * g^(l+1)), dL/dW^l = x^(l-1) (sigma'(z^l) * g^l)^T, dL/db^l likewise."""
+    sizes = [3, 5, 4, 2]
+    weights = [rng.standard_normal(shape) for shape in zip(sizes[:-1], sizes[1:], strict=True)]
+    biases = [rng.standard_normal(size) for size in sizes[1:]]
+    x, y = rng.standard_normal(3), rng.standard_normal(2)
+    xs, slopes = [x], []
+    for w, b in zip(weights, biases, strict=True):
+        xs.append(np.tanh(w.T @ xs[-1] + b))
+        slopes.append(1 - xs[-1] ** 2)
+    g = 2 * (xs[-1] - y) / 2
+    of_weights, of_biases = [], []
+    for w, slope, x_before in zip(reversed(weights), reversed(slopes), reversed(xs[:-1]), strict=True):
+        of_weights.append(np.outer(x_before, slope * g))
+        of_biases.append(slope * g)
+        g = w @ (slope * g)
+    net = fnet.serial(*(layer for size in sizes[1:] for layer in (fnet.dense(size), fnet.tanh())))
+    params = {f"dense_{i}": {"w": w, "b": b} for i, (w, b) in enumerate(zip(weights, biases, strict=True), 1)}
+    result = loss_and_gradients(net, params, x[None], y[None], "mse")
+    np.testing.assert_allclose(result.x[0], g, rtol=1e-12)
+    for i, (w, b) in enumerate(zip(reversed(of_weights), reversed(of_biases), strict=True), 1):
+        np.testing.assert_allclose(result.params[f"dense_{i}"]["w"], w, rtol=1e-12)
+        np.testing.assert_allclose(result.params[f"dense_{i}"]["b"], b, rtol=1e-12)
+
+
+def xor_by_hand(scale):
+    """Item 9: OR and AND as hidden units, scaled, then a1 AND NOT a2."""
+    params = {
+        "dense_1": {"w": scale * jnp.ones((2, 2)), "b": scale * jnp.array([-0.5, -1.5])},
+        "dense_2": {"w": jnp.array([[1.0], [-1.0]]), "b": jnp.array([-0.5])},
+    }
+    net = fnet.serial(fnet.dense(2), fnet.sigmoid(), fnet.dense(1), fnet.sigmoid())
+    x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    return net.apply(params, {}, x, train=False)[0][:, 0]
+
+
+def test_xor_with_hand_set_weights():
+    assert [f"{a:.2f}" for a in xor_by_hand(1.0)] == ["0.42", "0.44", "0.44", "0.42"]
+    assert (xor_by_hand(10.0) >= 0.5).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("scale", "is_xor"), [(2.19, False), (2.21, True)])
+def test_xor_needs_a_scale_of_four_artanh_one_half(scale, is_xor):
+    assert 2.19 < 4 * np.arctanh(0.5) < 2.21
+    assert ((xor_by_hand(scale) >= 0.5).tolist() == [False, True, True, False]) is is_xor

@@ -1,0 +1,199 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fnet
+from fnet.train import fit
+from fnet.train.evaluate import BATCH, make_score, outputs_of
+from fnet.train.loop import Diverged, EarlyStopping, Epoch, Segment, example_order
+
+
+def regression(rng, n=11):
+    x = rng.standard_normal((n, 2)).astype(np.float32)
+    return x, (x @ np.array([[1.0], [-2.0]]) + 0.5).astype(np.float32)
+
+
+def identity_trainer():
+    """A network and optimiser that record which examples they saw: w is the sum of all examples of the epoch."""
+    net = fnet.serial(fnet.dense(1, bias=False, init="zeros"))
+    return net, lambda outputs, targets: outputs[:, 0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5, "all", 1000])
+def test_every_example_counts_once_an_epoch(batch_size):
+    """With loss_i = w x_i, gradient descent of rate -1 adds up the batch means: times the counts, the sum of all x."""
+    net, loss = identity_trainer()
+    x = 2.0 ** np.arange(11, dtype=np.float32)[:, None]
+    seen = []
+
+    def note(event):
+        if isinstance(event, Segment):
+            seen.append(event.examples)
+
+    fitted = fit(net, loss, optax.sgd(-1.0), (x, x), epochs=1, batch_size=batch_size, on_event=note)
+    order = example_order(0, 1, 11)
+    size = 11 if batch_size in ("all", 1000) else batch_size
+    expected = sum(x[order[start : start + size]].mean() for start in range(0, 11, size))
+    assert fitted.params["dense_1"]["w"].item() == pytest.approx(expected, rel=1e-6)
+    assert sum(seen) == 11
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    orders = {(s, e): tuple(example_order(s, e, 20)) for s in (0, 1) for e in (1, 2)}
+    assert len(set(orders.values())) == 4
+    assert orders[1, 2] == tuple(example_order(1, 2, 20))
+
+
+def test_training_loss_of_an_epoch_weighs_every_example_the_same(rng):
+    """With a learning rate of nearly 0 it is the loss over the whole training set, short last batch or not."""
+    x, y = regression(rng)
+    net = fnet.serial(fnet.dense(1))
+    fitted = fit(net, "mse", optax.sgd(1e-12), (x, y), epochs=1, batch_size=4)
+    outputs, _ = net.apply(fitted.params, fitted.state, x, train=False)
+    values = fitted.history[0].values
+    assert values["train_loss"] == pytest.approx(float(np.mean((outputs - y) ** 2)), rel=1e-5)
+    assert values["train_mean_absolute_error"] == pytest.approx(float(np.mean(np.abs(outputs - y))), rel=1e-5)
+
+
+def test_linear_regression_finds_the_line(rng):
+    x, y = regression(rng, 50)
+    fitted = fit(fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.2), (x, y), epochs=200, batch_size="all")
+    np.testing.assert_allclose(fitted.params["dense_1"]["w"], [[1.0], [-2.0]], atol=1e-4)
+    np.testing.assert_allclose(fitted.params["dense_1"]["b"], [0.5], atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bits(rng):
+    x, y = regression(rng)
+    net = fnet.serial(fnet.dense(3), fnet.tanh(), fnet.dense(1))
+
+    def losses(seed):
+        fitted = fit(net, "mse", optax.adam(0.01), (x, y), epochs=3, batch_size=4, seed=seed)
+        return [epoch.values["train_loss"] for epoch in fitted.history]
+
+    assert losses(3) == losses(3)
+    assert losses(3) != losses(4)
+
+
+def test_events_account_for_every_step(rng):
+    x, y = regression(rng)
+    events = []
+    fit(
+        fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), validation=(x, y), epochs=2, batch_size=4,
+        on_event=events.append,
+    )  # fmt: skip
+    segments = [event for event in events if isinstance(event, Segment)]
+    epochs = [event for event in events if isinstance(event, Epoch)]
+    steps = [segment.first_step + i for segment in segments for i in range(len(segment.metrics.loss))]
+    assert steps == list(range(6))
+    assert {segment.total_steps for segment in segments} == {6}
+    assert [epoch.step for epoch in epochs] == [3, 6]
+    assert set(epochs[0].values) == {
+        "train_loss",
+        "train_mean_absolute_error",
+        "validation_loss",
+        "validation_mean_absolute_error",
+    }
+
+
+def test_early_stopping_keeps_the_best_epoch(rng):
+    """With a rate that overshoots, the first epochs are best: patience runs out and their parameters come back."""
+    x, y = regression(rng, 20)
+    fitted = fit(
+        fnet.serial(fnet.dense(1)), "mse", optax.sgd(lambda step: jnp.where(step < 6, 0.1, -0.02)), (x, y),
+        validation=(x, y), epochs=50, batch_size="all", early_stopping=EarlyStopping("validation_loss", 3),
+    )  # fmt: skip
+    losses = [epoch.values["validation_loss"] for epoch in fitted.history]
+    assert fitted.stopped == "early"
+    assert fitted.kept_epoch == int(np.argmin(losses)) + 1 == 6
+    assert len(fitted.history) == fitted.kept_epoch + 3
+    outputs, _ = fnet.serial(fnet.dense(1)).apply(fitted.params, fitted.state, x, train=False)
+    assert float(np.mean((outputs - y) ** 2)) == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_accuracy_is_better_when_higher(rng):
+    x = rng.standard_normal((40, 2)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int32)
+    fitted = fit(
+        fnet.serial(fnet.dense(2)), "cross_entropy", optax.adam(0.1), (x, y), validation=(x, y), epochs=30,
+        early_stopping=EarlyStopping("validation_accuracy", 20),
+    )  # fmt: skip
+    best = max(epoch.values["validation_accuracy"] for epoch in fitted.history)
+    assert fitted.history[fitted.kept_epoch - 1].values["validation_accuracy"] == best > 0.9
+
+
+def test_an_unknown_monitor_is_refused(rng):
+    x, y = regression(rng)
+    with pytest.raises(ValueError, match="monitors 'val_loss', which is not recorded; recorded: train_loss"):
+        fit(fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), early_stopping=EarlyStopping("val_loss", 3))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, "all"])
+def test_divergence_keeps_the_last_good_parameters(rng, batch_size):
+    x, y = regression(rng)
+    net = fnet.serial(fnet.dense(1))
+    with pytest.raises(Diverged, match=r"step \d+ \(epoch \d+\): .*the learning rate is probably too large") as caught:
+        fit(net, "mse", optax.sgd(30.0), (x, y), epochs=200, batch_size=batch_size)
+    good = caught.value.train_state
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(good.params))
+    outputs, _ = net.apply(good.params, good.state, x, train=False)
+    assert np.isfinite(fnet.losses.mse(outputs, y).mean())
+    assert f"step {int(good.step) + 2} " in str(caught.value)
+
+
+def test_nan_in_the_first_loss_is_said(rng):
+    x, y = regression(rng)
+    y[3] = np.nan
+    with pytest.raises(Diverged, match="step 1 .*before any update; the data hold extreme values"):
+        fit(fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), batch_size="all")
+
+
+def test_interruption_returns_what_there_is(rng):
+    x, y = regression(rng)
+
+    def interrupt(event):
+        if isinstance(event, Epoch) and event.epoch == 2:
+            raise KeyboardInterrupt
+
+    fitted = fit(fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), epochs=50, on_event=interrupt)
+    assert fitted.stopped == "interrupted"
+    assert len(fitted.history) == fitted.kept_epoch == 2
+    assert int(fitted.train_state.step) == 2
+
+
+def test_training_goes_on_from_a_state(rng):
+    """Two epochs from the state after two others take as many steps as four."""
+    x, y = regression(rng)
+    net, optimizer = fnet.serial(fnet.dense(1)), optax.adam(0.1)
+    first = fit(net, "mse", optimizer, (x, y), epochs=2, batch_size="all")
+    second = fit(net, "mse", optimizer, (x, y), epochs=2, batch_size="all", start=first.train_state)
+    whole = fit(net, "mse", optimizer, (x, y), epochs=4, batch_size="all")
+    assert int(second.train_state.step) == 4
+    np.testing.assert_allclose(second.params["dense_1"]["w"], whole.params["dense_1"]["w"], rtol=1e-5)
+
+
+def test_bad_data_is_refused_before_training(rng):
+    net = fnet.serial(fnet.dense(2))
+    with pytest.raises(ValueError, match="the label of example 1 is 2, but the network has 2 outputs"):
+        fit(net, "cross_entropy", optax.sgd(0.1), (np.ones((3, 2)), np.array([0, 2, 1])))
+    with pytest.raises(ValueError, match="the label of example 0 is -1"):
+        good = (np.ones((3, 2)), np.array([0, 1, 1]))
+        fit(net, "cross_entropy", optax.sgd(0.1), good, validation=(np.ones((1, 2)), np.array([-1])))
+    with pytest.raises(ValueError, match="3 examples and 2 targets"):
+        fit(net, "cross_entropy", optax.sgd(0.1), (np.ones((3, 2)), np.array([0, 1])))
+    with pytest.raises(ValueError, match="0 examples and 0 targets"):
+        fit(net, "cross_entropy", optax.sgd(0.1), (np.ones((0, 2)), np.array([], int)))
+
+
+@pytest.mark.parametrize("size", [1, BATCH, BATCH + 1, 2 * BATCH + 3])
+def test_scores_count_every_example_once(rng, size):
+    net = fnet.serial(fnet.dense(1))
+    params, state = net.init(jax.random.key(0), (2,))
+    x, y = regression(rng, size)
+    score = make_score(net, fnet.losses.LOSSES["mse"])(params, state, jnp.asarray(x), jnp.asarray(y))
+    outputs = outputs_of(net, params, state, x)
+    assert outputs.shape == (size, 1)
+    np.testing.assert_allclose(outputs, net.apply(params, state, x, train=False)[0], rtol=1e-5, atol=1e-6)
+    assert float(score.loss) == pytest.approx(float(np.mean((outputs - y) ** 2)), rel=1e-4)
+    assert float(score.metric) == pytest.approx(float(np.mean(np.abs(outputs - y))), rel=1e-4)
