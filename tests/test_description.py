@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -55,9 +56,8 @@ def test_layers_are_compared_by_identity_and_frozen():
     ],
 )
 def test_build_says_what_is_wrong(data, message):
-    with pytest.raises(ValueError, match="^.*") as caught:
+    with pytest.raises(ValueError, match=re.escape(message)):
         fnet.build(data)
-    assert message in str(caught.value)
 
 
 def test_short_and_long_forms_build_the_same():

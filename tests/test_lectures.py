@@ -1,5 +1,7 @@
 """Numbers worked out in the lectures, reproduced."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def test_two_linear_units_under_mse(rng):
 def test_layer_recursion(rng):
     """Item 7: g^l = W^(l+1) (sigma'(z^(l+1)) * g^(l+1)), dL/dW^l = x^(l-1) (sigma'(z^l) * g^l)^T, dL/db^l likewise."""
     sizes = [3, 5, 4, 2]
-    weights = [rng.standard_normal(shape) for shape in zip(sizes[:-1], sizes[1:], strict=True)]
+    weights = [rng.standard_normal(shape) for shape in itertools.pairwise(sizes)]
     biases = [rng.standard_normal(size) for size in sizes[1:]]
     x, y = rng.standard_normal(3), rng.standard_normal(2)
     xs, slopes = [x], []

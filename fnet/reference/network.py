@@ -95,7 +95,7 @@ def penalty(params: Params, l1: float, l2: float) -> tuple[float, Gradients]:
 def _plus(gradients: Gradients, others: Gradients) -> Gradients:
     """The sum of two trees of gradients; the second may lack entries."""
     return {
-        name: _plus(g, others.get(name, {})) if isinstance(g, Mapping) else g + others.get(name, 0.0)
+        name: _plus(g, others.get(name, {})) if isinstance(g, dict) else g + others.get(name, 0.0)
         for name, g in gradients.items()
     }
 

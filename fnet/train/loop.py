@@ -275,7 +275,7 @@ class _Runner:
         run = (before, order, start, first_bad) if first_bad > start else self._previous
         good, *_ = self._segment(run[0], *self._data, run[1], self._history, run[2], run[3] - 1)
         number = int(before.step) + first_bad - start + 1
-        return Diverged(f"step {number} (epoch {epoch}): {self._cause(number, metrics.loss)}", good, epoch)
+        return Diverged(f"step {number} (epoch {epoch}): {self._cause(number, np.asarray(metrics.loss))}", good, epoch)
 
     def _cause(self, number: int, losses: np.ndarray) -> str:
         finite = [*self._recent, *losses[np.isfinite(losses)].tolist()][-50:]

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,9 +55,8 @@ def test_weights_do_not_depend_on_precision():
     ],
 )
 def test_bad_settings_are_named(arguments, message):
-    with pytest.raises(ValueError, match="^.*") as caught:
+    with pytest.raises(ValueError, match=re.escape(message)):
         fnet.dense(**arguments)
-    assert message in str(caught.value)
 
 
 def test_bad_dotted_initialiser():
@@ -68,5 +69,5 @@ def test_wrong_input_says_what_fits():
     params, state = net.init(jax.random.key(0), (4,))
     with pytest.raises(fnet.ShapeError, match=r"^dense_1: expects \(batch, \.\.\., 4\).*got \(5, 7\); put a flatten"):
         net.apply(params, state, np.ones((5, 7)), train=False)
-    with pytest.raises(fnet.ShapeError, match="^dense: expects examples with at least one axis"):
+    with pytest.raises(fnet.ShapeError, match=r"^dense: expects examples with at least one axis"):
         fnet.dense(2).shape(())

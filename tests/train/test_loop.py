@@ -145,7 +145,7 @@ def test_divergence_keeps_the_last_good_parameters(rng, batch_size):
 def test_nan_in_the_first_loss_is_said(rng):
     x, y = regression(rng)
     y[3] = np.nan
-    with pytest.raises(Diverged, match="step 1 .*before any update; the data hold extreme values"):
+    with pytest.raises(Diverged, match=r"step 1 .*before any update; the data hold extreme values"):
         fit(fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), batch_size="all")
 
 
@@ -177,8 +177,8 @@ def test_bad_data_is_refused_before_training(rng):
     net = fnet.serial(fnet.dense(2))
     with pytest.raises(ValueError, match="the label of example 1 is 2, but the network has 2 outputs"):
         fit(net, "cross_entropy", optax.sgd(0.1), (np.ones((3, 2)), np.array([0, 2, 1])))
+    good = (np.ones((3, 2)), np.array([0, 1, 1]))
     with pytest.raises(ValueError, match="the label of example 0 is -1"):
-        good = (np.ones((3, 2)), np.array([0, 1, 1]))
         fit(net, "cross_entropy", optax.sgd(0.1), good, validation=(np.ones((1, 2)), np.array([-1])))
     with pytest.raises(ValueError, match="3 examples and 2 targets"):
         fit(net, "cross_entropy", optax.sgd(0.1), (np.ones((3, 2)), np.array([0, 1])))
