@@ -76,6 +76,8 @@ class Layer:
         apply: (params, state, x, *, train, key=None, mask=None) -> (y, state).
         children: (name, layer) pairs, in order.
         name: replaces the name that a container would count.
+        draw: (key, shape) -> the random mask that apply draws in training for inputs of a shape, for a layer that does,
+            so that the reference can be handed the same.
     """
 
     kind: str
@@ -85,6 +87,7 @@ class Layer:
     apply: Callable[..., tuple[Any, dict[str, Any]]]
     children: tuple[tuple[str, "Layer"], ...] = ()
     name: str | None = None
+    draw: Callable[[Any, Shape], Any] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
@@ -116,12 +119,13 @@ def headline(layer: Layer) -> str:
 
 
 class Parts(NamedTuple):
-    """What the body of a constructor returns: the three functions and, for a container, its named children."""
+    """What the body of a constructor returns: three functions, a container's children, how dropout draws its mask."""
 
     shape: Callable[[Shape], Shape]
     init: Callable[[Any, Shape], tuple[dict[str, Any], dict[str, Any]]]
     apply: Callable[..., tuple[Any, dict[str, Any]]]
     children: tuple[tuple[str, Layer], ...] = ()
+    draw: Callable[[Any, Shape], Any] | None = None
 
 
 def no_parameters(key: Any, in_shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -174,6 +178,7 @@ def constructor(body: Callable[P, Parts]) -> Callable[P, Layer]:
             apply=_located(_checking_train(parts.apply), kind),
             children=parts.children,
             name=name,
+            draw=parts.draw,
         )
 
     return construct

@@ -13,10 +13,11 @@ import fnet
 
 
 class Case(NamedTuple):
-    """A network of one kind of layer, and the shape of its examples."""
+    """A network of one kind of layer, the shape of its examples, and the mask of a batch of three of them."""
 
     make: Callable[[], fnet.Layer]
     in_shape: tuple[int, ...]
+    mask: np.ndarray | None = None
 
 
 CASES: dict[str, list[Case]] = {

@@ -1,13 +1,14 @@
 """A whole network by hand: its outputs, its training loss, and the gradient of every parameter and of the input."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fnet.description import WEIGHT_LEAVES, Layer
 from fnet.reference.losses import LOSSES
-from fnet.reference.rule import Array, Gradients, Params, rule_of
+from fnet.reference.rule import Array, Given, Gradients, Params, rule_of
 
 
 class Result(NamedTuple):
@@ -25,18 +26,18 @@ class Result(NamedTuple):
     x: Array
 
 
-def forward(net: Layer, params: Params, x: Array) -> tuple[Array, Any]:
+def forward(net: Layer, given: Given, x: Array) -> tuple[Array, Any]:
     """The outputs of the network, and the cache that `backward` needs.
 
     Raises:
         NoReference: when a layer has no hand-written rule.
     """
-    return rule_of(net.kind).forward(net, params, x)
+    return rule_of(net.kind).forward(net, given, x)
 
 
-def backward(net: Layer, params: Params, cache: Any, g: Array) -> tuple[Array, Gradients]:
+def backward(net: Layer, given: Given, cache: Any, g: Array) -> tuple[Array, Gradients]:
     """The gradients of the input and of every parameter, from the cotangent g = dL/d(outputs)."""
-    return rule_of(net.kind).backward(net, params, cache, g)
+    return rule_of(net.kind).backward(net, given, cache, g)
 
 
 def loss_and_gradients(
@@ -46,6 +47,8 @@ def loss_and_gradients(
     targets: np.ndarray,
     loss: str,
     *,
+    state: Params = MappingProxyType({}),
+    noise: Params = MappingProxyType({}),
     mask: np.ndarray | None = None,
     l1: float = 0.0,
     l2: float = 0.0,
@@ -61,6 +64,8 @@ def loss_and_gradients(
         x: a batch of examples, (batch, ...).
         targets: what the loss compares the outputs with.
         loss: the name of the loss.
+        state: non-trainable state.
+        noise: the random masks that dropout layers are handed, nested as the parameters are.
         mask: (batch,), True for real examples.
         l1: weight of the penalty sum|w|, whose gradient at 0 is 0.
         l2: weight of the penalty sum w^2 / 2.
@@ -69,12 +74,13 @@ def loss_and_gradients(
         NoReference: when a layer or the loss has no hand-written rule.
     """
     params, x = _float64(params), np.asarray(x, np.float64)
+    given = Given(params, _float64(state), noise, True, mask)
     weights = np.ones(len(x)) if mask is None else np.asarray(mask, np.float64)
     weights = weights / weights.sum()
-    outputs, cache = forward(net, params, x)
+    outputs, cache = forward(net, given, x)
     losses, cotangents = LOSSES[loss](outputs, targets)
     g = cotangents * weights.reshape(-1, *[1] * (outputs.ndim - 1))
-    dx, gradients = backward(net, params, cache, g)
+    dx, gradients = backward(net, given, cache, g)
     of_weights, of_penalty = penalty(params, l1, l2)
     return Result(outputs, float(weights @ losses + of_weights), _plus(gradients, of_penalty), dx)
 

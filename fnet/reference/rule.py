@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,16 +15,38 @@ Params = Mapping[str, Any]
 Gradients = dict[str, Any]
 
 
+class Given(NamedTuple):
+    """What a layer's pass is given beside its input.
+
+    params: the layer's parameters; for a container, its children's under their names.
+    state: its non-trainable state, likewise.
+    noise: the random masks that dropout was handed, likewise; a dropout layer without one drops nothing.
+    train: whether batch statistics are computed and dropout drops, as in training.
+    mask: (batch,) or (batch, time), True for real examples or steps; None when all are.
+    """
+
+    params: Params
+    state: Params = MappingProxyType({})
+    noise: Params = MappingProxyType({})
+    train: bool = False
+    mask: np.ndarray | None = None
+
+    def child(self, name: str) -> "Given":
+        """What the child of this name is given."""
+        params, state, noise = (tree.get(name, {}) for tree in (self.params, self.state, self.noise))
+        return self._replace(params=params, state=state, noise=noise)
+
+
 class Rule(NamedTuple):
     """A layer's forward and backward pass, by hand, in NumPy float64.
 
-    forward: (layer, params, x) -> (y, cache), where cache is what backward needs of the forward pass.
-    backward: (layer, params, cache, g) -> (dx, gradients), where g = dL/dy is the cotangent of the output, dx = dL/dx
+    forward: (layer, given, x) -> (y, cache), where cache is what backward needs of the forward pass.
+    backward: (layer, given, cache, g) -> (dx, gradients), where g = dL/dy is the cotangent of the output, dx = dL/dx
         that of the input, and gradients holds dL/dp for every parameter p, under its name.
     """
 
-    forward: Callable[[Layer, Params, Array], tuple[Array, Any]]
-    backward: Callable[[Layer, Params, Any, Array], tuple[Array, Gradients]]
+    forward: Callable[[Layer, Given, Array], tuple[Array, Any]]
+    backward: Callable[[Layer, Given, Any, Array], tuple[Array, Gradients]]
 
 
 class NoReference(LookupError):

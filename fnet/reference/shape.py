@@ -3,11 +3,11 @@
 from fnet.reference.rule import Rule
 
 
-def _flatten_forward(layer, params, x):
+def _flatten_forward(layer, given, x):
     return x.reshape(x.shape[0], -1), x.shape
 
 
-def _flatten_backward(layer, params, x_shape, g):
+def _flatten_backward(layer, given, x_shape, g):
     return g.reshape(x_shape), {}
 
 

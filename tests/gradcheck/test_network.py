@@ -44,8 +44,8 @@ def test_it_is_the_network_that_trains(rng):
 
 
 def test_dropped_bias_gradient_is_found(rng, monkeypatch):
-    def backward(layer, params, cache, g):
-        dx, gradients = rule.backward(layer, params, cache, g)
+    def backward(layer, given, cache, g):
+        dx, gradients = rule.backward(layer, given, cache, g)
         return dx, gradients | {"b": np.zeros_like(gradients["b"])}
 
     rule = reference_dense.dense
@@ -56,8 +56,8 @@ def test_dropped_bias_gradient_is_found(rng, monkeypatch):
 
 
 def test_missing_gradient_is_found(rng, monkeypatch):
-    def backward(layer, params, cache, g):
-        dx, gradients = rule.backward(layer, params, cache, g)
+    def backward(layer, given, cache, g):
+        dx, gradients = rule.backward(layer, given, cache, g)
         return dx, {"w": gradients["w"]}
 
     rule = reference_dense.dense
@@ -92,8 +92,8 @@ def test_wrong_forward_is_not_blamed_on_a_gradient(rng, monkeypatch):
 
 
 def test_a_small_error_in_one_entry_is_found(rng, monkeypatch):
-    def backward(layer, params, cache, g):
-        dx, gradients = rule.backward(layer, params, cache, g)
+    def backward(layer, given, cache, g):
+        dx, gradients = rule.backward(layer, given, cache, g)
         gradients["w"][1, 2] *= 1.001
         return dx, gradients
 

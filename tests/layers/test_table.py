@@ -9,9 +9,12 @@ from ruamel.yaml import YAML
 
 import fnet
 from fnet.description import FAMILIES
+from fnet.gradcheck.noise import draw_noise
 from fnet.reference.network import backward, forward
+from fnet.reference.rule import Given
 
 every_case = pytest.mark.parametrize("case", [case for _, case in ALL], ids=[name for name, _ in ALL])
+both_modes = pytest.mark.parametrize("train", [False, True], ids=["apply", "train"])
 every_kind = pytest.mark.parametrize("case", FIRST.values(), ids=FIRST.keys())
 
 
@@ -19,7 +22,7 @@ def initialised(case, seed=1):
     net = case.make()
     params, state = net.init(jax.random.key(seed), case.in_shape)
     bias = jax.random.key(seed + 1)
-    params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(bias, leaf.shape), params)
+    params, state = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.uniform(bias, leaf.shape), (params, state))
     return net, params, state
 
 
@@ -33,20 +36,34 @@ def test_every_public_layer_is_in_the_table():
     assert constructors == set(FAMILIES) == set(CASES)
 
 
+def given_to(net, params, state, x, *, train, mask):
+    """What the reference is given, and the key that JAX needs to do the same: dropout's masks are handed over."""
+    key = jax.random.key(11)
+    noise = draw_noise(net, params, state, x, key) if train else {}
+    params, state = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (params, state))
+    return Given(params, state, noise, train, mask), key
+
+
+@both_modes
 @every_case
-def test_hand_and_jax_agree(case, rng):
+def test_hand_and_jax_agree(case, train, rng):
     """Outputs and every cotangent, from a random cotangent of the output, in float64 within 1e-10."""
     net, params, state = initialised(case)
-    x = inputs(rng, case)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    x, mask = inputs(rng, case), case.mask
+    given, key = given_to(net, params, state, x, train=train, mask=mask)
     with jax.enable_x64(True):
-        y, pull = jax.vjp(lambda params, x: net.apply(params, state, x, train=False)[0], params, jnp.asarray(x))
+
+        def f(params, x):
+            return net.apply(params, given.state, x, train=train, key=key, mask=mask)[0]
+
+        y, pull = jax.vjp(f, jax.tree.map(jnp.asarray, given.params), jnp.asarray(x))
         g = rng.standard_normal(y.shape)
         of_params, of_x = jax.tree.map(np.asarray, pull(jnp.asarray(g)))
         y = np.asarray(y)
-    by_hand, cache = forward(net, params, x)
-    dx, gradients = backward(net, params, cache, g)
+    by_hand, cache = forward(net, given, x)
+    dx, gradients = backward(net, given, cache, g)
     assert largest_relative(by_hand, y) <= 1e-10
+    assert dx.shape == of_x.shape
     assert largest_relative(dx, of_x) <= 1e-10
     assert jax.tree.structure(gradients) == jax.tree.structure(of_params)
     for mine, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(of_params), strict=True):
@@ -54,22 +71,24 @@ def test_hand_and_jax_agree(case, rng):
         assert largest_relative(mine, theirs) <= 1e-10
 
 
+@both_modes
 @every_case
-def test_hand_agrees_with_numeric_differences(case, rng):
+def test_hand_agrees_with_numeric_differences(case, train, rng):
     """Central differences of <g, f> in float64, for every entry of the input and of the parameters."""
-    net, params, _ = initialised(case)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    net, params, state = initialised(case)
     x = inputs(rng, case)
-    y, cache = forward(net, params, x)
+    given, _ = given_to(net, params, state, x, train=train, mask=case.mask)
+    given = given._replace(params=jax.tree.map(np.array, given.params))
+    y, cache = forward(net, given, x)
     g = rng.standard_normal(y.shape)
-    dx, gradients = backward(net, params, cache, g)
+    dx, gradients = backward(net, given, cache, g)
 
     def value():
-        return float(np.sum(g * forward(net, params, x)[0]))
+        return float(np.sum(g * forward(net, given, x)[0]))
 
     for array, gradient in [
         (x, dx),
-        *zip(jax.tree.leaves(params), jax.tree.leaves(gradients), strict=True),
+        *zip(jax.tree.leaves(given.params), jax.tree.leaves(gradients), strict=True),
     ]:
         numeric = np.empty(array.shape)
         for index in np.ndindex(array.shape):
@@ -114,8 +133,9 @@ def test_description_survives_yaml(case, tmp_path):
 def test_jit_agrees_with_plain(case, rng):
     net, params, state = initialised(case)
     x = inputs(rng, case).astype(np.float32)
-    plain, _ = net.apply(params, state, x, train=True)
-    jitted, _ = jax.jit(net.apply, static_argnames="train")(params, state, x, train=True)
+    key = jax.random.key(0)
+    plain, _ = net.apply(params, state, x, train=True, key=key)
+    jitted, _ = jax.jit(net.apply, static_argnames="train")(params, state, x, train=True, key=key)
     np.testing.assert_allclose(plain, jitted, rtol=1e-6, atol=1e-6)
 
 
@@ -192,7 +212,7 @@ def test_state_keeps_its_structure(case, rng):
     net, params, state = initialised(case)
     x = inputs(rng, case).astype(np.float32)
     for train in (True, False):
-        _, after = net.apply(params, state, x, train=train, mask=np.ones(3, bool))
+        _, after = net.apply(params, state, x, train=train, key=jax.random.key(0), mask=np.ones(3, bool))
         assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
