@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnet.description import Layer, rebuilt
@@ -18,17 +19,18 @@ def draw_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> d
     noise: dict[str, Any] = {}
 
     def recording(path: tuple[str, ...], layer: Layer) -> Layer:
-        if layer.draw is None:
+        draw = layer.draw
+        if draw is None:
             return layer
 
         def apply(params, state, x, *, train, key=None, mask=None):
             node = noise
             for name in path:
                 node = node.setdefault(name, {})
-            node["mask"] = np.asarray(layer.draw(key, x.shape))
+            node["mask"] = np.asarray(draw(key, x.shape))
             return layer.apply(params, state, x, train=train, key=key, mask=mask)
 
         return dataclasses.replace(layer, apply=apply)
 
-    rebuilt(net, recording).apply(params, state, x, train=True, key=key)
+    rebuilt(net, recording).apply(params, state, jnp.asarray(x), train=True, key=key)
     return noise

@@ -1,8 +1,23 @@
 """Containers: layers made of layers."""
 
-import jax
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from fnet.description import Layer, Name, Parts, constructor, key_number, named, within
+import jax
+import jax.numpy as jnp
+from annotated_types import Ge
+from pydantic import WithJsonSchema
+
+from fnet.description import Layer, Name, Parts, Shape, ShapeError, constructor, key_number, named, within
+from fnet.settings import checked
+from fnet.wiring import INPUT, MERGES, wire
+
+Nodes = Annotated[
+    tuple[tuple[str, tuple[str, ...]], ...],
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}}),
+]
 
 
 @constructor
@@ -36,34 +51,236 @@ def serial(*layers: Layer, name: Name = None) -> Parts:
         return in_shape
 
     def init(key, in_shape):
-        params, state = {}, {}
+        trees = Trees()
         for name, child in children:
-            with within(name, child):
-                child_params, child_state = child.init(child_key(key, name), in_shape)
-                in_shape = child.shape(in_shape)
-            if child_params:
-                params[name] = child_params
-            if child_state:
-                state[name] = child_state
-        return params, state
+            trees.init(name, child, key, in_shape)
+            in_shape = child.shape(in_shape)
+        return trees.params, trees.state
 
     def apply(params, state, x, *, train, key=None, mask=None):
-        new_state = {}
+        trees = Trees(params, state)
         for name, child in children:
-            with within(name, child):
-                x, child_state = child.apply(
-                    params.get(name, {}),
-                    state.get(name, {}),
-                    x,
-                    train=train,
-                    key=child_key(key, name),
-                    mask=mask,
-                )
-            if child_state:
-                new_state[name] = child_state
-        return x, new_state
+            x = trees.apply(name, child, x, train=train, key=key, mask=mask)
+        return x, trees.new_state
 
     return Parts(shape, init, apply, children)
+
+
+@constructor
+def residual(*layers: Layer, name: Name = None) -> Parts:
+    """A shortcut around layers in series: y = x + f(x) (He et al. 2015).
+
+    Args:
+        layers: f, first to last; their names are counted as in `serial`.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when f changes the shape.
+
+    >>> import fnet
+    >>> fnet.residual(fnet.dense(3), fnet.relu(), fnet.dense(3)).shape((3,))
+    (3,)
+    """
+    inner = serial(*layers)
+
+    def shape(in_shape):
+        out_shape = inner.shape(in_shape)
+        if out_shape != in_shape:
+            raise ShapeError(
+                f"its layers give {out_shape} from {in_shape}, and only equal shapes add; make the last layer give "
+                f"{in_shape}, or use parallel with a projection as the other branch"
+            )
+        return out_shape
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shape(x.shape[1:])
+        y, state = inner.apply(params, state, x, train=train, key=key, mask=mask)
+        return x + y, state
+
+    return Parts(shape, inner.init, apply, inner.children)
+
+
+@constructor
+def parallel(
+    *layers: Layer, combine: Literal["concatenate", "add", "multiply"] = "concatenate", name: Name = None
+) -> Parts:
+    """Branches that all see the same input: y = combine(f_1(x), ..., f_n(x)).
+
+    Args:
+        layers: the branches; a branch of several layers is a serial (in YAML, a list).
+        combine: concatenate (along the last axis), add or multiply (entry by entry).
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when the outputs of the branches do not go together.
+        ValueError: without any branch.
+
+    >>> import fnet
+    >>> fnet.parallel(fnet.dense(3), fnet.dense(2)).shape((4,))
+    (5,)
+    """
+    children = named(layers)
+    if not children:
+        raise ValueError("parallel: expected at least one branch")
+
+    def shape(in_shape):
+        shapes = []
+        for name, child in children:
+            with within(name, child):
+                shapes.append(child.shape(in_shape))
+        return _merged_shape(combine, shapes, [name for name, _ in children])
+
+    def init(key, in_shape):
+        trees = Trees()
+        for name, child in children:
+            trees.init(name, child, key, in_shape)
+        return trees.params, trees.state
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shape(x.shape[1:])
+        trees = Trees(params, state)
+        outputs = [trees.apply(name, child, x, train=train, key=key, mask=mask) for name, child in children]
+        return _merge(combine, outputs), trees.new_state
+
+    return Parts(shape, init, apply, children)
+
+
+def repeat(*layers: Layer, times: Annotated[int, Ge(1)], name: Name = None) -> Layer:
+    """The same layers several times over, each time with parameters of their own: a serial of `times` serials.
+
+    Args:
+        layers: what is repeated.
+        times: how often.
+        name: replaces the counted name.
+
+    Raises:
+        ValueError: when times is less than 1.
+
+    >>> import fnet
+    >>> [name for name, _ in fnet.repeat(fnet.dense(8), fnet.relu(), times=3).children]
+    ['serial_1', 'serial_2', 'serial_3']
+    """
+    times = checked(repeat, {"times": times, "name": name})["times"]
+    return serial(*(serial(*layers) for _ in range(times)), name=name)
+
+
+@constructor
+def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = None) -> Parts:
+    """Any directed acyclic graph: named values, each a layer or a merge applied to other values.
+
+    A value that is used twice gets the sum of both gradients; so do the parameters of a layer that is in two nodes,
+    which share them. In YAML:
+
+        graph:
+          layers: [{dense: {units: 8, name: left}}, {dense: {units: 8, name: right}}]
+          nodes: {a: [left, input], b: [right, a], sum: [add, a, b]}
+
+    Args:
+        layers: the layers, in any order; nodes refer to them by their names.
+        nodes: for every value its operation and the values that it is applied to. An operation is the name of a layer,
+            or add, multiply or concatenate; `input` is the value that the graph is given.
+        output: the value that the graph gives; by default that of the last node.
+        name: replaces the counted name.
+
+    Raises:
+        ValueError: for a cycle, an unknown or unused node or layer, or a wrong number of inputs.
+        ShapeError: when the inputs of a node do not go together.
+
+    >>> import fnet
+    >>> fnet.graph(
+    ...     fnet.dense(3, name="f"), nodes={"a": ("f", "input"), "b": ("f", "a"), "y": ("concatenate", "a", "b")}
+    ... ).shape((3,))
+    (6,)
+    """
+    children = named(layers)
+    layer_of = dict(children)
+    wired = wire(nodes, output, layer_of)
+
+    def shapes_of(in_shape: Shape) -> dict[str, Shape]:
+        """The shape of every value, and that of the input of every layer, under its name with a slash behind."""
+        shapes = {INPUT: in_shape}
+        for node in wired:
+            given = [shapes[value] for value in node.inputs]
+            if node.operation in MERGES:
+                shapes[node.name] = _merged_shape(node.operation, given, node.inputs)
+                continue
+            if shapes.setdefault(f"{node.operation}/", given[0]) != given[0]:
+                raise ShapeError(
+                    f"the layer '{node.operation}' is applied to {shapes[f'{node.operation}/']} and, in node "
+                    f"'{node.name}', to {given[0]}; shared parameters need equal shapes"
+                )
+            with within(node.operation, layer_of[node.operation]):
+                shapes[node.name] = layer_of[node.operation].shape(given[0])
+        return shapes
+
+    def shape(in_shape):
+        return shapes_of(in_shape)[wired[-1].name]
+
+    def init(key, in_shape):
+        shapes, trees = shapes_of(in_shape), Trees()
+        for name, child in children:
+            trees.init(name, child, key, shapes[f"{name}/"])
+        return trees.params, trees.state
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shape(x.shape[1:])
+        trees, values = Trees(params, state), {INPUT: x}
+        for node in wired:
+            given = [values[value] for value in node.inputs]
+            if node.operation in MERGES:
+                values[node.name] = _merge(node.operation, given)
+            else:
+                child = layer_of[node.operation]
+                values[node.name] = trees.apply(node.operation, child, given[0], train=train, key=key, mask=mask)
+        return values[wired[-1].name], trees.new_state
+
+    return Parts(shape, init, apply, children)
+
+
+class Trees:
+    """The parameters and states of a container's children, while it initialises or applies them one by one."""
+
+    def __init__(self, params=None, state=None):
+        self.params = {} if params is None else params
+        self.state = {} if state is None else state
+        self.new_state = {}
+
+    def init(self, name: str, child: Layer, key: jax.Array, in_shape: Shape) -> None:
+        """Initialises a child; one without parameters or state has no entry."""
+        with within(name, child):
+            params, state = child.init(child_key(key, name), in_shape)
+        if params:
+            self.params[name] = params
+        if state:
+            self.state[name] = state
+
+    def apply(self, name: str, child: Layer, x, *, train: bool, key, mask):
+        """Applies a child, and keeps its new state; applied again, it goes on from that."""
+        with within(name, child):
+            state = self.new_state.get(name, self.state.get(name, {}))
+            y, state = child.apply(
+                self.params.get(name, {}), state, x, train=train, key=child_key(key, name), mask=mask
+            )
+        if state:
+            self.new_state[name] = state
+        return y
+
+
+def _merge(operation: str, values: Sequence[jax.Array]) -> jax.Array:
+    if operation == "concatenate":
+        return jnp.concatenate(values, axis=-1)
+    return functools.reduce(operator.add if operation == "add" else operator.mul, values)
+
+
+def _merged_shape(operation: str, shapes: Sequence[Shape], names: Sequence[str]) -> Shape:
+    listed = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
+    if operation != "concatenate":
+        if len(set(shapes)) > 1:
+            raise ShapeError(f"{operation} needs equal shapes, got {listed}; make them equal, or use concatenate")
+        return shapes[0]
+    if len({shape[:-1] for shape in shapes}) > 1 or not all(shapes):
+        raise ShapeError(f"concatenate needs shapes that differ in the last axis alone, got {listed}")
+    return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
 
 def child_key(key: jax.Array | None, name: str) -> jax.Array | None:

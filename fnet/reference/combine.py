@@ -1,6 +1,9 @@
 """Containers by hand: the chain rule over their children."""
 
-from fnet.reference.rule import Rule, rule_of
+import numpy as np
+
+from fnet.reference.rule import Rule, plus, rule_of
+from fnet.wiring import INPUT, MERGES, wire
 
 
 def _serial_forward(layer, given, x):
@@ -23,3 +26,100 @@ def _serial_backward(layer, given, caches, g):
 
 
 serial = Rule(_serial_forward, _serial_backward)
+
+
+def _residual_forward(layer, given, x):
+    """y = x + f(x)."""
+    y, caches = _serial_forward(layer, given, x)
+    return x + y, caches
+
+
+def _residual_backward(layer, given, caches, g):
+    """The gradients of both branches add up: dx = g + (df/dx)^T g."""
+    dx, gradients = _serial_backward(layer, given, caches, g)
+    return g + dx, gradients
+
+
+residual = Rule(_residual_forward, _residual_backward)
+
+
+def _parallel_forward(layer, given, x):
+    """y = combine(f_1(x), ..., f_n(x)); backward needs each branch's cache and, to multiply, their outputs."""
+    outputs, caches = [], []
+    for name, child in layer.children:
+        y, cache = rule_of(child.kind).forward(child, given.child(name), x)
+        outputs.append(y)
+        caches.append(cache)
+    return merge(layer.settings["combine"], outputs), (outputs, caches)
+
+
+def _parallel_backward(layer, given, cache, g):
+    """The input was copied to every branch, so their gradients add up."""
+    outputs, caches = cache
+    shares = unmerge(layer.settings["combine"], outputs, g)
+    dx, gradients = np.zeros(()), {}
+    for (name, child), of_branch, share in zip(layer.children, caches, shares, strict=True):
+        d, of_child = rule_of(child.kind).backward(child, given.child(name), of_branch, share)
+        dx = dx + d
+        if of_child:
+            gradients[name] = of_child
+    return dx, gradients
+
+
+parallel = Rule(_parallel_forward, _parallel_backward)
+
+
+def merge(operation, values):
+    """The sum, the product, or the values side by side along the last axis."""
+    if operation == "add":
+        return np.sum(values, axis=0)
+    if operation == "multiply":
+        return np.prod(values, axis=0)
+    return np.concatenate(values, axis=-1)
+
+
+def unmerge(operation, values, g):
+    """The cotangent of every value: add copies g, multiply swaps (g times the others), concatenate cuts g apart."""
+    if operation == "add":
+        return [g for _ in values]
+    if operation == "multiply":
+        return [g * np.prod([v for j, v in enumerate(values) if j != i], axis=0) for i in range(len(values))]
+    return np.split(g, np.cumsum([v.shape[-1] for v in values])[:-1], axis=-1)
+
+
+def _graph_forward(layer, given, x):
+    """Every value from those that it depends on; backward needs all of them, and each node's cache."""
+    layers = dict(layer.children)
+    nodes = wire(layer.settings["nodes"], layer.settings["output"], layers)
+    values, caches = {INPUT: x}, {}
+    for node in nodes:
+        inputs = [values[name] for name in node.inputs]
+        if node.operation in MERGES:
+            values[node.name] = merge(node.operation, inputs)
+        else:
+            child = layers[node.operation]
+            y, caches[node.name] = rule_of(child.kind).forward(child, given.child(node.operation), inputs[0])
+            values[node.name] = y
+    return values[nodes[-1].name], (nodes, values, caches)
+
+
+def _graph_backward(layer, given, cache, g):
+    """From the output back: the cotangent of a value, as of a parameter, is the sum over the nodes that use it."""
+    nodes, values, caches = cache
+    layers = dict(layer.children)
+    cotangents, gradients = {nodes[-1].name: g}, {}
+    for node in reversed(nodes):
+        g = cotangents[node.name]
+        if node.operation in MERGES:
+            shares = unmerge(node.operation, [values[name] for name in node.inputs], g)
+        else:
+            child = layers[node.operation]
+            dx, of_child = rule_of(child.kind).backward(child, given.child(node.operation), caches[node.name], g)
+            shares = [dx]
+            gradients[node.operation] = plus(of_child, gradients.get(node.operation, {}))
+        for name, share in zip(node.inputs, shares, strict=True):
+            cotangents[name] = cotangents[name] + share if name in cotangents else share
+    return cotangents[INPUT], {name: of_child for name, of_child in gradients.items() if of_child}
+
+
+graph = Rule(_graph_forward, _graph_backward)

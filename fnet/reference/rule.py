@@ -62,3 +62,11 @@ def rule_of(kind: str) -> Rule:
     if kind in FAMILIES:
         return getattr(importlib.import_module(f"fnet.reference.{FAMILIES[kind]}"), kind)
     raise NoReference(f"no hand-written backward exists for the layer '{kind}'")
+
+
+def plus(gradients: Gradients, others: Gradients) -> Gradients:
+    """The sum of two trees of gradients: those of a variable that is used twice add up. The second may lack entries."""
+    return {
+        name: plus(g, others.get(name, {})) if isinstance(g, dict) else g + others.get(name, 0.0)
+        for name, g in gradients.items()
+    }

@@ -1,0 +1,235 @@
+"""The convolution as an operation whose derivatives stay fast inside a compiled loop.
+
+z = conv(x, w) is linear in x and in w, so <g, conv(x, w)> is linear in each of three arrays, and everything that
+differentiation can ask for is one of its three gradients:
+
+    conv(x, w)       = d<g, z>/dg    the forward pass
+    input_of(g, w)   = d<g, z>/dx    which is also the forward pass of the transposed convolution
+    kernel_of(x, g)  = d<g, z>/dw
+
+Each is a primitive that is linear in both arguments, and the transpose of any with respect to one argument is another
+of the three, so that forward mode, reverse mode and every order follow. On a CPU, XLA runs only convolutions in plain
+forward layout, and matrix products, at full speed inside a loop: there `input_of` is a plain convolution of the dilated
+cotangent with the flipped kernel, and `kernel_of` one matrix product for each place of the kernel. On other platforms
+the three are XLA's own.
+
+Shapes: x (batch, height, width, in), w (height, width, in / groups, out), z and g (batch, height, width, out).
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+class Window(NamedTuple):
+    """How the kernel moves over the input; a pair for height and width each, padding a pair of pairs.
+
+    size: of the input and of the kernel, as (input, kernel), since strides leave them undetermined by the output.
+    """
+
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+    groups: int
+    input_size: tuple[int, int]
+    kernel_size: tuple[int, int]
+
+    def reach(self, axis: int) -> int:
+        """Pixels from the first to the last that a kernel covers: (k - 1) d + 1."""
+        return (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
+
+    def output_size(self) -> tuple[int, int]:
+        """floor((n + padding - reach) / stride) + 1 for height and width."""
+        padded = [n + sum(p) for n, p in zip(self.input_size, self.padding, strict=True)]
+        return tuple((padded[axis] - self.reach(axis)) // self.stride[axis] + 1 for axis in (0, 1))  # pyright: ignore
+
+
+def convolve(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    """The convolution z[b,i,j,o] = sum_uvc x[b, s i + d u, s j + d v, c] w[u,v,c,o] of the padded x.
+
+    It is what signal processing calls a cross-correlation: the kernel is not flipped.
+    """
+    return _conv.bind(*_promoted(x, w), window=window)
+
+
+def convolve_transposed(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    """The transpose of `convolve` with respect to its input: from arrays of its output's shape to its input's."""
+    return _input_of.bind(*_promoted(x, w), window=window)
+
+
+def _promoted(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    dtype = jnp.result_type(x, w)
+    return jnp.asarray(x, dtype), jnp.asarray(w, dtype)
+
+
+def _conv_xla(x, w, *, window: Window):
+    return lax.conv_general_dilated(
+        x,
+        w,
+        window.stride,
+        window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=LAYOUT,
+        feature_group_count=window.groups,
+    )
+
+
+def _input_of_xla(g, w, *, window: Window):
+    channels = w.shape[2] * window.groups
+    x = jax.ShapeDtypeStruct((g.shape[0], *window.input_size, channels), g.dtype)
+    return jax.linear_transpose(lambda x: _conv_xla(x, w, window=window), x)(g)[0]
+
+
+def _kernel_of_xla(x, g, *, window: Window):
+    w = jax.ShapeDtypeStruct((*window.kernel_size, x.shape[3] // window.groups, g.shape[3]), x.dtype)
+    return jax.linear_transpose(lambda w: _conv_xla(x, w, window=window), w)(g)[0]
+
+
+def _input_of_cpu(g, w, *, window: Window):
+    """sum_uvo g w as a plain convolution: g with stride - 1 zeros between its pixels, w flipped, in and out exchanged.
+
+    Padded by reach - 1 and by what the last stride left over, less the padding of the forward pass; where that is
+    negative the result is cropped.
+    """
+    padding, crop = [], []
+    for axis, n in enumerate(g.shape[1:3]):
+        low, high = window.padding[axis]
+        covered = (n - 1) * window.stride[axis] + window.reach(axis)
+        left_over = window.input_size[axis] + low + high - covered
+        before, after = window.reach(axis) - 1 - low, window.reach(axis) - 1 + left_over - high
+        padding.append((max(before, 0), max(after, 0)))
+        crop.append(max(-before, 0))
+    if window.stride != (1, 1):
+        g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *((0, 0, s - 1) for s in window.stride), (0, 0, 0)])
+    plain = window._replace(stride=(1, 1), padding=tuple(padding))
+    x = _conv_xla(g, _exchanged(w, window.groups), window=plain)
+    rows, columns = window.input_size
+    return x[:, crop[0] : crop[0] + rows, crop[1] : crop[1] + columns]
+
+
+def _exchanged(w, groups: int):
+    """The kernel flipped, with the channels in and out of every group exchanged."""
+    rows, columns, into, out = w.shape
+    w = w[::-1, ::-1].reshape(rows, columns, into, groups, out // groups)
+    return w.transpose(0, 1, 4, 3, 2).reshape(rows, columns, out // groups, groups * into)
+
+
+def _kernel_of_cpu(x, g, *, window: Window):
+    """For every place (u, v) of the kernel, the matrix product of the pixels that it met with the cotangent."""
+    batch, rows, columns, out = g.shape
+    groups, into = window.groups, x.shape[3] // window.groups
+    x = jnp.pad(x, [(0, 0), *window.padding, (0, 0)])
+    g = g.reshape(-1, out) if groups == 1 else g.reshape(-1, groups, out // groups)
+
+    def product(u: int, v: int):
+        start = (0, u * window.dilation[0], v * window.dilation[1], 0)
+        stop = (
+            batch,
+            start[1] + (rows - 1) * window.stride[0] + 1,
+            start[2] + (columns - 1) * window.stride[1] + 1,
+            x.shape[3],
+        )
+        met = lax.slice(x, start, stop, (1, *window.stride, 1))
+        if groups == 1:
+            return met.reshape(-1, into).T @ g
+        per_group = lax.dot_general(met.reshape(-1, groups, into), g, (((0,), (0,)), ((1,), (1,))))
+        return per_group.transpose(1, 0, 2).reshape(into, out)
+
+    height, width = window.kernel_size
+    return jnp.stack([jnp.stack([product(u, v) for v in range(width)]) for u in range(height)])
+
+
+def _shape_of_conv(x, w, *, window: Window):
+    return x.update(shape=(x.shape[0], *window.output_size(), w.shape[3]))
+
+
+def _shape_of_input(g, w, *, window: Window):
+    return g.update(shape=(g.shape[0], *window.input_size, w.shape[2] * window.groups))
+
+
+def _shape_of_kernel(x, g, *, window: Window):
+    return x.update(shape=(*window.kernel_size, x.shape[3] // window.groups, g.shape[3]))
+
+
+def _primitive(name: str, shape: Any, xla: Any, cpu: Any) -> Primitive:
+    primitive = Primitive(f"fnet_{name}")
+    primitive.def_abstract_eval(shape)
+    primitive.def_impl(jax.jit(lambda a, b, *, window: primitive.bind(a, b, window=window), static_argnames="window"))
+    mlir.register_lowering(primitive, mlir.lower_fun(xla, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    return primitive
+
+
+_conv = _primitive("conv", _shape_of_conv, _conv_xla, _conv_xla)
+_input_of = _primitive("conv_input", _shape_of_input, _input_of_xla, _input_of_cpu)
+_kernel_of = _primitive("conv_kernel", _shape_of_kernel, _kernel_of_xla, _kernel_of_cpu)
+
+ad.defbilinear(
+    _conv,
+    lambda g, x, w, *, window: _input_of.bind(g, w, window=window),
+    lambda g, x, w, *, window: _kernel_of.bind(x, g, window=window),
+)
+ad.defbilinear(
+    _input_of,
+    lambda x, g, w, *, window: _conv.bind(x, w, window=window),
+    lambda x, g, w, *, window: _kernel_of.bind(x, g, window=window),
+)
+ad.defbilinear(
+    _kernel_of,
+    lambda w, x, g, *, window: _input_of.bind(g, w, window=window),
+    lambda w, x, g, *, window: _conv.bind(x, w, window=window),
+)
+
+
+def _batched(primitive: Primitive, folds: bool, arguments, axes, *, window: Window):
+    """vmap: members that differ in their images alone are more images; else one member after the other.
+
+    A loop over the members is faster on a CPU than the grouped convolution that vmap would make of different kernels.
+    """
+    a, b = (x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(arguments, axes, strict=True))
+    if folds and axes[1] is None:
+        z = primitive.bind(a.reshape(-1, *a.shape[2:]), b, window=window)
+        return z.reshape(*a.shape[:2], *z.shape[1:]), 0
+    mapped = tuple(x if axis is not None else None for x, axis in zip((a, b), axes, strict=True))
+
+    def member(own):
+        mine = (shared if part is None else part for part, shared in zip(own, (a, b), strict=True))
+        return primitive.bind(*mine, window=window)
+
+    return lax.map(member, mapped), 0
+
+
+for _primitive_, _folds in ((_conv, True), (_input_of, True), (_kernel_of, False)):
+    batching.primitive_batchers[_primitive_] = functools.partial(_batched, _primitive_, _folds)
+
+
+def resolve_padding(
+    padding: str | int | tuple[Any, ...],
+    input_size: tuple[int, ...],
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> tuple[tuple[int, int], ...]:
+    """The zeros before and after each axis: `valid` none, `same` as many as give ceil(n / stride) outputs.
+
+    With `same` the odd one goes after, as in TensorFlow and JAX. A number pads every side; a tuple holds, for each
+    axis, a number or a (before, after) pair.
+    """
+    if padding == "valid":
+        return tuple((0, 0) for _ in input_size)
+    if padding == "same":
+        pads = []
+        for n, k, s, d in zip(input_size, kernel_size, stride, dilation, strict=True):
+            total = max(0, (math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n)
+            pads.append((total // 2, total - total // 2))
+        return tuple(pads)
+    sides = (padding,) * len(input_size) if isinstance(padding, int) else padding
+    return tuple((side, side) if isinstance(side, int) else tuple(side) for side in sides)  # pyright: ignore

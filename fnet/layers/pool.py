@@ -1,0 +1,195 @@
+"""Pooling: the greatest or the mean value of every window, channel by channel, over all axes but the channels'."""
+
+import itertools
+import math
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Ge
+from jax import lax
+
+from fnet.description import Name, Parts, Shape, ShapeError, constructor, no_parameters
+from fnet.layers.convolution import resolve_padding
+
+Positive = Annotated[int, Ge(1)]
+Sizes = Positive | tuple[Positive, ...]
+
+
+@constructor
+def max_pool(
+    window: Sizes = 2,
+    *,
+    stride: Sizes | None = None,
+    padding: Literal["same", "valid"] = "valid",
+    name: Name = None,
+) -> Parts:
+    """The greatest value of every window; its gradient goes to that value alone, to the first of equals in row order.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *spatial', channels), for one, two or more spatial axes.
+
+    Args:
+        window: size of the windows; one number, or one for each spatial axis, as for stride.
+        stride: pixels between neighbouring windows; by default the window's size.
+        padding: valid (windows lie inside) or same (ceil(n / stride) windows; what lies outside never wins).
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: for examples without spatial axes, sizes for another number of them, or a window that is larger
+            than the input.
+
+    >>> import fnet
+    >>> fnet.max_pool(2).shape((28, 28, 8))
+    (14, 14, 8)
+    """
+
+    def pool(x, windows):
+        lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+        first, *others = windows(jnp.asarray(lowest, x.dtype))
+        for other in others:
+            first = jnp.where((other > first) | jnp.isnan(other), other, first)
+        return first
+
+    return _pooling(pool, window, stride, padding)
+
+
+@constructor
+def avg_pool(
+    window: Sizes = 2,
+    *,
+    stride: Sizes | None = None,
+    padding: Literal["same", "valid"] = "valid",
+    name: Name = None,
+) -> Parts:
+    """The mean of every window over what lies inside the input: padding does not count.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *spatial', channels), for one, two or more spatial axes.
+
+    Args:
+        window: size of the windows; one number, or one for each spatial axis, as for stride.
+        stride: pixels between neighbouring windows; by default the window's size.
+        padding: valid (windows lie inside) or same (ceil(n / stride) windows).
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: for examples without spatial axes, sizes for another number of them, or a window that is larger
+            than the input.
+
+    >>> import jax.numpy as jnp, fnet
+    >>> x = jnp.arange(4.0).reshape(1, 4, 1)
+    >>> fnet.avg_pool(2).apply({}, {}, x, train=False)[0].ravel().tolist()
+    [0.5, 2.5]
+    """
+
+    def pool(x, windows):
+        total = sum(windows(jnp.zeros((), x.dtype)))
+        if padding == "valid":
+            return total / len(list(windows(jnp.zeros((), x.dtype))))
+        ones = jnp.ones((1, *x.shape[1:-1], 1), x.dtype)
+        return total / sum(_windows(ones, window, stride, padding)(jnp.zeros((), x.dtype)))
+
+    return _pooling(pool, window, stride, padding)
+
+
+@constructor
+def global_max_pool(*, name: Name = None) -> Parts:
+    """The greatest value of every channel; its gradient goes to the first of equals in row order.
+
+    Shapes: (batch, *spatial, channels) -> (batch, channels). A mask (batch, time) leaves out the steps that are not
+    real.
+
+    Args:
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: for examples without spatial axes.
+    """
+
+    def pool(x, mask):
+        if mask is not None:
+            x = jnp.where(mask, x, -jnp.inf)
+        return jnp.take_along_axis(x, jnp.argmax(x, axis=1, keepdims=True), axis=1)[:, 0]
+
+    return _global(pool)
+
+
+@constructor
+def global_avg_pool(*, name: Name = None) -> Parts:
+    """The mean of every channel: y_c = sum m x_c / sum m.
+
+    Shapes: (batch, *spatial, channels) -> (batch, channels). A mask m (batch, time) leaves out the steps that are not
+    real.
+
+    Args:
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: for examples without spatial axes.
+    """
+
+    def pool(x, mask):
+        if mask is None:
+            return x.mean(axis=1)
+        return jnp.sum(jnp.where(mask, x, 0), axis=1) / jnp.sum(mask, axis=1).astype(x.dtype)
+
+    return _global(pool)
+
+
+def _pooling(pool, window: Sizes, stride: Sizes | None, padding: str) -> Parts:
+    def shape(in_shape: Shape) -> Shape:
+        sizes, strides, pads = _resolved(in_shape, window, stride, padding)
+        spatial = tuple(
+            (n + sum(p) - k) // s + 1 for n, k, s, p in zip(in_shape[:-1], sizes, strides, pads, strict=True)
+        )
+        if min(spatial) < 1:
+            raise ShapeError(f"its window {sizes} is larger than its input {in_shape[:-1]}; use a smaller one")
+        return (*spatial, in_shape[-1])
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shape(x.shape[1:])
+        x = jnp.asarray(x)
+        return pool(x, _windows(x, window, stride, padding)), {}
+
+    return Parts(shape, no_parameters, apply)
+
+
+def _windows(x: jax.Array, window: Sizes, stride: Sizes | None, padding: str):
+    """The function from a filling for the padding to the entries at every place of the window, place by place."""
+    sizes, strides, pads = _resolved(x.shape[1:], window, stride, padding)
+
+    def places(filling: jax.Array):
+        padded = lax.pad(x, filling, [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)]) if any(map(any, pads)) else x
+        counts = [(n - k) // s + 1 for n, k, s in zip(padded.shape[1:-1], sizes, strides, strict=True)]
+        for offset in itertools.product(*map(range, sizes)):
+            stop = [o + (n - 1) * s + 1 for o, n, s in zip(offset, counts, strides, strict=True)]
+            yield lax.slice(padded, (0, *offset, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1))
+
+    return places
+
+
+def _resolved(in_shape: Shape, window: Sizes, stride: Sizes | None, padding: str):
+    axes = len(in_shape) - 1
+    if axes < 1:
+        raise ShapeError(f"expects examples (*spatial, channels), got {in_shape}; put a reshape before it")
+    sizes = (window,) * axes if isinstance(window, int) else window
+    strides = sizes if stride is None else (stride,) * axes if isinstance(stride, int) else stride
+    if len(sizes) != axes or len(strides) != axes:
+        raise ShapeError(
+            f"has sizes for {len(sizes)} spatial axes, but its input {in_shape} has {axes}; give one number"
+        )
+    return sizes, strides, resolve_padding(padding, in_shape[:-1], sizes, strides, (1,) * axes)
+
+
+def _global(pool) -> Parts:
+    def shape(in_shape: Shape) -> Shape:
+        if len(in_shape) < 2:
+            raise ShapeError(f"expects examples (*spatial, channels), got {in_shape}; put a reshape before it")
+        return (in_shape[-1],)
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shape(x.shape[1:])
+        flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+        real = None if mask is None or mask.ndim == 1 else mask[:, :, None]
+        return pool(flat, real), {}
+
+    return Parts(shape, no_parameters, apply)

@@ -1,0 +1,123 @@
+"""Pooling by hand: max routes the gradient, mean distributes it."""
+
+import itertools
+
+import numpy as np
+
+from fnet.reference.rule import Rule
+
+
+def _windows(layer, size):
+    """For every window, its place among the outputs and the part of the input that it covers."""
+    s, axes = layer.settings, len(size)
+    sizes = (s["window"],) * axes if isinstance(s["window"], int) else s["window"]
+    strides = s["stride"] or sizes
+    strides = (strides,) * axes if isinstance(strides, int) else strides
+    starts = []
+    for n, k, a in zip(size, sizes, strides, strict=True):
+        if s["padding"] == "same":
+            count = -(-n // a)
+            before = max(0, (count - 1) * a + k - n) // 2
+        else:
+            count, before = (n - k) // a + 1, 0
+        starts.append([i * a - before for i in range(count)])
+    for place in itertools.product(*(range(len(axis)) for axis in starts)):
+        corner = [axis[i] for axis, i in zip(starts, place, strict=True)]
+        covered = tuple(slice(max(0, c), min(n, c + k)) for c, k, n in zip(corner, sizes, size, strict=True))
+        yield place, covered
+
+
+def _out_size(layer, size):
+    return tuple(1 + max(axis) for axis in zip(*(place for place, _ in _windows(layer, size)), strict=True))
+
+
+def _max_forward(layer, given, x):
+    """y = max of the window; backward needs which entry won: the first of equals, in row order."""
+    size, channels = x.shape[1:-1], x.shape[-1]
+    y = np.empty((len(x), *_out_size(layer, size), channels))
+    winners = {}
+    for place, covered in _windows(layer, size):
+        entries = x[(slice(None), *covered)].reshape(len(x), -1, channels)
+        winners[place] = np.argmax(entries, axis=1)
+        y[(slice(None), *place)] = np.take_along_axis(entries, winners[place][:, None], axis=1)[:, 0]
+    return y, (x.shape, winners)
+
+
+def _max_backward(layer, given, cache, g):
+    """dx = g at the entry that won, 0 elsewhere; an entry that won in several windows adds up their gradients."""
+    in_shape, winners = cache
+    dx = np.zeros(in_shape)
+    for place, covered in _windows(layer, in_shape[1:-1]):
+        part = dx[(slice(None), *covered)]
+        routed = np.zeros_like(part).reshape(len(part), -1, in_shape[-1])
+        np.put_along_axis(routed, winners[place][:, None], g[(slice(None), *place)][:, None], axis=1)
+        part += routed.reshape(part.shape)
+    return dx, {}
+
+
+max_pool = Rule(_max_forward, _max_backward)
+
+
+def _avg_forward(layer, given, x):
+    """y = the mean of the n entries of the window that lie inside the input."""
+    size = x.shape[1:-1]
+    axes = tuple(range(1, x.ndim - 1))
+    y = np.empty((len(x), *_out_size(layer, size), x.shape[-1]))
+    for place, covered in _windows(layer, size):
+        y[(slice(None), *place)] = x[(slice(None), *covered)].mean(axis=axes)
+    return y, x.shape
+
+
+def _avg_backward(layer, given, in_shape, g):
+    """dx = g / n for every entry of the window, added up over the windows that it lies in."""
+    dx = np.zeros(in_shape)
+    for place, covered in _windows(layer, in_shape[1:-1]):
+        part = dx[(slice(None), *covered)]
+        n = np.prod(part.shape[1:-1])
+        part += np.expand_dims(g[(slice(None), *place)], tuple(range(1, part.ndim - 1))) / n
+    return dx, {}
+
+
+avg_pool = Rule(_avg_forward, _avg_backward)
+
+
+def _steps(given, x):
+    """The entries of every channel (batch, n, channels), and which of them are real (batch, n, 1)."""
+    entries = x.reshape(len(x), -1, x.shape[-1])
+    if given.mask is None or given.mask.ndim == 1:
+        return entries, np.ones((len(x), entries.shape[1], 1), bool)
+    return entries, given.mask[:, :, None]
+
+
+def _global_max_forward(layer, given, x):
+    """y_c = max of channel c over the real entries; backward needs which was the first to reach it."""
+    entries, real = _steps(given, x)
+    winner = np.argmax(np.where(real, entries, -np.inf), axis=1)[:, None]
+    return np.take_along_axis(entries, winner, axis=1)[:, 0], (x.shape, winner)
+
+
+def _global_max_backward(layer, given, cache, g):
+    """dx = g at the entry that won, 0 elsewhere."""
+    in_shape, winner = cache
+    dx = np.zeros((in_shape[0], int(np.prod(in_shape[1:-1])), in_shape[-1]))
+    np.put_along_axis(dx, winner, g[:, None], axis=1)
+    return dx.reshape(in_shape), {}
+
+
+global_max_pool = Rule(_global_max_forward, _global_max_backward)
+
+
+def _global_avg_forward(layer, given, x):
+    """y_c = sum m x_c / sum m over the entries, m = 1 for real ones."""
+    entries, real = _steps(given, x)
+    return (real * entries).sum(axis=1) / real.sum(axis=1), x.shape
+
+
+def _global_avg_backward(layer, given, in_shape, g):
+    """dx_c = g_c m / sum m."""
+    _, real = _steps(given, np.empty(in_shape))
+    shares = real / real.sum(axis=1, keepdims=True)
+    return (shares * g[:, None]).reshape(in_shape), {}
+
+
+global_avg_pool = Rule(_global_avg_forward, _global_avg_backward)
