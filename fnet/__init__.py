@@ -10,47 +10,74 @@ from fnet.description import FAMILIES as _FAMILIES
 
 if TYPE_CHECKING:
     from fnet import data, gradcheck, losses, metrics, reference, train
-    from fnet.description import Layer, Parts, ShapeError, build, constructor, describe, no_parameters
+    from fnet.constructor import Parts, constructor, no_parameters
+    from fnet.description import Layer, ShapeError, build, describe
+    from fnet.feature_extraction import features
     from fnet.layers.activation import elu, gelu, identity, leaky_relu, relu, sigmoid, softmax, swish, tanh
-    from fnet.layers.combine import serial
+    from fnet.layers.combine import graph, parallel, repeat, residual, serial
+    from fnet.layers.conv import conv, conv_1d, conv_transpose
     from fnet.layers.dense import dense
-    from fnet.layers.shape import flatten
+    from fnet.layers.dropout import dropout, spatial_dropout
+    from fnet.layers.norm import batch_norm, group_norm, layer_norm, rms_norm
+    from fnet.layers.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
+    from fnet.layers.shape import flatten, permute, reshape, upsample, zero_pad
     from fnet.train.folder import load
 
 _HOME = {kind: f"fnet.layers.{family}" for kind, family in _FAMILIES.items()}
-_HOME |= dict.fromkeys(
-    ["Layer", "Parts", "ShapeError", "build", "constructor", "describe", "no_parameters"], "fnet.description"
-)
-_HOME |= {"load": "fnet.train.folder"}
+_HOME |= dict.fromkeys(["Layer", "ShapeError", "build", "describe"], "fnet.description")
+_HOME |= dict.fromkeys(["Parts", "constructor", "no_parameters"], "fnet.constructor")
+_HOME |= {"features": "fnet.feature_extraction", "load": "fnet.train.folder"}
 _MODULES = ("data", "gradcheck", "losses", "metrics", "reference", "train")
 
 __all__ = [
     "Layer",
     "Parts",
     "ShapeError",
+    "avg_pool",
+    "batch_norm",
     "build",
     "constructor",
+    "conv",
+    "conv_1d",
+    "conv_transpose",
     "data",
     "dense",
     "describe",
+    "dropout",
     "elu",
+    "features",
     "flatten",
     "gelu",
+    "global_avg_pool",
+    "global_max_pool",
     "gradcheck",
+    "graph",
+    "group_norm",
     "identity",
+    "layer_norm",
     "leaky_relu",
     "load",
     "losses",
+    "max_pool",
     "metrics",
     "no_parameters",
+    "parallel",
+    "permute",
     "reference",
     "relu",
+    "repeat",
+    "reshape",
+    "residual",
+    "rms_norm",
     "serial",
     "sigmoid",
     "softmax",
+    "spatial_dropout",
     "swish",
     "tanh",
     "train",
+    "upsample",
+    "zero_pad",
 ]
 
 

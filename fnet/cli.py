@@ -119,12 +119,12 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
     """Score the network of RUN on every part of its data, and show which classes it confuses."""
     from fnet.config.load import load
     from fnet.report.console import confusion_table, scores_table
-    from fnet.train.folder import load as load_model
+    from fnet.train.folder import load_arrays
     from fnet.train.run import evaluate
 
     _start_jax()
-    net, params, state = load_model(run)
-    experiment = load(os.path.join(run, "config.yaml"))._replace(net=net)
+    _, params, state = load_arrays(run)
+    experiment = load(os.path.join(run, "config.yaml"))
     result = evaluate(experiment, params, state)
     if as_json:
         print(json.dumps({"examples": result.sizes, "scores": result.scores}))
@@ -153,7 +153,8 @@ def gradcheck(config: ConfigFile, overrides: Overrides = None, as_json: Json = F
         print(json.dumps({"ok": report.ok, "verdict": report.verdict, "tolerance": report.tolerance, "rows": rows}))
     else:
         console = _console()
-        console.print(f"{experiment.config.name}: {experiment.config.loss} of {examples} examples, at initialisation")
+        loss = experiment.config.loss and experiment.config.loss.name
+        console.print(f"{experiment.config.name}: {loss} of {examples} examples, at initialisation", soft_wrap=True)
         console.print(gradcheck_table(report))
         console.print(report.verdict, style="green" if report.ok else "bold red", soft_wrap=True)
     return 0 if report.ok else 1

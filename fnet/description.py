@@ -4,16 +4,14 @@
 data in NumPy. This module imports neither, and serves both.
 """
 
-import contextlib
 import dataclasses
-import functools
 import importlib
 import inspect
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple, ParamSpec
+from typing import Annotated, Any
 
 from annotated_types import MinLen
 
@@ -26,7 +24,28 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
     {
         "serial": "combine",
         "dense": "dense",
+        "residual": "combine",
+        "parallel": "combine",
+        "repeat": "combine",
+        "graph": "combine",
+        "conv": "conv",
+        "conv_1d": "conv",
+        "conv_transpose": "conv",
+        "max_pool": "pool",
+        "avg_pool": "pool",
+        "global_max_pool": "pool",
+        "global_avg_pool": "pool",
         "flatten": "shape",
+        "reshape": "shape",
+        "permute": "shape",
+        "zero_pad": "shape",
+        "upsample": "shape",
+        "batch_norm": "norm",
+        "layer_norm": "norm",
+        "group_norm": "norm",
+        "rms_norm": "norm",
+        "dropout": "dropout",
+        "spatial_dropout": "dropout",
         "identity": "activation",
         "sigmoid": "activation",
         "tanh": "activation",
@@ -109,127 +128,36 @@ class Layer:
 
 
 def headline(layer: Layer) -> str:
-    """The kind and the settings of a layer on one line, without its children.
+    """The kind of a layer and its settings other than the defaults, on one line, without its children.
 
     >>> import fnet
-    >>> headline(fnet.dense(10))
-    'dense  units=10 bias=True init=glorot_uniform'
+    >>> headline(fnet.dense(10)), headline(fnet.graph(nodes={"y": ("add", "input", "input")}))
+    ('dense  units=10', 'graph  nodes=(y = add(input, input))')
     """
-    return "  ".join([layer.kind, " ".join(f"{key}={value}" for key, value in layer.settings.items())]).rstrip()
+    try:
+        parameters = inspect.signature(constructor_of(layer.kind)).parameters
+    except ValueError:
+        parameters = {}
+    shown = [
+        f"{key}={_shown(value)}"
+        for key, value in layer.settings.items()
+        if key not in parameters or parameters[key].default != value
+    ]
+    return "  ".join([layer.kind, " ".join(shown)]).rstrip()
 
 
-class Parts(NamedTuple):
-    """What the body of a constructor returns: three functions, a container's children, how dropout draws its mask."""
-
-    shape: Callable[[Shape], Shape]
-    init: Callable[[Any, Shape], tuple[dict[str, Any], dict[str, Any]]]
-    apply: Callable[..., tuple[Any, dict[str, Any]]]
-    children: tuple[tuple[str, Layer], ...] = ()
-    draw: Callable[[Any, Shape], Any] | None = None
-
-
-def no_parameters(key: Any, in_shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The `init` of a layer that has neither parameters nor state."""
-    del key, in_shape
-    return {}, {}
-
-
-P = ParamSpec("P")
-
-
-def constructor(body: Callable[P, Parts]) -> Callable[P, Layer]:
-    """Makes a layer constructor of a function from settings to `Parts`.
-
-    The constructor checks its arguments against the annotated signature (a setting out of bounds raises a ValueError
-    that names it), and the layer it returns checks that `train` is a Python bool and that shape errors say where they
-    arose. The kind is the function's name, or its dotted path when it lies outside fnet, so that `describe` and the
-    config find it again.
-
-    >>> import fnet
-    >>> @fnet.constructor
-    ... def double(*, name: str | None = None):
-    ...     '''y = 2 x.'''
-    ...     def apply(params, state, x, *, train, key=None, mask=None):
-    ...         return 2 * x, {}
-    ...     return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, apply)
-    >>> double().shape((3,))
-    (3,)
-    """
-    signature = inspect.signature(body)
-    own = body.__module__.startswith("fnet.")
-    kind = body.__name__ if own else f"{body.__module__}.{body.__name__}"
-    children_parameter = children_of(body)
-
-    @functools.wraps(body)
-    def construct(*args: P.args, **kwargs: P.kwargs) -> Layer:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{body.__name__}: {error}") from None
-        layers = bound.arguments.pop(children_parameter, ()) if children_parameter else ()
-        values = settings.checked(body, {key: frozen(value) for key, value in bound.arguments.items()})
-        name = values.pop("name", None)
-        parts = body(*layers, **values)  # pyright: ignore[reportCallIssue]
-        return Layer(
-            kind=kind,
-            settings=values,
-            shape=_located(parts.shape, kind),
-            init=_located(parts.init, kind),
-            apply=_located(_checking_train(parts.apply), kind),
-            children=parts.children,
-            name=name,
-            draw=parts.draw,
-        )
-
-    return construct
-
-
-def children_of(function: Callable[..., Any]) -> str | None:
-    """The name of the parameter that takes a container's layers (`*layers`), if the function has one."""
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            return name
-    return None
+def _shown(value: Any) -> str:
+    if not _was_mapping(value):
+        return str(value)
+    nodes = (f"{name} = {operation}({', '.join(inputs)})" for name, (operation, *inputs) in value)
+    return f"({', '.join(nodes)})"
 
 
 def frozen(value: Any) -> Any:
-    """Lists, which YAML gives, as tuples, which a layer's settings hold."""
+    """Lists and mappings, which YAML gives, as tuples and tuples of pairs, which a layer's settings hold."""
+    if isinstance(value, Mapping):
+        return tuple((key, frozen(item)) for key, item in value.items())
     return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def _located(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
-    """The function, with the layer's kind in front of its shape errors until a container knows the name."""
-
-    @functools.wraps(function)
-    def located(*args, **kwargs):
-        try:
-            return function(*args, **kwargs)
-        except ShapeError as error:
-            raise ShapeError(error.message, error.path, error.kind or kind) from None
-
-    return located
-
-
-def _checking_train(apply: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(apply)
-    def checking(params, state, x, *, train, key=None, mask=None):
-        if not isinstance(train, bool):
-            raise TypeError("train must be a Python bool: jit with static_argnames='train'")
-        return apply(params, state, x, train=train, key=key, mask=mask)
-
-    return checking
-
-
-@contextlib.contextmanager
-def within(name: str, layer: Layer) -> Iterator[None]:
-    """Errors raised inside say the child's name: shape errors in their path, any other in a note."""
-    try:
-        yield
-    except ShapeError as error:
-        raise ShapeError(error.message, (name, *error.path), error.kind) from None
-    except Exception as error:
-        error.add_note(f"in layer {name!r} ({headline(layer)})")
-        raise
 
 
 def named(layers: Iterable[Layer]) -> tuple[tuple[str, Layer], ...]:
@@ -324,7 +252,19 @@ def describe(net: Layer) -> Any:
 
 
 def _thawed(value: Any) -> Any:
-    return [_thawed(item) for item in value] if isinstance(value, tuple) else value
+    """The inverse of `frozen`."""
+    if not isinstance(value, tuple):
+        return value
+    return {key: _thawed(item) for key, item in value} if _was_mapping(value) else [_thawed(item) for item in value]
+
+
+def _was_mapping(value: Any) -> bool:
+    """Whether a frozen value is that of a mapping: a tuple of (name, tuple) pairs."""
+    return (
+        isinstance(value, tuple)
+        and bool(value)
+        and all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in value)
+    )
 
 
 def build(data: Any) -> Layer:
@@ -341,7 +281,7 @@ def build(data: Any) -> Layer:
         ValueError: for an item that is none of these, an unknown kind, or a setting out of bounds.
     """
     kind, construct, values = item(data)
-    layers = values.pop("layers", []) if children_of(construct) else []
+    layers = values.pop("layers", []) if settings.children_of(construct) else []
     unknown = values.keys() - settings.named_parameters(construct).keys()
     if unknown:
         word = min(unknown)
@@ -373,7 +313,9 @@ def item(data: Any) -> tuple[str, Callable[..., Layer], dict[str, Any]]:
     if isinstance(values, Mapping):
         return kind, construct, dict(values)
     first = (
-        "layers" if children_of(construct) and isinstance(values, list | tuple) else settings.first_parameter(construct)
+        "layers"
+        if settings.children_of(construct) and isinstance(values, list | tuple)
+        else settings.first_parameter(construct)
     )
     if first is None:
         raise ValueError(f"{kind} takes no value on its own, got {settings.shown(values)}")
@@ -396,4 +338,7 @@ def constructor_of(kind: Any) -> Callable[..., Layer]:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"unknown layer '{kind}': {error}") from None
+        raise ValueError(
+            f"unknown layer '{kind}': {error}; a layer of your own is found beside the config, in the working folder "
+            "or on PYTHONPATH"
+        ) from None

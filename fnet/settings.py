@@ -67,6 +67,14 @@ def first_parameter(function: Callable[..., Any]) -> str | None:
     return None
 
 
+def children_of(function: Callable[..., Any]) -> str | None:
+    """The name of the parameter that takes a container's layers (`*layers`), if the function has one."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            return name
+    return None
+
+
 def explanations(function: Callable[..., Any]) -> dict[str, str]:
     """What each parameter means, from the `Args:` section of the docstring.
 
@@ -96,10 +104,20 @@ def checked(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str
     try:
         model = model_of(function)(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part in values)
-        raise ValueError(f"{function.__name__}: {where}: {in_words(first)}") from None
+        setting, errors = next(iter(by_setting(error).items()))
+        raise ValueError(f"{function.__name__}: {setting}: {in_words(*errors)}") from None
     return {name: getattr(model, name) for name in type(model).model_fields}
+
+
+def by_setting(error: ValidationError) -> dict[str, list[Any]]:
+    """Pydantic's errors by the setting that they are about; of those about the members of a union, the innermost."""
+    grouped: dict[str, list[Any]] = {}
+    for entry in error.errors():
+        grouped.setdefault(str(entry["loc"][0]), []).append(entry)
+    for setting, entries in grouped.items():
+        depth = max(len(entry["loc"]) for entry in entries)
+        grouped[setting] = [entry for entry in entries if len(entry["loc"]) == depth]
+    return grouped
 
 
 def in_words(*errors: Mapping[str, Any]) -> str:

@@ -98,7 +98,7 @@ def test_print_is_the_table_of_layers():
         "network    serial",
         "flatten_1  flatten",
         "block      serial",
-        "  dense_1  dense  units=3 bias=True init=glorot_uniform",
+        "  dense_1  dense  units=3",
     ]
 
 

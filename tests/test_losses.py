@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,15 +7,22 @@ import pytest
 
 from fnet.losses import (
     LOSSES,
+    SUPPLIED,
     at_least_half,
     binary_cross_entropy,
     cross_entropy,
+    hinge,
+    huber,
+    identified,
+    kl_divergence,
     most_likely,
     mse,
     value,
 )
 from fnet.metrics import absolute_error, accuracy
 from fnet.reference import losses as reference
+from fnet.reference.rule import NoReference
+from fnet.settings import named_parameters
 
 pytestmark = pytest.mark.usefixtures("no_rank_promotion")
 
@@ -27,10 +36,14 @@ def no_rank_promotion():
 def batches(rng):
     """For every loss, outputs with targets of every form that it takes."""
     classes = rng.integers(0, 4, 5)
+    sparse = rng.dirichlet(np.ones(4), 5) * [0, 1, 1, 0]
+    values = [(2 * rng.standard_normal(s), rng.standard_normal(s)) for s in ((5, 1), (5, 3), (5,), (5, 2, 3))]
+    labels = [(3 * rng.standard_normal(s), rng.integers(0, 2, s)) for s in ((5, 1), (5, 3), (5,))]
     return {
-        "mse": [(rng.standard_normal(s), rng.standard_normal(s)) for s in ((5, 1), (5, 3), (5,), (5, 2, 3))],
-        "binary_cross_entropy": [(3 * rng.standard_normal(s), rng.integers(0, 2, s)) for s in ((5, 1), (5, 3), (5,))]
-        + [(rng.standard_normal((5, 2)), rng.uniform(size=(5, 2)))],
+        "mse": values,
+        "huber": [*values, (np.array([-2.5, -1.0, 0.0, 1.0, 0.25]), np.array([0.0, 0.0, 0.0, 0.0, 0.5]))],
+        "binary_cross_entropy": [*labels, (rng.standard_normal((5, 2)), rng.uniform(size=(5, 2)))],
+        "hinge": [*labels, (np.array([1.0, -1.0, 1.0, -1.0, 0.0]), np.array([1, 0, 0, 1, 1]))],
         "cross_entropy": [
             (3 * rng.standard_normal((5, 4)), classes),
             (3 * rng.standard_normal((5, 4)), np.eye(4)[classes]),
@@ -38,19 +51,38 @@ def batches(rng):
             (3 * rng.standard_normal((5, 4)), 2 * rng.uniform(size=(5, 4))),
             (rng.standard_normal((5, 6, 4)), rng.integers(0, 4, (5, 6))),
         ],
+        "kl_divergence": [
+            (3 * rng.standard_normal((5, 4)), rng.dirichlet(np.ones(4), 5)),
+            (3 * rng.standard_normal((5, 4)), sparse / sparse.sum(axis=1, keepdims=True)),
+            (3 * rng.standard_normal((5, 4)), np.eye(4)[classes]),
+            (3 * rng.standard_normal((5, 4)), np.eye(4, dtype=np.int64)[classes]),
+            (3 * rng.standard_normal((5, 4)), 2 * rng.uniform(size=(5, 4))),
+            (rng.standard_normal((5, 6, 4)), rng.dirichlet(np.ones(4), (5, 6))),
+        ],
     }
+
+
+SETTINGS = {
+    "huber": [{}, {"delta": 0.25}, {"delta": 2.5}],
+    "cross_entropy": [{}, {"label_smoothing": 0.1}, {"label_smoothing": 0.9}],
+}
+"""The settings that a loss is tried with, each with every batch."""
 
 
 def test_every_loss_is_tried(rng):
     assert set(batches(rng)) == set(LOSSES) == set(reference.LOSSES)
+    for name, known in LOSSES.items():
+        settings = set(named_parameters(known.function)) - set(SUPPLIED)
+        assert settings == set().union(*SETTINGS.get(name, [{}]))
+        assert settings == set(named_parameters(reference.LOSSES[name])) - set(SUPPLIED)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_hand_and_jax_agree(name, rng):
+@pytest.mark.parametrize(("name", "settings"), [(name, s) for name in LOSSES for s in SETTINGS.get(name, [{}])])
+def test_hand_and_jax_agree(name, settings, rng):
     for outputs, targets in batches(rng)[name]:
-        by_hand, g = reference.LOSSES[name](outputs, targets)
+        by_hand, g = reference.LOSSES[name](outputs, targets, **settings)
         with jax.enable_x64(True):
-            function = LOSSES[name].function
+            function = functools.partial(LOSSES[name].function, **settings)
             by_jax, pull = jax.vjp(lambda outputs: function(outputs, jnp.asarray(targets)), jnp.asarray(outputs))  # noqa: B023
             of_outputs = np.asarray(pull(jnp.ones(5))[0])
         assert by_hand.shape == (5,)
@@ -88,6 +120,109 @@ def test_extreme_logits_stay_finite(z):
     assert jnp.isfinite(pull(jnp.ones(1))[0]).all()
 
 
+def test_huber_by_hand():
+    """delta = 2: e = 1 is squared, 1 / 2; e = -4 is linear, 2 (4 - 1) = 6; the outputs of an example are averaged."""
+    outputs, targets = jnp.array([[3.0], [-3.0]]), jnp.array([[2.0], [1.0]])
+    assert huber(outputs, targets, delta=2.0).tolist() == [0.5, 6.0]
+    assert huber(outputs.T, targets.T, delta=2.0).tolist() == [3.25]
+    assert huber(outputs, targets).tolist() == [0.5, 3.5]
+    losses, g = reference.huber(np.array([[3.0], [-3.0]]), np.array([[2.0], [1.0]]), delta=2.0)
+    assert (losses.tolist(), g.tolist()) == ([0.5, 6.0], [[1.0], [-2.0]])
+
+
+def test_huber_is_half_the_squared_error_near_the_target(rng):
+    outputs, targets = rng.standard_normal((6, 2)), rng.standard_normal((6, 2))
+    np.testing.assert_allclose(huber(outputs, targets, delta=100.0), mse(outputs, targets) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("e", "slope"), [(-2.0, -2.0), (2.0, 2.0), (0.0, 0.0), (1e30, 2.0)])
+def test_huber_has_no_kink(e, slope):
+    """The derivative at |e| = delta is that of both pieces, and far away the square that is not taken does no harm."""
+    assert float(jax.grad(lambda z: huber(z, jnp.zeros(1), delta=2.0)[0])(jnp.array([e]))[0]) == slope
+    assert reference.huber(np.array([e]), np.zeros(1), delta=2.0)[1].tolist() == [slope]
+
+
+def test_hinge_by_hand():
+    """t = 1, 1, -1, -1: inside the margin, beyond it, on the right side, on the wrong side."""
+    logits, labels = jnp.array([[0.25], [3.0], [-0.5], [2.0]]), jnp.array([[1], [1], [0], [0]])
+    assert hinge(logits, labels).tolist() == [0.75, 0.0, 0.5, 3.0]
+    assert hinge(logits.T, labels.T).tolist() == [4.25 / 4]
+    losses, g = reference.hinge(np.asarray(logits, float), np.asarray(labels))
+    assert (losses.tolist(), g.tolist()) == ([0.75, 0.0, 0.5, 3.0], [[-1.0], [0.0], [1.0], [1.0]])
+
+
+@pytest.mark.parametrize("kind", [jnp.uint8, bool, jnp.int32, jnp.float32])
+def test_hinge_takes_labels_of_any_type(kind):
+    """-1 is no number of uint8."""
+    assert hinge(jnp.array([0.5, 0.5]), jnp.array([0, 1]).astype(kind)).tolist() == [1.5, 0.5]
+
+
+@pytest.mark.parametrize(("z", "label"), [(1.0, 1), (-1.0, 0)])
+def test_hinge_has_the_derivative_0_at_the_margin(z, label):
+    """As jax.nn.relu has at 0; jnp.maximum would halve it."""
+    assert float(jax.grad(lambda z: hinge(z, jnp.array([label]))[0])(jnp.array([z]))[0]) == 0
+    assert reference.hinge(np.array([z]), np.array([label]))[1].tolist() == [0]
+
+
+def test_label_smoothing_by_hand():
+    """z = (log 2, 0): p = (2/3, 1/3). s = 1/2 makes (1, 0) of two classes (3/4, 1/4)."""
+    z = jnp.log(jnp.array([[2.0, 1.0]]))
+    loss = -(0.75 * np.log(2 / 3) + 0.25 * np.log(1 / 3))
+    for labels in (jnp.array([0]), jnp.array([[1, 0]])):
+        np.testing.assert_allclose(cross_entropy(z, labels, label_smoothing=0.5), loss, rtol=1e-6)
+    losses, g = reference.cross_entropy(np.log([[2.0, 1.0]]), np.array([0]), label_smoothing=0.5)
+    np.testing.assert_allclose(losses, loss, rtol=1e-14)
+    np.testing.assert_allclose(g, [[2 / 3 - 3 / 4, 1 / 3 - 1 / 4]], rtol=1e-13)
+
+
+def test_no_label_smoothing_changes_nothing(rng):
+    """To the bit, and where a class is impossible; with smoothing such a class costs infinitely much."""
+    z, labels = rng.standard_normal((6, 3)).astype(np.float32), rng.integers(0, 3, 6)
+    assert cross_entropy(z, labels, label_smoothing=0.0).tolist() == cross_entropy(z, labels).tolist()
+    impossible = jnp.array([[0.0, -jnp.inf]])
+    assert cross_entropy(impossible, jnp.array([0])).tolist() == [0.0]
+    assert cross_entropy(impossible, jnp.array([0]), label_smoothing=0.1).tolist() == [jnp.inf]
+
+
+def test_settings_may_be_traced(rng):
+    """A population of smoothings, or of deltas, in one program."""
+    z, labels = rng.standard_normal((6, 3)).astype(np.float32), rng.integers(0, 3, 6)
+    many = jax.vmap(lambda s: cross_entropy(z, labels, label_smoothing=s))(jnp.array([0.0, 0.2]))
+    np.testing.assert_allclose(many[0], cross_entropy(z, labels), rtol=1e-6)
+    np.testing.assert_allclose(many[1], cross_entropy(z, labels, label_smoothing=0.2), rtol=1e-6)
+    many = jax.vmap(lambda delta: huber(z, 0 * z, delta=delta))(jnp.array([0.1, 9.0]))
+    np.testing.assert_allclose(many[0], huber(z, 0 * z, delta=0.1), rtol=1e-6)
+
+
+def test_kl_divergence_by_hand():
+    """p = (2/3, 1/3), y = (1/4, 3/4), and y = (0, 1) with 0 log 0 = 0."""
+    z, y = np.log([[2.0, 1.0], [2.0, 1.0]]), np.array([[0.25, 0.75], [0.0, 1.0]])
+    expected = [0.25 * np.log(0.25 * 3 / 2) + 0.75 * np.log(0.75 * 3), np.log(3)]
+    np.testing.assert_allclose(kl_divergence(jnp.array(z), jnp.array(y)), expected, rtol=1e-6)
+    losses, g = reference.kl_divergence(z, y)
+    np.testing.assert_allclose(losses, expected, rtol=1e-14)
+    np.testing.assert_allclose(g, [[2 / 3 - 1 / 4, 1 / 3 - 3 / 4], [2 / 3, 1 / 3 - 1]], rtol=1e-13)
+
+
+def test_kl_divergence_is_cross_entropy_less_entropy(rng):
+    z, y = rng.standard_normal((6, 3)), rng.dirichlet(np.ones(3), 6)
+    entropy = -np.sum(y * np.log(y), axis=1)
+    np.testing.assert_allclose(kl_divergence(z, y), cross_entropy(z, y) - entropy, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(kl_divergence(np.log(y), y), np.zeros(6), atol=1e-6)
+
+
+def test_kl_divergence_of_an_impossible_class():
+    """A class of probability 0 costs nothing where y is 0 too, and infinitely much where it is not."""
+    z = jnp.array([[0.0, -jnp.inf]])
+    loss, pull = jax.vjp(lambda z: kl_divergence(z, jnp.array([[1.0, 0.0]])), z)
+    assert loss.tolist() == [0.0]
+    assert pull(jnp.ones(1))[0].tolist() == [[0.0, 0.0]]
+    assert kl_divergence(z, jnp.array([[0.5, 0.5]])).tolist() == [jnp.inf]
+    of_targets = jax.grad(lambda y: kl_divergence(jnp.zeros((1, 2)), y)[0])(jnp.array([[1.0, 0.0]]))
+    assert jnp.isfinite(of_targets).all()
+    assert jnp.isnan(kl_divergence(jnp.zeros((1, 2)), jnp.array([[1.5, -0.5]]))).all()
+
+
 def test_two_classes_both_ways():
     """Cross-entropy over two classes is binary cross-entropy of the difference of the logits."""
     z = jnp.array([[0.3, 1.1], [2.0, -1.0]])
@@ -102,7 +237,13 @@ def test_two_classes_both_ways():
         (mse, (32, 1), (32,), r"mse: outputs \(32, 1\) and targets \(32,\) must have the same shape"),
         (binary_cross_entropy, (32,), (32, 1), r"outputs \(32,\) and targets \(32, 1\) must have the same shape"),
         (mse, (), (), r"mse: expects a batch axis, got outputs of shape \(\)"),
-        (cross_entropy, (32,), (32,), r"expects logits \(batch, \.\.\., classes\), got \(32,\)"),
+        (huber, (32, 1), (32,), r"huber: outputs \(32, 1\) and targets \(32,\) must have the same shape"),
+        (hinge, (32, 1), (32,), r"hinge: outputs \(32, 1\) and targets \(32,\) must have the same shape"),
+        (hinge, (), (), r"hinge: expects a batch axis, got outputs of shape \(\)"),
+        (cross_entropy, (32,), (32,), r"cross_entropy: expects logits \(batch, \.\.\., classes\), got \(32,\)"),
+        (kl_divergence, (32, 10), (32,), r"kl_divergence: outputs \(32, 10\) and targets \(32,\) must have the same"),
+        (kl_divergence, (32, 10), (32, 1), r"outputs \(32, 10\) and targets \(32, 1\) must have the same shape"),
+        (kl_divergence, (32,), (32,), r"kl_divergence: expects logits \(batch, \.\.\., classes\), got \(32,\)"),
     ],
 )
 def test_losses_refuse_to_broadcast(loss, outputs, targets, message):
@@ -128,11 +269,46 @@ def test_decision_rules():
     assert most_likely(jnp.array([[1.0, 3.0, 2.0], [5.0, 5.0, 0.0]])).tolist() == [1, 0]
     assert at_least_half(jnp.array([[0.0], [-1e-6], [2.0]])).tolist() == [[1], [0], [1]]
     assert value(jnp.array([1.5])).tolist() == [1.5]
-    assert [LOSSES[n].decide for n in ("mse", "binary_cross_entropy", "cross_entropy")] == [
-        value,
-        at_least_half,
-        most_likely,
-    ]
+    rules = {
+        "mse": value,
+        "huber": value,
+        "binary_cross_entropy": at_least_half,
+        "hinge": at_least_half,
+        "cross_entropy": most_likely,
+        "kl_divergence": most_likely,
+    }
+    assert {name: known.decide for name, known in LOSSES.items()} == rules
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_rule_and_metric_fit_the_outputs_and_targets(name, rng):
+    for outputs, targets in batches(rng)[name]:
+        assert LOSSES[name].metric(LOSSES[name].decide(outputs), jnp.asarray(targets)).shape == (5,)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_keep_the_precision_of_the_outputs(name, rng):
+    outputs, targets = map(jnp.asarray, batches(rng)[name][0])
+    if jnp.issubdtype(targets.dtype, jnp.floating):
+        targets = targets.astype(jnp.bfloat16)
+    assert LOSSES[name].function(outputs.astype(jnp.bfloat16), targets).dtype == jnp.bfloat16
+
+
+def test_a_loss_is_known_through_its_settings():
+    partial = functools.partial
+    assert identified(mse) == ("mse", {})
+    assert identified(partial(huber, delta=2.0)) == ("huber", {"delta": 2.0})
+    wide = partial(huber, delta=2.0)
+    wide.__name__ = "wide"  # a partial with attributes is not merged into the next one
+    assert identified(partial(wide, delta=3.0)) == identified(partial(partial(huber), delta=3.0))
+    assert identified(partial(wide)) == identified(jax.tree_util.Partial(huber, delta=2.0)) == ("huber", {"delta": 2.0})
+    assert identified(lambda outputs, targets: mse(outputs, targets)) is None
+    assert identified(partial(mse, jnp.zeros((2, 1)))) is None
+
+
+def test_a_loss_without_a_hand_written_one_is_named():
+    with pytest.raises(NoReference, match="no hand-written derivative exists for the loss 'mine'"):
+        reference.loss_of("mine")
 
 
 def test_metrics():

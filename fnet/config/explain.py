@@ -4,11 +4,11 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fnet.config.schema import Config, homes, models_in
+from fnet.config.schema import Config, homes, models_in, value_of
 from fnet.data import catalog, synthetic
-from fnet.description import FAMILIES, children_of, constructor_of
-from fnet.losses import LOSSES
-from fnet.settings import Strict, first_parameter, model_of, suggestion
+from fnet.description import FAMILIES, constructor_of
+from fnet.losses import LOSSES, SUPPLIED
+from fnet.settings import Strict, children_of, first_parameter, model_of, suggestion
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
 
 
@@ -58,28 +58,38 @@ def explain(key: str) -> list[Explanation]:
 
 
 def _in_config(key: str) -> Iterator[Explanation]:
-    models: list[type[Strict]] = [Config]
+    annotations: list[Any] = [Config]
     *sections, last = key.split(".")
     for section in sections:
-        models = [
-            m
-            for model in models
-            if section in model.model_fields
-            for m in models_in(model.model_fields[section].annotation)
-        ]
+        annotations = [inner for annotation in annotations for inner in _under(section, annotation)]
     prefix = ".".join([*sections, ""])
-    owners = [model for model in models if last in model.model_fields]
+    owners = [
+        model
+        for annotation in annotations
+        if value_of(annotation) is None
+        for model in models_in(annotation)
+        if last in model.model_fields
+    ]
     entries = list(dict.fromkeys(e for model in owners for e in _entries(model, prefix) if e.key == key))
     if not entries:
         return
-    inner = list(dict.fromkeys(m for model in owners for m in models_in(model.model_fields[last].annotation)))
+    fields = [model.model_fields[last].annotation for model in owners]
+    inner = list(dict.fromkeys(model for annotation in fields for model in models_in(annotation)))
     if len(inner) == 1:
-        yield Explanation(key, entries[0].meaning, list(_entries(inner[0], f"{key}.")))
+        place = f"{key}.NAME." if value_of(fields[0]) else f"{key}."
+        yield Explanation(key, entries[0].meaning, list(_entries(inner[0], place)))
     elif inner:
         names = [Entry(name, "", "", _summary(member)) for member in inner for name in _names(member)]
         yield Explanation(key, f"{entries[0].meaning}; one of these, `fnet explain NAME` lists its settings", names)
     else:
         yield Explanation(key, "", entries)
+
+
+def _under(key: str, annotation: Any) -> list[Any]:
+    """The types that a value under a key of a section can have."""
+    if value_of(annotation):
+        return [value_of(annotation)]
+    return [model.model_fields[key].annotation for model in models_in(annotation) if key in model.model_fields]
 
 
 def _names(member: type[Strict]) -> list[str]:
@@ -100,6 +110,9 @@ def _in_functions(key: str) -> Iterator[Explanation]:
     if name in synthetic.GENERATORS:
         make = synthetic.GENERATORS[name].make
         candidates.append(("data set", make, model_of(make, None, ("rng",))))
+    if name in LOSSES:
+        function = LOSSES[name].function
+        candidates.append(("loss", function, model_of(function, None, SUPPLIED)))
     for noun, function, model in candidates:
         entries = [e for e in _entries(model, f"{name}.") if not setting or e.key == key]
         if entries or not setting:
@@ -111,8 +124,6 @@ def _in_functions(key: str) -> Iterator[Explanation]:
             f"{spec.size} examples {spec.shape} with {spec.targets}, shipped by scikit-learn.",
             [],
         )
-    if name in LOSSES and not setting:
-        yield Explanation(f"{name} (loss)", _prose(LOSSES[name].function), [])
 
 
 def _prose(function: Callable[..., Any]) -> str:
@@ -182,6 +193,7 @@ def json_schema() -> dict[str, Any]:
     definitions["adam"]["required"].remove("name")
     properties["data"] = _or_name(properties["data"], _data_sets())
     properties["optimizer"] = _or_name(properties["optimizer"], OPTIMIZERS)
+    properties["loss"] = _or_name(properties["loss"], LOSSES)
     for name in OPTIMIZERS:
         inner = definitions[name]["properties"]
         inner["schedule"] = _or_name(inner["schedule"], SCHEDULES)
@@ -204,7 +216,8 @@ def json_schema() -> dict[str, Any]:
 def _or_name(schema: dict[str, Any], names: Any) -> dict[str, Any]:
     """A section, or one of its names alone."""
     outer = {key: schema.pop(key) for key in ("description", "default") if key in schema}
-    schema.pop("discriminator", None)
+    for form in (schema, *schema.get("anyOf", ())):
+        form.pop("discriminator", None)
     return {"anyOf": [{"enum": list(names)}, schema], **outer}
 
 

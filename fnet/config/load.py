@@ -1,8 +1,10 @@
 """From a config file to an experiment that is known to fit together, before any data is read."""
 
+import contextlib
 import io
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -10,16 +12,17 @@ import optax
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from fnet.config import document
+from fnet.config import document, schema
 from fnet.config.errors import Path, Problem, problems_of
 from fnet.config.model import build_network, check_layers, path_of
 from fnet.config.schema import Config, DataSettings, OptimizerSettings, ScheduleSettings
 from fnet.data import catalog
 from fnet.data.source import Spec
 from fnet.description import Layer, ShapeError, describe, walk
-from fnet.losses import LOSSES
+from fnet.losses import LOSSES, Loss
 from fnet.settings import suggestion
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, clipped
+from fnet.train.step import resolve_loss
 
 
 class Experiment(NamedTuple):
@@ -38,9 +41,17 @@ class Experiment(NamedTuple):
         """The optimiser, its schedule stretched over a run of so many steps."""
         return make_optimizer(self.config.optimizer, steps)
 
+    def loss(self) -> Loss:
+        """The loss with its settings."""
+        settings = self.config.loss
+        assert settings is not None  # a resolved config has one
+        return resolve_loss(settings.name, settings.own())
+
 
 def load(file: str, overrides: Sequence[str] = ()) -> Experiment:
     """Reads a config and checks all of it.
+
+    Modules beside the file, and in the working folder, can be imported for the dotted paths of a user's own layers.
 
     Args:
         file: the path of a YAML file.
@@ -50,6 +61,22 @@ def load(file: str, overrides: Sequence[str] = ()) -> Experiment:
         ConfigError: with everything that is wrong, each with its file, line and column.
     """
     source = document.read(file, overrides)
+    with _importable(FilePath(file).resolve().parent, FilePath.cwd()):
+        return _checked(source, FilePath(file).stem)
+
+
+@contextlib.contextmanager
+def _importable(*folders: FilePath) -> Iterator[None]:
+    """Puts folders on the import path, last, so that they hide nothing that is installed."""
+    before = list(sys.path)
+    sys.path += [str(folder) for folder in folders if str(folder) not in before]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _checked(source: document.Document, stem: str) -> Experiment:
     problems = list(_write_out(source.data))
     data = source.data
     layers = data.get("model")
@@ -75,7 +102,7 @@ def load(file: str, overrides: Sequence[str] = ()) -> Experiment:
     found = list(_misfits(config, net, spec))
     if found:
         raise source.problems(found)
-    return Experiment(_resolved(config, net, spec, FilePath(file).stem), net, spec)
+    return Experiment(_resolved(config, net, spec, stem), net, spec)
 
 
 def dump(config: Config) -> str:
@@ -120,7 +147,7 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
 def _write_out(data: dict[str, Any]) -> list[Problem]:
     """Writes the short forms out in place: a name alone, a name without its source, settings without a name."""
     for section in (data, data.get("optimizer")):
-        for key in ("data", "optimizer", "schedule"):
+        for key in ("data", "loss", "optimizer", "schedule"):
             if isinstance(section, dict) and isinstance(section.get(key), str):
                 section[key] = {"name": section[key]}
     optimizer = data.get("optimizer")
@@ -138,7 +165,7 @@ def _write_out(data: dict[str, Any]) -> list[Problem]:
 
 
 def _misfits(config: Config, net: Layer, spec: Spec):
-    """What does not fit together: shapes, the last layer, the loss, what is monitored, the schedule."""
+    """What does not fit together: shapes, the last layer, the loss, layers by name, what is monitored, the schedule."""
     model: Path = ("model",)
     try:
         out_shape = net.shape(spec.shape)
@@ -146,9 +173,11 @@ def _misfits(config: Config, net: Layer, spec: Spec):
         yield Problem(path_of(config.model, model, net, error.path), f"{error}; {spec.name} has examples {spec.shape}")
     else:
         yield from _loss_misfits(config, net, spec, out_shape)
+    for layer, message in config.regularization.penalties().unknown(net):
+        yield Problem(("regularization", "layers", layer), f"regularization.layers: {message}", at_key=True)
     stopping = config.train.early_stopping
     if stopping is not None:
-        metric = LOSSES[config.loss or default_loss(spec, ())].metric_name
+        metric = LOSSES[_loss_name(config, spec, ())].metric_name
         monitors = [f"train_{value}" for value in ("loss", metric)]
         if config.data.split.validation:
             monitors += [f"validation_{value}" for value in ("loss", metric)]
@@ -164,22 +193,22 @@ def _misfits(config: Config, net: Layer, spec: Spec):
 
 def _loss_misfits(config: Config, net: Layer, spec: Spec, out_shape: tuple[int, ...]):
     targets = spec.targets
-    loss = config.loss or default_loss(spec, out_shape)
+    loss = _loss_name(config, spec, out_shape)
     names = [name for name, _ in net.children][-1:]
     last = path_of(config.model, ("model",), net, names)
     fits = {
-        "mse": targets.kind == "values",
-        "binary_cross_entropy": targets.kind == "classes" and targets.number == 2,
-        "cross_entropy": targets.kind == "classes",
+        "values": targets.kind == "values",
+        "labels": targets.kind == "classes" and targets.number == 2,
+        "classes": targets.kind == "classes",
     }
-    if not fits[loss]:
-        suitable = " or ".join(name for name, fit in fits.items() if fit)
+    suitable = [name for name, known in LOSSES.items() if fits.get(known.targets or "")]
+    if loss not in suitable:
         yield Problem(
-            ("loss",),
-            f"loss: {loss} is for {LOSSES[loss].summary}, but {spec.name} has {targets}; use {suitable}",
+            ("loss", "name"),
+            f"loss: {loss} is for {LOSSES[loss].summary}, but {spec.name} has {targets}; use {' or '.join(suitable)}",
         )
         return
-    wanted = (1,) if loss == "binary_cross_entropy" else (targets.number,)
+    wanted = (1,) if LOSSES[loss].targets == "labels" else (targets.number,)
     if out_shape != wanted:
         reason = f"{spec.name} has {targets}, so with {loss} the network must give {wanted[0]} output"
         found = f"gives {out_shape[0]}" if len(out_shape) == 1 else f"gives outputs of shape {out_shape}"
@@ -193,6 +222,10 @@ def _loss_misfits(config: Config, net: Layer, spec: Spec, out_shape: tuple[int, 
         yield Problem(where, f"{'/'.join(path)}: {loss} takes logits and applies the {final.kind} itself; remove it")
 
 
+def _loss_name(config: Config, spec: Spec, out_shape: tuple[int, ...]) -> str:
+    return config.loss.name if config.loss is not None else default_loss(spec, out_shape)
+
+
 def default_loss(spec: Spec, out_shape: tuple[int, ...]) -> str:
     """The loss for a task when the config names none: by the targets, and for two classes by the outputs."""
     if spec.targets.kind == "values":
@@ -201,12 +234,13 @@ def default_loss(spec: Spec, out_shape: tuple[int, ...]) -> str:
 
 
 def _resolved(config: Config, net: Layer, spec: Spec, stem: str) -> Config:
+    name = default_loss(spec, net.shape(spec.shape))
     normalization = config.data.normalize or catalog.default_normalization(config.data.source, spec)
     return config.model_copy(
         update={
             "name": config.name or stem,
             "data": config.data.model_copy(update={"normalize": normalization}),
             "model": describe(net),
-            "loss": config.loss or default_loss(spec, net.shape(spec.shape)),
+            "loss": config.loss or schema.loss(name).model_validate({"name": name}),
         }
     )

@@ -1,50 +1,59 @@
 """The config's list of layers: checked against the layers' own signatures, all problems at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from fnet.config.errors import Path, Problem, unknown_key
-from fnet.description import Layer, build, children_of, frozen, item
-from fnet.settings import in_words, model_of
+from fnet.description import Layer, build, frozen, item
+from fnet.settings import by_setting, children_of, in_words, model_of
 
 
-def check_layers(layers: Sequence[Any], path: Path) -> Iterator[Problem]:
+def check_layers(layers: Sequence[Any], path: Path) -> list[Problem]:
     """Everything that is wrong with the items of a list of layers, short of their shapes."""
-    for number, data in enumerate(layers):
-        yield from _check_item(data, (*path, number))
+    return [problem for number, data in enumerate(layers) for problem in _check_item(data, (*path, number))]
 
 
-def _check_item(data: Any, path: Path) -> Iterator[Problem]:
+def _check_item(data: Any, path: Path) -> list[Problem]:
     if isinstance(data, list):
-        yield from check_layers(data, path)
-        return
+        return check_layers(data, path) or _check_whole(data, path)
     try:
         kind, construct, values = item(data)
     except ValueError as error:
-        yield Problem(path, str(error), at_key=True)
-        return
+        return [Problem(path, str(error), at_key=True)]
     if isinstance(data, dict):
         path = (*path, kind)
+    problems = []
     if children_of(construct):
         children = values.pop("layers", [])
         if isinstance(children, list):
-            yield from check_layers(children, (*path, "layers") if isinstance(_value(data), dict) else path)
+            problems += check_layers(children, (*path, "layers") if isinstance(_value(data), dict) else path)
         else:
-            yield Problem((*path, "layers"), f"{kind}: layers: expected a list of layers")
+            problems.append(Problem((*path, "layers"), f"{kind}: layers: expected a list of layers"))
+    problems += _check_settings(kind, construct, values, path)
+    return problems or _check_whole(data, path)
+
+
+def _check_settings(kind: str, construct: Callable[..., Any], values: dict[str, Any], path: Path) -> Iterator[Problem]:
     model = model_of(construct)
     try:
         model(**{key: frozen(value) for key, value in values.items()})
     except ValidationError as error:
-        grouped: dict[str, list[Any]] = {}
-        for entry in error.errors():
-            grouped.setdefault(str(entry["loc"][0]), []).append(entry)
-        for key, entries in grouped.items():
+        for key, entries in by_setting(error).items():
             if entries[0]["type"] == "extra_forbidden":
                 yield unknown_key((*path, key), model.model_fields, f"'{kind}'", elsewhere=False)
             else:
                 yield Problem((*path, key), f"{kind}: {key}: {in_words(*entries)}")
+
+
+def _check_whole(data: Any, path: Path) -> list[Problem]:
+    """What only shows when a layer is made of parts that are right one by one."""
+    try:
+        build(data)
+    except (ValueError, TypeError) as error:
+        return [Problem(path, str(error))]
+    return []
 
 
 def build_network(layers: Sequence[Any], path: Path) -> Layer | Problem:
@@ -56,12 +65,17 @@ def build_network(layers: Sequence[Any], path: Path) -> Layer | Problem:
 
 
 def path_of(data: Any, path: Path, net: Layer, names: Sequence[str]) -> Path:
-    """The path in the config's data to the layer that the names lead to in the network."""
+    """The path in the config's data to the layer that the names lead to in the network, as far as it is written there.
+
+    A `repeat` is written once and built many times: the path ends at it.
+    """
     for name in names:
         number = [child for child, _ in net.children].index(name)
         net = net.children[number][1]
         if isinstance(data, dict):
             kind, value = next(iter(data.items()))
+            if kind == "repeat":
+                return path
             path, data = (*path, kind), value
             if isinstance(data, dict):
                 path, data = (*path, "layers"), data["layers"]

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 
 from fnet.data import sklearn, synthetic
 from fnet.data.normalize import Normalization
-from fnet.losses import LOSSES
+from fnet.losses import LOSSES, SUPPLIED
+from fnet.regularization import Length, Penalties, Weight
 from fnet.settings import Strict, model_of
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
 
@@ -109,6 +110,21 @@ class OptimizerSettings(Strict, frozen=True):
         return {k: v for k, v in self if k not in OptimizerSettings.model_fields}
 
 
+class LossSettings(Strict, frozen=True):
+    """What every loss takes: nothing but its own settings."""
+
+    name: str
+
+    def own(self) -> dict[str, Any]:
+        """The settings of this loss alone."""
+        return {k: v for k, v in self if k not in LossSettings.model_fields}
+
+
+def loss(name: str) -> type[LossSettings]:
+    """The model of the settings of a loss."""
+    return model_of(LOSSES[name].function, name, SUPPLIED, LossSettings)
+
+
 def _optimizer(name: str) -> type[OptimizerSettings]:
     return model_of(OPTIMIZERS[name], name, (), OptimizerSettings)
 
@@ -120,18 +136,40 @@ def _synthetic(name: str) -> type[DataSettings]:
 if TYPE_CHECKING:
     Optimizer = OptimizerSettings
     Data = DataSettings
-    LossName = str
+    Loss = LossSettings
 else:
-    LossName = Literal[tuple(LOSSES)]
+    Loss = union_of(map(loss, LOSSES), "name")
     Optimizer = union_of(map(_optimizer, OPTIMIZERS), "name")
     Data = union_of([SklearnData, union_of(map(_synthetic, synthetic.GENERATORS), "name")], "source")
 
 
-class Regularization(Strict, frozen=True):
-    """Penalties added to the loss: l1 * sum|w| + (l2/2) * sum w^2 over weights, not biases or scales."""
+class LayerRegularization(Strict, frozen=True):
+    """What holds for one layer in place of what holds for all; null leaves that as it is."""
 
-    l1: Annotated[float, Ge(0)] = Field(default=0.0, description="weight of sum|w|")
-    l2: Annotated[float, Ge(0)] = Field(default=0.0, description="weight of sum w^2 / 2")
+    l1: Weight | None = Field(default=None, description="weight of sum|w|")
+    l2: Weight | None = Field(default=None, description="weight of sum w^2 / 2")
+    max_norm: Length | None = Field(default=None, description="the greatest length of a column")
+
+
+class Regularization(Strict, frozen=True):
+    """What keeps weights small, not biases or scales: the penalty l1 * sum|w| + (l2/2) * sum w^2, and max_norm."""
+
+    l1: Weight = Field(default=0.0, description="weight of sum|w|")
+    l2: Weight = Field(default=0.0, description="weight of sum w^2 / 2")
+    layers: dict[str, LayerRegularization] = Field(
+        default={},
+        description="values for single layers in place of these, by name, as `fnet summary` shows it: dense_1; of a "
+        "container, for all that it contains: block; inside one: block/dense_1. The longest name wins",
+    )
+    max_norm: Length | None = Field(
+        default=None,
+        description="the greatest length of a column, the incoming weights of a unit: longer ones are scaled down to "
+        "it after each update; none by default",
+    )
+
+    def penalties(self) -> Penalties:
+        """The same, for the functions that train."""
+        return Penalties(**self.model_dump())
 
 
 class EarlyStoppingSettings(Strict, frozen=True):
@@ -173,16 +211,16 @@ class Config(Strict, frozen=True):
     )
     data: Data = Field(description="what to learn from: a name (digits), or a mapping with settings")
     model: list[Any] = Field(description="the layers, first to last; `fnet explain LAYER` explains one")
-    loss: LossName | None = Field(
+    loss: Loss | None = Field(
         default=None,
-        description="by default mse for values, cross_entropy for classes, binary_cross_entropy for two classes and "
-        "one output",
+        description="what training minimises: a name (huber), or a mapping with settings; by default mse for values, "
+        "cross_entropy for classes, binary_cross_entropy for two classes and one output",
     )
     optimizer: Optimizer = Field(
         default=_optimizer("adam").model_validate({"name": "adam"}),
         description="how gradients change parameters: a name (adam), or a mapping with settings",
     )
-    regularization: Regularization = Field(default=Regularization(), description="penalties added to the loss")
+    regularization: Regularization = Field(default=Regularization(), description="what keeps weights small")
     train: TrainSettings = Field(default=TrainSettings(), description="how long and in which portions to train")
     out: Annotated[str, MinLen(1)] = Field(default="runs", description="the folder that runs are written into")
 
@@ -194,22 +232,35 @@ def models_in(annotation: Any) -> list[type[Strict]]:
     return [model for part in typing.get_args(annotation) for model in models_in(part)]
 
 
+def value_of(annotation: Any) -> Any:
+    """The type of the values of a mapping whose keys are the user's own, as of layers; None for any other type."""
+    return typing.get_args(annotation)[1] if typing.get_origin(annotation) is dict else None
+
+
 def model_at(path: Sequence[str | int], data: Any) -> type[Strict]:
     """The model of the section that a path leads to; of a union, the member that the data's tags choose."""
-    model: type[Strict] = Config
-    for part in path:
-        data = data[part]
-        members = models_in(model.model_fields[str(part)].annotation)
-        model = next((member for member in members if _chosen(member, data)), members[0])
-    return model
+    annotation, data = _annotation_at(path, data)
+    return _member(annotation, data)
 
 
 def members_at(path: Sequence[str | int], data: Any) -> list[type[Strict]]:
     """All members of the union that a path leads to; none when the section there is no union."""
-    if not path:
-        return []
-    members = models_in(model_at(path[:-1], data).model_fields[str(path[-1])].annotation)
+    members = models_in(_annotation_at(path, data)[0])
     return members if len(members) > 1 else []
+
+
+def _annotation_at(path: Sequence[str | int], data: Any) -> tuple[Any, Any]:
+    """The type of the section that a path leads to, and its data."""
+    annotation: Any = Config
+    for part in path:
+        annotation = value_of(annotation) or _member(annotation, data).model_fields[str(part)].annotation
+        data = data[part]
+    return annotation, data
+
+
+def _member(annotation: Any, data: Mapping[str, Any]) -> type[Strict]:
+    members = models_in(annotation)
+    return next((member for member in members if _chosen(member, data)), members[0])
 
 
 def _chosen(member: type[Strict], data: Mapping[str, Any]) -> bool:
@@ -222,7 +273,7 @@ def homes(model: type[Strict] = Config, path: tuple[str, ...] = ()) -> dict[str,
     found: dict[str, list[str]] = {}
     for name, field in model.model_fields.items():
         found.setdefault(name, []).append(".".join(path))
-        for inner in models_in(field.annotation):
+        for inner in () if value_of(field.annotation) else models_in(field.annotation):
             for key, sections in homes(inner, (*path, name)).items():
                 found.setdefault(key, []).extend(sections)
     return {key: list(dict.fromkeys(sections)) for key, sections in found.items()}

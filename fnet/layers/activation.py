@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.description import Name, Parts, ShapeError, constructor, no_parameters
+from fnet.constructor import Parts, constructor, no_parameters
+from fnet.description import Name, ShapeError
 
 
 def _pointwise(phi) -> Parts:

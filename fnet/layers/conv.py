@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.description import Name, Parts, Shape, ShapeError, constructor
+from fnet.constructor import Parts, constructor
+from fnet.description import Name, Shape, ShapeError
 from fnet.layers.convolution import Window, convolve, convolve_transposed, resolve_padding
 from fnet.layers.initializer import Initializer, initializer
 

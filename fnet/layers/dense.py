@@ -5,7 +5,8 @@ from typing import Annotated
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.description import Name, Parts, ShapeError, constructor
+from fnet.constructor import Parts, constructor
+from fnet.description import Name, ShapeError
 from fnet.layers.initializer import Initializer, initializer
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from annotated_types import Ge
 from jax import lax
 
-from fnet.description import Name, Parts, Shape, ShapeError, constructor, no_parameters
+from fnet.constructor import Parts, constructor, no_parameters
+from fnet.description import Name, Shape, ShapeError
 from fnet.layers.convolution import resolve_padding
 
 Positive = Annotated[int, Ge(1)]

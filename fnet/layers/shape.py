@@ -1,8 +1,14 @@
-"""Layers that rearrange an example without computing anything."""
+"""Layers that rearrange, pad or repeat the entries of an example, without computing anything."""
 
 import math
+from typing import Annotated, Any
 
-from fnet.description import Name, Parts, constructor, no_parameters
+import jax.numpy as jnp
+from annotated_types import Ge
+from pydantic import AfterValidator, ValidationError, WrapValidator
+
+from fnet.constructor import Parts, constructor, no_parameters
+from fnet.description import Name, Shape, ShapeError
 
 
 @constructor
@@ -24,3 +30,188 @@ def flatten(*, name: Name = None) -> Parts:
         return x.reshape(x.shape[0], math.prod(x.shape[1:])), {}
 
     return Parts(shape, no_parameters, apply)
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if any(size < 1 and size != -1 for size in shape) or shape.count(-1) > 1:
+        raise ValueError(f"expected sizes of at least 1, of which one may be -1 for what is left, got {shape}")
+    return shape
+
+
+@constructor
+def reshape(shape: Annotated[tuple[int, ...], AfterValidator(_sizes)], *, name: Name = None) -> Parts:
+    """The entries of an example on other axes, in row-major order: (batch, ...) -> (batch, *shape).
+
+    Args:
+        shape: the axes of an example after it, without the batch; one may be -1, for what the others leave.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when the sizes do not hold the entries of an example.
+
+    >>> import fnet
+    >>> fnet.reshape((28, -1, 1)).shape((784,))
+    (28, 28, 1)
+    """
+    known = math.prod(size for size in shape if size != -1)
+
+    def shape_(in_shape):
+        entries = math.prod(in_shape)
+        if entries % known if -1 in shape else entries != known:
+            number = f"a multiple of {known}" if -1 in shape else known
+            raise ShapeError(
+                f"expects examples of {number} entries, to make {shape} of them, got {in_shape} with {entries}; "
+                "change its sizes or what comes before it"
+            )
+        return tuple(entries // known if size == -1 else size for size in shape)
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        return jnp.reshape(x, (x.shape[0], *shape_(x.shape[1:]))), {}
+
+    return Parts(shape_, no_parameters, apply)
+
+
+def _permutation(axes: tuple[int, ...]) -> tuple[int, ...]:
+    if not axes or sorted(axes) != list(range(1, len(axes) + 1)):
+        raise ValueError(
+            f"expected each axis of an example once, counted from 1 without the batch, such as (2, 1), got {axes}"
+        )
+    return axes
+
+
+@constructor
+def permute(axes: Annotated[tuple[int, ...], AfterValidator(_permutation)], *, name: Name = None) -> Parts:
+    """The axes of an example in another order: axis k of the output is axis axes[k] of the input.
+
+    Args:
+        axes: a permutation of 1 ... n, the n axes of an example, as in Keras; the batch stays in front.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when an example has another number of axes.
+
+    >>> import fnet
+    >>> fnet.permute((3, 1, 2)).shape((28, 20, 3))
+    (3, 28, 20)
+    """
+
+    def shape(in_shape):
+        if len(in_shape) != len(axes):
+            raise ShapeError(
+                f"expects examples with {len(axes)} axes, as {axes} permutes, got {in_shape}; "
+                f"list each of its axes 1 ... {len(in_shape)} once"
+            )
+        return tuple(in_shape[axis - 1] for axis in axes)
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shape(x.shape[1:])
+        return jnp.transpose(x, (0, *axes)), {}
+
+    return Parts(shape, no_parameters, apply)
+
+
+def _saying(expected: str) -> WrapValidator:
+    """Says what is expected as a whole, where pydantic says it of each member of a union."""
+
+    def validate(value: Any, handler: Any) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(f"expected {expected}, got {value!r}") from None
+
+    return WrapValidator(validate)
+
+
+Side = Annotated[int, Ge(0)]
+Padding = Annotated[
+    Side | tuple[tuple[Side, Side], ...],
+    _saying("a whole number of at least 0, or a pair of them for every spatial axis, such as ((1, 1), (2, 0))"),
+]
+
+
+@constructor
+def zero_pad(padding: Padding, *, name: Name = None) -> Parts:
+    """Zeros around the spatial axes: (batch, n_1, ..., channels) -> (batch, before_1 + n_1 + after_1, ..., channels).
+
+    Args:
+        padding: the number of zeros on every side, or (before, after) of every spatial axis: for images
+            ((top, bottom), (left, right)).
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when an example has no spatial axis, or another number than there are pairs.
+
+    >>> import fnet
+    >>> fnet.zero_pad(1).shape((28, 28, 3)), fnet.zero_pad(((0, 1), (2, 0))).shape((28, 28, 3))
+    ((30, 30, 3), (29, 30, 3))
+    """
+
+    def pairs(in_shape: Shape) -> list[tuple[int, int]]:
+        return [(side, side) if isinstance(side, int) else side for side in _per_spatial_axis(padding, in_shape)]
+
+    def shape(in_shape):
+        sides = zip(pairs(in_shape), in_shape[:-1], strict=True)
+        return (*(before + size + after for (before, after), size in sides), in_shape[-1])
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        return jnp.pad(x, ((0, 0), *pairs(x.shape[1:]), (0, 0))), {}
+
+    return Parts(shape, no_parameters, apply)
+
+
+Repeats = Annotated[int, Ge(1)]
+Factor = Annotated[
+    Repeats | tuple[Repeats, ...],
+    _saying("a whole number of at least 1, or one for every spatial axis, such as (2, 3)"),
+]
+
+
+@constructor
+def upsample(factor: Factor = 2, *, name: Name = None) -> Parts:
+    """Every entry repeated along the spatial axes (nearest neighbour): (batch, n, ..., channels) -> (batch, f n, ...).
+
+    Args:
+        factor: how many times, along every spatial axis or along each of them.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when an example has no spatial axis, or another number than there are factors.
+
+    >>> import jax.numpy as jnp, fnet
+    >>> y, _ = fnet.upsample(2).apply({}, {}, jnp.array([[[1.0], [5.0]]]), train=False)
+    >>> y[0, :, 0].tolist()
+    [1.0, 1.0, 5.0, 5.0]
+    """
+
+    def shape(in_shape):
+        factors = _per_spatial_axis(factor, in_shape)
+        return (*(f * size for f, size in zip(factors, in_shape[:-1], strict=True)), in_shape[-1])
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        for axis, f in enumerate(_per_spatial_axis(factor, x.shape[1:]), start=1):
+            x = jnp.repeat(x, f, axis)
+        return x, {}
+
+    return Parts(shape, no_parameters, apply)
+
+
+def _per_spatial_axis(setting: Any, in_shape: Shape) -> tuple[Any, ...]:
+    """The setting of each axis of an example but the last, the channels: the one number for all, or the listed ones.
+
+    Raises:
+        ShapeError: when there is no such axis, or another number than are listed.
+    """
+    axes = len(in_shape) - 1
+    if axes < 1:
+        raise ShapeError(
+            "expects examples with a spatial axis or more, the channels last, (..., channels), "
+            f"got {in_shape}; put a reshape before it"
+        )
+    if isinstance(setting, int):
+        return (setting,) * axes
+    if len(setting) != axes:
+        raise ShapeError(
+            f"expects examples with {len(setting)} spatial axes and the channels last, as {setting} is for, "
+            f"got {in_shape}; list {axes} of them, or give one number for all"
+        )
+    return setting

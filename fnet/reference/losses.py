@@ -1,14 +1,27 @@
 """Losses by hand: each returns L_i for every example i, and beside it the cotangent dL_i/d(outputs of i)."""
 
 import numpy as np
+from scipy.special import xlogy
 
 from fnet.reference.activation import logistic
+from fnet.reference.rule import NoReference
 
 
 def mse(outputs, targets):
     """L_i = (1/K) sum_k (g_k - y_k)^2 over K outputs; dL_i/dg_k = (2/K) (g_k - y_k)."""
     error = outputs - targets
     return _mean(error**2), 2 * error / _outputs(error)
+
+
+def huber(outputs, targets, *, delta=1.0):
+    """L_i = (1/K) sum_k H(e_k) with e = g - y; dL_i/dg_k = (1/K) min(max(e_k, -delta), delta).
+
+    H(e) = e^2 / 2 where |e| <= delta, and H'(e) = e; else H(e) = delta (|e| - delta / 2), and H'(e) = delta sign(e).
+    Both pieces give delta at |e| = delta. With c = H'(e), the error clipped, they are one: H(e) = c (e - c / 2).
+    """
+    error = outputs - targets
+    clipped = np.clip(error, -delta, delta)
+    return _mean(clipped * (error - clipped / 2)), clipped / _outputs(error)
 
 
 def binary_cross_entropy(logits, labels):
@@ -20,21 +33,67 @@ def binary_cross_entropy(logits, labels):
     return _mean(losses), (logistic(logits) - labels) / _outputs(logits)
 
 
-def cross_entropy(logits, labels):
-    """L_i = -sum_c y_c log p_c with p = softmax(z); dL_i/dz_c = p_c sum_k y_k - y_c, which is p_c - y_c for one-hot y.
+def hinge(logits, labels):
+    """L_i = (1/K) sum_k max(0, 1 - t_k z_k) with t = 2y - 1; dL_i/dz_k = -(1/K) t_k where t_k z_k < 1, else 0.
 
-    From log p_c = z_c - log(sum_k e^(z_k)), whose second term has the derivative p. Averaged over positions, if any.
+    At the kink t z = 1 the derivative is 0, that of max(0, .) at 0 as `jax.nn.relu` takes it.
+    """
+    t = 2.0 * labels - 1.0
+    margin = t * logits
+    return _mean(np.maximum(0, 1 - margin)), np.where(margin < 1, -t, 0.0) / _outputs(logits)
+
+
+def cross_entropy(logits, labels, *, label_smoothing=0.0):
+    """L_i = -sum_c y'_c log p_c with p = softmax(z) and y' = y (1 - s) + s / C over C classes.
+
+    dL_i/dz_c = p_c sum_k y'_k - y'_c, which is p_c - y'_c for one-hot y: log p_c = z_c - log(sum_k e^(z_k)), whose
+    second term has the derivative p. Averaged over positions, if any.
     """
     classes = logits.shape[-1]
     y = labels if labels.shape == logits.shape else np.eye(classes)[labels]
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    y = y * (1 - label_smoothing) + label_smoothing / classes
+    log_p = _log_softmax(logits)
     losses = -np.sum(y * log_p, axis=-1)
     g = np.exp(log_p) * y.sum(axis=-1, keepdims=True) - y
     return _mean(losses), g / _outputs(losses)
 
 
-LOSSES = {"mse": mse, "binary_cross_entropy": binary_cross_entropy, "cross_entropy": cross_entropy}
+def kl_divergence(logits, targets):
+    """L_i = sum_c y_c (log y_c - log p_c) with p = softmax(z) and 0 log 0 = 0; dL_i/dz_c = p_c sum_k y_k - y_c.
+
+    The entropy of y is constant, and what is left is cross-entropy. Averaged over positions, if any.
+    """
+    log_p = _log_softmax(logits)
+    losses = np.sum(xlogy(targets, targets) - targets * log_p, axis=-1)
+    g = np.exp(log_p) * targets.sum(axis=-1, keepdims=True) - targets
+    return _mean(losses), g / _outputs(losses)
+
+
+LOSSES = {
+    "mse": mse,
+    "binary_cross_entropy": binary_cross_entropy,
+    "cross_entropy": cross_entropy,
+    "huber": huber,
+    "hinge": hinge,
+    "kl_divergence": kl_divergence,
+}
+
+
+def loss_of(name):
+    """The hand-written loss of this name.
+
+    Raises:
+        NoReference: when there is none, as for a user's own loss.
+    """
+    if name in LOSSES:
+        return LOSSES[name]
+    raise NoReference(f"no hand-written derivative exists for the loss '{name}'")
+
+
+def _log_softmax(z):
+    """log p_c = z_c - log(sum_k e^(z_k)), with the largest z subtracted first so that nothing overflows."""
+    shifted = z - z.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def _outputs(values):

@@ -1,14 +1,15 @@
 """A whole network by hand: its outputs, its training loss, and the gradient of every parameter and of the input."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fnet.description import WEIGHT_LEAVES, Layer
-from fnet.reference.losses import LOSSES
-from fnet.reference.rule import Array, Given, Gradients, Params, rule_of
+from fnet.reference.losses import loss_of
+from fnet.reference.rule import Array, Given, Gradients, Params, plus, rule_of
+from fnet.regularization import Penalties
 
 
 class Result(NamedTuple):
@@ -45,15 +46,14 @@ def loss_and_gradients(
     params: Params,
     x: Array,
     targets: np.ndarray,
-    loss: str,
+    loss: str | Callable[..., tuple[Array, Array]],
     *,
     state: Params = MappingProxyType({}),
     noise: Params = MappingProxyType({}),
     mask: np.ndarray | None = None,
-    l1: float = 0.0,
-    l2: float = 0.0,
+    regularization: Penalties = Penalties(),
 ) -> Result:
-    """Backpropagation of the training loss L = sum_i m_i L_i / sum_i m_i + l1 sum|w| + (l2/2) sum w^2.
+    """Backpropagation of the training loss L = sum_i m_i L_i / sum_i m_i + the penalty on the weights.
 
     The cotangent of example i is m_i / sum(m) times that of its own loss: the gradient of a mean is the mean of the
     gradients.
@@ -63,12 +63,12 @@ def loss_and_gradients(
         params: nested dicts of arrays, computed with in float64.
         x: a batch of examples, (batch, ...).
         targets: what the loss compares the outputs with.
-        loss: the name of the loss.
+        loss: the name of the loss, or a function (outputs, targets) -> (losses, cotangents) as in
+            `fnet.reference.losses`, such as `functools.partial(huber, delta=2.0)`.
         state: non-trainable state.
         noise: the random masks that dropout layers are handed, nested as the parameters are.
         mask: (batch,), True for real examples.
-        l1: weight of the penalty sum|w|, whose gradient at 0 is 0.
-        l2: weight of the penalty sum w^2 / 2.
+        regularization: the penalties; max_norm is no part of the loss.
 
     Raises:
         NoReference: when a layer or the loss has no hand-written rule.
@@ -78,32 +78,33 @@ def loss_and_gradients(
     weights = np.ones(len(x)) if mask is None else np.asarray(mask, np.float64)
     weights = weights / weights.sum()
     outputs, cache = forward(net, given, x)
-    losses, cotangents = LOSSES[loss](outputs, targets)
+    losses, cotangents = (loss_of(loss) if isinstance(loss, str) else loss)(outputs, targets)
     g = cotangents * weights.reshape(-1, *[1] * (outputs.ndim - 1))
     dx, gradients = backward(net, given, cache, g)
-    of_weights, of_penalty = penalty(params, l1, l2)
-    return Result(outputs, float(weights @ losses + of_weights), _plus(gradients, of_penalty), dx)
+    of_weights, of_penalty = penalty(params, regularization)
+    return Result(outputs, float(weights @ losses + of_weights), plus(gradients, of_penalty), dx)
 
 
-def penalty(params: Params, l1: float, l2: float) -> tuple[float, Gradients]:
-    """l1 sum|w| + (l2/2) sum w^2 over the weights w, and its gradient l1 sign(w) + l2 w at each of them."""
+def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = ()) -> tuple[float, Gradients]:
+    """Sum over the weights w of l1 sum|w| + (l2/2) sum w^2, and its gradient l1 sign(w) + l2 w at each of them.
+
+    l1 and l2 are those of the layer whose weight w is; sign(0) = 0.
+
+    Args:
+        params: of the layer that the path leads to.
+        regularization: the penalties.
+        path: the names that lead there; empty for the whole network.
+    """
+    l1, l2 = regularization.of(path)
     total, gradients = 0.0, {}
     for name, p in params.items():
         if isinstance(p, Mapping):
-            of_child, gradients[name] = penalty(p, l1, l2)
+            of_child, gradients[name] = penalty(p, regularization, (*path, name))
             total += of_child
         elif name in WEIGHT_LEAVES:
             total += l1 * np.abs(p).sum() + l2 / 2 * np.sum(p**2)
             gradients[name] = l1 * np.sign(p) + l2 * p
     return total, gradients
-
-
-def _plus(gradients: Gradients, others: Gradients) -> Gradients:
-    """The sum of two trees of gradients; the second may lack entries."""
-    return {
-        name: _plus(g, others.get(name, {})) if isinstance(g, dict) else g + others.get(name, 0.0)
-        for name, g in gradients.items()
-    }
 
 
 def _float64(params: Params) -> dict[str, Any]:

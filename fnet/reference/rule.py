@@ -52,6 +52,8 @@ class Rule(NamedTuple):
 class NoReference(LookupError):
     """There is no hand-written backward for a kind of layer."""
 
+    exit_status = 2
+
 
 def rule_of(kind: str) -> Rule:
     """The hand-written rule for a kind of layer.
@@ -61,7 +63,7 @@ def rule_of(kind: str) -> Rule:
     """
     if kind in FAMILIES:
         return getattr(importlib.import_module(f"fnet.reference.{FAMILIES[kind]}"), kind)
-    raise NoReference(f"no hand-written backward exists for the layer '{kind}'")
+    raise NoReference(f"no hand-written backward exists for the layer '{kind}': there is nothing to compare JAX's with")
 
 
 def plus(gradients: Gradients, others: Gradients) -> Gradients:

@@ -132,13 +132,15 @@ def summary_table(rows: Sequence[SummaryRow], in_shape: tuple[int, ...]) -> Tabl
 def gradcheck_table(report: Report) -> Table:
     """The table of `fnet gradcheck`."""
     table = Table()
-    table.add_column("")
+    table.add_column("", overflow="fold")
     table.add_column("shape", no_wrap=True)
     table.add_column("largest difference", justify="right")
     table.add_column("relative", justify="right")
     table.add_column("")
     for row in report.rows:
-        verdict = Text("ok", "green") if row.ok else Text(f"WRONG {row.remark}".rstrip(), "bold red")
+        verdict = Text("ok" if row.ok else "WRONG", "green" if row.ok else "bold red")
+        if row.remark:
+            verdict.append(f": {row.remark}", "default")
         table.add_row(row.name, str(row.shape), f"{row.absolute:.2e}", f"{row.relative:.2e}", verdict)
     return table
 

@@ -131,6 +131,18 @@ def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
         FolderError: when the folder holds no readable model.
         ValueError: when the network was made by hand and so has no description.
     """
+    network, params, state = load_arrays(run)
+    if not network:
+        raise ValueError(f"the network of {run} was made by hand and has no description; build it, and use load_arrays")
+    return build(json.loads(network)), params, state
+
+
+def load_arrays(run: str | os.PathLike[str]) -> tuple[str, Any, Any]:
+    """The description of a run's network as JSON (empty for one that has none), its parameters and its state.
+
+    Raises:
+        FolderError: when the folder holds no readable model.
+    """
     path = Path(run) / "model.safetensors"
     if not path.is_file():
         what = "it holds no model.safetensors" if Path(run).is_dir() else "there is no such folder"
@@ -147,8 +159,4 @@ def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
                 node[leaf] = jax.numpy.asarray(file.get_tensor(name))
     except (SafetensorError, KeyError, ValueError) as error:
         raise FolderError(f"{path} cannot be read: {error}") from None
-    if not network:
-        raise ValueError(
-            f"{path}: its network was made by hand and has no description; build it and load the file yourself"
-        )
-    return build(json.loads(network)), trees["params"], trees["state"]
+    return network, trees["params"], trees["state"]

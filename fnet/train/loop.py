@@ -17,7 +17,8 @@ import numpy as np
 import optax
 
 from fnet.description import Layer
-from fnet.losses import Loss, cross_entropy
+from fnet.losses import Loss, identified
+from fnet.regularization import Penalties
 from fnet.train.evaluate import make_score
 from fnet.train.state import Batch, Metrics, TrainState, init_state
 from fnet.train.step import Step, make_step, resolve_loss
@@ -113,8 +114,7 @@ def fit(
     epochs: int = 20,
     batch_size: int | Literal["all"] = 32,
     seed: int = 0,
-    l1: float = 0.0,
-    l2: float = 0.0,
+    regularization: Penalties = Penalties(),
     early_stopping: EarlyStopping | None = None,
     start: TrainState | None = None,
     on_event: Callable[[Segment | Epoch], None] = lambda event: None,
@@ -125,15 +125,15 @@ def fit(
 
     Args:
         net: the network.
-        loss: a name of `fnet.losses.LOSSES`, or a function (outputs, targets) -> one number per example.
+        loss: a name of `fnet.losses.LOSSES`, or a function (outputs, targets) -> one number per example, such as
+            `functools.partial(fnet.losses.huber, delta=2.0)`.
         optimizer: any Optax transformation.
         train: examples (n, ...) and targets (n, ...).
         validation: the same, of examples that are not trained on; scored after every epoch.
         epochs: passes over the training examples.
         batch_size: examples a step: 1 is stochastic, "all" full-batch gradient descent.
         seed: of the initial parameters, the order of examples and dropout.
-        l1: weight of the penalty sum|w|.
-        l2: weight of the penalty sum w^2 / 2.
+        regularization: penalties on the weights, and how long their columns may be.
         early_stopping: when to stop before the last epoch.
         start: a state to start from, in place of a new one.
         on_event: called after every segment and every epoch.
@@ -160,7 +160,7 @@ def fit(
     batch = size if batch_size == "all" else min(batch_size, size)
     steps = math.ceil(size / batch)
     initial = start or jax.jit(lambda key: init_state(net, optimizer, key, x.shape[1:]))(jax.random.key(seed))
-    runner = _Runner(make_step(net, record, optimizer, l1=l1, l2=l2), initial, (x, y), batch)
+    runner = _Runner(make_step(net, record, optimizer, regularization=regularization), initial, (x, y), batch)
     score = make_score(net, record)
     validation_arrays = None if validation is None else tuple(map(jnp.asarray, validation))
     best = _Best(early_stopping)
@@ -171,7 +171,7 @@ def fit(
             began = time.perf_counter()
             for segment in runner.epoch(epoch, epochs, example_order(seed, epoch, size)):
                 on_event(segment)
-            values = runner.epoch_values(record.metric_name, penalised=bool(l1 or l2))
+            values = runner.epoch_values(record.metric_name, penalised=regularization.penalises)
             current = runner.train_state
             if validation_arrays is not None:
                 found = score(current.params, current.state, *validation_arrays)
@@ -205,7 +205,8 @@ def check_labels(loss: Loss, targets: Any, out_shape: tuple[int, ...]) -> None:
         ValueError: with the first such label.
     """
     targets = np.asarray(targets)
-    if loss.function is not cross_entropy or not np.issubdtype(targets.dtype, np.integer) or not out_shape:
+    name, _ = identified(loss.function) or (None, {})
+    if name != "cross_entropy" or not np.issubdtype(targets.dtype, np.integer) or not out_shape:
         return
     if targets.shape[1:] == out_shape:
         return

@@ -14,7 +14,6 @@ from fnet.data import catalog
 from fnet.data.prepare import Splits, prepare
 from fnet.data.source import Arrays, fingerprint
 from fnet.gradcheck import Report, check
-from fnet.losses import LOSSES
 from fnet.train import folder
 from fnet.train.evaluate import make_score, outputs_of
 from fnet.train.loop import Diverged, EarlyStopping, Epoch, Fitted, Segment, fit
@@ -72,7 +71,7 @@ def load_data(experiment: "Experiment") -> tuple[Splits, str]:
         classes=spec.targets.number if spec.targets.kind == "classes" else None,
         value_range=spec.range,
     )
-    if config.loss == "binary_cross_entropy":
+    if experiment.loss().targets == "labels":
         train, validation, test = (_labels_as_column(part) for part in splits[:3])
         splits = splits._replace(train=train, validation=validation, test=test)
     return splits, fingerprint(raw)
@@ -115,15 +114,14 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
     try:
         fitted = fit(
             net,
-            config.loss or "",
+            experiment.loss(),
             experiment.optimizer(steps),
             splits.train,
             validation=parts.get("validation"),
             epochs=config.train.epochs,
             batch_size=batch,
             seed=config.seed,
-            l1=config.regularization.l1,
-            l2=config.regularization.l2,
+            regularization=config.regularization.penalties(),
             early_stopping=stopping and EarlyStopping(stopping.monitor, stopping.patience),
             on_event=record,
         )
@@ -150,7 +148,7 @@ def evaluate(experiment: "Experiment", params: Any, state: Any) -> Evaluation:
     splits, _ = load_data(experiment)
     part, arrays = list(splits.parts().items())[-1]
     outputs = outputs_of(experiment.net, params, state, arrays.x)
-    decisions = np.asarray(LOSSES[experiment.config.loss or ""].decide(jnp.asarray(outputs)))
+    decisions = np.asarray(experiment.loss().decide(jnp.asarray(outputs)))
     labels = arrays.y.reshape(decisions.shape)
     if experiment.spec.targets.kind == "classes":
         decisions, labels = decisions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
@@ -172,14 +170,14 @@ def check_gradients(experiment: "Experiment") -> tuple[Report, int]:
     examples = min(GRADCHECK_EXAMPLES, splits.train.size)
     x, y = splits.train.x[:examples], splits.train.y[:examples]
     start = jax.jit(lambda key: init_state(net, optax.identity(), key, x.shape[1:]))(jax.random.key(config.seed))
-    penalties = config.regularization
-    report = check(net, config.loss or "", start.params, start.state, x, y, l1=penalties.l1, l2=penalties.l2)
+    penalties = config.regularization.penalties()
+    report = check(net, experiment.loss(), start.params, start.state, x, y, regularization=penalties)
     return report, examples
 
 
 def _scores(experiment: "Experiment", params: Any, state: Any, splits: Splits) -> Scores:
     """Loss and metric of the parameters on every part of the data."""
-    loss = LOSSES[experiment.config.loss or ""]
+    loss = experiment.loss()
     score = make_score(experiment.net, loss)
     found = {part: score(params, state, *map(jnp.asarray, arrays)) for part, arrays in splits.parts().items()}
     return {part: {"loss": float(s.loss), loss.metric_name: float(s.metric)} for part, s in found.items()}

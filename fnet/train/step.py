@@ -1,6 +1,8 @@
 """One training step: a pure function of the state and a batch."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -8,51 +10,89 @@ import jax.numpy as jnp
 import optax
 
 from fnet.description import WEIGHT_LEAVES, Layer
-from fnet.losses import LOSSES, Loss
+from fnet.losses import LOSSES, Loss, identified
+from fnet.regularization import Penalties
 from fnet.train.state import Batch, Metrics, TrainState
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def resolve_loss(loss: str | Loss | Callable[..., jax.Array]) -> Loss:
+def resolve_loss(
+    loss: str | Loss | Callable[..., jax.Array], settings: Mapping[str, Any] = MappingProxyType({})
+) -> Loss:
     """A loss with its decision rule and metric, from its name or from a function per example.
 
     A function that is not one of fnet's has the identity for a decision rule, and its own value for a metric.
 
+    Args:
+        loss: a name, a function, or a `functools.partial` of one that gives it settings.
+        settings: given to the loss as well.
+
     Raises:
         ValueError: for an unknown name.
+
+    >>> import fnet
+    >>> resolve_loss(functools.partial(fnet.losses.huber, delta=2.0)).metric_name
+    'mean_absolute_error'
     """
-    if isinstance(loss, Loss):
-        return loss
     if isinstance(loss, str):
         if loss not in LOSSES:
             raise ValueError(f"unknown loss '{loss}'; known: {', '.join(LOSSES)}")
-        return LOSSES[loss]
-    for known in LOSSES.values():
-        if known.function is loss:
-            return known
-    return Loss(loss, lambda outputs: outputs, "loss", loss, None, "a function of the caller's")
+        loss = LOSSES[loss]
+    if not isinstance(loss, Loss):
+        known = identified(loss)
+        if known is None:
+            loss = Loss(loss, lambda outputs: outputs, "loss", loss, None, None, "a function of the caller's")
+        else:
+            loss, settings = LOSSES[known[0]], {**known[1], **settings}
+    return loss._replace(function=functools.partial(loss.function, **settings)) if settings else loss
 
 
-def penalty_of(params: Any, l1: float, l2: float) -> jax.Array:
-    """l1 * sum|w| + (l2/2) * sum w^2 over every weight: the leaves named w or u, not biases or scales.
+def penalty_of(params: Any, regularization: Penalties) -> jax.Array:
+    """Sum over every weight w of l1 sum|w| + (l2/2) sum w^2, with the l1 and l2 of its layer.
 
     >>> params = {"dense_1": {"w": jnp.array([[3.0, -4.0]]), "b": jnp.array([100.0])}}
-    >>> float(penalty_of(params, l1=1.0, l2=2.0))
+    >>> float(penalty_of(params, Penalties(l1=1.0, l2=2.0)))
     32.0
     """
-    weights = [
-        leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if isinstance(path[-1], jax.tree_util.DictKey) and path[-1].key in WEIGHT_LEAVES
-    ]
     total = jnp.zeros(())
-    for w in weights:
-        if l1:
-            total += l1 * jnp.sum(jnp.abs(w))
-        if l2:
-            total += l2 / 2 * jnp.sum(jnp.square(w))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        *layer, name = _names(path)
+        if name in WEIGHT_LEAVES:
+            l1, l2 = regularization.of(tuple(layer))
+            if l1:
+                total += l1 * jnp.sum(jnp.abs(leaf))
+            if l2:
+                total += l2 / 2 * jnp.sum(jnp.square(leaf))
     return total
+
+
+def limited(params: Any, regularization: Penalties) -> Any:
+    """The parameters, every column of a weight that is longer than its max_norm scaled down to that length.
+
+    A column that is not stays as it is, to the bit.
+
+    >>> params = {"dense_1": {"w": jnp.array([[3.0, 0.3], [4.0, 0.4]]), "b": jnp.array([100.0, 100.0])}}
+    >>> limited(params, Penalties(max_norm=1.0))["dense_1"]["w"].round(4).tolist()
+    [[0.6..., 0.3...], [0.8..., 0.4...]]
+    """
+
+    def of_leaf(path: Any, leaf: jax.Array) -> jax.Array:
+        *layer, name = _names(path)
+        longest = regularization.longest(tuple(layer)) if name in WEIGHT_LEAVES else None
+        if longest is None:
+            return leaf
+        squares = jnp.sum(jnp.square(leaf), axis=tuple(range(leaf.ndim - 1)), keepdims=True)
+        # The root of 0 has no derivative, and a step may be differentiated: it is only taken of long columns.
+        scale = longest / jnp.sqrt(jnp.maximum(squares, longest**2))
+        return jnp.where(squares > longest**2, leaf * scale, leaf)
+
+    return jax.tree_util.tree_map_with_path(of_leaf, params)
+
+
+def _names(path: Any) -> tuple[str, ...]:
+    """The names that lead to a leaf of a tree of dicts, its own last."""
+    return tuple(str(getattr(entry, "key", entry)) for entry in path)
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
@@ -61,21 +101,26 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def objective(
-    net: Layer, loss: str | Loss | Callable[..., jax.Array], *, l1: float = 0.0, l2: float = 0.0
+    net: Layer, loss: str | Loss | Callable[..., jax.Array], *, regularization: Penalties = Penalties()
 ) -> Callable[[Any, Any, Batch, jax.Array | None], tuple[jax.Array, tuple[Any, Metrics]]]:
     """What training minimises, as a pure function.
 
     Returns:
         (params, state, batch, key) -> (loss + penalty, (new state, metrics)), where the loss is
         sum(mask * L_i) / sum(mask) over the examples i of the batch.
+
+    Raises:
+        ValueError: when the penalties name a layer that the network does not have.
     """
     record = resolve_loss(loss)
+    for _, message in regularization.unknown(net):
+        raise ValueError(f"regularization: {message}")
 
     def evaluate(params, state, batch, key):
         outputs, state = net.apply(params, state, batch.x, train=True, key=key, mask=batch.mask)
         data_loss = masked_mean(record.function(outputs, batch.y), batch.mask)
         metric = masked_mean(record.metric(record.decide(outputs), batch.y), batch.mask)
-        penalty = penalty_of(params, l1, l2)
+        penalty = penalty_of(params, regularization)
         return data_loss + penalty, (state, Metrics(data_loss, metric, penalty))
 
     return evaluate
@@ -86,21 +131,23 @@ def make_step(
     loss: str | Loss | Callable[..., jax.Array],
     optimizer: optax.GradientTransformation,
     *,
-    l1: float = 0.0,
-    l2: float = 0.0,
+    regularization: Penalties = Penalties(),
 ) -> Step:
     """The pure training step: forward, backward, W := W + update(dL/dW).
 
     Args:
         net: the network.
-        loss: a name of `fnet.losses.LOSSES`, or a function (outputs, targets) -> one number per example.
+        loss: a name of `fnet.losses.LOSSES`, or a function (outputs, targets) -> one number per example, such as
+            `functools.partial(fnet.losses.huber, delta=2.0)`.
         optimizer: any Optax transformation.
-        l1: weight of the penalty sum|w|.
-        l2: weight of the penalty sum w^2 / 2.
+        regularization: penalties on the weights, and how long their columns may be after the update.
 
     Returns:
         (TrainState, Batch) -> (TrainState, Metrics), to be jitted, scanned or vmapped by the caller. The metrics are
         those of the parameters before the update.
+
+    Raises:
+        ValueError: for an unknown name of a loss or, in the penalties, of a layer.
 
     >>> import fnet
     >>> from fnet.train.state import init_state
@@ -113,7 +160,7 @@ def make_step(
     >>> bool(second.loss < first.loss), int(after.step)
     (True, 1)
     """
-    evaluate = objective(net, loss, l1=l1, l2=l2)
+    evaluate = objective(net, loss, regularization=regularization)
 
     def step(train_state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(train_state.key, train_state.step)
@@ -121,7 +168,7 @@ def make_step(
             train_state.params, train_state.state, batch, key
         )
         updates, opt_state = optimizer.update(gradients, train_state.opt_state, train_state.params)
-        params = optax.apply_updates(train_state.params, updates)
+        params = limited(optax.apply_updates(train_state.params, updates), regularization)
         return TrainState(train_state.step + 1, params, state, opt_state, train_state.key), metrics
 
     return step

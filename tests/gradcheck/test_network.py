@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ from fnet.gradcheck import check
 from fnet.gradcheck.report import compare
 from fnet.reference import activation, losses
 from fnet.reference import dense as reference_dense
+from fnet.reference import network as reference_network
 from fnet.reference.rule import NoReference, Rule
+from fnet.regularization import Penalties
 
 
 def problem(rng, loss="cross_entropy"):
@@ -30,9 +34,63 @@ def test_rows_in_order_and_right(rng):
     assert str(report).splitlines()[-1] == "every value and gradient agrees within 1e-10 (relative, in float64)"
 
 
-@pytest.mark.parametrize("penalty", [{"l1": 0.1}, {"l2": 0.3}, {"l1": 0.1, "l2": 0.3}])
-def test_penalties_are_part_of_the_check(rng, penalty):
-    assert check(*problem(rng), **penalty).ok
+@pytest.mark.parametrize(
+    "penalties",
+    [
+        Penalties(l1=0.1),
+        Penalties(l2=0.3),
+        Penalties(l1=0.1, l2=0.3),
+        Penalties(l1=0.1, l2=0.3, layers={"out": {"l1": 0.0, "l2": 0.7}}, max_norm=0.01),
+    ],
+)
+def test_penalties_are_part_of_the_check(rng, monkeypatch, penalties):
+    assert check(*problem(rng), regularization=penalties).ok
+    monkeypatch.setattr(reference_network, "penalty", lambda *_: (0.0, {}))
+    report = check(*problem(rng), regularization=penalties)
+    assert wrong_rows(report) == ["loss", "dense_1/w", "out/w"]
+
+
+def test_a_penalty_of_one_layer_is_checked_at_that_layer(rng, monkeypatch):
+    penalties, everywhere = Penalties(l2=0.1, layers={"out": {"l2": 0.7}}), Penalties(l2=0.1)
+    of_all = reference_network.penalty
+    monkeypatch.setattr(reference_network, "penalty", lambda params, _, path=(): of_all(params, everywhere, path))
+    assert wrong_rows(check(*problem(rng), regularization=penalties)) == ["loss", "out/w"]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "huber",
+        fnet.losses.huber,
+        functools.partial(fnet.losses.huber, delta=0.3),
+        fnet.losses.LOSSES["mse"],
+        functools.partial(fnet.losses.cross_entropy, label_smoothing=0.2),
+        fnet.losses.hinge,
+        fnet.losses.kl_divergence,
+    ],
+)
+def test_a_loss_may_be_a_name_a_function_or_one_with_settings(rng, loss):
+    net, _, params, state, x, y = problem(rng, "huber")
+    y = {"hinge": y > 0, "kl_divergence": np.abs(y)}.get(getattr(loss, "__name__", ""), y)
+    y = np.argmax(y, axis=1) if "cross_entropy" in repr(loss) else y
+    assert check(net, loss, params, state, x, y).ok
+
+
+def test_the_settings_of_the_loss_reach_the_hand_written_one(rng, monkeypatch):
+    """Were they lost on the way, the two would differ: deltas of 0.3 and 1 are not the same loss."""
+    monkeypatch.setitem(losses.LOSSES, "huber", lambda o, t, *, delta: losses.huber(o, t))
+    net, _, params, state, x, y = problem(rng, "huber")
+    assert not check(net, functools.partial(fnet.losses.huber, delta=0.3), params, state, x, y).ok
+    assert check(net, functools.partial(fnet.losses.huber, delta=1.0), params, state, x, y).ok
+
+
+def test_a_loss_of_ones_own_has_no_reference(rng):
+    def mine(outputs, targets):
+        return (outputs - targets).sum(axis=1)
+
+    net, _, params, state, x, y = problem(rng, "huber")
+    with pytest.raises(NoReference, match="no hand-written derivative exists for the loss 'mine'"):
+        check(net, mine, params, state, x, y)
 
 
 def test_it_is_the_network_that_trains(rng):
@@ -115,7 +173,7 @@ def test_nothing_by_hand_is_said_plainly(rng):
     ("by_hand", "by_jax", "ok", "remark"),
     [
         ([0.0, 0.0], [0.0, 0.0], True, ""),
-        ([1e-16, 0.0], [-1e-16, 0.0], True, ""),
+        ([1e-16, 0.0], [-1e-16, 0.0], True, "0 but for rounding"),
         ([1.0, 2.0], [1.0, 2.0 + 1e-9], False, ""),
         ([1.0, np.nan], [1.0, np.nan], False, "NaN or infinite"),
         ([[1.0, 2.0]], [1.0, 2.0], False, "of shape (1, 2) by hand"),

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import fnet
+from fnet.reference.rule import Given, rule_of
 
 
 def test_names_count_per_kind_and_restart_in_every_container():
@@ -66,3 +67,111 @@ def test_deep_linear_network_is_one_affine_map(rng):
         params[name]["b"] = b
     y, _ = net.apply(params, state, x, train=False)
     np.testing.assert_allclose(y, x @ (w1 @ w2 @ w3) + ((b1 @ w2 + b2) @ w3 + b3), rtol=1e-4, atol=1e-5)
+
+
+def test_residual_adds_its_input(rng):
+    net = fnet.residual(fnet.dense(4), fnet.tanh())
+    params, state = net.init(jax.random.key(0), (4,))
+    x = rng.standard_normal((3, 4)).astype(np.float32)
+    f, _ = fnet.serial(fnet.dense(4), fnet.tanh()).apply(params, state, x, train=False)
+    np.testing.assert_allclose(net.apply(params, state, x, train=False)[0], x + f, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("combine", "merged"), [("add", np.add), ("multiply", np.multiply)])
+def test_parallel_merges_its_branches(combine, merged, rng):
+    net = fnet.parallel(fnet.dense(2), fnet.dense(2), combine=combine)
+    params, state = net.init(jax.random.key(0), (3,))
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    branches = [x @ params[name]["w"] for name in ("dense_1", "dense_2")]
+    np.testing.assert_allclose(net.apply(params, state, x, train=False)[0], merged(*branches), rtol=1e-5, atol=1e-6)
+
+
+def test_repeat_has_parameters_of_its_own_each_time():
+    params, _ = fnet.repeat(fnet.dense(3), times=2).init(jax.random.key(0), (3,))
+    assert set(params) == {"serial_1", "serial_2"}
+    assert not np.array_equal(params["serial_1"]["dense_1"]["w"], params["serial_2"]["dense_1"]["w"])
+
+
+def test_a_layer_in_two_nodes_shares_its_parameters(rng):
+    net = fnet.graph(fnet.dense(3, name="f"), nodes={"a": ("f", "input"), "b": ("f", "a"), "y": ("add", "a", "b")})
+    params, state = net.init(jax.random.key(0), (3,))
+    assert set(params) == {"f"}
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    a = x @ params["f"]["w"]
+    np.testing.assert_allclose(
+        net.apply(params, state, x, train=False)[0], a + a @ params["f"]["w"], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_total_derivative_over_two_paths():
+    """y = x + x x: both paths add up, dy/dx = 1 + 2x; and x x x by three uses of one value, 3 x^2."""
+    for nodes, derivative in [
+        ({"s": ("multiply", "input", "input"), "y": ("add", "input", "s")}, lambda x: 1 + 2 * x),
+        ({"y": ("multiply", "input", "input", "input")}, lambda x: 3 * x**2),
+    ]:
+        net = fnet.graph(nodes=nodes)
+        x = np.array([[1.5, -2.0, 0.0]])
+        by_jax = jax.grad(lambda x: net.apply({}, {}, x, train=False)[0].sum())(x.astype(np.float32))  # noqa: B023
+        _, cache = rule_of("graph").forward(net, Given({}), x)
+        by_hand, _ = rule_of("graph").backward(net, Given({}), cache, np.ones_like(x))
+        np.testing.assert_allclose(by_jax, derivative(x), rtol=1e-6)
+        np.testing.assert_allclose(by_hand, derivative(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: fnet.residual(fnet.dense(3)),
+            r"residual: its layers give \(3,\) from \(4,\), and only equal shapes add",
+        ),
+        (
+            lambda: fnet.serial(fnet.parallel(fnet.dense(2), fnet.dense(3), combine="add")),
+            r"parallel_1: add needs equal shapes, got dense_1 \(2,\), dense_2 \(3,\); make them equal, or use concat",
+        ),
+        (
+            lambda: fnet.graph(
+                fnet.dense(3, name="f"), nodes={"a": ("f", "input"), "b": ("f", "a"), "y": ("add", "a", "b")}
+            ),
+            r"the layer 'f' is applied to \(4,\) and, in node 'b', to \(3,\); shared parameters need equal shapes",
+        ),
+        (
+            lambda: fnet.graph(fnet.dense(3), nodes={"a": ("dense_1", "input"), "y": ("multiply", "a", "input")}),
+            r"multiply needs equal shapes, got a \(3,\), input \(4,\)",
+        ),
+    ],
+)
+def test_shapes_that_do_not_go_together(make, message):
+    with pytest.raises(fnet.ShapeError, match=message):
+        make().shape((4,))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "output", "message"),
+    [
+        ({}, None, "expected at least one node"),
+        ({"a": ("f", "b"), "b": ("f", "a")}, None, "a cycle: b -> a -> b"),
+        ({"a": ("f", "inptu")}, None, "node 'a': unknown value 'inptu'; did you mean 'input'?"),
+        ({"a": ("g", "input")}, None, "node 'a': unknown layer 'g'; known: add, concatenate, f, multiply"),
+        ({"a": ("f",)}, None, "node 'a': expected an operation and its inputs"),
+        ({"a": ("f", "input"), "b": ("add", "a")}, None, "node 'b': add takes at least two values, got 1"),
+        (
+            {"a": ("f", "input", "input")},
+            None,
+            "the layer 'f' takes one value, got 2; merge them in a node of their own",
+        ),
+        ({"a": ("f", "input"), "b": ("f", "a")}, "a", "the node 'b' leads nowhere; use it or remove it"),
+        ({"a": ("add", "input", "input")}, None, "the layer 'f' is in no node; use it or remove it"),
+        ({"a": ("f", "input")}, "y", "its output 'y' is no node; known: a"),
+        ({"input": ("f", "input")}, None, "a node may not be named 'input'"),
+    ],
+)
+def test_graphs_that_are_wired_wrong(nodes, output, message):
+    with pytest.raises(ValueError, match=message):
+        fnet.graph(fnet.dense(3, name="f"), nodes=nodes, output=output)
+
+
+@pytest.mark.parametrize("times", [0, -1, 1.5])
+def test_repeat_needs_a_count(times):
+    with pytest.raises(ValueError, match="repeat: times: expected a"):
+        fnet.repeat(fnet.relu(), times=times)

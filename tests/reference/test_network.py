@@ -1,11 +1,16 @@
 """The hand-written network against numbers worked out independently of JAX."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 import fnet
+from fnet.reference.losses import huber
 from fnet.reference.network import loss_and_gradients, penalty
+from fnet.reference.rule import NoReference
+from fnet.regularization import Penalties
 
 
 def network(rng):
@@ -34,10 +39,48 @@ def test_gradient_of_the_mean_is_the_mean_of_the_gradients(rng):
 
 def test_penalty_by_hand():
     params = {"dense_1": {"w": np.array([[3.0, -4.0, 0.0]]), "b": np.array([100.0])}}
-    value, gradients = penalty(params, l1=1.0, l2=2.0)
+    value, gradients = penalty(params, Penalties(l1=1.0, l2=2.0, max_norm=0.1))
     assert value == 7 + 25
     assert gradients["dense_1"]["w"].tolist() == [[1 + 6, -1 - 8, 0]]
     assert set(gradients["dense_1"]) == {"w"}
+
+
+def test_penalty_of_each_layer_by_hand():
+    """w = -2 everywhere. The longest path wins, for l1 and for l2 by itself; 0 takes a penalty away."""
+    params = {"w": np.array([[-2.0]]), "b": np.array([100.0])}
+    params = {"dense_1": params, "dense_10": params, "block": {"dense_1": params, "dense_2": params}}
+    layers = {"dense_1": {"l1": 3.0}, "block": {"l2": 5.0}, "block/dense_2": {"l1": 7.0, "l2": 0.0}}
+    value, gradients = penalty(params, Penalties(l1=1.0, l2=1.0, layers=layers))
+    assert value == (3 * 2 + 2) + (1 * 2 + 2) + (1 * 2 + 5 * 2) + 7 * 2
+    assert gradients["dense_1"]["w"].tolist() == [[-3 - 2]]
+    assert gradients["dense_10"]["w"].tolist() == [[-1 - 2]]
+    assert gradients["block"]["dense_1"]["w"].tolist() == [[-1 - 5 * 2]]
+    assert gradients["block"]["dense_2"]["w"].tolist() == [[-7]]
+
+
+def test_the_penalty_is_part_of_the_loss_and_of_its_gradient(rng):
+    net, params, x, y = network(rng)
+    free = loss_and_gradients(net, params, x, y, "cross_entropy")
+    result = loss_and_gradients(
+        net, params, x, y, "cross_entropy", regularization=Penalties(layers={"dense_2": {"l2": 0.5}})
+    )
+    w = np.asarray(params["dense_2"]["w"], np.float64)
+    assert result.loss == pytest.approx(free.loss + 0.25 * np.sum(w**2), rel=1e-12)
+    np.testing.assert_allclose(result.params["dense_2"]["w"], free.params["dense_2"]["w"] + 0.5 * w, rtol=1e-12)
+    np.testing.assert_array_equal(result.params["dense_1"]["w"], free.params["dense_1"]["w"])
+    np.testing.assert_array_equal(result.params["dense_2"]["b"], free.params["dense_2"]["b"])
+
+
+def test_a_loss_may_be_a_function_with_its_settings(rng):
+    """One affine unit with an error far beyond delta: dL/dw = delta sign(e) x."""
+    net = fnet.serial(fnet.dense(1))
+    params = {"dense_1": {"w": np.array([[1.0], [2.0]]), "b": np.zeros(1)}}
+    x, y = np.array([[3.0, -1.0]]), np.array([[11.0]])
+    result = loss_and_gradients(net, params, x, y, functools.partial(huber, delta=2.0))
+    assert result.loss == 2 * (10 - 1)
+    assert result.params["dense_1"]["w"].tolist() == [[-6.0], [2.0]]
+    with pytest.raises(NoReference, match="no hand-written derivative exists for the loss 'mine'"):
+        loss_and_gradients(net, params, x, y, "mine")
 
 
 def test_it_computes_in_float64(rng):

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,10 +7,12 @@ import optax
 import pytest
 
 import fnet
+from fnet.losses import LOSSES
 from fnet.reference.network import loss_and_gradients
+from fnet.regularization import Penalties
 from fnet.train import make_step
 from fnet.train.state import Batch, init_state
-from fnet.train.step import penalty_of, resolve_loss
+from fnet.train.step import limited, penalty_of, resolve_loss
 
 
 def start(net, optimizer, in_shape=(3,)):
@@ -21,9 +25,10 @@ def test_one_step_of_gradient_descent_is_the_hand_written_one(rng):
     before = start(net, optimizer)
     x, y = rng.standard_normal((5, 3)).astype(np.float32), rng.integers(0, 2, 5)
     mask = np.array([True, True, True, True, False])
-    step = make_step(net, "cross_entropy", optimizer, l1=0.01, l2=0.1)
+    penalties = Penalties(l1=0.01, l2=0.1, layers={"dense_2": {"l1": 0.0, "l2": 0.3}})
+    step = make_step(net, "cross_entropy", optimizer, regularization=penalties)
     after, metrics = jax.jit(step)(before, Batch(x, y, mask))
-    hand = loss_and_gradients(net, before.params, x, y, "cross_entropy", mask=mask, l1=0.01, l2=0.1)
+    hand = loss_and_gradients(net, before.params, x, y, "cross_entropy", mask=mask, regularization=penalties)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, hand.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.params, expected)
     assert float(metrics.loss + metrics.penalty) == pytest.approx(hand.loss, rel=1e-5)
@@ -76,11 +81,169 @@ def test_a_loss_of_ones_own(rng):
 
 def test_losses_are_found_by_name_and_by_function():
     assert resolve_loss("mse") is fnet.losses.LOSSES["mse"] is resolve_loss(fnet.losses.mse)
-    with pytest.raises(ValueError, match="unknown loss 'mes'; known: mse, binary_cross_entropy, cross_entropy"):
+    with pytest.raises(ValueError, match="unknown loss 'mes'; known: mse, binary_cross_entropy, cross_entropy, huber"):
         resolve_loss("mes")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        resolve_loss(functools.partial(fnet.losses.huber, delta=2.0)),
+        resolve_loss("huber", {"delta": 2.0}),
+        resolve_loss(fnet.losses.huber, {"delta": 2.0}),
+        resolve_loss(functools.partial(fnet.losses.huber, delta=1.0), {"delta": 2.0}),
+        resolve_loss(resolve_loss(LOSSES["huber"], {"delta": 2.0})),
+    ],
+    ids=["partial", "name", "function", "both", "record"],
+)
+def test_a_loss_with_settings_keeps_its_rule_and_its_metric(found):
+    assert found[1:] == LOSSES["huber"][1:]
+    assert found.function(jnp.array([[4.0]]), jnp.array([[0.0]])).tolist() == [6.0]
+
+
+def test_settings_of_a_loss_of_ones_own_are_given_to_it():
+    def own(outputs, targets, *, power):
+        return jnp.abs(outputs - targets)[:, 0] ** power
+
+    found = resolve_loss(functools.partial(own, power=3))
+    assert (found.metric_name, found.function(jnp.array([[2.0]]), jnp.zeros((1, 1))).tolist()) == ("loss", [8.0])
+
+
+def test_a_step_takes_a_loss_with_settings(rng):
+    """W := W - alpha delta sign(e) x for one example with a large error e, and the metric is the absolute error."""
+    net, optimizer = fnet.serial(fnet.dense(1, bias=False)), optax.sgd(0.5)
+    before = start(net, optimizer)._replace(params={"dense_1": {"w": jnp.array([[1.0], [2.0], [3.0]])}})
+    step = make_step(net, functools.partial(fnet.losses.huber, delta=2.0), optimizer)
+    x = np.array([[1.0, 0.0, -1.0]], np.float32)
+    after, metrics = step(before, Batch(x, np.full((1, 1), 8.0, np.float32), np.ones(1, bool)))
+    assert after.params["dense_1"]["w"].tolist() == [[2.0], [2.0], [2.0]]
+    assert (float(metrics.loss), float(metrics.metric)) == (18.0, 10.0)
+
+
+def test_labels_out_of_range_are_refused_through_settings():
+    net = fnet.serial(fnet.dense(2))
+    loss = functools.partial(fnet.losses.cross_entropy, label_smoothing=0.1)
+    with pytest.raises(ValueError, match="the label of example 1 is 2, but the network has 2 outputs"):
+        fnet.train.fit(net, loss, optax.sgd(0.1), (np.ones((2, 3), np.float32), np.array([0, 2])))
 
 
 def test_penalty_counts_weights_at_any_depth_and_nothing_else():
     params = {"block": {"dense_1": {"w": jnp.array([[-2.0]]), "b": jnp.array([9.0])}}, "n": {"scale": jnp.ones(3)}}
-    assert float(penalty_of(params, 1.0, 0.0)) == 2.0
-    assert float(penalty_of(params, 0.0, 1.0)) == 2.0
+    assert float(penalty_of(params, Penalties(l1=1.0))) == 2.0
+    assert float(penalty_of(params, Penalties(l2=1.0))) == 2.0
+
+
+def test_penalty_of_each_layer_by_hand():
+    """w = 2 everywhere. The longest path wins, for l1 and for l2 by itself; 0 takes a penalty away."""
+    w = {"w": jnp.array([[2.0]]), "b": jnp.array([100.0])}
+    params = {"dense_1": w, "dense_10": w, "block": {"dense_1": w, "dense_2": w}}
+    layers = {"dense_1": {"l1": 3.0}, "block": {"l2": 5.0}, "block/dense_2": {"l1": 7.0, "l2": 0.0}}
+    expected = (3 * 2 + 2) + (1 * 2 + 2) + (1 * 2 + 5 * 2) + 7 * 2
+    assert float(penalty_of(params, Penalties(l1=1.0, l2=1.0, layers=layers))) == expected
+    assert float(penalty_of(params, Penalties(layers={"dense_1": {"l1": 3.0}}))) == 6.0
+
+
+def test_penalties_are_plain_data():
+    one = Penalties(l2=0.1, layers={"a": {"l1": 1.0, "l2": None}, "b": {"max_norm": 2}})
+    same = Penalties(l2=0.1, layers={"b": {"max_norm": 2.0}, "a": {"l1": 1}})
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != Penalties(l2=0.1, layers={"a": {"l1": 1.0}})
+    assert not Penalties(layers={"a": {"l1": 0.0}}, max_norm=2.0).penalises
+    assert Penalties(layers={"a": {"l1": 1.0}}).penalises
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"l1": -1}, "Penalties: l1: expected a value of at least 0, got -1"),
+        ({"max_norm": 0}, "Penalties: max_norm: expected a value greater than 0, got 0"),
+        ({"layers": {"a": {"l2": -1}}}, "l2: expected a value of at least 0, got -1, in the layer 'a'"),
+        ({"layers": {"a": {"l3": 1}}}, "Penalties: layers: a: unknown key 'l3'; known: l1, l2, max_norm"),
+    ],
+)
+def test_penalties_out_of_bounds_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Penalties(**values)
+
+
+def test_penalties_of_a_layer_that_does_not_exist_are_refused():
+    net = fnet.serial(fnet.serial(fnet.dense(2), name="block"), fnet.dense(1))
+    make_step(net, "mse", optax.sgd(0.1), regularization=Penalties(layers={"block/dense_1": {}, "block": {}}))
+    with pytest.raises(ValueError, match=r"regularization: no layer is called 'dens_1'; did you mean 'dense_1'\?"):
+        make_step(net, "mse", optax.sgd(0.1), regularization=Penalties(layers={"dens_1": {"l2": 1.0}}))
+
+
+def test_the_penalty_is_recorded_when_only_one_layer_has_one():
+    x, y = np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
+    net, optimizer = fnet.serial(fnet.dense(1)), optax.sgd(0.1)
+    for penalties in (Penalties(layers={"dense_1": {"l2": 1.0}}), Penalties(max_norm=1.0)):
+        fitted = fnet.train.fit(net, "mse", optimizer, (x, y), epochs=1, regularization=penalties)
+        assert ("penalty" in fitted.history[0].values) == penalties.penalises
+
+
+def test_long_columns_are_scaled_down_and_short_ones_left_alone():
+    """Columns of length 5, 0.5, 0 and 1 with max_norm 1, in a dense layer; of a kernel, all that enters a channel."""
+    w = jnp.array([[3.0, 0.3, 0.0, 0.6], [4.0, 0.4, 0.0, 0.8]])
+    kernel = jnp.stack([jnp.full((2, 2, 4), 1.0), jnp.full((2, 2, 4), 0.1)], axis=-1)
+    params = {"dense_1": {"w": w, "b": jnp.full(4, 9.0)}, "block": {"conv_1": {"w": kernel}}, "n": {"scale": 9 * w}}
+    short = limited(params, Penalties(max_norm=1.0))
+    np.testing.assert_allclose(short["dense_1"]["w"][:, 0], [0.6, 0.8], rtol=1e-6)
+    assert (short["dense_1"]["w"][:, 1:3] == w[:, 1:3]).all()
+    np.testing.assert_allclose(short["dense_1"]["w"][:, 3], [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(short["block"]["conv_1"]["w"][..., 0], np.full((2, 2, 4), 0.25), rtol=1e-6)
+    assert (short["block"]["conv_1"]["w"][..., 1] == kernel[..., 1]).all()
+    assert (short["dense_1"]["b"] == 9).all()
+    assert (short["n"]["scale"] == 9 * w).all()
+
+
+def test_short_columns_are_left_alone_to_the_bit(rng):
+    """Not multiplied by longest / sqrt(longest^2), which rounding may keep from being 1."""
+    params = {"dense_1": {"w": jnp.asarray(rng.uniform(-0.3, 0.3, (4, 50)), jnp.float32)}}
+    for longest in np.linspace(0.61, 9.0, 40):
+        assert (limited(params, Penalties(max_norm=longest))["dense_1"]["w"] == params["dense_1"]["w"]).all()
+
+
+def test_max_norm_of_each_layer():
+    w = {"w": jnp.array([[3.0], [4.0]])}
+    params = {"dense_1": w, "block": {"dense_1": w, "dense_2": w}}
+    limits = Penalties(
+        max_norm=2.5, layers={"block": {"max_norm": 1.0}, "block/dense_2": {"l1": 1.0, "max_norm": 10.0}}
+    )
+    short = limited(params, limits)
+    lengths = [float(jnp.linalg.norm(p["w"])) for p in (short["dense_1"], *short["block"].values())]
+    assert lengths == pytest.approx([2.5, 1.0, 5.0], rel=1e-6)
+    assert limited(params, Penalties(layers={"block": {"max_norm": 1.0}}))["dense_1"]["w"] is w["w"]
+
+
+def test_max_norm_holds_after_every_step_and_not_in_the_loss(rng):
+    """The step is that without it, scaled: the constraint comes after the update and is no penalty."""
+    net, optimizer = fnet.serial(fnet.dense(6), fnet.relu(), fnet.dense(1)), optax.sgd(0.5)
+    before = start(net, optimizer)
+    x = rng.standard_normal((8, 3)).astype(np.float32)
+    batch = Batch(x, np.full((8, 1), 5.0, np.float32), np.ones(8, bool))
+    free, free_metrics = make_step(net, "mse", optimizer)(before, batch)
+    step = jax.jit(make_step(net, "mse", optimizer, regularization=Penalties(max_norm=1.2)))
+    state, metrics = step(before, batch)
+    w, free_w = (np.asarray(s.params["dense_1"]["w"]) for s in (state, free))
+    lengths = np.linalg.norm(free_w, axis=0)
+    assert lengths.min() < 1.2 < lengths.max()
+    np.testing.assert_allclose(w, free_w * np.minimum(1, 1.2 / lengths), rtol=1e-5)
+    np.testing.assert_allclose(state.params["dense_1"]["b"], free.params["dense_1"]["b"], rtol=1e-5)
+    assert float(metrics.penalty) == 0
+    assert float(metrics.loss) == pytest.approx(float(free_metrics.loss))
+    for _ in range(5):
+        state, _ = step(state, batch)
+        for layer in state.params.values():
+            assert (np.linalg.norm(layer["w"], axis=0) <= 1.2 * (1 + 1e-6)).all()
+
+
+def test_a_step_with_max_norm_can_be_differentiated():
+    """Through a column of zeros too, whose length has no derivative."""
+
+    def total(params):
+        return limited(params, Penalties(max_norm=1.0))["dense_1"]["w"].sum()
+
+    slopes = jax.grad(total)({"dense_1": {"w": jnp.array([[0.0, 3.0], [0.0, 4.0]])}})["dense_1"]["w"]
+    # d/dw sum(w) / |w| = 1 / |w| - sum(w) w / |w|^3
+    np.testing.assert_allclose(slopes, [[1, 1 / 5 - 7 * 3 / 125], [1, 1 / 5 - 7 * 4 / 125]], rtol=1e-5)

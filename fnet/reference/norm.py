@@ -1,0 +1,155 @@
+"""Normalisation by hand: the derivative goes through the mean and the variance as well."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fnet.reference.rule import Array, Given, Gradients, Rule
+
+
+class Standardised(NamedTuple):
+    """What the backward pass of a normalisation needs.
+
+    xhat: (x - mu) s.
+    s: 1 / sqrt(v + eps), with length 1 along the axes of the statistics.
+    axes: those that mu and v were taken over.
+    share: m_i / n, by how much x_i counts in mu: 1 / n, or 0 for an entry that is masked out.
+    """
+
+    xhat: Array
+    s: Array
+    axes: tuple[int, ...]
+    share: Array
+
+
+def standardise(x: Array, axes: tuple[int, ...], m: Array, eps: float) -> Standardised:
+    """xhat_i = (x_i - mu) s, for every i, with s = 1 / sqrt(v + eps) and the statistics of the entries with m_i = 1:
+
+    mu = sum_i m_i x_i / n and v = sum_i m_i (x_i - mu)^2 / n, where n = sum_i m_i, or 1 when that is 0.
+    """
+    n = np.maximum(np.sum(np.broadcast_to(m, x.shape), axis=axes, keepdims=True), 1)
+    mu = np.sum(m * x, axis=axes, keepdims=True) / n
+    v = np.sum(m * (x - mu) ** 2, axis=axes, keepdims=True) / n
+    s = 1 / np.sqrt(v + eps)
+    return Standardised((x - mu) * s, s, axes, m / n)
+
+
+def standardise_backward(cache: Standardised, h: Array) -> Array:
+    """dx_i = s (h_i - m_i/n (sum_j h_j + xhat_i sum_j h_j xhat_j)), for h = dL/dxhat.
+
+    x_i reaches L in three ways: directly, through mu and through v. With xhat_j = (x_j - mu) (v + eps)^(-1/2):
+
+    directly:    dxhat_i/dx_i = s
+    through v:   dL/dv = sum_j h_j (x_j - mu) (-1/2) (v + eps)^(-3/2) = -(s^2 / 2) sum_j h_j xhat_j
+                 dv/dx_i = 2 m_i (x_i - mu) / n, for mu held fixed
+    through mu:  dL/dmu = -s sum_j h_j + dL/dv dv/dmu, where dv/dmu = -2 sum_j m_j (x_j - mu) / n = 0, since the
+                 deviations from a mean sum to 0
+                 dmu/dx_i = m_i / n
+
+    Summed: dx_i = s h_i - (s^2 / 2) (sum_j h_j xhat_j) 2 m_i (x_i - mu) / n - s (sum_j h_j) m_i / n, and
+    s (x_i - mu) = xhat_i gives the formula. The sums run over every j, masked out or not: each output uses mu and v.
+    With m = 1 this is (s / n) (n h_i - sum_j h_j - xhat_i sum_j h_j xhat_j), as usually printed. What it takes off is
+    the part of h along 1 and along xhat: moving or stretching all x together leaves xhat as it is, up to eps.
+    """
+    xhat, s, axes, share = cache
+    through_mean = np.sum(h, axis=axes, keepdims=True)
+    through_variance = np.sum(h * xhat, axis=axes, keepdims=True)
+    return s * (h - share * (through_mean + xhat * through_variance))
+
+
+def affine(given: Given, xhat: Array) -> Array:
+    """y = scale * xhat + shift, of those that there are."""
+    return xhat * given.params.get("scale", 1.0) + given.params.get("shift", 0.0)
+
+
+def affine_backward(given: Given, xhat: Array, g: Array) -> tuple[Array, Gradients]:
+    """h = g scale, dscale_c = sum g_c xhat_c, dshift_c = sum g_c, over every axis but that of the channels c."""
+    over = tuple(range(g.ndim - 1))
+    of_parameters = {"scale": np.sum(g * xhat, axis=over), "shift": np.sum(g, axis=over)}
+    return g * given.params.get("scale", 1.0), {name: of_parameters[name] for name in given.params}
+
+
+def _counted(given: Given, x: Array) -> Array:
+    """m: the mask as numbers that broadcast against x, 1 for an entry that counts.
+
+    With a (batch, time) mask and no time axis in x, an example counts when any of its steps does.
+    """
+    m = np.ones(len(x)) if given.mask is None else np.asarray(given.mask, np.float64)
+    if m.ndim == 2 and x.ndim == 2:
+        m = m.max(axis=1)
+    return m.reshape(*m.shape, *[1] * (x.ndim - m.ndim))
+
+
+def _batch_norm_forward(layer, given, x):
+    """In training the statistics of a channel are over every other axis.
+
+    Otherwise they are the state's, constants that no x_i counts in: the share is 0, and backward gives dx = s h.
+    """
+    eps, axes = layer.settings["eps"], tuple(range(x.ndim - 1))
+    if given.train:
+        cache = standardise(x, axes, _counted(given, x), eps)
+    else:
+        s = 1 / np.sqrt(given.state["var"] + eps)
+        cache = Standardised((x - given.state["mean"]) * s, s, axes, np.zeros(1))
+    return affine(given, cache.xhat), cache
+
+
+def _batch_norm_backward(layer, given, cache, g):
+    h, gradients = affine_backward(given, cache.xhat, g)
+    return standardise_backward(cache, h), gradients
+
+
+def _layer_norm_forward(layer, given, x):
+    """The statistics of a position are over its channels."""
+    cache = standardise(x, (-1,), np.ones([1] * x.ndim), layer.settings["eps"])
+    return affine(given, cache.xhat), cache
+
+
+def _layer_norm_backward(layer, given, cache, g):
+    h, gradients = affine_backward(given, cache.xhat, g)
+    return standardise_backward(cache, h), gradients
+
+
+def _group_norm_forward(layer, given, x):
+    """The axis of channels is split in two, (groups, channels / groups).
+
+    The statistics of an example's group are over the second of them and over every axis between the batch and the
+    channels; a (batch, time) mask says which steps count.
+    """
+    grouped = x.reshape(*x.shape[:-1], layer.settings["groups"], -1)
+    axes = (*range(1, x.ndim - 1), x.ndim)
+    steps = given.mask is not None and np.ndim(given.mask) == 2 and x.ndim > 2
+    m = _counted(given, x)[..., None] if steps else np.ones([1] * grouped.ndim)
+    cache = standardise(grouped, axes, m, layer.settings["eps"])
+    return affine(given, cache.xhat.reshape(x.shape)), cache
+
+
+def _group_norm_backward(layer, given, cache, g):
+    h, gradients = affine_backward(given, cache.xhat.reshape(g.shape), g)
+    return standardise_backward(cache, h.reshape(cache.xhat.shape)).reshape(g.shape), gradients
+
+
+def _rms_norm_forward(layer, given, x):
+    """xhat = x r with r = (q + eps)^(-1/2), for q = sum_k x_k^2 / n over the n channels; backward needs both."""
+    r = 1 / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + layer.settings["eps"])
+    return affine(given, x * r), (x * r, r)
+
+
+def _rms_norm_backward(layer, given, cache, g):
+    """dx_i = r (h_i - xhat_i sum_j h_j xhat_j / n), for h = dL/dxhat.
+
+    Directly dxhat_i/dx_i = r. Through q: dL/dq = sum_j h_j x_j (-1/2) (q + eps)^(-3/2) = -(r^2 / 2) sum_j h_j xhat_j
+    and dq/dx_i = 2 x_i / n, whose product is -r xhat_i sum_j h_j xhat_j / n.
+    """
+    xhat, r = cache
+    h, gradients = affine_backward(given, xhat, g)
+    return r * (h - xhat * np.mean(h * xhat, axis=-1, keepdims=True)), gradients
+
+
+batch_norm = Rule(_batch_norm_forward, _batch_norm_backward)
+
+layer_norm = Rule(_layer_norm_forward, _layer_norm_backward)
+
+group_norm = Rule(_group_norm_forward, _group_norm_backward)
+
+rms_norm = Rule(_rms_norm_forward, _rms_norm_backward)
