@@ -10,7 +10,7 @@ from fnet.description import FAMILIES as _FAMILIES
 
 if TYPE_CHECKING:
     from fnet import data, gradcheck, losses, metrics, reference, train
-    from fnet.constructor import Parts, constructor, no_parameters
+    from fnet.construction import Parts, constructor, no_parameters
     from fnet.description import Layer, ShapeError, build, describe
     from fnet.feature_extraction import features
     from fnet.layers.activation import elu, gelu, identity, leaky_relu, relu, sigmoid, softmax, swish, tanh
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _HOME = {kind: f"fnet.layers.{family}" for kind, family in _FAMILIES.items()}
 _HOME |= dict.fromkeys(["Layer", "ShapeError", "build", "describe"], "fnet.description")
-_HOME |= dict.fromkeys(["Parts", "constructor", "no_parameters"], "fnet.constructor")
+_HOME |= dict.fromkeys(["Parts", "constructor", "no_parameters"], "fnet.construction")
 _HOME |= {"features": "fnet.feature_extraction", "load": "fnet.train.folder"}
 _MODULES = ("data", "gradcheck", "losses", "metrics", "reference", "train")
 

@@ -10,7 +10,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 FORBIDDEN = {
     "description.py": ("jax", "numpy", "fnet.layers", "fnet.reference", "fnet.train", "fnet.config"),
-    "constructor.py": ("jax", "numpy", "fnet.layers", "fnet.reference", "fnet.train", "fnet.config"),
+    "construction.py": ("jax", "numpy", "fnet.layers", "fnet.reference", "fnet.train", "fnet.config"),
     "settings.py": ("jax", "numpy", "fnet."),
     "wiring.py": ("jax", "numpy", "fnet.layers", "fnet.reference", "fnet.train", "fnet.config"),
     "feature_extraction.py": ("fnet.layers", "fnet.reference", "fnet.train", "fnet.config"),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.constructor import Parts, constructor, no_parameters
+from fnet.construction import Parts, constructor, no_parameters
 from fnet.description import Name, ShapeError
 
 

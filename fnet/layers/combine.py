@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from annotated_types import Ge
 from pydantic import WithJsonSchema
 
-from fnet.constructor import Parts, constructor, within
+from fnet.construction import Parts, constructor, within
 from fnet.description import Layer, Name, Shape, ShapeError, key_number, named
 from fnet.settings import checked
 from fnet.wiring import INPUT, MERGES, wire

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.constructor import Parts, constructor
+from fnet.construction import Parts, constructor
 from fnet.description import Name, Shape, ShapeError
 from fnet.layers.convolution import Window, convolve, convolve_transposed, resolve_padding
 from fnet.layers.initializer import Initializer, initializer

@@ -5,7 +5,7 @@ from typing import Annotated
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.constructor import Parts, constructor
+from fnet.construction import Parts, constructor
 from fnet.description import Name, ShapeError
 from fnet.layers.initializer import Initializer, initializer
 

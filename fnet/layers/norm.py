@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt, Lt
 
-from fnet.constructor import Parts, constructor
+from fnet.construction import Parts, constructor
 from fnet.description import Name, ShapeError
 
 Epsilon = Annotated[float, Gt(0)]

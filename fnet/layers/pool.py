@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from annotated_types import Ge
 from jax import lax
 
-from fnet.constructor import Parts, constructor, no_parameters
+from fnet.construction import Parts, constructor, no_parameters
 from fnet.description import Name, Shape, ShapeError
 from fnet.layers.convolution import resolve_padding
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from annotated_types import Ge
 from pydantic import AfterValidator, ValidationError, WrapValidator
 
-from fnet.constructor import Parts, constructor, no_parameters
+from fnet.construction import Parts, constructor, no_parameters
 from fnet.description import Name, Shape, ShapeError
 
 
