@@ -21,17 +21,23 @@ if TYPE_CHECKING:
     from fnet.layers.norm import batch_norm, group_norm, layer_norm, rms_norm
     from fnet.layers.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
     from fnet.layers.shape import flatten, permute, reshape, upsample, zero_pad
+    from fnet.regularization import Penalties
     from fnet.train.folder import load
 
 _HOME = {kind: f"fnet.layers.{family}" for kind, family in _FAMILIES.items()}
 _HOME |= dict.fromkeys(["Layer", "ShapeError", "build", "describe"], "fnet.description")
 _HOME |= dict.fromkeys(["Parts", "constructor", "no_parameters"], "fnet.construction")
-_HOME |= {"features": "fnet.feature_extraction", "load": "fnet.train.folder"}
+_HOME |= {
+    "Penalties": "fnet.regularization",
+    "features": "fnet.feature_extraction",
+    "load": "fnet.train.folder",
+}
 _MODULES = ("data", "gradcheck", "losses", "metrics", "reference", "train")
 
 __all__ = [
     "Layer",
     "Parts",
+    "Penalties",
     "ShapeError",
     "avg_pool",
     "batch_norm",

@@ -57,7 +57,7 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
                 print("\nThis is a bug of fnet's: please report it with the lines above.", file=sys.stderr)
                 status = 70
             else:
-                print(f"error: {error}", file=sys.stderr)
+                print(error if hasattr(error, "lines") else f"error: {error}", file=sys.stderr)
         raise SystemExit(status or 0)
 
     return run

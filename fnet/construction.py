@@ -73,6 +73,7 @@ def constructor(body: Callable[P, Parts]) -> Callable[P, Layer]:
             draw=parts.draw,
         )
 
+    vars(construct)["makes_layers"] = True
     return construct
 
 

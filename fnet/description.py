@@ -302,10 +302,10 @@ def item(data: Any) -> tuple[str, Callable[..., Layer], dict[str, Any]]:
     if isinstance(data, str):
         data = {data: {}}
     if not isinstance(data, Mapping) or len(data) != 1:
-        raise ValueError(
-            f"expected a layer, such as relu or {{dense: 64}}, got {settings.shown(data)}"
-            + (f" with the keys {', '.join(map(str, data))}" if isinstance(data, Mapping) else "")
-        )
+        received = settings.shown(data)
+        if isinstance(data, Mapping):
+            received += f" with the keys {', '.join(map(str, data))}" if data else " that is empty"
+        raise ValueError(f"expected a layer, such as relu or {{dense: 64}}, got {received}")
     kind, values = next(iter(data.items()))
     construct = constructor_of(kind)
     if values is None:
@@ -336,9 +336,17 @@ def constructor_of(kind: Any) -> Callable[..., Layer]:
     if not dot:
         raise ValueError(f"unknown layer '{kind}'{settings.suggestion(kind, FAMILIES)}")
     try:
-        return getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"unknown layer '{kind}': {error}; a layer of your own is found beside the config, in the working folder "
             "or on PYTHONPATH"
         ) from None
+    if not hasattr(found, "makes_layers") and not _says_layer(found):
+        raise ValueError(f"'{kind}' makes no layers; decorate it with @fnet.constructor")
+    return found
+
+
+def _says_layer(found: Any) -> bool:
+    """Whether a function without the decorator is annotated to return a layer."""
+    return inspect.isfunction(found) and inspect.signature(found).return_annotation in (Layer, "Layer", "fnet.Layer")

@@ -17,6 +17,7 @@ from annotated_types import Gt, Interval
 from jaxtyping import Array, Float, Int, Num
 
 from fnet import metrics
+from fnet.metrics import per_example
 
 
 def mse(outputs: Float[Array, "batch *outputs"], targets: Num[Array, "batch *outputs"]) -> Float[Array, " batch"]:
@@ -30,7 +31,7 @@ def mse(outputs: Float[Array, "batch *outputs"], targets: Num[Array, "batch *out
     [2.5]
     """
     _refuse_broadcast("mse", outputs, targets)
-    return _per_example(jnp.square(outputs - targets))
+    return per_example(jnp.square(outputs - targets))
 
 
 def huber(
@@ -59,7 +60,7 @@ def huber(
     _refuse_broadcast("huber", outputs, targets)
     error = outputs - targets
     size = jnp.abs(error)
-    return _per_example(jnp.where(size <= delta, jnp.square(error) / 2, delta * (size - delta / 2)))
+    return per_example(jnp.where(size <= delta, jnp.square(error) / 2, delta * (size - delta / 2)))
 
 
 def binary_cross_entropy(
@@ -78,7 +79,7 @@ def binary_cross_entropy(
     0.6931
     """
     _refuse_broadcast("binary_cross_entropy", logits, labels)
-    return _per_example(jax.nn.softplus(logits) - labels * logits)
+    return per_example(jax.nn.softplus(logits) - labels * logits)
 
 
 def hinge(logits: Float[Array, "batch *labels"], labels: Num[Array, "batch *labels"]) -> Float[Array, " batch"]:
@@ -101,7 +102,7 @@ def hinge(logits: Float[Array, "batch *labels"], labels: Num[Array, "batch *labe
     """
     _refuse_broadcast("hinge", logits, labels)
     t = 2 * labels.astype(logits.dtype) - 1
-    return _per_example(jax.nn.relu(1 - t * logits))
+    return per_example(jax.nn.relu(1 - t * logits))
 
 
 def cross_entropy(
@@ -146,7 +147,7 @@ def cross_entropy(
         )
     # Where nothing is smoothed, a class of probability 0 must not spoil the sum: 0 * inf is NaN.
     spread = jnp.where(label_smoothing > 0, -label_smoothing * jnp.mean(log_p, axis=-1), 0.0)
-    return _per_example((1 - label_smoothing) * losses + spread)
+    return per_example((1 - label_smoothing) * losses + spread)
 
 
 def kl_divergence(
@@ -175,7 +176,7 @@ def kl_divergence(
     _refuse_broadcast("kl_divergence", logits, targets)
     log_p = jax.nn.log_softmax(logits, axis=-1)
     log_y = jnp.log(jnp.where(targets == 0, 1, targets))
-    return _per_example(jnp.sum(jnp.where(targets == 0, 0.0, targets * (log_y - log_p)), axis=-1))
+    return per_example(jnp.sum(jnp.where(targets == 0, 0.0, targets * (log_y - log_p)), axis=-1))
 
 
 def value(outputs: Float[Array, "batch *outputs"]) -> Float[Array, "batch *outputs"]:
@@ -212,7 +213,6 @@ class Loss(NamedTuple):
         metric: (decisions, targets) -> one number per example, and its name.
         targets: what it compares outputs with: real numbers (`values`), 0 or 1 for each output (`labels`), one of as
             many classes as there are outputs (`classes`), or a distribution over them (`distributions`).
-        includes: the final activation that the loss applies itself, and that a network must therefore not end in.
         summary: what it is for.
     """
 
@@ -221,29 +221,28 @@ class Loss(NamedTuple):
     metric_name: str
     metric: Callable[..., Array]
     targets: Literal["values", "labels", "classes", "distributions"] | None
-    includes: str | None
     summary: str
 
 
 def _of_values(function: Callable[..., Array], summary: str) -> Loss:
-    return Loss(function, value, "mean_absolute_error", metrics.absolute_error, "values", None, summary)
+    return Loss(function, value, "mean_absolute_error", metrics.absolute_error, "values", summary)
 
 
-def _of_labels(function: Callable[..., Array], includes: str | None, summary: str) -> Loss:
-    return Loss(function, at_least_half, "accuracy", metrics.accuracy, "labels", includes, summary)
+def _of_labels(function: Callable[..., Array], summary: str) -> Loss:
+    return Loss(function, at_least_half, "accuracy", metrics.accuracy, "labels", summary)
 
 
 def _of_classes(function: Callable[..., Array], targets: Literal["classes", "distributions"], summary: str) -> Loss:
-    return Loss(function, most_likely, "accuracy", metrics.accuracy, targets, "softmax", summary)
+    return Loss(function, most_likely, "accuracy", metrics.accuracy, targets, summary)
 
 
 LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "mse": _of_values(mse, "regression"),
-        "binary_cross_entropy": _of_labels(binary_cross_entropy, "sigmoid", "two classes, or many labels"),
+        "binary_cross_entropy": _of_labels(binary_cross_entropy, "two classes, or many labels"),
         "cross_entropy": _of_classes(cross_entropy, "classes", "one of several classes"),
         "huber": _of_values(huber, "regression with outliers"),
-        "hinge": _of_labels(hinge, None, "two classes, or many labels, with a margin"),
+        "hinge": _of_labels(hinge, "two classes, or many labels, with a margin"),
         "kl_divergence": _of_classes(kl_divergence, "distributions", "distributions as targets, given from Python"),
     }
 )
@@ -275,8 +274,3 @@ def _refuse_broadcast(name: str, outputs: Array, targets: Array) -> None:
 def _refuse_no_classes(name: str, logits: Array) -> None:
     if logits.ndim < 2:
         raise ValueError(f"{name}: expects logits (batch, ..., classes), got {logits.shape}")
-
-
-def _per_example(losses: Array) -> Array:
-    """The mean over every axis but the batch's."""
-    return losses.reshape(losses.shape[0], -1).mean(axis=1)

@@ -21,7 +21,7 @@ def accuracy(decisions: Num[Array, "batch *labels"], targets: Num[Array, "batch 
     if targets.ndim == decisions.ndim + 1:
         targets = jnp.argmax(targets, axis=-1)
     _same_shape("accuracy", decisions, targets)
-    return _per_example((decisions == targets).astype(jnp.float32))
+    return per_example((decisions == targets).astype(jnp.float32))
 
 
 def absolute_error(
@@ -37,7 +37,7 @@ def absolute_error(
     [2.0]
     """
     _same_shape("absolute_error", outputs, targets)
-    return _per_example(jnp.abs(outputs - targets))
+    return per_example(jnp.abs(outputs - targets))
 
 
 def _same_shape(name: str, outputs: Array, targets: Array) -> None:
@@ -45,5 +45,6 @@ def _same_shape(name: str, outputs: Array, targets: Array) -> None:
         raise ValueError(f"{name}: decisions {outputs.shape} and targets {targets.shape} must have the same shape")
 
 
-def _per_example(values: Array) -> Array:
+def per_example(values: Array) -> Array:
+    """The mean over every axis but the batch's."""
     return values.reshape(values.shape[0], -1).mean(axis=1)

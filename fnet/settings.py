@@ -5,6 +5,7 @@ takes it, whose docstring explains it. Layers, optimisers, schedules and data se
 turns a signature into a pydantic model, from which validation, the JSON Schema and `fnet explain` follow.
 """
 
+import collections
 import difflib
 import functools
 import inspect
@@ -40,7 +41,7 @@ def model_of(
         skip: parameters that the caller supplies and no user sets.
         base: a model whose fields are added.
     """
-    hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+    hints = collections.defaultdict(lambda: Any, typing.get_type_hints(inspect.unwrap(function), include_extras=True))
     meanings = explanations(function)
     fields: dict[str, Any] = {}
     if tag is not None:
@@ -105,6 +106,9 @@ def checked(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str
         model = model_of(function)(**values)
     except ValidationError as error:
         setting, errors = next(iter(by_setting(error).items()))
+        if errors[0]["type"] == "extra_forbidden":
+            known = named_parameters(function)
+            raise ValueError(f"{function.__name__}: unknown setting '{setting}'{suggestion(setting, known)}") from None
         raise ValueError(f"{function.__name__}: {setting}: {in_words(*errors)}") from None
     return {name: getattr(model, name) for name in type(model).model_fields}
 
@@ -144,13 +148,13 @@ def _expectation(error: Mapping[str, Any]) -> str:
     context = error.get("ctx", {})
     match error["type"]:
         case "greater_than_equal":
-            return f"a value of at least {context['ge']:g}"
+            return f"a value of at least {number(context['ge'])}"
         case "greater_than":
-            return f"a value greater than {context['gt']:g}"
+            return f"a value greater than {number(context['gt'])}"
         case "less_than_equal":
-            return f"a value of at most {context['le']:g}"
+            return f"a value of at most {number(context['le'])}"
         case "less_than":
-            return f"a value less than {context['lt']:g}"
+            return f"a value less than {number(context['lt'])}"
         case "int_type" | "int_from_float":
             return "a whole number"
         case "float_type":
@@ -159,8 +163,10 @@ def _expectation(error: Mapping[str, Any]) -> str:
             return "a finite number"
         case "bool_type":
             return "true or false"
-        case "string_type":
+        case "string_type" | "invalid_key":
             return "text"
+        case "string_too_short":
+            return "text that is not empty"
         case "none_required":
             return "nothing (null)"
         case "list_type" | "tuple_type":
@@ -171,6 +177,15 @@ def _expectation(error: Mapping[str, Any]) -> str:
             return context["expected"]
         case _:
             return f"something else ({error['msg'][:1].lower()}{error['msg'][1:]})"
+
+
+def number(value: float) -> str:
+    """A bound as one writes it: 1, 0.5, 4294967296.
+
+    >>> number(2**32), number(0.5), number(1.0)
+    ('4294967296', '0.5', '1')
+    """
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def shown(value: Any) -> str:

@@ -44,18 +44,15 @@ class Document:
 
     def _place(self, problem: Problem) -> tuple[str, int, int]:
         """The override that a problem is in, or the line and column of its place or of the nearest one around it."""
+        around = problem.path if self._holds(problem.path) else problem.path[:-1]
         for path, override in self._overridden.items():
-            inside = problem.path[: len(path)] == path
-            made_by_it = (
-                path[: len(problem.path)] == problem.path and problem.at_key and problem.path[0] not in self._marked
-            )
-            if inside or made_by_it:
+            if problem.path[: len(path)] == path or (around and path[: len(around)] == around):
                 return override, 0, 0
         node: Any = self._marked
         line = column = 0
         for depth, part in enumerate(problem.path):
             if isinstance(node, Mapping) and part in node:
-                at_key = problem.at_key and depth == len(problem.path) - 1
+                at_key = (problem.at_key and depth == len(problem.path) - 1) or node[part] is None
                 line, column = (node.lc.key if at_key else node.lc.value)(part)  # pyright: ignore
             elif isinstance(node, list) and isinstance(part, int) and part < len(node):
                 line, column = node.lc.item(part)  # pyright: ignore
@@ -64,12 +61,22 @@ class Document:
             node = node[part]  # pyright: ignore
         return "", line + 1, column + 1
 
+    def _holds(self, path: Path) -> bool:
+        """Whether there is something at a path."""
+        node: Any = self.data
+        part: Any
+        for part in path:
+            if not isinstance(node, dict | list) or part not in (node if isinstance(node, dict) else range(len(node))):
+                return False
+            node = node[part]
+        return True
+
     def _apply(self, override: str) -> None:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError([f"{override}: expected key=value, such as train.epochs=3"])
-        value = _plain(_parse(override, text))
-        path = tuple(int(part) if part.isdigit() else part for part in key.split("."))
+        value = _plain(_parse(override, text, placed=False))
+        path = tuple(int(part) if part.isascii() and part.isdecimal() else part for part in key.split("."))
         node: Any = self.data
         part: Any
         for depth, part in enumerate(path):
@@ -115,15 +122,20 @@ def _written_out(section: str | int, value: Any) -> dict[Any, Any]:
         return {"name": value}
 
 
-def _parse(file: str, text: str) -> Any:
+def _parse(file: str, text: str, *, placed: bool = True) -> Any:
+    """The YAML of a text; what is wrong with it is reported with its place, unless the text has no lines."""
     try:
         return YAML().load(text)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         problem = (error.problem or "cannot be parsed").splitlines()[0]
         if "'\\t'" in problem:
             problem = "a tab; YAML indents with spaces"
+        elif problem.startswith("but "):
+            problem = f"{error.context}, {problem}"
+        opened, mark = error.context_mark, error.problem_mark or error.context_mark
+        if placed and opened and mark and opened.line != mark.line:
+            problem += f", {error.context} from {opened.line + 1}:{opened.column + 1}"
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark and placed else ""
         raise ConfigError([f"{file}{place}: not YAML: {problem}"]) from None
     except YAMLError as error:
         raise ConfigError([f"{file}: not YAML: {str(error).splitlines()[0]}"]) from None

@@ -51,6 +51,11 @@ def unknown_key(path: Path, known: Iterable[str], section: str, *, elsewhere: bo
     """
     key, known = str(path[-1]), sorted(known)
     place = f"in {section}" if section else "at the top level"
+    first, dot, rest = key.partition(".")
+    if dot and first in homes():
+        return Problem(path, f"unknown key '{key}' {place}; write '{first}' and, indented under it, '{rest}'", True)
+    if elsewhere and section and "" in homes().get(key, []):
+        return Problem(path, f"unknown key '{key}' {place}; it belongs at the top level", True)
     other = [home for home in homes().get(key, []) if home] if elsewhere else []
     if other and ".".join(map(str, path[:-1])) not in other:
         return Problem(path, f"unknown key '{key}' {place}; it belongs under {' or '.join(map(repr, other))}", True)

@@ -8,8 +8,11 @@ from fnet.config.schema import Config, homes, models_in, value_of
 from fnet.data import catalog, synthetic
 from fnet.description import FAMILIES, constructor_of
 from fnet.losses import LOSSES, SUPPLIED
-from fnet.settings import Strict, children_of, first_parameter, model_of, suggestion
+from fnet.settings import Strict, children_of, first_parameter, model_of, number, suggestion
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
+
+DOTTED = r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)+$"
+"""The form of a dotted path, as in JSON Schema."""
 
 
 class Entry(NamedTuple):
@@ -51,8 +54,14 @@ def explain(key: str) -> list[Explanation]:
     if not found:
         found = [e for home in homes().get(key, []) if home for e in _in_config(f"{home}.{key}")]
     if not found:
+        found = [e for kind in FAMILIES for e in _in_functions(f"{kind}.{key}")]
+    if not found:
         known = [*homes(), *FAMILIES, *OPTIMIZERS, *SCHEDULES, *LOSSES, *_data_sets()]
-        near = suggestion(key.rpartition(".")[2], known, listing=False)
+        owner, _, setting = key.rpartition(".")
+        if owner in FAMILIES:
+            known = [f"{owner}.{name}" for name in model_of(constructor_of(owner)).model_fields]
+            setting = key
+        near = suggestion(setting, known, listing=False)
         raise UnknownKey(f"nothing is called '{key}'{near}; `fnet explain` lists the sections")
     return found
 
@@ -70,7 +79,10 @@ def _in_config(key: str) -> Iterator[Explanation]:
         for model in models_in(annotation)
         if last in model.model_fields
     ]
-    entries = list(dict.fromkeys(e for model in owners for e in _entries(model, prefix) if e.key == key))
+    told = [(e, model.__name__) for model in owners for e in _entries(model, prefix) if e.key == key]
+    entries = list(dict.fromkeys(entry for entry, _ in told))
+    if len(entries) > 1:
+        entries = [entry._replace(default=f"{entry.default} ({owner})") for entry, owner in told]
     if not entries:
         return
     fields = [model.model_fields[last].annotation for model in owners]
@@ -80,7 +92,10 @@ def _in_config(key: str) -> Iterator[Explanation]:
         yield Explanation(key, entries[0].meaning, list(_entries(inner[0], place)))
     elif inner:
         names = [Entry(name, "", "", _summary(member)) for member in inner for name in _names(member)]
-        yield Explanation(key, f"{entries[0].meaning}; one of these, `fnet explain NAME` lists its settings", names)
+        shared = set.intersection(*(set(_entries(member, f"{key}.")) for member in inner))
+        common = [e for e in _entries(inner[0], f"{key}.") if e in shared and e.key != f"{key}.name"]
+        text = f"{entries[0].meaning}; one of these, `fnet explain NAME` lists its settings"
+        yield Explanation(key, text + (", and what all of them take" if common else ""), [*names, *common])
     else:
         yield Explanation(key, "", entries)
 
@@ -144,6 +159,8 @@ def _entries(model: type[Strict], prefix: str) -> Iterator[Entry]:
     schema = model.model_json_schema()
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else _value_in_words(field.default)
+        if name == "source":
+            default = "by the name"
         yield Entry(prefix + name, _type_in_words(schema["properties"][name]), default, field.description or "")
 
 
@@ -180,7 +197,9 @@ def _type_in_words(schema: Mapping[str, Any]) -> str:
     words = [nouns.get(schema.get("type", ""), "mapping")]
     if "pattern" in schema:
         words = ["dotted path"]
-    return ", ".join([*words, *(f"{phrase} {schema[bound]:g}" for bound, phrase in bounds.items() if bound in schema)])
+    return ", ".join(
+        [*words, *(f"{phrase} {number(schema[bound])}" for bound, phrase in bounds.items() if bound in schema)]
+    )
 
 
 def json_schema() -> dict[str, Any]:
@@ -205,7 +224,9 @@ def json_schema() -> dict[str, Any]:
                 ]
             },
             *map(_layer_schema, FAMILIES),
-            {"$ref": "#/$defs/layers"},
+            {"type": "string", "pattern": DOTTED},
+            {"type": "object", "patternProperties": {DOTTED: {}}, "minProperties": 1, "additionalProperties": False},
+            {"type": "array", "items": {"$ref": "#/$defs/layer"}},
         ]
     }
     definitions["layers"] = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/layer"}}
@@ -227,6 +248,8 @@ def _layer_schema(kind: str) -> dict[str, Any]:
     settings = model_of(construct).model_json_schema()
     settings["title"] = kind
     forms: list[dict[str, Any]] = [settings]
+    if not settings.get("required"):
+        forms.append({"type": "null"})
     if children_of(construct):
         layers = {"$ref": "#/$defs/layers"}
         settings["properties"]["layers"] = layers

@@ -77,7 +77,12 @@ def _importable(*folders: FilePath) -> Iterator[None]:
 
 
 def _checked(source: document.Document, stem: str) -> Experiment:
-    problems = list(_write_out(source.data))
+    wrong_keys = [
+        Problem((key,), f"expected text for a key, got {key}", True) for key in source.data if not isinstance(key, str)
+    ]
+    if wrong_keys:
+        raise source.problems(wrong_keys)
+    problems = _write_out(source.data)
     data = source.data
     layers = data.get("model")
     if isinstance(layers, list):
@@ -90,8 +95,6 @@ def _checked(source: document.Document, stem: str) -> Experiment:
     except ValidationError as error:
         known = {problem.path[0] for problem in problems if problem.path[0] == "data"}
         problems += [p for p in problems_of(error.errors(), data) if p.path[0] not in known]
-    except TypeError:
-        problems.append(Problem((), "every key must be text"))
     if config is None or problems:
         raise source.problems(problems)
     settings = config.data
@@ -154,13 +157,16 @@ def _write_out(data: dict[str, Any]) -> list[Problem]:
     if isinstance(optimizer, dict):
         data["optimizer"] = {"name": "adam"} | optimizer
     settings = data.get("data")
-    if isinstance(settings, dict) and "source" not in settings and isinstance(settings.get("name"), str):
-        name = settings["name"]
-        source = catalog.source_of(name)
-        if source is None:
-            known = [known for names in catalog.SOURCES.values() for known in names]
-            return [Problem(("data", "name"), f"unknown data set '{name}'{suggestion(name, known)}")]
-        data["data"] = {"source": source} | settings
+    if not isinstance(settings, dict) or "source" in settings:
+        return []
+    if "name" not in settings:
+        return [Problem(("data", "name"), "'data.name' is required, but not given")]
+    source = catalog.source_of(settings["name"])
+    if source is None:
+        known = [known for names in catalog.SOURCES.values() for known in names]
+        name = str(settings["name"])
+        return [Problem(("data", "name"), f"unknown data set '{name}'{suggestion(name, known)}")]
+    data["data"] = {"source": source} | settings
     return []
 
 
@@ -217,9 +223,9 @@ def _loss_misfits(config: Config, net: Layer, spec: Spec, out_shape: tuple[int, 
         )
         yield Problem(last, f"{names[0]} {found}, but {reason}{'s' if wanted[0] > 1 else ''}; {mend}")
     *_, (path, final) = walk(net)
-    if final.kind == LOSSES[loss].includes:
+    if final.kind in ("sigmoid", "softmax") and LOSSES[loss].targets != "values":
         where = path_of(config.model, ("model",), net, path)
-        yield Problem(where, f"{'/'.join(path)}: {loss} takes logits and applies the {final.kind} itself; remove it")
+        yield Problem(where, f"{'/'.join(path)}: {loss} takes logits, from before any {final.kind}; remove it")
 
 
 def _loss_name(config: Config, spec: Spec, out_shape: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from annotated_types import Ge, Gt, Interval, MinLen
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from fnet.data import sklearn, synthetic
 from fnet.data.normalize import Normalization
@@ -197,12 +197,21 @@ class TrainSettings(Strict, frozen=True):
     log_every: Annotated[int, Ge(1)] | None = Field(
         default=None, description="steps between lines of metrics.jsonl, besides one an epoch; none by default"
     )
+    tensorboard: bool = Field(
+        default=False, description="write the values of every epoch for TensorBoard too (extra tensorboard)"
+    )
+
+
+def _folder_name(name: str) -> str:
+    if "/" in name or "\\" in name or name.startswith("."):
+        raise ValueError(f"'{name}' cannot name a folder: no slashes, and no dot in front")
+    return name
 
 
 class Config(Strict, frozen=True):
     """One experiment. Only `data` and `model` are required."""
 
-    name: Annotated[str, MinLen(1)] = Field(
+    name: Annotated[str, MinLen(1), AfterValidator(_folder_name)] = Field(
         default="", description="of the run's folder; by default the name of the file"
     )
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = Field(

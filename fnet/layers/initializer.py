@@ -26,9 +26,20 @@ FACTORIES = (
 PLAIN = ("ones", "zeros")
 
 
-def _known(name: str) -> str:
-    if name not in FACTORIES + PLAIN and "." not in name:
+def _imported(name: str) -> Callable[..., Any]:
+    """The function at a dotted path."""
+    module, dot, function = name.rpartition(".")
+    if not dot:
         raise ValueError(f"unknown initialiser '{name}'{suggestion(name, FACTORIES + PLAIN)}")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"unknown initialiser '{name}': {error}") from None
+
+
+def _known(name: str) -> str:
+    if name not in FACTORIES + PLAIN:
+        _imported(name)
     return name
 
 
@@ -52,9 +63,5 @@ def initializer(name: str) -> Callable[[Any, Shape], jax.Array]:
     elif name in FACTORIES:
         draw = getattr(jax.nn.initializers, name)()
     else:
-        module, _, function = name.rpartition(".")
-        try:
-            draw = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"unknown initialiser '{name}': {error}") from None
+        draw = _imported(name)
     return lambda key, shape: draw(key, shape, jnp.float32)

@@ -93,9 +93,11 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
     Raises:
         DataError: when the data cannot be used.
         FolderError: when the folder cannot be made.
+        MissingExtra: when the config asks for TensorBoard's files and what writes them is not installed.
         RunFailed: when the loss or a parameter becomes NaN or infinite.
     """
     config, net = experiment.config, experiment.net
+    writer = _board_writer() if config.train.tensorboard else None
     splits, data_hash = load_data(experiment)
     place = folder.create(config.out, config.name)
     folder.write(place / "config.yaml", config_text)
@@ -103,7 +105,7 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
     folder.write(place / "environment.json", json.dumps(details, indent=2) + "\n")
     parts = splits.parts()
     stopping = config.train.early_stopping
-    log = _Log(place / "metrics.jsonl", config.train.log_every)
+    log = _Log(place, config.train.log_every, writer)
 
     def record(event: Segment | Epoch) -> None:
         log.write(event)
@@ -187,26 +189,42 @@ def _sizes(splits: Splits) -> dict[str, int]:
     return {part: arrays.size for part, arrays in splits.parts().items()}
 
 
-class _Log:
-    """metrics.jsonl: one object per logging step and per epoch."""
+class MissingExtra(ImportError):
+    """An optional part of fnet that the config asks for is not installed."""
 
-    def __init__(self, path: Path, every: int | None):
-        self.path = path
+    exit_status = 2
+
+
+class _Log:
+    """metrics.jsonl, one object per logging step and per epoch; the epochs for TensorBoard too, if asked for."""
+
+    def __init__(self, place: Path, every: int | None, writer: Any | None):
+        self.path = place / "metrics.jsonl"
         self._every = every
+        self._board = writer and writer(str(place / "tensorboard"))
 
     def write(self, event: Segment | Epoch) -> None:
         if isinstance(event, Epoch):
-            folder.append(
-                self.path,
-                {
-                    "event": "epoch",
-                    "epoch": event.epoch,
-                    "step": event.step,
-                    **event.values,
-                    "seconds": event.seconds,
-                },
-            )
+            counts = {"event": "epoch", "epoch": event.epoch, "step": event.step}
+            folder.append(self.path, {**counts, **event.values, "seconds": event.seconds})
+            if self._board is not None:
+                for name, value in event.values.items():
+                    self._board.add_scalar(name, value, event.step)
+                self._board.flush()
         elif self._every:
             for number, loss in enumerate(event.metrics.loss.tolist(), event.first_step + 1):
                 if number % self._every == 0:
                     folder.append(self.path, {"event": "step", "epoch": event.epoch, "step": number, "loss": loss})
+
+
+def _board_writer() -> Any:
+    """The class that writes TensorBoard's files.
+
+    Raises:
+        MissingExtra: when it is not installed.
+    """
+    try:
+        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise MissingExtra("train.tensorboard needs the extra 'tensorboard': pip install 'fnet[tensorboard]'") from None
+    return SummaryWriter

@@ -42,7 +42,7 @@ def resolve_loss(
     if not isinstance(loss, Loss):
         known = identified(loss)
         if known is None:
-            loss = Loss(loss, lambda outputs: outputs, "loss", loss, None, None, "a function of the caller's")
+            loss = Loss(loss, lambda outputs: outputs, "loss", loss, None, "a function of the caller's")
         else:
             loss, settings = LOSSES[known[0]], {**known[1], **settings}
     return loss._replace(function=functools.partial(loss.function, **settings)) if settings else loss

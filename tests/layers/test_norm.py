@@ -253,9 +253,10 @@ def test_statistics_of_bfloat16_are_float32(rng):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float64])
 def test_the_second_step_does_not_recompile(dtype, rng):
+    """The state keeps its float32, whatever the precision of the input."""
     layer = fnet.batch_norm()
+    params, state = jax.jit(layer.init, static_argnums=1)(jax.random.key(0), (3,))
     with jax.enable_x64(dtype == jnp.float64):
-        params, state = jax.jit(layer.init, static_argnums=1)(jax.random.key(0), (3,))
         x, mask = jnp.asarray(rng.standard_normal((4, 3)), dtype), jnp.ones(4, bool)
         step = jax.jit(lambda state, x: layer.apply(params, state, x, train=True, mask=mask)[1])
         after = step(state, x)

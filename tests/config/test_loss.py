@@ -1,0 +1,210 @@
+"""The loss of a config: a name, or a mapping with its settings."""
+
+import functools
+import json
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+from fnet.config.errors import ConfigError
+from fnet.config.explain import explain, json_schema
+from fnet.config.load import dump, load
+from fnet.losses import LOSSES
+from fnet.train.run import check_gradients, run
+
+DIGITS = "data: digits\nmodel: [flatten, {dense: 10}]\n"
+PLANE = "data: {name: xor, samples: 40}\nmodel: [{dense: 1}]\n"
+VALUES = "data: {name: diabetes, normalize: standard}\nmodel: [{dense: 1}]\n"
+
+
+@pytest.fixture
+def load_text(tmp_path, monkeypatch):
+    """Loads text as c.yaml of the working folder, so that messages start with that name."""
+    monkeypatch.chdir(tmp_path)
+
+    def load_text(text, *overrides):
+        Path("c.yaml").write_text(text, encoding="utf-8")
+        return load("c.yaml", overrides)
+
+    return load_text
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "resolved"),
+    [
+        (DIGITS, "cross_entropy", {"name": "cross_entropy", "label_smoothing": 0.0}),
+        (DIGITS, "{name: cross_entropy}", {"name": "cross_entropy", "label_smoothing": 0.0}),
+        (DIGITS, "{name: cross_entropy, label_smoothing: 0.1}", {"name": "cross_entropy", "label_smoothing": 0.1}),
+        (DIGITS, "null", {"name": "cross_entropy", "label_smoothing": 0.0}),
+        (VALUES, "{delta: 2, name: huber}", {"name": "huber", "delta": 2.0}),
+        (VALUES, "mse", {"name": "mse"}),
+        (PLANE, "hinge", {"name": "hinge"}),
+        (PLANE, "null", {"name": "binary_cross_entropy"}),
+    ],
+)
+def test_a_loss_is_a_name_or_a_mapping_and_resolved_a_mapping(load_text, text, written, resolved):
+    config = load_text(f"{text}loss: {written}\n").config
+    assert list(config.model_dump()["loss"].items()) == list(resolved.items())
+    assert load_text(dump(config)).config == config
+    assert re.search(rf"^loss:\n  name: {resolved['name']}\n", dump(config), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("text", "loss", "where", "what"),
+    [
+        (DIGITS, "cross_entrpy", "3:7", "unknown loss 'cross_entrpy'; did you mean 'cross_entropy'?"),
+        (DIGITS, "{name: cross_entrpy}", "3:14", "unknown loss 'cross_entrpy'; did you mean 'cross_entropy'?"),
+        (DIGITS, "qqq", "3:7", "unknown loss 'qqq'; known: binary_cross_entropy, cross_entropy, hinge, huber"),
+        (DIGITS, "3", "3:7", "loss: expected a mapping of settings, got 3"),
+        (DIGITS, "[mse]", "3:7", "loss: expected a mapping of settings, got a list"),
+        (DIGITS, "{label_smoothing: 0.1}", "3:7", "'name' is required in 'loss', but not given"),
+        (
+            DIGITS,
+            "{name: cross_entropy, label_smothing: 0.1}",
+            "3:29",
+            "unknown key 'label_smothing' in 'loss' (cross_entropy); did you mean 'label_smoothing'?",
+        ),
+        (
+            DIGITS,
+            "{name: cross_entropy, delta: 1}",
+            "3:29",
+            "'delta' is no setting of 'loss' (cross_entropy), but of huber",
+        ),
+        (VALUES, "{name: mse, zzz: 1}", "3:19", "unknown key 'zzz' in 'loss' (mse); known: name"),
+        (
+            DIGITS,
+            "{name: cross_entropy, label_smoothing: 1}",
+            "3:46",
+            "loss.label_smoothing: expected a value less than 1",
+        ),
+        (DIGITS, "{name: cross_entropy, label_smoothing: -0.1}", "3:46", "expected a value of at least 0, got -0.1"),
+        (VALUES, "{name: huber, delta: 0}", "3:28", "loss.delta: expected a value greater than 0, got 0"),
+        (VALUES, "{name: huber, delta: wide}", "3:28", "loss.delta: expected a number, got 'wide'"),
+        (DIGITS, "huber", "3:7", "huber is for regression with outliers, but digits has 10 classes; use cross_entropy"),
+        (DIGITS, "{name: huber, delta: 2}", "3:14", "huber is for regression with outliers, but digits has 10 classes"),
+        (
+            DIGITS,
+            "hinge",
+            "3:7",
+            "hinge is for two classes, or many labels, with a margin, but digits has 10 classes; use cross_entropy",
+        ),
+        (VALUES, "hinge", "3:7", "but diabetes has 1 value; use mse or huber"),
+        (PLANE, "mse", "3:7", "but xor has 2 classes; use binary_cross_entropy or cross_entropy or hinge"),
+        (
+            DIGITS,
+            "kl_divergence",
+            "3:7",
+            "kl_divergence is for distributions as targets, given from Python, but digits has 10 classes; use cross_",
+        ),
+        (
+            VALUES,
+            "kl_divergence",
+            "3:7",
+            "kl_divergence is for distributions as targets, given from Python, but diabetes",
+        ),
+    ],
+)
+def test_what_is_wrong_is_reported_at_its_place(load_text, text, loss, where, what):
+    with pytest.raises(ConfigError, match=rf"^c\.yaml:{where}: .*{re.escape(what)}") as caught:
+        load_text(f"{text}loss: {loss}\n")
+    assert len(caught.value.lines) == 1
+
+
+def test_hinge_takes_one_output(load_text):
+    message = r"^c\.yaml:2:9: dense_1 gives 2, but xor has 2 classes, so with hinge the network must give 1 output;"
+    with pytest.raises(ConfigError, match=message):
+        load_text("data: xor\nmodel: [{dense: 2}]\nloss: hinge\n")
+
+
+@pytest.mark.parametrize(
+    ("override", "name", "own"),
+    [
+        ("loss=huber", "huber", {"delta": 1.0}),
+        ("loss={name: huber, delta: 3}", "huber", {"delta": 3.0}),
+        ("loss.delta=3", "huber", {"delta": 3.0}),
+        ("loss.name=mse", "mse", {}),
+    ],
+)
+def test_the_loss_can_be_overridden(load_text, override, name, own):
+    loss = load_text(f"{VALUES}loss: huber\n", override).config.loss
+    assert (loss.name, loss.own()) == (name, own)
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("loss.delta=0", "loss.delta: expected a value greater than 0, got 0"),
+        ("loss.dleta=1", "unknown key 'dleta' in 'loss' (huber); did you mean 'delta'?"),
+        ("loss=hubr", "unknown loss 'hubr'; did you mean 'huber'?"),
+        ("loss=hinge", "diabetes has 1 value; use mse or huber"),
+        ("loss.name=hinge", "diabetes has 1 value; use mse or huber"),
+    ],
+)
+def test_a_wrong_override_is_named(load_text, override, what):
+    with pytest.raises(ConfigError, match=f"^{re.escape(override)}: .*{re.escape(what)}"):
+        load_text(f"{VALUES}loss: huber\n", override)
+
+
+def test_the_experiment_has_the_loss_with_its_settings(load_text):
+    loss = load_text(f"{VALUES}loss: {{name: huber, delta: 2}}\n").loss()
+    assert isinstance(loss.function, functools.partial)
+    assert loss.function(jnp.array([[4.0]]), jnp.array([[0.0]])).tolist() == [6.0]
+    assert loss[1:] == LOSSES["huber"][1:]
+    assert load_text(f"{VALUES}loss: mse\n").loss() is LOSSES["mse"]
+
+
+@pytest.mark.parametrize(
+    ("text", "loss", "metric"),
+    [
+        ("data: {name: sine, samples: 40}\nmodel: [{dense: 1}]\n", "{name: huber, delta: 0.1}", "mean_absolute_error"),
+        (PLANE, "hinge", "accuracy"),
+        (PLANE.replace("dense: 1", "dense: 2"), "{name: cross_entropy, label_smoothing: 0.2}", "accuracy"),
+    ],
+)
+def test_a_run_trains_and_checks_with_the_settings(load_text, text, loss, metric):
+    """What is logged is the loss with its settings, and the gradient check compares that very loss."""
+    experiment = load_text(f"{text}loss: {loss}\n", "train.epochs=2")
+    report, _ = check_gradients(experiment)
+    assert report.ok, str(report)
+    outcome = run(experiment, dump(experiment.config), lambda event: None)
+    scores = outcome.scores["train"]
+    assert set(scores) == {"loss", metric}
+    plain = load_text(f"{text}loss: {experiment.config.loss.name}\n", "train.epochs=2")
+    if plain.config != experiment.config:
+        assert run(plain, dump(plain.config), lambda event: None).scores["train"]["loss"] != scores["loss"]
+    end = json.loads((outcome.folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert end["train_loss"] == scores["loss"]
+
+
+def test_losses_and_their_settings_are_explained():
+    (section,) = explain("loss")
+    assert [entry.key for entry in section.entries] == list(LOSSES)
+    for key in ("huber.delta", "loss.delta", "delta"):
+        (found,) = explain(key)
+        assert [(e.type, e.default) for e in found.entries] == [("number, greater than 0", "1.0")]
+        assert found.entries[0].meaning.startswith("the error up to which")
+    (found,) = explain("cross_entropy")
+    assert [entry.key for entry in found.entries] == ["cross_entropy.label_smoothing"]
+    (found,) = explain("mse")
+    assert (found.heading, found.entries) == ("mse (loss)", [])
+
+
+@pytest.mark.parametrize(
+    ("loss", "ok"),
+    [
+        ("huber", True),
+        ({"name": "huber"}, True),
+        ({"name": "huber", "delta": 2}, True),
+        (None, True),
+        ("hubr", False),
+        ({"name": "huber", "delta": 0}, False),
+        ({"name": "mse", "delta": 1}, False),
+        ({"delta": 1}, False),
+    ],
+)
+def test_the_json_schema_knows_both_forms(loss, ok):
+    jsonschema = pytest.importorskip("jsonschema")
+    config = {"data": "digits", "model": ["flatten"], "loss": loss}
+    assert jsonschema.Draft202012Validator(json_schema()).is_valid(config) == ok
