@@ -119,7 +119,7 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
     """Score the network of RUN on every part of its data, and show which classes it confuses."""
     from fnet.config.load import load
     from fnet.report.console import confusion_table, scores_table
-    from fnet.train.folder import load_arrays
+    from fnet.train.folder import load_arrays, to_json
     from fnet.train.run import evaluate
 
     _start_jax()
@@ -127,7 +127,7 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
     experiment = load(os.path.join(run, "config.yaml"))
     result = evaluate(experiment, params, state)
     if as_json:
-        print(json.dumps({"examples": result.sizes, "scores": result.scores}))
+        print(to_json({"examples": result.sizes, "scores": result.scores}))
         return
     console = _console()
     console.print(scores_table(result.scores, result.sizes))
@@ -143,6 +143,7 @@ def gradcheck(config: ConfigFile, overrides: Overrides = None, as_json: Json = F
     """Check the gradients of CONFIG's network: backpropagation by hand against JAX's. Exit status 1 if one is wrong."""
     from fnet.config.load import load
     from fnet.report.console import gradcheck_table
+    from fnet.train.folder import to_json
     from fnet.train.run import check_gradients
 
     _start_jax()
@@ -150,7 +151,7 @@ def gradcheck(config: ConfigFile, overrides: Overrides = None, as_json: Json = F
     report, examples = check_gradients(experiment)
     if as_json:
         rows = [row._asdict() for row in report.rows]
-        print(json.dumps({"ok": report.ok, "verdict": report.verdict, "tolerance": report.tolerance, "rows": rows}))
+        print(to_json({"ok": report.ok, "verdict": report.verdict, "tolerance": report.tolerance, "rows": rows}))
     else:
         console = _console()
         loss = experiment.config.loss and experiment.config.loss.name
@@ -166,11 +167,12 @@ def summary(config: ConfigFile, overrides: Overrides = None, as_json: Json = Fal
     from fnet.config.load import load
     from fnet.report.console import summary_table
     from fnet.report.summary import summarize
+    from fnet.train.folder import to_json
 
     experiment = load(config, overrides or ())
     rows = summarize(experiment.net, experiment.spec.shape)
     if as_json:
-        print(json.dumps([row._asdict() for row in rows]))
+        print(to_json([row._asdict() for row in rows]))
     else:
         _console().print(summary_table(rows, experiment.spec.shape))
 

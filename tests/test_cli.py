@@ -344,18 +344,18 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("train missing.yaml", r"^error: missing\.yaml: no such file$"),
-        ("train empty", r"^error: empty: a folder, not a config file$"),
-        ("train typo.yaml", r"^error: typo\.yaml:4:3: unknown key 'epoch' in 'train'; did you mean 'epochs'\?$"),
-        ("train good.yaml train.epochs=0", r"^error: train\.epochs=0: train\.epochs: expected a value of at least 1"),
-        ("train good.yaml train.epochs", r"^error: train\.epochs: expected key=value"),
+        ("train missing.yaml", r"^missing\.yaml: no such file$"),
+        ("train empty", r"^empty: a folder, not a config file$"),
+        ("train typo.yaml", r"^typo\.yaml:4:3: unknown key 'epoch' in 'train'; did you mean 'epochs'\?$"),
+        ("train good.yaml train.epochs=0", r"^train\.epochs=0: train\.epochs: expected a value of at least 1"),
+        ("train good.yaml train.epochs", r"^train\.epochs: expected key=value"),
         ("train tiny.yaml", r"^error: the training part of 1797 examples would be empty; enlarge data\.split\.train$"),
-        ("train init.yaml", r"^error: .*unknown initialiser 'no\.such'"),
-        ("train name.yaml", r"^error: name\.yaml:2:7: "),
-        ("validate typo.yaml", r"^error: typo\.yaml:4:3: unknown key 'epoch'"),
-        ("summary typo.yaml", r"^error: typo\.yaml:4:3: unknown key 'epoch'"),
-        ("summary init.yaml", r"^error: .*unknown initialiser 'no\.such'"),
-        ("gradcheck two.yaml", r"^error: two\.yaml:1:7: .*\ntwo\.yaml:2:9: unknown layer 'flaten'"),
+        ("train init.yaml", r"^.*unknown initialiser 'no\.such'"),
+        ("train name.yaml", r"^name\.yaml:2:7: "),
+        ("validate typo.yaml", r"^typo\.yaml:4:3: unknown key 'epoch'"),
+        ("summary typo.yaml", r"^typo\.yaml:4:3: unknown key 'epoch'"),
+        ("summary init.yaml", r"^.*unknown initialiser 'no\.such'"),
+        ("gradcheck two.yaml", r"^two\.yaml:1:7: .*\ntwo\.yaml:2:9: unknown layer 'flaten'"),
         ("evaluate missing", r"^error: missing is not a finished run: there is no such folder$"),
         ("evaluate empty", r"^error: empty is not a finished run: it holds no model\.safetensors$"),
         ("evaluate a_file", r"^error: a_file is not a finished run: it is (a file|no folder)"),
@@ -402,7 +402,7 @@ def test_a_wrong_request_prints_no_traceback_in_a_process_of_its_own(folder):
     )
     assert finished.returncode == 2
     assert finished.stdout == ""
-    assert re.fullmatch(r"error: \S+typo\.yaml:4:3: unknown key 'epoch' .*\n", finished.stderr)
+    assert re.fullmatch(r"\S+typo\.yaml:4:3: unknown key 'epoch' .*\n", finished.stderr)
 
 
 # 3: the run failed

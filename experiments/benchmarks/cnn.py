@@ -1,7 +1,7 @@
 """Training throughput of a small convolutional network: fnet's compiled loop against PyTorch, in one run.
 
-    pip install '.[bench]'
-    python experiments/benchmarks/cnn.py
+pip install '.[bench]'
+python experiments/benchmarks/cnn.py
 """
 
 import argparse

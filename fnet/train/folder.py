@@ -1,6 +1,7 @@
 """A run's folder: what is written there, and how it is read back."""
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -72,7 +73,28 @@ def write(path: Path, content: str | bytes) -> None:
 def append(path: Path, record: Mapping[str, Any]) -> None:
     """Appends one line of JSON, in one write."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(to_json(record) + "\n")
+
+
+def to_json(value: Any) -> str:
+    """JSON on one line; it knows no NaN and no infinity, which become null.
+
+    >>> to_json({"loss": float("nan"), "rows": [1, float("inf")]})
+    '{"loss": null, "rows": [1, null]}'
+    """
+
+    def finite(value: Any) -> Any:
+        match value:
+            case float():
+                return value if math.isfinite(value) else None
+            case Mapping():
+                return {key: finite(entry) for key, entry in value.items()}
+            case list() | tuple():
+                return [finite(entry) for entry in value]
+            case _:
+                return value
+
+    return json.dumps(finite(value), allow_nan=False)
 
 
 def environment(*, seed: int, fingerprint: str) -> dict[str, Any]:
@@ -146,6 +168,8 @@ def load_arrays(run: str | os.PathLike[str]) -> tuple[str, Any, Any]:
     path = Path(run) / "model.safetensors"
     if not path.is_file():
         what = "it holds no model.safetensors" if Path(run).is_dir() else "there is no such folder"
+        if Path(run).is_file():
+            what = "it is a file, not a folder"
         raise FolderError(f"{run} is not a finished run: {what}")
     trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}}
     try:
