@@ -8,7 +8,31 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet.reference.network import loss_and_gradients
+from fnet.reference.network import backward, forward, loss_and_gradients
+from fnet.reference.rule import Given
+
+
+def test_upstream_times_local_gradient():
+    """Item 1: f = (x + y) z at x=-2, y=5, z=-4; q = x + y is a layer whose bias has dL/dq for its gradient."""
+    net = fnet.graph(
+        fnet.dense(1, name="q"),
+        fnet.dense(1, name="z", bias=False),
+        nodes={"q": ("q", "input"), "z": ("z", "input"), "f": ("multiply", "q", "z")},
+    )
+    params = {
+        "q": {"w": np.array([[1.0], [1.0], [0.0]]), "b": np.zeros(1)},
+        "z": {"w": np.array([[0.0], [0.0], [1.0]])},
+    }
+    point = np.array([[-2.0, 5.0, -4.0]])
+    f, cache = forward(net, Given(params), point)
+    dx, gradients = backward(net, Given(params), cache, np.ones((1, 1)))
+    of_params, of_x = jax.grad(lambda p, x: net.apply(p, {}, x, train=False)[0].sum(), argnums=(0, 1))(
+        jax.tree.map(lambda leaf: leaf.astype(np.float32), params), point.astype(np.float32)
+    )
+    assert f.item() == -12
+    for of_point, of_q in ((dx, gradients["q"]["b"]), (of_x, of_params["q"]["b"])):
+        assert of_point.tolist() == [[-4, -4, 3]]
+        assert of_q.tolist() == [-4]
 
 
 def test_two_linear_units_under_mse(rng):

@@ -115,7 +115,7 @@ def test_transposed_is_the_transpose(rng):
 
 LINEAR = [
     (f"{kind}-{number}", case)
-    for kind in ("conv", "conv_1d", "conv_transpose", "avg_pool", "global_avg_pool")
+    for kind in ("dense", "flatten", "conv", "conv_1d", "conv_transpose", "avg_pool", "global_avg_pool")
     for number, case in enumerate(CASES[kind])
 ]
 

@@ -1,0 +1,194 @@
+"""Compares `fnet train configs/digits-mlp.yaml` with scikit-learn's MLPClassifier over paired splits of the digits.
+
+Both models see the same training part and are scored on the same test part, so that what differs between splits cancels
+in the difference. Neither sees the validation part here: the settings were chosen on it beforehand, over other seeds.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+
+from fnet.config.load import Experiment, load, steps_of
+from fnet.data.prepare import Splits
+from fnet.train import fit
+from fnet.train.evaluate import outputs_of
+from fnet.train.loop import Epoch, Segment
+from fnet.train.run import load_data
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "digits-mlp.yaml"
+
+SKLEARN_SETTINGS = {"learning_rate_init": 3e-3, "batch_size": 64, "alpha": 0.0, "max_iter": 200}
+"""Chosen on validation accuracy as the config's were. The rest is the default: Adam, ReLU, and stopping before
+`max_iter` once the training loss has not fallen by 1e-4 for 10 epochs."""
+
+
+class Fit(NamedTuple):
+    """One trained model.
+
+    accuracy: on the test part.
+    seconds: of the whole call that trains, compilation included.
+    steps_seconds: of the optimisation alone; the same where nothing is compiled.
+    """
+
+    accuracy: float
+    seconds: float
+    steps_seconds: float
+
+
+class Pair(NamedTuple):
+    """Both models on one split."""
+
+    seed: int
+    fnet: Fit
+    sklearn: Fit
+
+    @property
+    def difference(self) -> float:
+        """fnet's test accuracy minus scikit-learn's: positive where fnet is better."""
+        return self.fnet.accuracy - self.sklearn.accuracy
+
+
+def fit_fnet(experiment: Experiment, splits: Splits) -> Fit:
+    """Trains as `fnet train` does, without the validation after every epoch, which changes no parameter.
+
+    Raises:
+        ValueError: for a config with early stopping, which needs the validation part: only one model would use it.
+    """
+    config = experiment.config
+    if config.train.early_stopping is not None:
+        raise ValueError("the comparison trains both models for a fixed number of epochs; remove train.early_stopping")
+    events: list[Segment | Epoch] = []
+    began = time.perf_counter()
+    fitted = fit(
+        experiment.net,
+        experiment.loss(),
+        experiment.optimizer(steps_of(config, experiment.spec)),
+        splits.train,
+        epochs=config.train.epochs,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        regularization=config.regularization.penalties(),
+        on_event=events.append,
+    )
+    seconds = time.perf_counter() - began
+    decisions = outputs_of(experiment.net, fitted.params, fitted.state, splits.test.x).argmax(axis=-1)
+    steps_seconds = sum(event.seconds for event in events if isinstance(event, Epoch))
+    return Fit(float(np.mean(decisions == splits.test.y)), seconds, steps_seconds)
+
+
+def hidden_sizes(experiment: Experiment) -> tuple[int, ...]:
+    """The units of every dense layer but the last: what MLPClassifier must be given to be the same network."""
+    units = [int(layer.settings["units"]) for _, layer in experiment.net.children if layer.kind == "dense"]
+    return tuple(units[:-1])
+
+
+def fit_sklearn(hidden: tuple[int, ...], splits: Splits, seed: int) -> Fit:
+    """Trains MLPClassifier on the same normalised arrays, flattened."""
+    x, x_test = (part.x.reshape(part.size, -1) for part in (splits.train, splits.test))
+    model = MLPClassifier(hidden, random_state=seed, **SKLEARN_SETTINGS)
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # max_iter was chosen, as any setting
+        model.fit(x, splits.train.y)
+    seconds = time.perf_counter() - began
+    return Fit(float(np.mean(model.predict(x_test) == splits.test.y)), seconds, seconds)
+
+
+def compare(seed: int, overrides: Sequence[str]) -> Pair:
+    """Trains both models on the split of one seed, which is also the seed of their weights and order of examples."""
+    experiment = load(str(CONFIG), [*overrides, f"seed={seed}"])
+    splits, _ = load_data(experiment)
+    return Pair(seed, fit_fnet(experiment, splits), fit_sklearn(hidden_sizes(experiment), splits, seed))
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and the sample standard deviation (1/(n-1)), of at least two values."""
+    return statistics.fmean(values), statistics.stdev(values)
+
+
+def summary(pairs: Sequence[Pair]) -> dict[str, float]:
+    """The published numbers: accuracies in percent, differences in points, seconds per fit."""
+    numbers: dict[str, float] = {"splits": len(pairs)}
+    models: dict[str, Callable[[Pair], Fit]] = {"fnet": lambda pair: pair.fnet, "sklearn": lambda pair: pair.sklearn}
+    for name, model in models.items():
+        fits = [model(pair) for pair in pairs]
+        mean, deviation = mean_and_deviation([100 * fit.accuracy for fit in fits])
+        numbers |= {f"{name}_accuracy_mean": mean, f"{name}_accuracy_deviation": deviation}
+        numbers[f"{name}_seconds"] = statistics.fmean(fit.seconds for fit in fits)
+        numbers[f"{name}_steps_seconds"] = statistics.fmean(fit.steps_seconds for fit in fits)
+    differences = [100 * pair.difference for pair in pairs]
+    mean, deviation = mean_and_deviation(differences)
+    return numbers | {
+        "difference_mean": mean,
+        "difference_deviation": deviation,
+        "difference_standard_error": deviation / math.sqrt(len(pairs)),
+        "fnet_better": sum(d > 0 for d in differences),
+        "sklearn_better": sum(d < 0 for d in differences),
+    }
+
+
+def table(numbers: dict[str, float]) -> str:
+    """The summary as the Markdown table of the README."""
+    rows = [
+        "| | mean test accuracy | standard deviation | seconds per fit | of which training steps |",
+        "|---|---|---|---|---|",
+    ]
+    for name, label in (("fnet", "fnet"), ("sklearn", "scikit-learn MLPClassifier")):
+        accuracy = f"{numbers[f'{name}_accuracy_mean']:.2f} % | {numbers[f'{name}_accuracy_deviation']:.2f}"
+        rows.append(
+            f"| {label} | {accuracy} | {numbers[f'{name}_seconds']:.2f} | {numbers[f'{name}_steps_seconds']:.2f} |"
+        )
+    ties = numbers["splits"] - numbers["fnet_better"] - numbers["sklearn_better"]
+    difference = (
+        f"fnet - scikit-learn, paired: {numbers['difference_mean']:+.2f} points, standard deviation "
+        f"{numbers['difference_deviation']:.2f}, standard error {numbers['difference_standard_error']:.2f}\n"
+        f"{numbers['splits']} splits: fnet better in {numbers['fnet_better']}, scikit-learn in "
+        f"{numbers['sklearn_better']}, equal in {ties}"
+    )
+    return "\n".join([*rows, "", difference])
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="fnet against scikit-learn's MLPClassifier on the digits.")
+    parser.add_argument("--splits", type=int, default=20, help="number of splits, of seeds 0, 1, ... (default 20)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every split and the summary here too")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the config to replace")
+    arguments = parser.parse_args()
+    if arguments.splits < 2:
+        parser.error("--splits must be at least 2: one split has no deviation")
+    return arguments
+
+
+def main() -> None:
+    """Runs the comparison and prints it."""
+    arguments = parse()
+    pairs = []
+    for seed in range(arguments.splits):
+        pair = compare(seed, arguments.overrides)
+        pairs.append(pair)
+        print(
+            f"seed {seed:2}: fnet {pair.fnet.accuracy:7.2%} in {pair.fnet.seconds:.2f} s, "
+            f"scikit-learn {pair.sklearn.accuracy:7.2%} in {pair.sklearn.seconds:.2f} s, "
+            f"difference {100 * pair.difference:+.2f} points",
+            flush=True,
+        )
+    numbers = summary(pairs)
+    print(f"\n{table(numbers)}")
+    if arguments.json is not None:
+        rows = [{"seed": p.seed, "fnet": p.fnet._asdict(), "sklearn": p.sklearn._asdict()} for p in pairs]
+        arguments.json.write_text(json.dumps({"summary": numbers, "splits": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
