@@ -19,6 +19,9 @@ from typer.testing import CliRunner
 import fnet
 from fnet.cli import app
 from fnet.reference.rule import Rule
+from fnet.report.console import TrainingProgress
+from fnet.train import folder as folder_module
+from fnet.train.loop import Segment
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 IRIS, DIABETES, XOR, DIGITS = (
@@ -486,15 +489,45 @@ def test_an_interrupted_run_keeps_what_it_has_learnt(number, tmp_path):
     assert train.returncode == 130, errors
     assert "Traceback" not in errors
 
-    *epochs, end = records(run)
+    end = records(run)[-1]
     assert (end["event"], end["stopped"]) == ("end", "interrupted")
-    assert f"interrupted after {len(epochs)} of 1000000 epochs; kept epoch {len(epochs)}" in out
+    assert re.search(r"interrupted after \d+ of 1000000 epochs; kept epoch \d+", out)
     assert {path.name for path in run.iterdir()} == RUN_FILES
     net, params, state = fnet.load(run)
     outputs, _ = net.apply(params, state, np.zeros((3, 2), np.float32), train=False)
     assert np.isfinite(outputs).all()
     scores = strictly(done("evaluate", run, "--json"))["scores"]
     assert scores["test"]["loss"] == pytest.approx(end["test_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("event", ["epoch", "segment"])
+def test_an_interrupt_leaves_a_log_that_fits_what_is_kept(event, monkeypatch, tmp_path):
+    """In the third epoch, while its line is written or after its steps: every epoch that is counted has its line, and
+    what is kept is of the epoch that is named, or of one that was not completed."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    append, progress = folder_module.append, TrainingProgress.__call__
+
+    def append_when_interrupted(path, record):
+        if event == "epoch" and record.get("epoch") == 3:
+            signal.raise_signal(signal.SIGINT)
+        append(path, record)
+
+    def show_when_interrupted(self, shown):
+        if event == "segment" and isinstance(shown, Segment) and shown.epoch == 3:
+            signal.raise_signal(signal.SIGINT)
+        progress(self, shown)
+
+    monkeypatch.setattr(folder_module, "append", append_when_interrupted)
+    monkeypatch.setattr(TrainingProgress, "__call__", show_when_interrupted)
+    try:
+        result = call("train", IRIS, "train.epochs=6", f"out={tmp_path}")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == 130
+    *epochs, end = records(tmp_path / "iris-logistic-1")
+    assert f"interrupted after {len(epochs)} of 6 epochs" in result.stdout
+    logged = {record["epoch"]: record["validation_loss"] for record in epochs}
+    assert end["validation_loss"] == pytest.approx(logged.get(end["kept_epoch"], end["validation_loss"]), rel=1e-6)
 
 
 # Help

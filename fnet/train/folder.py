@@ -137,7 +137,8 @@ def save_model(path: Path, net: Layer, params: Any, state: Any) -> None:
         network = json.dumps(describe(net))
     except ValueError:
         network = ""
-    write(path, save(tensors, {"format": "fnet", "network": network}))
+    # One entry: safetensors writes several in an order that differs between processes, and equal runs give equal files.
+    write(path, save(tensors, {"network": network}))
 
 
 def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
