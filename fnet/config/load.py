@@ -218,9 +218,10 @@ def _loss_misfits(config: Config, net: Layer, spec: Spec, out_shape: tuple[int, 
     if out_shape != wanted:
         reason = f"{spec.name} has {targets}, so with {loss} the network must give {wanted[0]} output"
         found = f"gives {out_shape[0]}" if len(out_shape) == 1 else f"gives outputs of shape {out_shape}"
-        mend = (
-            f"make the last layer dense: {wanted[0]}" if len(out_shape) == 1 else "put a flatten before the last dense"
-        )
+        *_, (_, final) = walk(net)
+        mend = f"make it dense: {wanted[0]}" if final.kind == "dense" else f"append dense: {wanted[0]}"
+        if len(out_shape) != 1:
+            mend = "put a flatten before the last dense"
         yield Problem(last, f"{names[0]} {found}, but {reason}{'s' if wanted[0] > 1 else ''}; {mend}")
     *_, (path, final) = walk(net)
     if final.kind in ("sigmoid", "softmax") and LOSSES[loss].targets != "values":

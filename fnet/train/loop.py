@@ -20,6 +20,7 @@ from fnet.description import Layer
 from fnet.losses import Loss, identified
 from fnet.regularization import Penalties
 from fnet.train.evaluate import make_score
+from fnet.train.interrupt import deferred
 from fnet.train.state import Batch, Metrics, TrainState, init_state
 from fnet.train.step import Step, make_step, resolve_loss
 
@@ -77,7 +78,7 @@ class Fitted(NamedTuple):
     params, state: of the best epoch with early stopping, else of the last step.
     history: one record per completed epoch.
     stopped: `done`, `early` or `interrupted`.
-    kept_epoch: the epoch that params are of.
+    kept_epoch: the epoch that params are of, which an interrupted run may not have completed.
     train_state: of the last step, to go on from.
     """
 
@@ -167,25 +168,29 @@ def fit(
     history: list[Epoch] = []
     stopped = "done"
     try:
-        for epoch in range(1, epochs + 1):
-            began = time.perf_counter()
-            for segment in runner.epoch(epoch, epochs, example_order(seed, epoch, size)):
-                on_event(segment)
-            values = runner.epoch_values(record.metric_name, penalised=regularization.penalises)
-            current = runner.train_state
-            if validation_arrays is not None:
-                found = score(current.params, current.state, *validation_arrays)
-                values["validation_loss"] = float(found.loss)
-                values[f"validation_{record.metric_name}"] = float(found.metric)
-            improved = best.update(epoch, values, current)
-            history.append(Epoch(epoch, epoch * steps, values, time.perf_counter() - began, improved))
-            on_event(history[-1])
-            if best.exhausted(epoch):
-                stopped = "early"
-                break
+        with deferred() as raise_if_interrupted:
+            for epoch in range(1, epochs + 1):
+                began = time.perf_counter()
+                for segment in runner.epoch(epoch, epochs, example_order(seed, epoch, size)):
+                    on_event(segment)
+                    raise_if_interrupted()
+                values = runner.epoch_values(record.metric_name, penalised=regularization.penalises)
+                current = runner.train_state
+                if validation_arrays is not None:
+                    found = score(current.params, current.state, *validation_arrays)
+                    values["validation_loss"] = float(found.loss)
+                    values[f"validation_{record.metric_name}"] = float(found.metric)
+                improved = best.update(epoch, values, current)
+                history.append(Epoch(epoch, epoch * steps, values, time.perf_counter() - began, improved))
+                on_event(history[-1])
+                raise_if_interrupted()
+                if best.exhausted(epoch):
+                    stopped = "early"
+                    break
     except KeyboardInterrupt:
         stopped = "interrupted"
-    kept = best.kept or (len(history), runner.train_state)
+    taken = int(runner.train_state.step) - int(initial.step)
+    kept = best.kept or (math.ceil(taken / steps), runner.train_state)
     return Fitted(kept[1].params, kept[1].state, history, stopped, kept[0], runner.train_state)
 
 

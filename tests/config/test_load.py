@@ -428,7 +428,7 @@ def test_an_unknown_name_is_reported_with_a_suggestion(load_text, text, where, w
             "data: digits\nmodel:\n  - flatten\n  - dense: 64\n  - relu\n  - dense: 12\n",
             "c.yaml:6:5",
             "dense_2 gives 12, but digits has 10 classes, so with cross_entropy the network must give 10 outputs; "
-            "make the last layer dense: 10",
+            "make it dense: 10",
         ),
         (
             "data: digits\nmodel: [flatten, [{dense: 3}]]\n",
@@ -450,12 +450,12 @@ def test_an_unknown_name_is_reported_with_a_suggestion(load_text, text, where, w
         (
             "data: xor\nmodel: [{dense: 2}]\nloss: binary_cross_entropy\n",
             "c.yaml:2:9",
-            "must give 1 output; make the last layer dense: 1",
+            "must give 1 output; make it dense: 1",
         ),
         (
             "data: xor\nmodel: [{dense: 1}]\nloss: cross_entropy\n",
             "c.yaml:2:9",
-            "must give 2 outputs; make the last layer dense: 2",
+            "must give 2 outputs; make it dense: 2",
         ),
         (NET + "loss: mse\n", "c.yaml:5:7", "mse is for regression, but digits has 10 classes; use cross_entropy"),
         (
