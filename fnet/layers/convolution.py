@@ -9,14 +9,15 @@ differentiation can ask for is one of its three gradients:
 
 Each is a primitive that is linear in both arguments, and the transpose of any with respect to one argument is another
 of the three, so that forward mode, reverse mode and every order follow. On a CPU, XLA runs only convolutions in plain
-forward layout, and matrix products, at full speed inside a loop: there `input_of` is a plain convolution of the dilated
-cotangent with the flipped kernel, and `kernel_of` one matrix product for each place of the kernel. On other platforms
-the three are XLA's own.
+forward layout, and matrix products, at full speed inside a loop: there `conv` and `kernel_of` are matrix products of
+columns of pixels, a few images at a time, and `input_of` is a plain convolution of the dilated cotangent with the
+flipped kernel. On other platforms the three are XLA's own.
 
 Shapes: x (batch, height, width, in), w (height, width, in / groups, out), z and g (batch, height, width, out).
 """
 
 import functools
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -122,29 +123,70 @@ def _exchanged(w, groups: int):
     return w.transpose(0, 1, 4, 3, 2).reshape(rows, columns, out // groups, groups * into)
 
 
-def _kernel_of_cpu(x, g, *, window: Window):
-    """For every place (u, v) of the kernel, the matrix product of the pixels that it met with the cotangent."""
-    batch, rows, columns, out = g.shape
-    groups, into = window.groups, x.shape[3] // window.groups
-    x = jnp.pad(x, [(0, 0), *window.padding, (0, 0)])
-    g = g.reshape(-1, out) if groups == 1 else g.reshape(-1, groups, out // groups)
+def _conv_cpu(x, w, *, window: Window):
+    """A few images at a time, as the matrix product of their columns with the kernel."""
+    chunk = _chunk(x, window, 16)
+    if chunk == 0:
+        return _conv_xla(x, w, window=window)
+    matrix = w.reshape(-1, w.shape[3])
+    z = lax.map(lambda images: _columns(images, window) @ matrix, x.reshape(-1, chunk, *x.shape[1:]))
+    return z.reshape(x.shape[0], *window.output_size(), w.shape[3])
 
-    def product(u: int, v: int):
-        start = (0, u * window.dilation[0], v * window.dilation[1], 0)
-        stop = (
-            batch,
-            start[1] + (rows - 1) * window.stride[0] + 1,
-            start[2] + (columns - 1) * window.stride[1] + 1,
-            x.shape[3],
-        )
-        met = lax.slice(x, start, stop, (1, *window.stride, 1))
-        if groups == 1:
-            return met.reshape(-1, into).T @ g
+
+def _kernel_of_cpu(x, g, *, window: Window):
+    """A few images at a time, as the matrix product of their columns with the cotangent, summed over the batch.
+
+    With groups, or few channels, one product for every place of the kernel over the whole batch instead.
+    """
+    chunk = _chunk(x, window, 4)
+    if chunk == 0:
+        return _kernel_of_by_place(x, g, window=window)
+
+    def add(total, pair):
+        images, cotangent = pair
+        return total + _columns(images, window).T @ cotangent.reshape(-1, g.shape[3]), None
+
+    parts = x.reshape(-1, chunk, *x.shape[1:]), g.reshape(-1, chunk, *g.shape[1:])
+    total, _ = lax.scan(add, jnp.zeros((math.prod(window.kernel_size) * x.shape[3], g.shape[3]), x.dtype), parts)
+    return total.reshape(*window.kernel_size, x.shape[3], g.shape[3])
+
+
+def _kernel_of_by_place(x, g, *, window: Window):
+    """For every place (u, v) of the kernel, the matrix product of the pixels that it meets with the cotangent."""
+    groups, into, out = window.groups, x.shape[3] // window.groups, g.shape[3]
+    g = g.reshape(-1, groups, out // groups)
+
+    def product(met):
         per_group = lax.dot_general(met.reshape(-1, groups, into), g, (((0,), (0,)), ((1,), (1,))))
         return per_group.transpose(1, 0, 2).reshape(into, out)
 
-    height, width = window.kernel_size
-    return jnp.stack([jnp.stack([product(u, v) for v in range(width)]) for u in range(height)])
+    return jnp.stack([product(met) for met in _places(x, window)]).reshape(*window.kernel_size, into, out)
+
+
+def _chunk(x, window: Window, most: int) -> int:
+    """How many images to take at a time: a divisor of the batch up to `most`, so that their columns stay in the cache.
+
+    0 where columns do not pay: with groups, with few channels, or when the batch has no such divisor.
+    """
+    batch = x.shape[0]
+    chunk = max(n for n in range(1, most + 1) if batch % n == 0) if batch else 0
+    return 0 if window.groups > 1 or x.shape[3] < 8 or chunk < min(batch, 4) else chunk
+
+
+def _columns(x, window: Window):
+    """The pixels under every window as a row: (batch * rows * columns, kernel_h * kernel_w * channels)."""
+    under = jnp.concatenate(list(_places(x, window)), axis=-1)
+    return under.reshape(-1, under.shape[-1])
+
+
+def _places(x, window: Window):
+    """For every place of the kernel, row by row, the pixels that it meets: (batch, rows, columns, channels) each."""
+    x = jnp.pad(x, [(0, 0), *window.padding, (0, 0)])
+    rows, columns = window.output_size()
+    for u, v in itertools.product(*map(range, window.kernel_size)):
+        top, left = u * window.dilation[0], v * window.dilation[1]
+        bottom, right = top + (rows - 1) * window.stride[0] + 1, left + (columns - 1) * window.stride[1] + 1
+        yield lax.slice(x, (0, top, left, 0), (x.shape[0], bottom, right, x.shape[3]), (1, *window.stride, 1))
 
 
 def _shape_of_conv(x, w, *, window: Window):
@@ -168,7 +210,7 @@ def _primitive(name: str, shape: Any, xla: Any, cpu: Any) -> Primitive:
     return primitive
 
 
-_conv = _primitive("conv", _shape_of_conv, _conv_xla, _conv_xla)
+_conv = _primitive("conv", _shape_of_conv, _conv_xla, _conv_cpu)
 _input_of = _primitive("conv_input", _shape_of_input, _input_of_xla, _input_of_cpu)
 _kernel_of = _primitive("conv_kernel", _shape_of_kernel, _kernel_of_xla, _kernel_of_cpu)
 

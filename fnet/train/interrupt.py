@@ -11,7 +11,7 @@ def deferred() -> Iterator[Callable[[], None]]:
     """Holds back SIGINT, and SIGTERM where the program handles it, until the function that this gives is called.
 
     That function raises the KeyboardInterrupt that is due, if any. A second signal while one is held back raises at
-    once: whoever is at the keyboard means it. Outside the main thread, where Python delivers no signals, nothing is held.
+    once: whoever is at the keyboard means it. Outside the main thread, where no signals arrive, nothing is held.
     """
     due: list[int] = []
     before = {}

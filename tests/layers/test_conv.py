@@ -34,16 +34,18 @@ def plain(x, w, window):
     )
 
 
-def problem(rng, stride=(2, 1), dilation=(1, 2), groups=2, padding=((1, 1), (0, 2)), kernel=(3, 2), size=(5, 4)):
+def problem(
+    rng, stride=(2, 1), dilation=(1, 2), groups=2, padding=((1, 1), (0, 2)), kernel=(3, 2), size=(5, 4), channels=4
+):
     window = Window(stride, resolve_padding(padding, size, kernel, stride, dilation), dilation, groups, size, kernel)
-    x = rng.standard_normal((2, *size, 4))
-    w = rng.standard_normal((*kernel, 4 // groups, 4 if groups > 1 else 3))
+    x = rng.standard_normal((2, *size, channels))
+    w = rng.standard_normal((*kernel, channels // groups, 4 if groups > 1 else 3))
     return x, w, window
 
 
 @pytest.mark.parametrize(("stride", "dilation", "groups", "padding", "kernel"), GRID, ids=str)
 def test_own_derivatives_are_those_of_the_plain_convolution(stride, dilation, groups, padding, kernel, rng):
-    x, w, window = problem(rng, stride, dilation, groups, padding, kernel, (7, 6))
+    x, w, window = problem(rng, stride, dilation, groups, padding, kernel, (7, 6), channels=4 if groups > 1 else 8)
     g = rng.standard_normal((2, *window.output_size(), w.shape[3]))
 
     @jax.jit
@@ -56,6 +58,19 @@ def test_own_derivatives_are_those_of_the_plain_convolution(stride, dilation, gr
 
     with jax.enable_x64(True):
         for mine, theirs in zip(*both(x, w, g), strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-11)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 20, 34])
+def test_batches_that_are_taken_in_parts(batch, rng):
+    """Whole, in equal parts, or, where the batch has no divisor of a good size, another way: always the same."""
+    _, w, window = problem(rng, groups=1, channels=8)
+    x = rng.standard_normal((batch, 5, 4, 8))
+    with jax.enable_x64(True):
+        z, pull = jax.vjp(lambda x, w: convolve(x, w, window), x, w)
+        expected, pull_plain = jax.vjp(lambda x, w: plain(x, w, window), x, w)
+        g = rng.standard_normal(z.shape)
+        for mine, theirs in zip((z, *pull(g)), (expected, *pull_plain(g)), strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-11)
 
 
