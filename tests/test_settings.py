@@ -60,7 +60,7 @@ def test_a_tag_is_the_only_value_of_the_field_name():
     tagged = model_of(brew, "tea")
     assert tagged.model_fields["name"].description == "Makes tea."
     assert tagged(name="tea", cups=1).name == "tea"
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="Input should be 'tea'"):
         tagged(name="coffee", cups=1)
 
 

@@ -25,18 +25,6 @@ LAYERS = "model: [flatten, {dense: 10}]\n"
 PLANE = "data: xor\nmodel: [{dense: 1}]\n"
 
 
-@pytest.fixture
-def load_text(tmp_path, monkeypatch):
-    """Loads text as c.yaml of the working folder, so that messages start with that name."""
-    monkeypatch.chdir(tmp_path)
-
-    def load_text(text, *overrides):
-        Path("c.yaml").write_text(text, encoding="utf-8")
-        return load("c.yaml", overrides)
-
-    return load_text
-
-
 def saying(where, what):
     """The pattern of a message that starts with its place and goes on to say something."""
     return f"^{re.escape(where)}: .*{re.escape(what)}"

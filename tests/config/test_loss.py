@@ -3,32 +3,19 @@
 import functools
 import json
 import re
-from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 
 from fnet.config.errors import ConfigError
 from fnet.config.explain import explain, json_schema
-from fnet.config.load import dump, load
+from fnet.config.load import dump
 from fnet.losses import LOSSES
 from fnet.train.run import check_gradients, run
 
 DIGITS = "data: digits\nmodel: [flatten, {dense: 10}]\n"
 PLANE = "data: {name: xor, samples: 40}\nmodel: [{dense: 1}]\n"
 VALUES = "data: {name: diabetes, normalize: standard}\nmodel: [{dense: 1}]\n"
-
-
-@pytest.fixture
-def load_text(tmp_path, monkeypatch):
-    """Loads text as c.yaml of the working folder, so that messages start with that name."""
-    monkeypatch.chdir(tmp_path)
-
-    def load_text(text, *overrides):
-        Path("c.yaml").write_text(text, encoding="utf-8")
-        return load("c.yaml", overrides)
-
-    return load_text
 
 
 @pytest.mark.parametrize(

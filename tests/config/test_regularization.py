@@ -1,14 +1,13 @@
 """Penalties and the greatest length of columns, for all layers and for single ones."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fnet.config.errors import ConfigError
 from fnet.config.explain import explain
-from fnet.config.load import dump, load
+from fnet.config.load import dump
 from fnet.reference import network
 from fnet.regularization import Penalties
 from fnet.train.folder import load as load_model
@@ -22,18 +21,6 @@ model:
   - dense: 1
 """
 """A good config of five lines, whose layers are block with dense_1, tanh_1 and dense_2 inside, relu_1 and dense_1."""
-
-
-@pytest.fixture
-def load_text(tmp_path, monkeypatch):
-    """Loads text as c.yaml of the working folder, so that messages start with that name."""
-    monkeypatch.chdir(tmp_path)
-
-    def load_text(text, *overrides):
-        Path("c.yaml").write_text(text, encoding="utf-8")
-        return load("c.yaml", overrides)
-
-    return load_text
 
 
 def test_layers_are_named_by_their_paths(load_text):
