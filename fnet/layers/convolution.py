@@ -9,9 +9,9 @@ differentiation can ask for is one of its three gradients:
 
 Each is a primitive that is linear in both arguments, and the transpose of any with respect to one argument is another
 of the three, so that forward mode, reverse mode and every order follow. On a CPU, XLA runs only convolutions in plain
-forward layout, and matrix products, at full speed inside a loop: there `conv` and `kernel_of` are matrix products of
-columns of pixels, a few images at a time, and `input_of` is a plain convolution of the dilated cotangent with the
-flipped kernel. On other platforms the three are XLA's own.
+forward layout, and matrix products, at full speed inside a loop: there all three are such convolutions, `input_of` one
+of the dilated cotangent with the flipped kernel, `kernel_of` one with the cotangent for its kernel where that is the
+quickest. On other platforms the three are XLA's own.
 
 Shapes: x (batch, height, width, in), w (height, width, in / groups, out), z and g (batch, height, width, out).
 """
@@ -28,6 +28,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+#: Bytes of columns of pixels at a time: what the second-level cache of a core holds.
+COLUMNS = 3 << 20
 
 
 class Window(NamedTuple):
@@ -111,7 +114,7 @@ def _input_of_cpu(g, w, *, window: Window):
     if window.stride != (1, 1):
         g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *((0, 0, s - 1) for s in window.stride), (0, 0, 0)])
     plain = window._replace(stride=(1, 1), padding=tuple(padding))
-    x = _conv_xla(g, _exchanged(w, window.groups), window=plain)
+    x = _conv_cpu(g, _exchanged(w, window.groups), window=plain._replace(input_size=g.shape[1:3]))
     rows, columns = window.input_size
     return x[:, crop[0] : crop[0] + rows, crop[1] : crop[1] + columns]
 
@@ -124,31 +127,56 @@ def _exchanged(w, groups: int):
 
 
 def _conv_cpu(x, w, *, window: Window):
-    """A few images at a time, as the matrix product of their columns with the kernel."""
-    chunk = _chunk(x, window, 16)
-    if chunk == 0:
+    """A plain convolution, padded until its rows come out longer than they went in, and cropped.
+
+    XLA hands a convolution to a library that is two to five times slower than its own code, but never one whose output
+    is larger than its input. With a stride there is little to gain, nor with the few channels that XLA keeps anyway.
+    """
+    before, after = window.padding[1]
+    longer = window.reach(1) - before - after
+    if window.stride[1] > 1 or longer <= 0 or max(w.shape[2] * window.groups, w.shape[3]) <= 16:
         return _conv_xla(x, w, window=window)
-    matrix = w.reshape(-1, w.shape[3])
-    z = lax.map(lambda images: _columns(images, window) @ matrix, x.reshape(-1, chunk, *x.shape[1:]))
-    return z.reshape(x.shape[0], *window.output_size(), w.shape[3])
+    padding = window.padding[0], (before, after + longer)
+    return _conv_xla(x, w, window=window._replace(padding=padding))[:, :, : window.output_size()[1]]
 
 
 def _kernel_of_cpu(x, g, *, window: Window):
-    """A few images at a time, as the matrix product of their columns with the cotangent, summed over the batch.
+    """A few images at a time, summed: one by one of three ways, the quickest first.
 
-    With groups, or few channels, one product for every place of the kernel over the whole batch instead.
+    A convolution with the cotangent for kernel; the matrix product of the columns of pixels with the cotangent; and,
+    with groups, one product for every place of the kernel, over the whole batch.
     """
-    chunk = _chunk(x, window, 4)
-    if chunk == 0:
+    if window.groups > 1 or x.shape[0] == 0:
         return _kernel_of_by_place(x, g, window=window)
+    plain = window.stride == window.dilation == (1, 1) and min(window.kernel_size) > 1
+    chunk, kernel_of = _divisor(x.shape[0], 16), _kernel_by_convolution
+    if not plain or chunk < 8 or x.shape[3] < 8:
+        chunk, kernel_of = _divisor(x.shape[0], COLUMNS // (_column_bytes(x, window) + 1)), _kernel_by_columns
 
     def add(total, pair):
-        images, cotangent = pair
-        return total + _columns(images, window).T @ cotangent.reshape(-1, g.shape[3]), None
+        return total + kernel_of(*pair, window), None
 
     parts = x.reshape(-1, chunk, *x.shape[1:]), g.reshape(-1, chunk, *g.shape[1:])
-    total, _ = lax.scan(add, jnp.zeros((math.prod(window.kernel_size) * x.shape[3], g.shape[3]), x.dtype), parts)
-    return total.reshape(*window.kernel_size, x.shape[3], g.shape[3])
+    total, _ = lax.scan(add, jnp.zeros((*window.kernel_size, x.shape[3], g.shape[3]), x.dtype), parts)
+    return total
+
+
+def _kernel_by_convolution(x, g, window: Window):
+    """The convolution of x with g for its kernel, images and channels exchanged.
+
+    g is widened by zeros until it is wider than x, which keeps XLA's own code for it, as in `_conv_cpu`.
+    """
+    x = jnp.pad(x, [(0, 0), *window.padding, (0, 0)]).transpose(3, 1, 2, 0)
+    wider = window.kernel_size[1]
+    g = jnp.pad(g.transpose(1, 2, 0, 3), [(0, 0), (0, wider), (0, 0), (0, 0)])
+    w = lax.conv_general_dilated(x, g, (1, 1), ((0, 0), (0, wider)), dimension_numbers=LAYOUT)
+    return w.transpose(1, 2, 0, 3)
+
+
+def _kernel_by_columns(x, g, window: Window):
+    """The matrix product of the columns of pixels, transposed, with the cotangent."""
+    w = _columns(x, window).T @ g.reshape(-1, g.shape[3])
+    return w.reshape(*window.kernel_size, x.shape[3], g.shape[3])
 
 
 def _kernel_of_by_place(x, g, *, window: Window):
@@ -163,14 +191,14 @@ def _kernel_of_by_place(x, g, *, window: Window):
     return jnp.stack([product(met) for met in _places(x, window)]).reshape(*window.kernel_size, into, out)
 
 
-def _chunk(x, window: Window, most: int) -> int:
-    """How many images to take at a time: a divisor of the batch up to `most`, so that their columns stay in the cache.
+def _divisor(batch: int, most: int) -> int:
+    """The largest divisor of the batch up to `most`, and at least 1: how many images to take at a time."""
+    return max(n for n in range(1, max(1, min(most, batch)) + 1) if batch % n == 0)
 
-    0 where columns do not pay: with groups, with few channels, or when the batch has no such divisor.
-    """
-    batch = x.shape[0]
-    chunk = max(n for n in range(1, most + 1) if batch % n == 0) if batch else 0
-    return 0 if window.groups > 1 or x.shape[3] < 8 or chunk < min(batch, 4) else chunk
+
+def _column_bytes(x, window: Window) -> int:
+    """What the columns of one image take."""
+    return math.prod((*window.output_size(), *window.kernel_size, x.shape[3], x.dtype.itemsize))
 
 
 def _columns(x, window: Window):

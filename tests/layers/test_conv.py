@@ -61,11 +61,14 @@ def test_own_derivatives_are_those_of_the_plain_convolution(stride, dilation, gr
             np.testing.assert_allclose(mine, theirs, atol=1e-11)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 20, 34])
-def test_batches_that_are_taken_in_parts(batch, rng):
-    """Whole, in equal parts, or, where the batch has no divisor of a good size, another way: always the same."""
-    _, w, window = problem(rng, groups=1, channels=8)
-    x = rng.standard_normal((batch, 5, 4, 8))
+@pytest.mark.parametrize("padding", ["valid", "same", ((0, 1), (2, 0))], ids=str)
+@pytest.mark.parametrize(("stride", "dilation"), [((1, 1), (1, 1)), ((2, 1), (1, 1)), ((1, 1), (1, 2))], ids=str)
+@pytest.mark.parametrize("batch", [1, 7, 24])
+def test_sizes_that_are_worth_another_way(batch, stride, dilation, padding, rng):
+    """Many channels, and batches that are taken whole, in parts, or image by image: always the same."""
+    size, kernel = (6, 7), (3, 2)
+    window = Window(stride, resolve_padding(padding, size, kernel, stride, dilation), dilation, 1, size, kernel)
+    x, w = rng.standard_normal((batch, *size, 9)), rng.standard_normal((*kernel, 9, 20))
     with jax.enable_x64(True):
         z, pull = jax.vjp(lambda x, w: convolve(x, w, window), x, w)
         expected, pull_plain = jax.vjp(lambda x, w: plain(x, w, window), x, w)
