@@ -8,7 +8,7 @@ segment is an argument of the program, so that one compilation serves them all a
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fnet.data.augment import Augmentation
 from fnet.description import Layer
 from fnet.losses import Loss, identified
 from fnet.regularization import Penalties
@@ -116,6 +117,7 @@ def fit(
     batch_size: int | Literal["all"] = 32,
     seed: int = 0,
     regularization: Penalties = Penalties(),
+    augment: Sequence[Augmentation] = (),
     early_stopping: EarlyStopping | None = None,
     start: TrainState | None = None,
     on_event: Callable[[Segment | Epoch], None] = lambda event: None,
@@ -135,11 +137,13 @@ def fit(
         batch_size: examples a step: 1 is stochastic, "all" full-batch gradient descent.
         seed: of the initial parameters, the order of examples and dropout.
         regularization: penalties on the weights, and how long their columns may be.
+        augment: what changes the training images at random, in this order, such as `[fnet.data.augment.shift(2)]`.
         early_stopping: when to stop before the last epoch.
         start: a state to start from, in place of a new one.
         on_event: called after every segment and every epoch.
 
     Raises:
+        AugmentationError: when the examples are not what `augment` takes.
         Diverged: when the loss or a parameter becomes NaN or infinite; carries the last good state.
         ValueError: for labels out of range, no examples, or a monitor that is not recorded.
 
@@ -161,7 +165,9 @@ def fit(
     batch = size if batch_size == "all" else min(batch_size, size)
     steps = math.ceil(size / batch)
     initial = start or jax.jit(lambda key: init_state(net, optimizer, key, x.shape[1:]))(jax.random.key(seed))
-    runner = _Runner(make_step(net, record, optimizer, regularization=regularization), initial, (x, y), batch)
+    runner = _Runner(
+        make_step(net, record, optimizer, regularization=regularization, augment=augment), initial, (x, y), batch
+    )
     score = make_score(net, record)
     validation_arrays = None if validation is None else tuple(map(jnp.asarray, validation))
     best = _Best(early_stopping)

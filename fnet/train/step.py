@@ -1,7 +1,7 @@
 """One training step: a pure function of the state and a batch."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fnet.data.augment import Augmentation, augmented
 from fnet.description import WEIGHT_LEAVES, Layer
 from fnet.losses import LOSSES, Loss, identified
 from fnet.regularization import Penalties
@@ -133,6 +134,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     regularization: Penalties = Penalties(),
+    augment: Sequence[Augmentation] = (),
 ) -> Step:
     """The pure training step: forward, backward, W := W + update(dL/dW).
 
@@ -142,6 +144,8 @@ def make_step(
             `functools.partial(fnet.losses.huber, delta=2.0)`.
         optimizer: any Optax transformation.
         regularization: penalties on the weights, and how long their columns may be after the update.
+        augment: what changes the images before the network sees them, in this order, such as
+            `[fnet.data.augment.shift(2)]`; its draws depend on the state's key and step alone.
 
     Returns:
         (TrainState, Batch) -> (TrainState, Metrics), to be jitted, scanned or vmapped by the caller. The metrics are
@@ -165,6 +169,8 @@ def make_step(
 
     def step(train_state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(train_state.key, train_state.step)
+        if augment:
+            batch = batch._replace(x=augmented(augment, batch.x, key))
         gradients, (state, metrics) = jax.grad(evaluate, has_aux=True)(
             train_state.params, train_state.state, batch, key
         )

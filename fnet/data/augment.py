@@ -1,0 +1,353 @@
+"""Augmentation: images changed at random as they are trained on, by pure functions inside the compiled step.
+
+An augmentation is what its name says of images (n, height, width, channels): a function of its settings that returns
+how its random numbers are drawn and what they do. The key comes from the training step, each example has draws of its
+own, and the values that enter from outside an image are 0.
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, ParamSpec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Ge, Gt, Interval
+
+from fnet.description import Shape, key_number
+from fnet.settings import checked, first_parameter, shown, suggestion
+
+AUGMENTATIONS = ("shift", "flip", "crop", "rotation", "elastic", "cutout")
+"""The names of the augmentations, each a function of this module."""
+
+
+class AugmentationError(ValueError):
+    """An augmentation that cannot be applied to examples of this shape or type."""
+
+    exit_status = 2
+
+
+class Parts(NamedTuple):
+    """What the body of an augmentation returns.
+
+    draw: (key, (n, height, width, channels)) -> random numbers, in float32 or whole numbers, n of each.
+    apply: (images, random numbers) -> images of the same shape.
+    misfit: (height, width) -> why images of that size cannot be augmented so, or nothing.
+    """
+
+    draw: Callable[[jax.Array, Shape], Any]
+    apply: Callable[[jax.Array, Any], jax.Array]
+    misfit: Callable[[int, int], str | None] = lambda height, width: None
+
+
+class Augmentation(NamedTuple):
+    """An augmentation with its settings, made by one of the functions below.
+
+    kind: its name.
+    settings: all of them, by name.
+    parts: how it draws, and what it does.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    parts: Parts
+
+    def __call__(self, key: jax.Array, images: jax.Array) -> jax.Array:
+        """The images (n, height, width, channels), each changed by draws of its own."""
+        return self.parts.apply(images, self.parts.draw(key, images.shape))
+
+    def check(self, shape: Shape) -> None:
+        """Checks the shape of one example.
+
+        Raises:
+            AugmentationError: when it is no image, or too small a one.
+        """
+        if len(shape) != 3:
+            raise AugmentationError(f"{self.kind} is for images (height, width, channels), not for examples {shape}")
+        misfit = self.parts.misfit(*shape[:2])
+        if misfit is not None:
+            raise AugmentationError(f"{self.kind}: {misfit}, but the images have {shape[0]} x {shape[1]} pixels")
+
+
+P = ParamSpec("P")
+
+
+def augmentation(body: Callable[P, Parts]) -> Callable[P, Augmentation]:
+    """Makes an augmentation of a function from settings to `Parts`; the settings are checked against its signature.
+
+    >>> shift(pixels=0)
+    Traceback (most recent call last):
+    ValueError: shift: pixels: expected a value of at least 1, got 0
+    """
+    signature = inspect.signature(body)
+
+    @functools.wraps(body)
+    def construct(*args: P.args, **kwargs: P.kwargs) -> Augmentation:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{body.__name__}: {error}") from None
+        values = checked(body, given)
+        return Augmentation(body.__name__, values, body(**values))  # pyright: ignore[reportCallIssue]
+
+    return construct
+
+
+@augmentation
+def shift(pixels: Annotated[int, Ge(1)] = 2) -> Parts:
+    """Moves an image by whole pixels, up to `pixels` in both directions, each distance as likely.
+
+    Args:
+        pixels: the farthest.
+    """
+
+    def draw(key, shape):
+        return jax.random.randint(key, (shape[0], 2), -pixels, pixels + 1, "int32")
+
+    def apply(images, moved):
+        return _windows(_padded(images, pixels), pixels - moved, images.shape)
+
+    return Parts(draw, apply, _smaller("pixels", pixels))
+
+
+@augmentation
+def flip(
+    rate: Annotated[float, Interval(gt=0, le=1)] = 0.5, axis: Literal["horizontal", "vertical"] = "horizontal"
+) -> Parts:
+    """Mirrors an image.
+
+    Args:
+        rate: probability of it.
+        axis: horizontal exchanges left and right, vertical top and bottom.
+    """
+
+    def draw(key, shape):
+        return jax.random.uniform(key, shape[:1], "float32") < rate
+
+    def apply(images, chosen):
+        return jnp.where(chosen[:, None, None, None], jnp.flip(images, 2 if axis == "horizontal" else 1), images)
+
+    return Parts(draw, apply)
+
+
+@augmentation
+def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None = None) -> Parts:
+    """Cuts a window at a random place out of the image with a border of zeros.
+
+    A window of another size than the image is brought to the image's, by bilinear interpolation.
+
+    Args:
+        padding: width of the border, in pixels.
+        size: height and width of the window; by default those of the image.
+    """
+
+    def cut(shape):
+        return (size or shape[1], size or shape[2])
+
+    def draw(key, shape):
+        places = [extent + 2 * padding - part + 1 for extent, part in zip(shape[1:3], cut(shape), strict=True)]
+        return jax.random.randint(key, (shape[0], 2), 0, jnp.array(places), "int32")
+
+    def apply(images, corner):
+        height, width = images.shape[1:3]
+        if cut(images.shape) == (height, width):
+            return _windows(_padded(images, padding), corner, images.shape)
+        scaled = ((jnp.arange(extent) + 0.5) * (size / extent) - 0.5 for extent in (height, width))
+        rows, columns = (corner[:, axis, None] - padding + s for axis, s in enumerate(scaled))
+        grid = (len(images), height, width)
+        return bilinear(images, jnp.broadcast_to(rows[:, :, None], grid), jnp.broadcast_to(columns[:, None, :], grid))
+
+    def misfit(height, width):
+        if size is not None and size > min(height, width) + 2 * padding:
+            return f"a window of {size} x {size} pixels is larger than the image with its border of {padding}"
+        return None
+
+    return Parts(draw, apply, misfit)
+
+
+@augmentation
+def rotation(degrees: Annotated[float, Interval(gt=0, le=180)] = 15.0) -> Parts:
+    """Turns an image about its centre, by an angle uniform in [-degrees, degrees]; bilinear interpolation.
+
+    Args:
+        degrees: the largest angle, counterclockwise as the image is shown (row 0 at the top).
+    """
+
+    def draw(key, shape):
+        return jax.random.uniform(key, shape[:1], "float32", -degrees, degrees)
+
+    def apply(images, angles):
+        height, width = images.shape[1:3]
+        angles = jnp.deg2rad(angles.astype(images.dtype))[:, None, None]
+        down = jnp.arange(height)[None, :, None] - (height - 1) / 2
+        right = jnp.arange(width)[None, None, :] - (width - 1) / 2
+        cosine, sine = jnp.cos(angles), jnp.sin(angles)
+        return bilinear(
+            images,
+            cosine * down + sine * right + (height - 1) / 2,
+            cosine * right - sine * down + (width - 1) / 2,
+        )
+
+    return Parts(draw, apply)
+
+
+@augmentation
+def elastic(alpha: Annotated[float, Gt(0)] = 34.0, sigma: Annotated[float, Gt(0)] = 4.0) -> Parts:
+    """Deforms an image as if drawn on rubber: y[p] = x[p + alpha (G_sigma * u)[p]], by bilinear interpolation.
+
+    u holds two numbers for every pixel, down and right, uniform in (-1, 1) in steps of 2^-15; G_sigma is the Gaussian,
+    cut off at 4 sigma. Some code scales the smoothed field to norm 1 before alpha: alpha means something else there.
+    Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
+    analysis", ICDAR 2003, whose values for MNIST are the defaults.
+
+    Args:
+        alpha: how far, in pixels, before smoothing takes most of it.
+        sigma: standard deviation of the smoothing, in pixels: large ones move neighbours alike.
+    """
+
+    def draw(key, shape):
+        # A field is the larger part of what an augmentation costs: 16 random bits a number halve it.
+        bits = jax.random.bits(key, (shape[0], 2, *shape[1:3]), "uint16")
+        return (bits.astype(jnp.float32) + 0.5) / 2**15 - 1
+
+    def apply(images, field):
+        height, width = images.shape[1:3]
+        down, right = (_gaussian(extent, sigma).astype(images.dtype) for extent in (height, width))
+        # Nothing but full precision: a product in fewer bits would move the pixels of a GPU's images.
+        smooth = jnp.einsum(
+            "ij,nfjk,lk->fnil", down, field.astype(images.dtype), right, precision=jax.lax.Precision.HIGHEST
+        )
+        rows, columns = alpha * smooth
+        return bilinear(images, rows + jnp.arange(height)[:, None], columns + jnp.arange(width))
+
+    return Parts(draw, apply)
+
+
+@augmentation
+def cutout(size: Annotated[int, Ge(1)] = 8) -> Parts:
+    """Sets a square to 0, its centre at any pixel of the image, so that part of it may lie outside.
+
+    Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
+
+    Args:
+        size: of the square's sides, in pixels.
+    """
+
+    def draw(key, shape):
+        return jax.random.randint(key, (shape[0], 2), 0, jnp.array(shape[1:3]), "int32")
+
+    def apply(images, centre):
+        first = centre - size // 2
+        inside = []
+        for axis, extent in enumerate(images.shape[1:3]):
+            place = jnp.arange(extent) - first[:, axis, None]
+            inside.append((place >= 0) & (place < size))
+        rows, columns = inside
+        return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0, images)
+
+    return Parts(draw, apply, _smaller("size", size))
+
+
+def augmented(augmentations: Sequence[Augmentation], images: jax.Array, key: jax.Array) -> jax.Array:
+    """The images after every augmentation in turn: equal for equal keys, whatever else draws from them.
+
+    The second `shift` draws from the key's number for "augment/shift_2", so that another augmentation before or after
+    it does not change its draws.
+
+    Raises:
+        AugmentationError: for examples that are no images, too small, or not floating-point.
+    """
+    if augmentations and not jnp.issubdtype(images.dtype, jnp.floating):
+        raise AugmentationError(f"augmentation takes images of floating-point numbers, got {images.dtype}")
+    key = jax.random.fold_in(key, key_number("augment"))
+    counts: dict[str, int] = {}
+    for augment in augmentations:
+        augment.check(images.shape[1:])
+        counts[augment.kind] = counts.get(augment.kind, 0) + 1
+        name = f"{augment.kind}_{counts[augment.kind]}"
+        images = augment(jax.random.fold_in(key, key_number(name)), images)
+    return images
+
+
+def bilinear(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """The images at places between pixels, 0 outside them.
+
+    Args:
+        images: (n, height, width, channels).
+        rows, columns: (n, height, width), where each pixel of the result is taken from.
+    """
+    n, height, width, channels = images.shape
+    flat = images.reshape(n, height * width, channels)
+    top, left = jnp.floor(rows), jnp.floor(columns)
+    down, right = rows - top, columns - left
+    result = jnp.zeros_like(images)
+    for row, row_weight in ((top, 1 - down), (top + 1, down)):
+        for column, column_weight in ((left, 1 - right), (left + 1, right)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index = jnp.where(inside, row * width + column, 0).astype(jnp.int32).reshape(n, -1, 1)
+            value = jnp.take_along_axis(flat, index, 1).reshape(images.shape)
+            result += jnp.where(inside, row_weight * column_weight, 0)[..., None].astype(images.dtype) * value
+    return result
+
+
+def _padded(images: jax.Array, pixels: int) -> jax.Array:
+    return jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
+
+
+def _windows(images: jax.Array, corner: jax.Array, shape: Shape) -> jax.Array:
+    """Of every image the window of a shape whose upper left pixel is the corner (n, 2)."""
+    corner = jnp.pad(corner, ((0, 0), (0, 1)))
+    return jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, at, shape[1:]))(images, corner)
+
+
+def _gaussian(size: int, sigma: float) -> np.ndarray:
+    """(size, size): a row times a vector is the Gaussian mean around an entry; what lies outside counts as 0."""
+    radius = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    distance = np.subtract.outer(np.arange(size), np.arange(size))
+    near = np.abs(distance) <= radius
+    return np.where(near, weights[np.clip(distance + radius, 0, 2 * radius)] / weights.sum(), 0)
+
+
+def _smaller(name: str, value: int) -> Callable[[int, int], str | None]:
+    """The check that a length is less than that of the image, of which something has to remain."""
+    return lambda height, width: None if value < min(height, width) else f"{name}: {value} leaves nothing of an image"
+
+
+def constructor_of(kind: Any) -> Callable[..., Augmentation]:
+    """The function that makes augmentations of this kind.
+
+    Raises:
+        ValueError: when there is none; suggests the nearest.
+    """
+    if kind not in AUGMENTATIONS:
+        raise ValueError(f"unknown augmentation {shown(kind)}{suggestion(str(kind), AUGMENTATIONS)}")
+    return getattr(importlib.import_module(__name__), kind)
+
+
+def item(data: Any) -> tuple[str, Callable[..., Augmentation], dict[str, Any]]:
+    """An item of a config's list as (kind, constructor, settings): flip, {shift: 2} or {elastic: {alpha: 34}}.
+
+    Raises:
+        ValueError: when it is none of these, or of an unknown kind.
+    """
+    if isinstance(data, str):
+        data = {data: None}
+    if not isinstance(data, Mapping) or len(data) != 1:
+        raise ValueError(f"expected an augmentation, such as flip or {{shift: 2}}, got {shown(data)}")
+    kind, values = next(iter(data.items()))
+    construct = constructor_of(kind)
+    if isinstance(values, Mapping):
+        return kind, construct, dict(values)
+    return kind, construct, {} if values is None else {str(first_parameter(construct)): values}
+
+
+def build(items: Sequence[Any]) -> tuple[Augmentation, ...]:
+    """The augmentations of a config's list.
+
+    >>> [augmentation.kind for augmentation in build(["flip", {"shift": 2}])]
+    ['flip', 'shift']
+    """
+    return tuple(construct(**values) for _, construct, values in map(item, items))
