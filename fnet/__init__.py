@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fnet.layers.dropout import dropout, spatial_dropout
     from fnet.layers.norm import batch_norm, group_norm, layer_norm, rms_norm
     from fnet.layers.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
+    from fnet.layers.recurrent import bidirectional, gru, lstm, rnn
     from fnet.layers.shape import flatten, permute, reshape, upsample, zero_pad
     from fnet.regularization import Penalties
     from fnet.train.folder import load
@@ -41,6 +42,7 @@ __all__ = [
     "ShapeError",
     "avg_pool",
     "batch_norm",
+    "bidirectional",
     "build",
     "constructor",
     "conv",
@@ -59,11 +61,13 @@ __all__ = [
     "gradcheck",
     "graph",
     "group_norm",
+    "gru",
     "identity",
     "layer_norm",
     "leaky_relu",
     "load",
     "losses",
+    "lstm",
     "max_pool",
     "metrics",
     "no_parameters",
@@ -75,6 +79,7 @@ __all__ = [
     "reshape",
     "residual",
     "rms_norm",
+    "rnn",
     "serial",
     "sigmoid",
     "softmax",

@@ -23,6 +23,9 @@ class Case(NamedTuple):
 STEPS = np.array([[True, True, False], [True, True, True], [False, False, False]])
 """A (batch, time) mask: a short example, a whole one, and padding."""
 
+GAPS = np.array([[True, True, True], [False, True, True], [True, False, True]])
+"""A (batch, time) mask that leaves out steps at the start and in the middle."""
+
 CASES: dict[str, list[Case]] = {
     "dense": [
         Case(lambda: fnet.dense(3), (4,)),
@@ -140,6 +143,29 @@ CASES: dict[str, list[Case]] = {
         Case(fnet.rms_norm, (4,)),
         Case(lambda: fnet.rms_norm(eps=0.1), (2, 2, 3)),
         Case(lambda: fnet.rms_norm(scale=False), (4,)),
+    ],
+    "rnn": [
+        Case(lambda: fnet.rnn(3), (4, 2)),
+        Case(lambda: fnet.rnn(2, activation="sigmoid", reverse=True), (3, 2), STEPS),
+        Case(lambda: fnet.rnn(3, activation="relu", sequence=False), (3, 2), GAPS),
+        Case(lambda: fnet.rnn(2, sequence=False, reverse=True), (1, 3), np.array([True, True, False])),
+    ],
+    "gru": [
+        Case(lambda: fnet.gru(3), (4, 2)),
+        Case(lambda: fnet.gru(2, reverse=True), (3, 2), STEPS),
+        Case(lambda: fnet.gru(3, sequence=False), (3, 2), GAPS),
+        Case(lambda: fnet.gru(2, sequence=False, reverse=True), (3, 2), STEPS),
+    ],
+    "lstm": [
+        Case(lambda: fnet.lstm(3), (4, 2)),
+        Case(lambda: fnet.lstm(2, reverse=True), (3, 2), STEPS),
+        Case(lambda: fnet.lstm(3, sequence=False, forget_bias=0.0), (3, 2), GAPS),
+        Case(lambda: fnet.lstm(2, sequence=False, reverse=True), (3, 2), STEPS),
+    ],
+    "bidirectional": [
+        Case(lambda: fnet.bidirectional(fnet.lstm(2)), (3, 2), STEPS),
+        Case(lambda: fnet.bidirectional(fnet.gru(2, sequence=False), combine="add", name="both"), (3, 2), STEPS),
+        Case(lambda: fnet.repeat(fnet.bidirectional(fnet.rnn(2), combine="multiply"), times=2), (3, 2), GAPS),
     ],
     "dropout": [
         Case(lambda: fnet.dropout(0.4), (8,)),

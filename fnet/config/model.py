@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fnet.config.errors import Path, Problem, unknown_key
-from fnet.description import Layer, build, frozen, item
+from fnet.description import Layer, build, constructor_of, frozen, item
 from fnet.settings import by_setting, children_of, in_words, model_of
 
 
@@ -67,14 +67,14 @@ def build_network(layers: Sequence[Any], path: Path) -> Layer | Problem:
 def path_of(data: Any, path: Path, net: Layer, names: Sequence[str]) -> Path:
     """The path in the config's data to the layer that the names lead to in the network, as far as it is written there.
 
-    A `repeat` is written once and built many times: the path ends at it.
+    What a `repeat` or a `bidirectional` contains is written once and built several times: the path ends at it.
     """
     for name in names:
         number = [child for child, _ in net.children].index(name)
         net = net.children[number][1]
         if isinstance(data, dict):
             kind, value = next(iter(data.items()))
-            if kind == "repeat":
+            if not hasattr(constructor_of(kind), "makes_layers"):
                 return path
             path, data = (*path, kind), value
             if isinstance(data, dict):

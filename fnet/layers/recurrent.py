@@ -1,0 +1,252 @@
+"""Recurrent layers: the same cell at every step of a sequence (batch, time, features), from a first state of zeros."""
+
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Ge
+
+from fnet.construction import Parts, constructor
+from fnet.description import Layer, Name, ShapeError, headline, key_number
+from fnet.layers.combine import parallel
+from fnet.layers.initializer import Initializer, initializer
+from fnet.layers.masking import steps_of
+from fnet.layers.recurrence import GATED, MEMORY, PLAIN, Cell, recur
+from fnet.settings import checked
+
+Units = Annotated[int, Ge(1)]
+
+
+@constructor
+def rnn(
+    units: Units,
+    *,
+    activation: Literal["tanh", "sigmoid", "relu"] = "tanh",
+    sequence: bool = True,
+    reverse: bool = False,
+    init: Initializer = "glorot_uniform",
+    recurrent_init: Initializer = "orthogonal",
+    name: Name = None,
+) -> Parts:
+    """The simple recurrent cell at every step: h_t = phi(x_t w + h_(t-1) u + b), with h_0 = 0.
+
+    The lectures draw it as NN2, which takes the previous state and the current input; the first cell is the same with a
+    dummy state, the zeros, and NN3 is a `dense` read-out of h.
+
+    Shapes: (batch, time, in) -> (batch, time, units), or (batch, units) without `sequence`. Parameters: `w`
+    (in, units), `u` (units, units), `b` (units,), which starts at zero.
+
+    A mask (batch, time) leaves out steps: the state after one is that before it, so that the last state is that of the
+    last real step. Of a sequence without any real step it is 0.
+
+    Args:
+        units: the number of entries of the state h.
+        activation: phi: tanh, sigmoid or relu.
+        sequence: whether the outputs are the states of all steps, or the last state alone.
+        reverse: whether the steps are taken from the last to the first; outputs stay in the order of the inputs.
+        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        recurrent_init: the same of u.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when examples are not (time, in), or the mask does not fit.
+
+    Source: Elman, "Finding structure in time" (1990). At 0 relu has the derivative 0. An orthogonal u neither lengthens
+    nor shortens what is sent back through it (Saxe, McClelland and Ganguli 2013).
+
+    >>> import jax.numpy as jnp, fnet
+    >>> params = {"w": jnp.ones((1, 1)), "u": jnp.full((1, 1), 2.0), "b": jnp.zeros(1)}
+    >>> h, _ = fnet.rnn(1, activation="relu").apply(params, {}, jnp.array([[[1.0], [1.0], [0.0]]]), train=False)
+    >>> h[0, :, 0].tolist()
+    [1.0, 3.0, 6.0]
+    """
+    return _layer(PLAIN[activation], units, sequence, reverse, init, recurrent_init)
+
+
+@constructor
+def gru(
+    units: Units,
+    *,
+    sequence: bool = True,
+    reverse: bool = False,
+    init: Initializer = "glorot_uniform",
+    recurrent_init: Initializer = "orthogonal",
+    name: Name = None,
+) -> Parts:
+    """The gated recurrent unit at every step: h_t = s_t h_(t-1) + (1 - s_t) n_t, with h_0 = 0.
+
+    With the columns of w, u and b in three blocks r, s, n and sigma(z) = 1 / (1 + e^-z):
+
+        r_t = sigma(x_t w_r + h_(t-1) u_r + b_r)            the reset gate
+        s_t = sigma(x_t w_s + h_(t-1) u_s + b_s)            the update gate, by how much the state stays
+        n_t = tanh(x_t w_n + (r_t h_(t-1)) u_n + b_n)       the candidate
+
+    Shapes: (batch, time, in) -> (batch, time, units), or (batch, units) without `sequence`. Parameters: `w`
+    (in, 3 units), `u` (units, 3 units), `b` (3 units,), which starts at zero. Every block is drawn by itself.
+
+    A mask (batch, time) leaves out steps, as in `rnn`.
+
+    Args:
+        units: the number of entries of the state h.
+        sequence: whether the outputs are the states of all steps, or the last state alone.
+        reverse: whether the steps are taken from the last to the first; outputs stay in the order of the inputs.
+        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        recurrent_init: the same of u.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when examples are not (time, in), or the mask does not fit.
+
+    Conventions: the reset gate multiplies the state, as in the paper; PyTorch, cuDNN and Keras's default multiply the
+    product with u_n, which has a bias of its own there. The paper writes z for s; some texts exchange s and 1 - s.
+
+    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine translation"
+    (2014).
+
+    >>> import fnet
+    >>> fnet.gru(8).shape((5, 3)), fnet.gru(8, sequence=False).shape((5, 3))
+    ((5, 8), (8,))
+    """
+    return _layer(GATED, units, sequence, reverse, init, recurrent_init)
+
+
+@constructor
+def lstm(
+    units: Units,
+    *,
+    sequence: bool = True,
+    reverse: bool = False,
+    forget_bias: float = 1.0,
+    init: Initializer = "glorot_uniform",
+    recurrent_init: Initializer = "orthogonal",
+    name: Name = None,
+) -> Parts:
+    """Long short-term memory at every step: c_t = f_t c_(t-1) + i_t g_t and h_t = o_t tanh(c_t), with h_0 = c_0 = 0.
+
+    With the columns of w, u and b in four blocks i, f, g, o and sigma(z) = 1 / (1 + e^-z):
+
+        i_t = sigma(x_t w_i + h_(t-1) u_i + b_i)            the input gate
+        f_t = sigma(x_t w_f + h_(t-1) u_f + b_f)            the forget gate, by how much the cell stays
+        g_t = tanh(x_t w_g + h_(t-1) u_g + b_g)             the candidate
+        o_t = sigma(x_t w_o + h_(t-1) u_o + b_o)            the output gate
+
+    Shapes: (batch, time, in) -> (batch, time, units), or (batch, units) without `sequence`; the outputs are the h_t.
+    Parameters: `w` (in, 4 units), `u` (units, 4 units), `b` (4 units,), which starts at zero but for b_f. Every block
+    is drawn by itself.
+
+    A mask (batch, time) leaves out steps, as in `rnn`: both h and c stay as they were.
+
+    Args:
+        units: the number of entries of the output h and of the cell c.
+        sequence: whether the outputs are those of all steps, or the last alone.
+        reverse: whether the steps are taken from the last to the first; outputs stay in the order of the inputs.
+        forget_bias: where b_f starts; at 1 the cell at first mostly keeps what it holds, and gradients reach far back.
+        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        recurrent_init: the same of u.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when examples are not (time, in), or the mask does not fit.
+
+    Conventions: the order of the gates is that of PyTorch and Keras; PyTorch has a second bias, which adds to b, and
+    starts the forget gate's at none.
+
+    Source: Hochreiter and Schmidhuber, "Long short-term memory" (1997), with the forget gate of Gers, Schmidhuber and
+    Cummins (2000). Jozefowicz, Zaremba and Sutskever (2015) recommend a forget bias of 1.
+
+    >>> import jax, fnet
+    >>> params, _ = fnet.lstm(2).init(jax.random.key(0), (5, 3))
+    >>> params["u"].shape, params["b"].tolist()
+    ((2, 8), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    """
+    parts = _layer(MEMORY, units, sequence, reverse, init, recurrent_init)
+
+    def init_(key, in_shape):
+        params, state = parts.init(key, in_shape)
+        return {**params, "b": params["b"].at[units : 2 * units].set(forget_bias)}, state
+
+    return parts._replace(init=init_)
+
+
+def bidirectional(
+    *layers: Layer, combine: Literal["concatenate", "add", "multiply"] = "concatenate", name: Name = None
+) -> Layer:
+    """A recurrent layer and beside it another of the same settings that reads the sequence from its end.
+
+    A `parallel` of the two, named `forward` and `backward`. Without `sequence` it gives the state after the last step
+    of the one and after the first step of the other: each has then read everything.
+
+    Args:
+        layers: one rnn, gru or lstm.
+        combine: how the two outputs go together: concatenate (along the last axis), add or multiply.
+        name: replaces the counted name.
+
+    Raises:
+        ValueError: for anything but one recurrent layer, or one that is reversed already.
+
+    Source: Schuster and Paliwal, "Bidirectional recurrent neural networks" (1997).
+
+    >>> import fnet
+    >>> fnet.bidirectional(fnet.gru(8)).shape((5, 3))
+    (5, 16)
+    """
+    combine = checked(bidirectional, {"combine": combine, "name": name})["combine"]
+    kinds = {"rnn": rnn, "gru": gru, "lstm": lstm}
+    if len(layers) != 1 or layers[0].kind not in kinds or layers[0].settings["reverse"]:
+        given = ", ".join(headline(layer) for layer in layers) or "none"
+        raise ValueError(
+            f"bidirectional: expected one recurrent layer that is not reversed ({', '.join(kinds)}), got {given}; "
+            "it makes the reversed one itself"
+        )
+    construct, settings = kinds[layers[0].kind], layers[0].settings
+    return parallel(
+        construct(**settings, name="forward"),
+        construct(**{**settings, "reverse": True}, name="backward"),
+        combine=combine,
+        name=name,
+    )
+
+
+def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, recurrent_init: str) -> Parts:
+    """A recurrent layer of a cell; a bias starts at zero."""
+
+    def shape(in_shape):
+        if len(in_shape) != 2:
+            raise ShapeError(
+                f"expects examples (time, features), got {in_shape}; put a reshape before it, such as "
+                f"reshape: {[*in_shape, 1][:2] if len(in_shape) < 2 else [in_shape[0], -1]}"
+            )
+        return (in_shape[0], units) if sequence else (units,)
+
+    def init_(key, in_shape):
+        shape(in_shape)
+        return {
+            "w": _blocks(jax.random.fold_in(key, key_number("w")), init, (in_shape[1], units), cell.gates),
+            "u": _blocks(jax.random.fold_in(key, key_number("u")), recurrent_init, (units, units), cell.gates),
+            "b": jnp.zeros(cell.gates * units),
+        }, {}
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        x, w = jnp.asarray(x), params["w"]
+        shape(x.shape[1:])
+        if x.shape[-1] != w.shape[0]:
+            raise ShapeError(
+                f"expects (batch, time, {w.shape[0]}), as its w {w.shape} was made for, got {x.shape}; "
+                "initialise it for this shape"
+            )
+        real = steps_of(mask, x)
+        x, real = (part if part is None else jnp.swapaxes(part, 0, 1) for part in (x, real))
+        if reverse:
+            x, real = (part if part is None else part[::-1] for part in (x, real))
+        h = recur(cell, x @ w + params["b"], params["u"], real)
+        if not sequence:
+            return h[-1], {}
+        return jnp.swapaxes(h[::-1] if reverse else h, 0, 1), {}
+
+    return Parts(shape, init_, apply)
+
+
+def _blocks(key: jax.Array, init: str, shape: tuple[int, int], number: int) -> jax.Array:
+    """So many matrices side by side, each drawn by itself."""
+    draw = initializer(init)
+    return jnp.concatenate([draw(jax.random.fold_in(key, block), shape) for block in range(number)], axis=1)
