@@ -154,7 +154,8 @@ def _kernel_of_cpu(x, g, *, window: Window):
         chunk, kernel_of = _divisor(x.shape[0], COLUMNS // (_column_bytes(x, window) + 1)), _kernel_by_columns
 
     def add(total, pair):
-        return total + kernel_of(*pair, window), None
+        images, cotangent = pair
+        return total + kernel_of(images, cotangent, window), None
 
     parts = x.reshape(-1, chunk, *x.shape[1:]), g.reshape(-1, chunk, *g.shape[1:])
     total, _ = lax.scan(add, jnp.zeros((*window.kernel_size, x.shape[3], g.shape[3]), x.dtype), parts)
