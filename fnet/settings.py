@@ -137,7 +137,10 @@ def in_words(*errors: Mapping[str, Any]) -> str:
         return "required, but not given"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    expected = list(dict.fromkeys(map(_expectation, errors)))
+    # A number beyond a bound is not told that it might be text.
+    bounds = [error for error in errors if error["type"].startswith(("greater_than", "less_than"))]
+    fitting = [error for error in errors if not error["type"].endswith("_type")] if bounds else errors
+    expected = list(dict.fromkeys(map(_expectation, fitting)))
     near = ""
     if first["type"] == "literal_error":
         near = suggestion(str(first["input"]), re.findall(r"'([^']+)'", first["ctx"]["expected"]), listing=False)

@@ -17,7 +17,8 @@ from fnet.config.errors import Path, Problem, problems_of
 from fnet.config.model import build_network, check_layers, path_of
 from fnet.config.schema import Config, DataSettings, OptimizerSettings, ScheduleSettings
 from fnet.data import catalog
-from fnet.data.source import Spec
+from fnet.data.source import DataError, Spec
+from fnet.data.split import PARTS, SplitError, sizes
 from fnet.description import Layer, ShapeError, describe, walk
 from fnet.losses import LOSSES, Loss
 from fnet.settings import suggestion
@@ -98,7 +99,13 @@ def _checked(source: document.Document, stem: str) -> Experiment:
     if config is None or problems:
         raise source.problems(problems)
     settings = config.data
-    spec = catalog.spec_of(settings.source, settings.name, settings.own())
+    try:
+        spec = catalog.spec_of(settings.source, settings.name, settings.own())
+        sizes(settings.parts(spec.splits), spec.size, spec.splits)
+    except DataError as error:
+        raise source.problems([Problem(("data", error.setting or "name"), f"data: {error}")]) from None
+    except SplitError as error:
+        raise source.problems([Problem(("data", "split", error.part), str(error))]) from None
     net = build_network(config.model, ("model",))
     if isinstance(net, Problem):
         raise source.problems([net])
@@ -130,7 +137,7 @@ def _ordered(settings: DataSettings | OptimizerSettings | ScheduleSettings, data
 
 def steps_of(config: Config, spec: Spec) -> int:
     """The number of steps of the whole run."""
-    size = max(1, round(config.data.split.train * spec.size))
+    size = sizes(config.data.parts(spec.splits), spec.size, spec.splits)[0]
     batch = size if config.train.batch_size == "all" else min(config.train.batch_size, size)
     return config.train.epochs * math.ceil(size / batch)
 
@@ -173,6 +180,8 @@ def _write_out(data: dict[str, Any]) -> list[Problem]:
 def _misfits(config: Config, net: Layer, spec: Spec):
     """What does not fit together: shapes, the last layer, the loss, layers by name, what is monitored, the schedule."""
     model: Path = ("model",)
+    if spec.dtype == "int32" and config.data.normalize not in (None, "none"):
+        yield Problem(("data", "normalize"), "data.normalize: token numbers have no scale to normalise; leave it out")
     try:
         out_shape = net.shape(spec.shape)
     except ShapeError as error:
@@ -185,7 +194,7 @@ def _misfits(config: Config, net: Layer, spec: Spec):
     if stopping is not None:
         metric = LOSSES[_loss_name(config, spec, ())].metric_name
         monitors = [f"train_{value}" for value in ("loss", metric)]
-        if config.data.split.validation:
+        if config.data.parts(spec.splits)[1]:
             monitors += [f"validation_{value}" for value in ("loss", metric)]
         if stopping.monitor not in monitors:
             what = f"nothing records '{stopping.monitor}' in this run{suggestion(stopping.monitor, monitors)}"
@@ -204,7 +213,7 @@ def _loss_misfits(config: Config, net: Layer, spec: Spec, out_shape: tuple[int, 
     last = path_of(config.model, ("model",), net, names)
     fits = {
         "values": targets.kind == "values",
-        "labels": targets.kind == "classes" and targets.number == 2,
+        "labels": targets.kind == "classes" and targets.number == 2 and not targets.shape,
         "classes": targets.kind == "classes",
     }
     suitable = [name for name, known in LOSSES.items() if fits.get(known.targets or "")]
@@ -214,8 +223,11 @@ def _loss_misfits(config: Config, net: Layer, spec: Spec, out_shape: tuple[int, 
             f"loss: {loss} is for {LOSSES[loss].summary}, but {spec.name} has {targets}; use {' or '.join(suitable)}",
         )
         return
-    wanted = (1,) if LOSSES[loss].targets == "labels" else (targets.number,)
-    if out_shape != wanted:
+    wanted = (*targets.shape, 1 if LOSSES[loss].targets == "labels" else targets.number)
+    if out_shape != wanted and targets.shape:
+        found = f"{names[0]} gives outputs of shape {out_shape}, but {spec.name} has {targets}"
+        yield Problem(last, f"{found}, so the network must give {wanted}: end it with dense: {targets.number}")
+    elif out_shape != wanted:
         reason = f"{spec.name} has {targets}, so with {loss} the network must give {wanted[0]} output"
         found = f"gives {out_shape[0]}" if len(out_shape) == 1 else f"gives outputs of shape {out_shape}"
         *_, (_, final) = walk(net)
@@ -243,10 +255,11 @@ def default_loss(spec: Spec, out_shape: tuple[int, ...]) -> str:
 def _resolved(config: Config, net: Layer, spec: Spec, stem: str) -> Config:
     name = default_loss(spec, net.shape(spec.shape))
     normalization = config.data.normalize or catalog.default_normalization(config.data.source, spec)
+    split = schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True)))
     return config.model_copy(
         update={
             "name": config.name or stem,
-            "data": config.data.model_copy(update={"normalize": normalization}),
+            "data": config.data.model_copy(update={"normalize": normalization, "split": split}),
             "model": describe(net),
             "loss": config.loss or schema.loss(name).model_validate({"name": name}),
         }

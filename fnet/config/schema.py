@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from fnet.data import sklearn, synthetic
 from fnet.data.normalize import Normalization
+from fnet.data.split import PARTS, Own, default_parts
 from fnet.losses import LOSSES, SUPPLIED
 from fnet.regularization import Length, Penalties, Weight
 from fnet.settings import Strict, model_of
@@ -24,18 +25,34 @@ def union_of(models: Iterable[type[Strict]], tag: str) -> Any:
     return Annotated[Union[tuple(models)], Field(discriminator=tag)]  # noqa: UP007
 
 
-class Split(Strict, frozen=True):
-    """Fractions of the examples; classes keep their shares in each part."""
+_Fraction = Annotated[float, Interval(ge=0, lt=1)]
+_Names = Annotated[str, MinLen(1)]
 
-    train: Annotated[float, Interval(gt=0, le=1)] = Field(default=0.8, description="to fit the parameters")
-    validation: Annotated[float, Interval(ge=0, lt=1)] = Field(
-        default=0.1, description="to choose settings and to stop early"
-    )
-    test: Annotated[float, Interval(ge=0, lt=1)] = Field(default=0.1, description="to report on, seen by nothing else")
+
+class Split(Strict, frozen=True):
+    """Fractions of the examples, in which classes keep their shares, or the source's own splits by name.
+
+    A name may be a slice, or several: "test", "train[:90%]", "train[1000:]+extra". Fractions are of the examples that
+    no part names.
+    """
+
+    train: Annotated[float, Interval(gt=0, le=1)] | _Names = Field(default=0.8, description="to fit the parameters")
+    validation: _Fraction | _Names = Field(default=0.1, description="to choose settings and to stop early")
+    test: _Fraction | _Names = Field(default=0.1, description="to report on, seen by nothing else")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_names_nothing_is_implied(cls, data: Any) -> Any:
+        """Where a part is named, those that are not mentioned get nothing, and training gets what is left."""
+        if not isinstance(data, dict) or not any(isinstance(data.get(part), str) for part in PARTS):
+            return data
+        validation = data.get("validation", 0.0)
+        rest = 1 - validation if isinstance(validation, float | int) else 1.0
+        return {"train": rest, "validation": 0.0, "test": 0.0} | data
 
     @model_validator(mode="after")
     def _sums_to_at_most_one(self):
-        total = self.train + self.validation + self.test
+        total = sum(part for part in (self.train, self.validation, self.test) if not isinstance(part, str))
         if total > 1 + 1e-9:
             raise ValueError(f"the parts sum to {total:g}, which is more than 1; make them smaller")
         return self
@@ -46,12 +63,20 @@ class DataSettings(Strict, frozen=True):
 
     source: str
     name: str
-    split: Split = Field(default=Split(), description="how the examples are divided")
+    split: Split | None = Field(
+        default=None,
+        description="how the examples are divided; by default into the source's own splits, with a tenth of train for "
+        "validation, or else into 0.8, 0.1 and 0.1",
+    )
     normalize: Normalization | None = Field(
         default=None,
         description="unit (to [0, 1]), standard (mean 0, deviation 1) or none, with statistics of the training part; "
         "by default unit for images, standard for tables, none for synthetic data",
     )
+
+    def parts(self, own: Own) -> tuple[float | str, float | str, float | str]:
+        """The training, validation and test part of a source with these splits of its own."""
+        return default_parts(own) if self.split is None else (self.split.train, self.split.validation, self.split.test)
 
     def own(self) -> dict[str, Any]:
         """The settings of this data set alone."""

@@ -1,18 +1,13 @@
 """From a source to the arrays that a run trains, selects and tests on."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from fnet.data import normalize
-from fnet.data.source import Arrays
-from fnet.data.split import split_indices
-
-
-class DataError(ValueError):
-    """The data cannot be used as they are."""
-
-    exit_status = 2
+from fnet.data.source import Arrays, DataError, Spec
+from fnet.data.split import PARTS, divide
 
 
 class Splits(NamedTuple):
@@ -31,35 +26,70 @@ class Splits(NamedTuple):
 
 def prepare(
     arrays: Arrays,
-    fractions: tuple[float, float, float],
+    spec: Spec,
+    parts: Sequence[float | str],
     normalization: normalize.Normalization,
     *,
     seed: int,
-    classes: int | None,
-    value_range: tuple[float, float] | None = None,
 ) -> Splits:
     """Splits (stratified for classes), then normalises with the statistics of the training part only.
 
     Args:
         arrays: the whole data set.
-        fractions: of the training, validation and test part.
+        spec: what its source says of it.
+        parts: fraction or own splits of the training, validation and test part, as for `split.divide`.
         normalization: unit, standard or none.
         seed: of the split.
-        classes: number of classes when the targets are classes, else None.
-        value_range: that every entry of an example shares, if any.
 
     Raises:
-        DataError: for values that are not finite, labels out of range, or an empty training part.
+        DataError: for values that are not finite, labels out of range, or a class that training never sees.
+        SplitError: for parts that cannot be made.
     """
-    if not np.isfinite(arrays.x).all():
+    train, validation, test = split(arrays, spec, parts, seed=seed)
+    if spec.dtype == "int32":
+        return Splits(train, validation, test, normalize.fit("none", train.x))
+    normalizer = normalize.fit(normalization, train.x, spec.range)
+    train, validation, test = (Arrays(normalizer(part.x), part.y) for part in (train, validation, test))
+    return Splits(train, validation, test, normalizer)
+
+
+def split(arrays: Arrays, spec: Spec, parts: Sequence[float | str], *, seed: int) -> tuple[Arrays, Arrays, Arrays]:
+    """The three parts as the source has them, checked.
+
+    Raises:
+        DataError, SplitError: as `prepare`.
+    """
+    if arrays.x.dtype.kind == "f" and not np.isfinite(arrays.x).all():
         row = int(np.argwhere(~np.isfinite(arrays.x))[0][0])
         raise DataError(f"example {row} holds a value that is NaN or infinite; remove it or fill it in")
-    if classes is not None and not ((arrays.y >= 0) & (arrays.y < classes)).all():
-        row = int(np.flatnonzero((arrays.y < 0) | (arrays.y >= classes))[0])
-        raise DataError(f"the label of example {row} is {arrays.y[row]}, outside 0 ... {classes - 1}")
-    parts = split_indices(arrays.size, fractions, seed, arrays.y if classes is not None else None)
-    if not len(parts[0]):
-        raise DataError(f"the training part of {arrays.size} examples would be empty; enlarge data.split.train")
-    normalizer = normalize.fit(normalization, arrays.x[parts[0]], value_range)
-    train, validation, test = (Arrays(normalizer(arrays.x[part]), arrays.y[part]) for part in parts)
-    return Splits(train, validation, test, normalizer)
+    classes = None
+    if spec.targets.kind == "classes":
+        wrong = (arrays.y < 0) | (arrays.y >= spec.targets.number)
+        if wrong.any():
+            place = tuple(np.argwhere(wrong)[0])
+            raise DataError(
+                f"the label of example {place[0]} is {arrays.y[place]}, outside 0 ... {spec.targets.number - 1}"
+            )
+        classes = arrays.y if not spec.targets.shape else None
+    elif not np.isfinite(arrays.y).all():
+        row = int(np.argwhere(~np.isfinite(arrays.y))[0][0])
+        raise DataError(f"the target of example {row} is NaN or infinite; remove it or fill it in")
+    chosen = divide(parts, arrays.size, spec.splits, seed=seed, classes=classes, ordered=spec.ordered)
+    train, validation, test = (Arrays(arrays.x[part], arrays.y[part]) for part in chosen)
+    if classes is not None:
+        _refuse_unseen(spec, [train.y, validation.y, test.y])
+    return train, validation, test
+
+
+def _refuse_unseen(spec: Spec, labels: Sequence[np.ndarray]) -> None:
+    """A class that only other parts have can be neither learnt nor scored."""
+    seen = np.unique(labels[0])
+    for part, y in zip(PARTS[1:], labels[1:], strict=True):
+        unseen = np.setdiff1d(y, seen)
+        if len(unseen):
+            names = [spec.targets.names[label] if spec.targets.names else str(label) for label in unseen]
+            what = f"class '{names[0]}' is" if len(names) == 1 else f"classes {', '.join(map(repr, names[:5]))} are"
+            raise DataError(
+                f"{what} in the {part} part but not in the training part, so that nothing can learn it; "
+                "enlarge data.split.train, or remove these examples"
+            )

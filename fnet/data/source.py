@@ -6,20 +6,37 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 
+class DataError(ValueError):
+    """The data cannot be used as they are.
+
+    setting: of the config's `data`, the one that is to be mended, if one is.
+    """
+
+    exit_status = 2
+
+    def __init__(self, message: str, setting: str | None = None):
+        super().__init__(message)
+        self.setting = setting
+
+
 class Targets(NamedTuple):
     """What there is to learn.
 
     kind: `classes` (one of `number` classes, integers from 0) or `values` (`number` real numbers).
     names: of the classes or of the values, where the source knows them.
+    shape: the places of one example that have a target each: () for one target an example, (length,) for a target at
+        every position of a sequence.
     """
 
     kind: Literal["classes", "values"]
     number: int
     names: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         singular = {"classes": "class", "values": "value"}[self.kind]
-        return f"{self.number} {singular if self.number == 1 else self.kind}"
+        places = f" at each of {self.shape[0]} positions" if self.shape else ""
+        return f"{self.number} {singular if self.number == 1 else self.kind}{places}"
 
 
 class Spec(NamedTuple):
@@ -30,6 +47,10 @@ class Spec(NamedTuple):
     targets: what there is to learn.
     size: number of examples.
     range: the least and the greatest value that an entry of an example can take, where all have the same.
+    dtype: of an example as a network gets it: float32, or int32 for token numbers, which are not normalised.
+    splits: the source's own, by name and size, in the order in which their examples lie; none if it has none.
+    ordered: whether examples continue each other, as those of a text do, so that parts are cut off in order.
+    vocabulary: of token numbers: a text whose characters they count, or the bytes that they stand for.
     """
 
     name: str
@@ -37,13 +58,17 @@ class Spec(NamedTuple):
     targets: Targets
     size: int
     range: tuple[float, float] | None = None
+    dtype: Literal["float32", "int32"] = "float32"
+    splits: tuple[tuple[str, int], ...] = ()
+    ordered: bool = False
+    vocabulary: str | bytes | None = None
 
 
 class Arrays(NamedTuple):
     """Examples and their targets, row by row.
 
-    x: (n, *shape), float32.
-    y: (n,) integers for classes, (n, number) float32 for values.
+    x: (n, *shape): float32, or smaller numbers as they are stored (uint8 for images), or int32 token numbers.
+    y: (n, *targets.shape) integers for classes, (n, number) float32 for values.
     """
 
     x: np.ndarray
@@ -67,5 +92,5 @@ def fingerprint(arrays: Arrays) -> str:
     digest = hashlib.sha256()
     for array in (arrays.x, arrays.y):
         digest.update(f"{array.dtype} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

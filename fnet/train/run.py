@@ -63,14 +63,7 @@ def load_data(experiment: "Experiment") -> tuple[Splits, str]:
     config, spec = experiment.config, experiment.spec
     settings = config.data
     raw = catalog.read(settings.source, settings.name, settings.own(), config.seed)
-    splits = prepare(
-        raw,
-        (settings.split.train, settings.split.validation, settings.split.test),
-        settings.normalize or "none",
-        seed=config.seed,
-        classes=spec.targets.number if spec.targets.kind == "classes" else None,
-        value_range=spec.range,
-    )
+    splits = prepare(raw, spec, settings.parts(spec.splits), settings.normalize or "none", seed=config.seed)
     if experiment.loss().targets == "labels":
         train, validation, test = (_labels_as_column(part) for part in splits[:3])
         splits = splits._replace(train=train, validation=validation, test=test)

@@ -1,10 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 
 from fnet.data import catalog, normalize, sklearn, synthetic
-from fnet.data.prepare import DataError, prepare
-from fnet.data.source import Arrays, fingerprint
-from fnet.data.split import split_indices
+from fnet.data.prepare import prepare
+from fnet.data.source import Arrays, DataError, Spec, Targets, fingerprint
+from fnet.data.split import SplitError, default_parts, divide, sizes, split_indices
 from fnet.settings import model_of
 
 DEFAULTS = {
@@ -115,8 +117,9 @@ def test_statistics_are_of_the_training_part_alone(kind, rng):
     train, *others = split_indices(50, (0.6, 0.2, 0.2), seed=3)
     shifted = x.copy()
     shifted[np.concatenate(others)] += 100
-    a = prepare(Arrays(x, y), (0.6, 0.2, 0.2), kind, seed=3, classes=None)
-    b = prepare(Arrays(shifted, y), (0.6, 0.2, 0.2), kind, seed=3, classes=None)
+    spec = Spec("table", (3,), Targets("values", 1), 50)
+    a = prepare(Arrays(x, y), spec, (0.6, 0.2, 0.2), kind, seed=3)
+    b = prepare(Arrays(shifted, y), spec, (0.6, 0.2, 0.2), kind, seed=3)
     assert np.array_equal(a.train.x, b.train.x)
     assert not np.array_equal(a.test.x, b.test.x)
     if kind == "standard":
@@ -147,14 +150,108 @@ def test_images_are_scaled_by_the_range_that_the_source_states():
         ([[1.0], [np.inf]], [0, 1], (1, 0, 0), "example 1 holds a value that is NaN or infinite"),
         ([[1.0], [2.0]], [0, 2], (1, 0, 0), r"the label of example 1 is 2, outside 0 \.\.\. 1"),
         ([[1.0], [2.0]], [-1, 1], (1, 0, 0), r"the label of example 0 is -1, outside"),
-        (
-            [[1.0], [2.0]],
-            [0, 1],
-            (0.1, 0, 0.9),
-            "the training part of 2 examples would be empty; enlarge data.split.train",
-        ),
+        ([[1.0], [2.0]], [0, 1], (0.1, 0, 0.9), r"data\.split\.train: the part would be empty: 0\.1 of the 2 examples"),
+        ([[1.0], [2.0]], [0, 1], (1, 0.1, 0), r"data\.split\.validation: .* examples; enlarge it, or set it to 0"),
+        (np.ones((4, 1)), [1, 1, 1, 0], (0.25, 0, 0.75), "class 'no' is in the test part but not in the training part"),
     ],
 )
 def test_data_that_cannot_be_used_are_refused(x, y, fractions, message):
-    with pytest.raises(DataError, match=message):
-        prepare(Arrays(np.array(x, np.float32), np.array(y)), fractions, "none", seed=0, classes=2)
+    spec = Spec("few", (1,), Targets("classes", 2, ("no", "yes")), len(x))
+    with pytest.raises((DataError, SplitError), match=message):
+        prepare(Arrays(np.array(x, np.float32), np.array(y)), spec, fractions, "none", seed=0)
+
+
+OWN = (("train", 60), ("test", 10), ("extra", 5))
+
+
+def numbers(part):
+    return list(range(*part.indices(1000))) if isinstance(part, slice) else part.tolist()
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("train", range(60)),
+        ("test", range(60, 70)),
+        ("train[:10%]", range(6)),
+        ("train[-10%:]", range(54, 60)),
+        ("train[5:7]", range(5, 7)),
+        ("test[9:]+extra[:2]", [69, 70, 71]),
+        (" train[ 58 : 99 ] + extra ", [58, 59, 70, 71, 72, 73, 74]),
+    ],
+)
+def test_parts_can_name_the_source_s_own_splits(asked, expected):
+    rest = "train[20:21]" if "train" not in asked else "test"
+    part, other, _ = divide((asked, rest, 0.0), 75, OWN, seed=0)
+    assert numbers(part) == list(expected)
+    assert len(numbers(other)) == (1 if rest != "test" else 10)
+
+
+def test_fractions_divide_what_no_part_names():
+    labels = np.arange(75) % 2
+    parts = divide((0.8, 0.2, "test"), 75, OWN, seed=1, classes=labels)
+    assert [len(numbers(part)) for part in parts] == sizes((0.8, 0.2, "test"), 75, OWN) == [52, 13, 10]
+    assert sorted(numbers(parts[0]) + numbers(parts[1])) == [*range(60), *range(70, 75)]
+
+
+def test_ordered_examples_are_cut_in_order():
+    parts = divide((0.5, 0.3, 0.2), 10, seed=1, ordered=True)
+    assert [numbers(part) for part in parts] == [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ((), (0.8, 0.1, 0.1)),
+        ((("train", 5),), (0.8, 0.1, 0.1)),
+        ((("train", 5), ("test", 2)), (0.9, 0.1, "test")),
+        ((("train", 5), ("val", 2), ("test", 2)), (1.0, "val", "test")),
+        ((("train", 5), ("validation", 2)), (1.0, "validation", 0.0)),
+    ],
+)
+def test_default_parts(own, expected):
+    assert default_parts(own) == expected
+
+
+@pytest.mark.parametrize(
+    ("parts", "own", "part", "message"),
+    [
+        (("trian", 0.0, 0.0), OWN, "train", "the source has no split 'trian'; did you mean 'train'?"),
+        (("train", 0.0, 0.0), (), "train", "the source has no split 'train'; this source has none of its own: give"),
+        (("train[", 0.0, 0.0), OWN, "train", "'train[' is no split; write train, train[:90%], train[1000:] or train+"),
+        (
+            ("train", "train[:5]", 0.0),
+            OWN,
+            "validation",
+            "the part shares examples with 'train'; make the slices disjoint",
+        ),
+        (("train+train", 0.0, 0.0), OWN, "train", "the part counts some examples twice; make the slices disjoint"),
+        (("train", "test[:0]", 0.0), OWN, "validation", "'test[:0]' holds no examples; enlarge it"),
+        (
+            ("train+test+extra", 0.1, 0.0),
+            OWN,
+            "validation",
+            "the part would be empty: 0.1 of the 0 examples that no other part names; enlarge it, or set it to 0",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_made(parts, own, part, message):
+    with pytest.raises(SplitError, match=re.escape(f"data.split.{part}: {message}")):
+        divide(parts, 75, own, seed=0)
+
+
+def test_large_arrays_are_normalised_in_portions_to_the_same_values(rng, monkeypatch):
+    x = rng.integers(0, 256, (50, 4, 3), np.uint8)
+    whole = [normalize.fit(kind, x)(x) for kind in ("unit", "standard", "none")]
+    np.testing.assert_allclose(whole[1], (x - x.mean(axis=0)) / x.std(axis=0), rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(normalize, "_ENTRIES", 30)
+    for kind, expected in zip(("unit", "standard", "none"), whole, strict=True):
+        np.testing.assert_allclose(normalize.fit(kind, x)(x), expected, rtol=1e-6)
+
+
+def test_tokens_are_not_normalised(rng):
+    x = rng.integers(0, 9, (20, 5), np.int32)
+    spec = Spec("text", (5,), Targets("classes", 9, shape=(5,)), 20, dtype="int32", ordered=True)
+    splits = prepare(Arrays(x, x), spec, (0.5, 0.25, 0.25), "none", seed=0)
+    assert splits.train.x.dtype == np.int32
+    assert np.array_equal(splits.test.x, x[15:])
