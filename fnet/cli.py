@@ -30,14 +30,14 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 
 
-def command(function: Callable[..., int | None]) -> Callable[..., None]:
+def command(function: Callable[..., int | None], **context: Any) -> Callable[..., None]:
     """Registers a command and turns what it raises into messages and exit statuses.
 
     0 done; 1 the thing checked does not hold; 2 the request is wrong; 3 the run failed; 70 a bug of ours;
-    130 interrupted.
+    130 interrupted. Further arguments are settings of the command's context.
     """
 
-    @app.command()
+    @app.command(context_settings=context)
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
@@ -159,6 +159,39 @@ def gradcheck(config: ConfigFile, overrides: Overrides = None, as_json: Json = F
         console.print(gradcheck_table(report))
         console.print(report.verdict, style="green" if report.ok else "bold red", soft_wrap=True)
     return 0 if report.ok else 1
+
+
+@functools.partial(command, ignore_unknown_options=True)
+def trace(
+    expression: Annotated[str, typer.Argument(metavar="EXPRESSION", help='As in "(x + y) * z".', show_default=False)],
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]...", help="x=2, x=-2.5e-3, x=[1,2,3].", show_default=False),
+    ] = None,
+    steps: Annotated[bool, typer.Option("--steps", help="Show the backward pass one message at a time.")] = False,
+    order: Annotated[int, typer.Option(min=1, max=2, help="2 for the second derivatives as well.")] = 1,
+    svg: Annotated[str | None, typer.Option(metavar="FILE", help="Draw the graph.", show_default=False)] = None,
+    as_json: Json = False,
+) -> int:
+    """Trace EXPRESSION through its computational graph, beside JAX. Exit status 1 if a gradient is wrong."""
+    for text in (expression, *(values or ())):
+        if text.startswith("--") and text[2:3].isalpha():
+            raise typer.BadParameter(f"no such option: {text}")
+    from fnet.gradcheck.trace import trace
+    from fnet.report.trace import as_data, print_trace
+    from fnet.train.folder import to_json
+
+    _start_jax()
+    result = trace(expression, values or (), order=order)
+    if svg is not None:
+        from fnet.report.graph_svg import draw, save
+
+        save(svg, draw(result))
+    if as_json:
+        print(to_json(as_data(result)))
+    else:
+        print_trace(_console(), result, steps=steps)
+    return 0 if result.ok else 1
 
 
 @command
