@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from fnet.description import Layer, ShapeError, build, describe
     from fnet.feature_extraction import features
     from fnet.layers.activation import elu, gelu, identity, leaky_relu, relu, sigmoid, softmax, swish, tanh
+    from fnet.layers.attention import attention, positions, sinusoidal_positions, transformer
     from fnet.layers.combine import graph, parallel, repeat, residual, serial
     from fnet.layers.conv import conv, conv_1d, conv_transpose
     from fnet.layers.dense import dense
     from fnet.layers.dropout import dropout, spatial_dropout
+    from fnet.layers.embedding import embedding, one_hot, tied
     from fnet.layers.norm import batch_norm, group_norm, layer_norm, rms_norm
     from fnet.layers.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
     from fnet.layers.recurrent import bidirectional, gru, lstm, rnn
@@ -40,6 +42,7 @@ __all__ = [
     "Parts",
     "Penalties",
     "ShapeError",
+    "attention",
     "avg_pool",
     "batch_norm",
     "bidirectional",
@@ -53,6 +56,7 @@ __all__ = [
     "describe",
     "dropout",
     "elu",
+    "embedding",
     "features",
     "flatten",
     "gelu",
@@ -71,8 +75,10 @@ __all__ = [
     "max_pool",
     "metrics",
     "no_parameters",
+    "one_hot",
     "parallel",
     "permute",
+    "positions",
     "reference",
     "relu",
     "repeat",
@@ -82,11 +88,14 @@ __all__ = [
     "rnn",
     "serial",
     "sigmoid",
+    "sinusoidal_positions",
     "softmax",
     "spatial_dropout",
     "swish",
     "tanh",
+    "tied",
     "train",
+    "transformer",
     "upsample",
     "zero_pad",
 ]

@@ -7,6 +7,7 @@ data in NumPy. This module imports neither, and serves both.
 import dataclasses
 import importlib
 import inspect
+import itertools
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 
 from fnet import settings
+from fnet.wiring import INPUT
 
 Shape = tuple[int, ...]
 Name = Annotated[str, MinLen(1)] | None
@@ -48,6 +50,13 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "gru": "recurrent",
         "lstm": "recurrent",
         "bidirectional": "recurrent",
+        "attention": "attention",
+        "positions": "attention",
+        "sinusoidal_positions": "attention",
+        "transformer": "attention",
+        "embedding": "embedding",
+        "one_hot": "embedding",
+        "tied": "embedding",
         "dropout": "dropout",
         "spatial_dropout": "dropout",
         "identity": "activation",
@@ -196,6 +205,25 @@ def walk(net: Layer, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
     yield path, net
     for name, child in net.children:
         yield from walk(child, (*path, name))
+
+
+def indices_of(net: Layer) -> int | None:
+    """How many different whole numbers the network's input may hold, where it begins with indices; else None.
+
+    >>> import fnet
+    >>> indices_of(fnet.serial(fnet.embedding(65, 8), fnet.gru(8))), indices_of(fnet.serial(fnet.dense(3)))
+    (65, None)
+    """
+    if net.kind in ("embedding", "one_hot"):
+        return net.settings["size"]
+    layers = dict(net.children)
+    first = list(layers.values())
+    if net.kind == "graph":
+        first = [layers[name] for _, (name, *inputs) in net.settings["nodes"] if INPUT in inputs and name in layers]
+    elif net.kind != "parallel":
+        moving = itertools.takewhile(lambda layer: FAMILIES.get(layer.kind) == "shape", first)
+        first = first[len(list(moving)) :][:1]
+    return min(filter(None, map(indices_of, first)), default=None)
 
 
 def leaves(net: Layer, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

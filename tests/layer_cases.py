@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 import fnet
+from fnet.description import indices_of
 
 
 class Case(NamedTuple):
@@ -167,6 +168,35 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: fnet.bidirectional(fnet.gru(2, sequence=False), combine="add", name="both"), (3, 2), STEPS),
         Case(lambda: fnet.repeat(fnet.bidirectional(fnet.rnn(2), combine="multiply"), times=2), (3, 2), GAPS),
     ],
+    "attention": [
+        Case(lambda: fnet.attention(2), (3, 4)),
+        Case(lambda: fnet.attention(1, causal=True, bias=False), (3, 2)),
+        Case(lambda: fnet.attention(3, init="orthogonal"), (3, 3), STEPS),
+        Case(lambda: fnet.attention(2, causal=True), (3, 4), GAPS),
+    ],
+    "positions": [Case(lambda: fnet.positions(5), (3, 2)), Case(lambda: fnet.positions(3, std=1.0), (3, 2))],
+    "sinusoidal_positions": [
+        Case(fnet.sinusoidal_positions, (3, 4)),
+        Case(lambda: fnet.sinusoidal_positions(10.0), (2, 3)),
+    ],
+    "transformer": [
+        Case(lambda: fnet.transformer(4, 2, causal=True), (3, 4)),
+        Case(lambda: fnet.transformer(3, 1, hidden=2, rate=0.3, name="block"), (3, 3), STEPS),
+    ],
+    "embedding": [
+        Case(lambda: fnet.embedding(5, 3), (4,)),
+        Case(lambda: fnet.embedding(4, 2, std=1.0), (2, 3)),
+        Case(lambda: fnet.serial(fnet.permute((2, 1)), fnet.embedding(4, 2), fnet.dense(2)), (2, 3)),
+    ],
+    "one_hot": [
+        Case(lambda: fnet.one_hot(4), (3,)),
+        Case(lambda: fnet.parallel(fnet.one_hot(4), fnet.embedding(5, 4), combine="add"), (3,)),
+    ],
+    "tied": [
+        Case(lambda: fnet.tied(fnet.embedding(5, 3), fnet.tanh(), fnet.dense(3)), (4,)),
+        Case(lambda: fnet.tied(fnet.embedding(4, 2), fnet.lstm(2, sequence=False)), (3,), STEPS),
+        Case(lambda: fnet.tied(fnet.embedding(4, 2)), (3,)),
+    ],
     "dropout": [
         Case(lambda: fnet.dropout(0.4), (8,)),
         Case(lambda: fnet.dropout(0.7), (3, 2, 2)),
@@ -250,6 +280,11 @@ ALL = [(f"{kind}-{number}", case) for kind, cases in CASES.items() for number, c
 
 
 def inputs(rng: np.random.Generator, case: Case, batch: int = 3) -> np.ndarray:
-    """Examples without symmetry, whose entries keep away from the kinks at 0."""
+    """Examples without symmetry, whose entries keep away from the kinks at 0; indices, where the network takes such.
+
+    The first and the last index are left out, so that one more and one less are indices too.
+    """
+    if (number := indices_of(case.make())) is not None:
+        return rng.integers(1, number - 1, (batch, *case.in_shape))
     x = rng.standard_normal((batch, *case.in_shape))
     return x + 0.1 * np.sign(x)

@@ -1,0 +1,271 @@
+"""Attention between the steps of a sequence (batch, time, width), and what a transformer needs beside it."""
+
+import math
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+
+from fnet.construction import Parts, constructor, no_parameters
+from fnet.description import Layer, Name, Shape, ShapeError, key_number
+from fnet.layers.activation import gelu
+from fnet.layers.combine import residual, serial
+from fnet.layers.dense import dense
+from fnet.layers.dropout import dropout
+from fnet.layers.initializer import Initializer, initializer
+from fnet.layers.masking import steps_of
+from fnet.layers.norm import layer_norm
+from fnet.settings import checked
+
+Positive = Annotated[int, Ge(1)]
+
+PROJECTIONS = ("query", "key", "value", "out")
+
+
+@constructor
+def attention(
+    heads: Positive,
+    *,
+    causal: bool = False,
+    bias: bool = True,
+    init: Initializer = "glorot_uniform",
+    name: Name = None,
+) -> Parts:
+    """Multi-head self-attention: every step gets a weighted mean of what the steps say, by how much it asks for each.
+
+    With q = x w_query + b_query, k and v likewise, and their columns in `heads` blocks of d = width / heads, each head
+    by itself:
+
+        p_ts = softmax over s of (q_t . k_s / sqrt(d)),      a_t = sum_s p_ts v_s
+
+    and y = a w_out + b_out, for the a of all heads side by side.
+
+    Shapes: (batch, time, width) -> the same. Parameters: `query`, `key`, `value` and `out`, each with `w`
+    (width, width) and `b` (width,), which starts at zero.
+
+    A mask (batch, time) leaves out steps as sources s: their weight p_ts is exactly 0, and the others' sum is 1. Their
+    own outputs are computed all the same. A step that may look at none gets a_t = 0.
+
+    Args:
+        heads: how many weighted means there are, each of width / heads entries; it must divide the width.
+        causal: whether step t sees the steps s <= t alone, as a model that predicts the next one must.
+        bias: whether the projections have a b.
+        init: initialiser of every w, one of jax.nn.initializers by name or a dotted path.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when examples are not (time, width), heads do not divide the width, or the mask does not fit.
+
+    Conventions: the b of `key` adds q_t . b to every score of step t, which the softmax takes off again: it changes
+    nothing, and its gradient is 0. It stands here because it does in GPT-2 and in PyTorch's layer.
+
+    Source: Vaswani et al., "Attention is all you need" (2017).
+
+    >>> import jax, fnet
+    >>> layer = fnet.attention(2, causal=True)
+    >>> layer.shape((5, 4))
+    (5, 4)
+    >>> params, _ = layer.init(jax.random.key(0), (5, 4))
+    >>> {name: leaves["w"].shape for name, leaves in params.items()}
+    {'query': (4, 4), 'key': (4, 4), 'value': (4, 4), 'out': (4, 4)}
+    """
+
+    def shape(in_shape):
+        _check_rank(in_shape)
+        width = in_shape[1]
+        if width % heads:
+            divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
+            raise ShapeError(f"its heads must divide the width, and {heads} does not divide {width}; use {divisors}")
+        return in_shape
+
+    def init_(key, in_shape):
+        shape(in_shape)
+        width = in_shape[1]
+        params = {}
+        for name in PROJECTIONS:
+            params[name] = {"w": initializer(init)(jax.random.fold_in(key, key_number(name)), (width, width))}
+            if bias:
+                params[name]["b"] = jnp.zeros(width)
+        return params, {}
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        x = jnp.asarray(x)
+        shape(x.shape[1:])
+        _check_width(x, params["query"]["w"].shape)
+        batch, time, width = x.shape
+
+        def projected(name, x):
+            z = x @ params[name]["w"]
+            return z + params[name]["b"] if bias else z
+
+        q, k, v = (projected(name, x).reshape(batch, time, heads, width // heads) for name in PROJECTIONS[:3])
+        scores = jnp.einsum("bthd,bshd->bhts", q, k) / math.sqrt(width // heads)
+        p = _weights(scores, _visible(steps_of(mask, x), time, causal)).astype(scores.dtype)
+        a = jnp.einsum("bhts,bshd->bthd", p, v).reshape(batch, time, width)
+        return projected("out", a), {}
+
+    return Parts(shape, init_, apply)
+
+
+def _visible(real: jax.Array | None, time: int, causal: bool) -> jax.Array | None:
+    """Which steps s a step t may look at, (batch or 1, 1, time or 1, time); None for all."""
+    before = np.tril(np.ones((time, time), bool))[None, None] if causal else None
+    if real is None:
+        return before if before is None else jnp.asarray(before)
+    return real[:, None, None, :] if before is None else real[:, None, None, :] & before
+
+
+def _weights(scores: jax.Array, visible: jax.Array | None) -> jax.Array:
+    """The softmax over the visible steps, in float32 at least; 0 for the others, and for all where none is visible."""
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    if visible is None:
+        return jax.nn.softmax(scores)
+    # A finite number, since a row of infinities has no softmax; the exponential of what is left is 0 but in such a row.
+    p = jax.nn.softmax(jnp.where(visible, scores, jnp.finfo(scores.dtype).min))
+    return jnp.where(visible, p, 0)
+
+
+@constructor
+def positions(length: Positive, *, std: Annotated[float, Gt(0)] = 0.02, name: Name = None) -> Parts:
+    """A learned vector for every position, added: y_t = x_t + w[t], so that attention can tell the order of the steps.
+
+    Shapes: (batch, time, width) -> the same, for any time up to `length`. Parameters: `w` (length, width), drawn from a
+    normal distribution.
+
+    Args:
+        length: how many positions there are: the longest sequence.
+        std: standard deviation of the initial entries of w.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when examples are not (time, width), or have more steps than there are positions.
+
+    Source: Gehring et al., "Convolutional sequence to sequence learning" (2017); std as in GPT (Radford et al. 2018).
+
+    >>> import fnet
+    >>> fnet.positions(64).shape((10, 16))
+    (10, 16)
+    """
+
+    def shape(in_shape):
+        _check_rank(in_shape)
+        if in_shape[0] > length:
+            raise ShapeError(
+                f"its input has {in_shape[0]} steps, but it has positions for {length}; use positions: {in_shape[0]}, "
+                "or shorter sequences"
+            )
+        return in_shape
+
+    def init(key, in_shape):
+        shape(in_shape)
+        return {"w": std * jax.random.normal(key, (length, in_shape[1]), jnp.float32)}, {}
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shape(x.shape[1:])
+        _check_width(x, params["w"].shape)
+        return x + params["w"][: x.shape[1]], {}
+
+    return Parts(shape, init, apply)
+
+
+@constructor
+def sinusoidal_positions(base: Annotated[float, Gt(1)] = 10000.0, *, name: Name = None) -> Parts:
+    """Sine waves over the positions, added: y_tk = x_tk + sin or cos of t / base^(2i / width), for t = 0, 1, ...
+
+    Entry k = 2i gets the sine and k = 2i + 1 the cosine, so that a shift of t turns every pair by a fixed angle.
+    Nothing is learned, and no sequence is too long.
+
+    Shapes: (batch, time, width) -> the same.
+
+    Args:
+        base: the longest wave has about 2 pi base steps, the shortest 2 pi.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when examples are not (time, width).
+
+    Source: Vaswani et al., "Attention is all you need" (2017).
+
+    >>> import jax.numpy as jnp, fnet
+    >>> y, _ = fnet.sinusoidal_positions().apply({}, {}, jnp.zeros((1, 2, 2)), train=False)
+    >>> y[0].round(3).tolist()
+    [[0.0, 1.0], [0.8..., 0.5...]]
+    """
+
+    def shape(in_shape):
+        _check_rank(in_shape)
+        return in_shape
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        x = jnp.asarray(x)
+        time, width = shape(x.shape[1:])
+        k = np.arange(width)
+        angles = np.arange(time)[:, None] / base ** (2 * (k // 2) / width)
+        waves = np.where(k % 2, np.cos(angles), np.sin(angles))
+        return x + jnp.asarray(waves, jnp.result_type(x, 0.0)), {}
+
+    return Parts(shape, no_parameters, apply)
+
+
+def transformer(
+    width: Positive,
+    heads: Positive,
+    *,
+    hidden: Positive | None = None,
+    causal: bool = False,
+    rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    name: Name = None,
+) -> Layer:
+    """One pre-norm transformer block: x + attention(norm(x)), and to that z the next: z + dense(gelu(dense(norm(z)))).
+
+    A serial of two residuals, of the layers that exist by themselves. A model ends with one more `layer_norm`.
+
+    Args:
+        width: the number of entries of a step, the same before and after.
+        heads: of the attention; it must divide the width.
+        hidden: units of the first dense layer; by default 4 times the width.
+        causal: whether step t sees the steps s <= t alone.
+        rate: the probability that dropout drops an entry of what a residual adds.
+        name: replaces the counted name.
+
+    Raises:
+        ShapeError: when examples are not (time, width), or heads do not divide the width.
+
+    Source: Vaswani et al. (2017); normalised before, not after, as in GPT-2 (Radford et al. 2019; Xiong et al., "On
+    layer normalization in the transformer architecture", 2020).
+
+    >>> import fnet
+    >>> print(fnet.transformer(16, 2))
+    network              serial
+    residual_1           residual
+      layer_norm_1       layer_norm
+      attention_1        attention  heads=2
+    residual_2           residual
+      layer_norm_1       layer_norm
+      dense_1            dense  units=64
+      gelu_1             gelu
+      dense_2            dense  units=16
+    """
+    given = {"width": width, "heads": heads, "hidden": hidden, "causal": causal, "rate": rate, "name": name}
+    checked(transformer, given)
+    dropped = [dropout(rate)] if rate else []
+    return serial(
+        residual(layer_norm(), attention(heads, causal=causal), *dropped),
+        residual(layer_norm(), dense(hidden or 4 * width), gelu(), dense(width), *dropped),
+        name=name,
+    )
+
+
+def _check_rank(in_shape: Shape) -> None:
+    if len(in_shape) != 2:
+        raise ShapeError(f"expects examples (time, width), got {in_shape}; put a reshape or an embedding before it")
+
+
+def _check_width(x: jax.Array, w_shape: Shape) -> None:
+    if x.shape[2] != w_shape[1]:
+        raise ShapeError(
+            f"expects (batch, time, {w_shape[1]}), as its w {w_shape} was made for, got {x.shape}; "
+            "initialise it for this shape"
+        )

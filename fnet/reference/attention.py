@@ -1,0 +1,122 @@
+"""Attention and positions by hand."""
+
+import numpy as np
+
+from fnet.reference.rule import Rule
+
+
+def _project(layer, given, name, x):
+    """z = x w + b."""
+    p = given.params[name]
+    return x @ p["w"] + p.get("b", 0.0)
+
+
+def _project_backward(layer, given, name, x, g):
+    """dx = g w^T, dw = sum x^T g, db = sum g, over every step of every example: a dense layer's."""
+    rows, cotangents = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    gradients = {"w": rows.T @ cotangents}
+    if layer.settings["bias"]:
+        gradients["b"] = cotangents.sum(axis=0)
+    return g @ given.params[name]["w"].T, gradients
+
+
+def _apart(x, heads):
+    """(batch, time, heads * d) -> (batch, heads, time, d)."""
+    return np.swapaxes(x.reshape(*x.shape[:2], heads, -1), 1, 2)
+
+
+def _together(x):
+    """The inverse of `_apart`."""
+    return np.swapaxes(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)
+
+
+def _visible(layer, given, x):
+    """m_ts (batch, 1, time, time): 1 where step t may look at step s, else 0."""
+    batch, time, _ = x.shape
+    m = np.ones((batch, 1, time, time))
+    if np.ndim(given.mask) == 2:
+        m = m * np.asarray(given.mask, np.float64)[:, None, None, :]
+    return np.tril(m) if layer.settings["causal"] else m
+
+
+def _softmax_of_visible(z, m):
+    """p_s = m_s e^(z_s) / sum_r m_r e^(z_r), after subtracting the largest visible z; 0 where nothing is visible."""
+    largest = np.max(np.where(m > 0, z, -np.inf), axis=-1, keepdims=True)
+    e = np.where(m > 0, np.exp(z - np.where(np.isfinite(largest), largest, 0)), 0.0)
+    total = e.sum(axis=-1, keepdims=True)
+    return e / np.where(total > 0, total, 1)
+
+
+def _attention_forward(layer, given, x):
+    """For every head p = softmax(q k^T / sqrt(d)) over the visible steps and a = p v; then y = a w_out + b_out."""
+    heads = layer.settings["heads"]
+    q, k, v = (_apart(_project(layer, given, name, x), heads) for name in ("query", "key", "value"))
+    z = q @ np.swapaxes(k, 2, 3) / np.sqrt(q.shape[3])
+    p = _softmax_of_visible(z, _visible(layer, given, x))
+    a = _together(p @ v)
+    return _project(layer, given, "out", a), (x, q, k, v, p, a)
+
+
+def _attention_backward(layer, given, cache, g):
+    """From the end to the beginning, with da the cotangent of one head's a:
+
+    a_t = sum_s p_ts v_s:       dp_ts = da_t . v_s               dv_s = sum_t p_ts da_t
+    p_t = softmax(z_t):         dz_ts = p_ts (dp_ts - sum_r p_tr dp_tr)
+    z_ts = q_t . k_s / sqrt(d): dq_t = sum_s dz_ts k_s / sqrt(d)     dk_s = sum_t dz_ts q_t / sqrt(d)
+
+    The second line is the softmax's Jacobian dp_r/dz_s = p_r (1[r=s] - p_s), summed over the p_r that z_s reaches: it
+    takes off the part of dp that all share, since the p of a row sum to 1. Where a step is not visible p is 0, and so
+    is dz: nothing flows there. The input has three uses, as what q, k and v are made of, and their gradients add up.
+    """
+    x, q, k, v, p, a = cache
+    heads, scale = layer.settings["heads"], 1 / np.sqrt(q.shape[3])
+    da, of_out = _project_backward(layer, given, "out", a, g)
+    da = _apart(da, heads)
+    dp = da @ np.swapaxes(v, 2, 3)
+    dz = p * (dp - np.sum(p * dp, axis=-1, keepdims=True))
+    cotangents = {
+        "query": dz @ k * scale,
+        "key": np.swapaxes(dz, 2, 3) @ q * scale,
+        "value": np.swapaxes(p, 2, 3) @ da,
+    }
+    dx, gradients = np.zeros_like(x), {"out": of_out}
+    for name, cotangent in cotangents.items():
+        of_input, gradients[name] = _project_backward(layer, given, name, x, _together(cotangent))
+        dx += of_input
+    return dx, gradients
+
+
+attention = Rule(_attention_forward, _attention_backward)
+
+
+def _positions_forward(layer, given, x):
+    """y_t = x_t + w[t]."""
+    return x + given.params["w"][: x.shape[1]], None
+
+
+def _positions_backward(layer, given, cache, g):
+    """dx = g; dw[t] = sum over the examples of g_t, and 0 for positions that no sequence reached."""
+    dw = np.zeros_like(given.params["w"])
+    dw[: g.shape[1]] = g.sum(axis=0)
+    return g, {"w": dw}
+
+
+positions = Rule(_positions_forward, _positions_backward)
+
+
+def _sinusoidal_forward(layer, given, x):
+    """Pair i of the entries of step t gets (sin, cos) of t / base^(2i / width)."""
+    _, time, width = x.shape
+    waves = np.zeros((time, width))
+    for k in range(width):
+        angle = np.arange(time) * layer.settings["base"] ** (-2 * (k // 2) / width)
+        waves[:, k] = np.sin(angle) if k % 2 == 0 else np.cos(angle)
+    return x + waves, None
+
+
+def _sinusoidal_backward(layer, given, cache, g):
+    """dx = g: what is added does not depend on x."""
+    return g, {}
+
+
+sinusoidal_positions = Rule(_sinusoidal_forward, _sinusoidal_backward)

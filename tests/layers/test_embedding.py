@@ -1,0 +1,107 @@
+"""Indices: their vectors, their gradients, weights that are used twice, and what is no index."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnet
+from fnet.description import indices_of
+
+
+def test_a_row_gets_the_sum_of_the_cotangents_of_its_uses():
+    layer = fnet.embedding(4, 2)
+    x, g = jnp.array([[1, 3, 1]]), jnp.array([[[1.0, 2.0], [3.0, 4.0], [10.0, 20.0]]])
+    dw = jax.grad(lambda w: jnp.sum(g * layer.apply({"w": w}, {}, x, train=False)[0]))(jnp.zeros((4, 2)))
+    assert dw.tolist() == [[0, 0], [11, 22], [0, 0], [3, 4]]
+
+
+@pytest.mark.parametrize("layer", [fnet.embedding(3, 2), fnet.one_hot(3)], ids=["embedding", "one_hot"])
+@pytest.mark.parametrize("jitted", [False, True])
+def test_an_index_outside_is_nan_and_never_another(layer, jitted):
+    params, _ = layer.init(jax.random.key(0), (4,))
+
+    def apply(x):
+        return layer.apply(params, {}, x, train=False)[0]
+
+    y = (jax.jit(apply) if jitted else apply)(jnp.array([[0, 3, -1, 2]]))
+    assert np.isnan(y[0]).all(axis=1).tolist() == [False, True, True, False]
+    assert np.isfinite(y[0, [0, 3]]).all()
+
+
+def test_the_initial_entries_have_the_given_deviation():
+    params, _ = fnet.embedding(200, 50, std=0.5).init(jax.random.key(0), (1,))
+    assert abs(np.std(params["w"]) - 0.5) < 0.01
+    params, _ = fnet.embedding(200, 50).init(jax.random.key(0), (1,))
+    assert abs(np.std(params["w"]) - 0.02) < 0.0005
+
+
+@pytest.mark.parametrize("layer", [fnet.embedding(3, 2), fnet.one_hot(3)], ids=["embedding", "one_hot"])
+def test_real_numbers_are_refused(layer):
+    params, _ = layer.init(jax.random.key(0), (1,))
+    message = (
+        f"{layer.kind}: expects whole numbers (an integer type), each an index, got float32; "
+        "convert what are indices with x.astype(int), and put real numbers into a dense layer"
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        layer.apply(params, {}, jnp.zeros((1, 1)), train=False)
+
+
+def test_tied_weights_by_hand():
+    """y_k = w_x w_k: dy/dw has one part from the embedding, in row x, and one from the read-out, in row k."""
+    net = fnet.tied(fnet.embedding(3, 1))
+    w = jnp.array([[2.0], [3.0], [5.0]])
+
+    def scores(w):
+        return net.apply({"embedding_1": {"w": w}}, {}, jnp.array([[1]]), train=False)[0][0, 0]
+
+    assert scores(w).tolist() == [6, 9, 15]
+    assert jax.jacobian(scores)(w)[..., 0].tolist() == [[3, 2, 0], [0, 6, 0], [0, 5, 3]]
+
+
+def test_tied_has_no_other_parameters():
+    net = fnet.tied(fnet.embedding(7, 4, name="letters"), fnet.lstm(4))
+    params, _ = net.init(jax.random.key(0), (5,))
+    assert {name: sorted(leaves) for name, leaves in params.items()} == {"letters": ["w"], "lstm_1": ["b", "u", "w"]}
+
+
+@pytest.mark.parametrize(
+    ("layers", "given"), [([], "no layer"), ([fnet.one_hot(3), fnet.embedding(3, 2)], "one_hot  size=3")]
+)
+def test_tied_begins_with_an_embedding(layers, given):
+    message = f"tied: expected an embedding first, whose weights the read-out shares, got {given}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fnet.tied(*layers)
+
+
+def test_tied_needs_the_width_of_its_embedding():
+    message = (
+        "tied: its layers give (5, 6), but its read-out shares the weights of embedding_1, which takes (..., 4); "
+        "append dense: 4"
+    )
+    with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}$"):
+        fnet.tied(fnet.embedding(7, 4), fnet.gru(6)).shape((5,))
+
+
+@pytest.mark.parametrize(
+    ("net", "number"),
+    [
+        (fnet.serial(fnet.flatten(), fnet.serial(fnet.one_hot(4)), fnet.embedding(9, 2)), 4),
+        (fnet.serial(fnet.dense(2), fnet.embedding(9, 2)), None),
+        (fnet.tied(fnet.embedding(9, 2)), 9),
+        (fnet.parallel(fnet.embedding(9, 2), fnet.one_hot(7)), 7),
+        (
+            fnet.graph(
+                fnet.embedding(9, 2),
+                fnet.embedding(3, 2),
+                nodes={"a": ("embedding_1", "input"), "b": ("embedding_2", "a")},
+            ),
+            9,
+        ),
+        (fnet.serial(), None),
+    ],
+)
+def test_how_many_indices_a_network_takes(net, number):
+    assert indices_of(net) == number
