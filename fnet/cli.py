@@ -161,12 +161,25 @@ def gradcheck(config: ConfigFile, overrides: Overrides = None, as_json: Json = F
     return 0 if report.ok else 1
 
 
+def _no_option(given: Any) -> Any:
+    """Arguments may begin with a minus, but not with two: that is an option misspelt."""
+    for text in [given] if isinstance(given, str) else given or []:
+        if text.startswith("--"):
+            raise typer.BadParameter(f"no such option: {text}; an expression begins with one minus at most")
+    return given
+
+
 @functools.partial(command, ignore_unknown_options=True)
 def trace(
-    expression: Annotated[str, typer.Argument(metavar="EXPRESSION", help='As in "(x + y) * z".', show_default=False)],
+    expression: Annotated[
+        str,
+        typer.Argument(metavar="EXPRESSION", help='As in "(x + y) * z".', show_default=False, callback=_no_option),
+    ],
     values: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=VALUE]...", help="x=2, x=-2.5e-3, x=[1,2,3].", show_default=False),
+        typer.Argument(
+            metavar="[NAME=VALUE]...", help="x=2, x=-2.5e-3, x=[1,2,3].", show_default=False, callback=_no_option
+        ),
     ] = None,
     steps: Annotated[bool, typer.Option("--steps", help="Show the backward pass one message at a time.")] = False,
     order: Annotated[int, typer.Option(min=1, max=2, help="2 for the second derivatives as well.")] = 1,
@@ -174,9 +187,6 @@ def trace(
     as_json: Json = False,
 ) -> int:
     """Trace EXPRESSION through its computational graph, beside JAX. Exit status 1 if a gradient is wrong."""
-    for text in (expression, *(values or ())):
-        if text.startswith("--") and text[2:3].isalpha():
-            raise typer.BadParameter(f"no such option: {text}")
     from fnet.gradcheck.trace import trace
     from fnet.report.trace import as_data, print_trace
     from fnet.train.folder import to_json

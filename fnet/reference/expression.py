@@ -134,7 +134,9 @@ def build(program: Program, values: Mapping[str, np.ndarray]) -> list[Node]:
     variables = {name: graph.variable(value) for name, value in values.items()}
     try:
         nodes.extend(follow(program, variables, graph.constant, lambda operation, operands: operation(*operands)))
-    except (Undefined, ValueError) as error:
+    except ValueError as error:
+        raise ExpressionError(str(error), program.source, program.steps[len(nodes)].place) from None
+    except Undefined as error:
         step = program.steps[len(nodes)]
         given = [
             f"{_shortened(program.source[slice(*program.steps[operand].place)])} = {short(nodes[operand].value)}"

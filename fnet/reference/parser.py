@@ -101,10 +101,17 @@ def parse_values(texts: Iterable[str]) -> dict[str, np.ndarray]:
             raise ExpressionError(f"'{name}' is a function, and cannot be given a value", text, (0, len(given)))
         if name in values:
             raise ExpressionError(f"'{name}' is given two values", text, (0, len(given)))
-        program = parse(value)
-        for variable, number in program.variables.items():
-            raise ExpressionError(f"'{variable}' is no number", program.source, program.steps[number].place)
-        values[name] = build(program, {})[-1].value
+        if not value.strip():
+            raise ExpressionError(f"'{name}' is given no number", text, (len(text), len(text)))
+        try:
+            program = parse(value)
+            for variable, number in program.variables.items():
+                raise ExpressionError(f"'{variable}' is no number", program.source, program.steps[number].place)
+            values[name] = build(program, {})[-1].value
+        except ExpressionError as error:
+            before = len(text) - len(value.lstrip())
+            place = (error.place[0] + before, error.place[1] + before)
+            raise ExpressionError(error.message, text, place) from None
     return values
 
 
