@@ -56,7 +56,8 @@ def loss_and_gradients(
     """Backpropagation of the training loss L = sum_i m_i L_i / sum_i m_i + the penalty on the weights.
 
     The cotangent of example i is m_i / sum(m) times that of its own loss: the gradient of a mean is the mean of the
-    gradients.
+    gradients. With a mask (batch, time) and outputs (batch, time, ...) every step is an example of its own; where the
+    outputs have no time axis, an example counts when any of its steps does.
 
     Args:
         net: the network, as a description; its functions are not used.
@@ -67,7 +68,7 @@ def loss_and_gradients(
             `fnet.reference.losses`, such as `functools.partial(huber, delta=2.0)`.
         state: non-trainable state.
         noise: the random masks that dropout layers are handed, nested as the parameters are.
-        mask: (batch,), True for real examples.
+        mask: (batch,), True for real examples, or (batch, time) for real steps.
         regularization: the penalties; max_norm is no part of the loss.
 
     Raises:
@@ -76,11 +77,17 @@ def loss_and_gradients(
     params, x = _float64(params), np.asarray(x, np.float64)
     given = Given(params, _float64(state), noise, True, mask)
     weights = np.ones(len(x)) if mask is None else np.asarray(mask, np.float64)
-    weights = weights / weights.sum()
     outputs, cache = forward(net, given, x)
-    losses, cotangents = (loss_of(loss) if isinstance(loss, str) else loss)(outputs, targets)
-    g = cotangents * weights.reshape(-1, *[1] * (outputs.ndim - 1))
-    dx, gradients = backward(net, given, cache, g)
+    examples = outputs
+    if weights.ndim == 2 and outputs.ndim > 2:
+        examples, targets = (part.reshape(-1, *part.shape[2:]) for part in (outputs, targets))
+        weights = weights.reshape(-1)
+    elif weights.ndim == 2:
+        weights = weights.max(axis=1)
+    weights = weights / weights.sum()
+    losses, cotangents = (loss_of(loss) if isinstance(loss, str) else loss)(examples, targets)
+    g = cotangents * weights.reshape(-1, *[1] * (examples.ndim - 1))
+    dx, gradients = backward(net, given, cache, g.reshape(outputs.shape))
     of_weights, of_penalty = penalty(params, regularization)
     return Result(outputs, float(weights @ losses + of_weights), plus(gradients, of_penalty), dx)
 

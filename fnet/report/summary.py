@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnet.description import Layer, Shape, headline, rebuilt, walk
+from fnet.description import Layer, Shape, headline, indices_of, rebuilt, walk
 
 
 class SummaryRow(NamedTuple):
@@ -64,7 +64,8 @@ def _costs(layer: Layer, in_shape: Shape) -> tuple[int, int]:
     def forward(params: Any, state: Any, x: Any) -> Any:
         return layer.apply(params, state, x, train=False)[0]
 
-    x = jax.ShapeDtypeStruct((1, *in_shape), jnp.float32)
+    dtype = jnp.float32 if indices_of(layer) is None else jnp.int32
+    x = jax.ShapeDtypeStruct((1, *in_shape), dtype)
     analysis = jax.jit(forward).lower(params, state, x).cost_analysis() or {}
     return parameters, round(analysis.get("flops", 0.0))
 

@@ -10,41 +10,45 @@ import numpy as np
 
 from fnet.description import Layer
 from fnet.losses import Loss
+from fnet.train.step import counted
 
 BATCH = 1024
 """The most examples that are put through a network at once; it bounds memory, and changes no result."""
 
 
 class Score(NamedTuple):
-    """Means over a set of examples, each counted once."""
+    """Means over a set of examples, or over the steps of theirs that a mask counts, each counted once."""
 
     loss: jax.Array
     metric: jax.Array
 
 
-def make_score(net: Layer, loss: Loss) -> Callable[[Any, Any, jax.Array, jax.Array], Score]:
-    """The compiled function (params, state, x, y) -> Score, over any number of examples.
+def make_score(net: Layer, loss: Loss) -> Callable[..., Score]:
+    """The compiled function (params, state, x, y, steps_mask=None) -> Score, over any number of examples.
 
     The last batch is padded with the last example, which the mask takes out again.
     """
 
     @jax.jit
-    def score(params, state, x, y):
+    def score(params, state, x, y, steps_mask=None):
         size, batch = len(x), min(len(x), BATCH)
 
         def add(i, totals):
             position = i * batch + jnp.arange(batch)
             chosen, mask = jnp.minimum(position, size - 1), position < size
+            if steps_mask is not None:
+                mask = mask[:, None] & steps_mask[chosen]
             outputs, _ = net.apply(params, state, x[chosen], train=False, mask=mask)
-            losses = loss.function(outputs, y[chosen])
-            metrics = loss.metric(loss.decide(outputs), y[chosen])
-            return Score(
-                totals.loss + jnp.sum(jnp.where(mask, losses, 0)),
-                totals.metric + jnp.sum(jnp.where(mask, metrics, 0)),
-            )
+            outputs, targets, mask = counted(outputs, y[chosen], mask)
+            losses = loss.function(outputs, targets)
+            metrics = loss.metric(loss.decide(outputs), targets)
+            sums, count = totals
+            added = (jnp.sum(jnp.where(mask, values, 0)) for values in (losses, metrics))
+            return Score(*map(jnp.add, sums, added)), count + jnp.sum(mask)
 
-        totals = jax.lax.fori_loop(0, math.ceil(size / batch), add, Score(jnp.zeros(()), jnp.zeros(())))
-        return Score(totals.loss / size, totals.metric / size)
+        start = Score(jnp.zeros(()), jnp.zeros(())), jnp.zeros((), int)
+        sums, count = jax.lax.fori_loop(0, math.ceil(size / batch), add, start)
+        return Score(sums.loss / count, sums.metric / count)
 
     return score
 

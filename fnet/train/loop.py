@@ -18,8 +18,9 @@ import optax
 
 from fnet.data.augment import Augmentation
 from fnet.description import Layer
-from fnet.losses import Loss, identified
+from fnet.losses import Loss
 from fnet.regularization import Penalties
+from fnet.train.checks import check_examples, check_labels
 from fnet.train.evaluate import make_score
 from fnet.train.interrupt import deferred
 from fnet.train.state import Batch, Metrics, TrainState, init_state
@@ -110,9 +111,9 @@ def fit(
     net: Layer,
     loss: str | Loss | Callable[..., jax.Array],
     optimizer: optax.GradientTransformation,
-    train: tuple[Any, Any],
+    train: tuple[Any, ...],
     *,
-    validation: tuple[Any, Any] | None = None,
+    validation: tuple[Any, ...] | None = None,
     epochs: int = 20,
     batch_size: int | Literal["all"] = 32,
     seed: int = 0,
@@ -131,7 +132,8 @@ def fit(
         loss: a name of `fnet.losses.LOSSES`, or a function (outputs, targets) -> one number per example, such as
             `functools.partial(fnet.losses.huber, delta=2.0)`.
         optimizer: any Optax transformation.
-        train: examples (n, ...) and targets (n, ...).
+        train: examples (n, ...) and targets (n, ...), and of sequences of different lengths, filled up to one, a mask
+            (n, time) as well, True for real steps.
         validation: the same, of examples that are not trained on; scored after every epoch.
         epochs: passes over the training examples.
         batch_size: examples a step: 1 is stochastic, "all" full-batch gradient descent.
@@ -145,7 +147,8 @@ def fit(
     Raises:
         AugmentationError: when the examples are not what `augment` takes.
         Diverged: when the loss or a parameter becomes NaN or infinite; carries the last good state.
-        ValueError: for labels out of range, no examples, or a monitor that is not recorded.
+        ValueError: for labels or indices out of range, a sequence without real steps, no examples, or a monitor that is
+            not recorded.
 
     >>> import fnet, numpy as np
     >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
@@ -155,21 +158,25 @@ def fit(
     1.0
     """
     record = resolve_loss(loss)
-    x, y = map(jnp.asarray, train)
+    x, y, steps_mask = _arrays(train)
     size = len(x)
     if size == 0 or size != len(y):
         raise ValueError(f"fit: {size} examples and {len(y)} targets; there must be as many of both, and at least one")
     out_shape = net.shape(x.shape[1:])
-    for targets in (train[1], validation[1]) if validation is not None else (train[1],):
-        check_labels(record, targets, out_shape)
+    for examples, targets, *mask in (train, validation) if validation is not None else (train,):
+        check_examples(net, examples, *mask)
+        check_labels(record, targets, out_shape, *mask)
     batch = size if batch_size == "all" else min(batch_size, size)
     steps = math.ceil(size / batch)
     initial = start or jax.jit(lambda key: init_state(net, optimizer, key, x.shape[1:]))(jax.random.key(seed))
     runner = _Runner(
-        make_step(net, record, optimizer, regularization=regularization, augment=augment), initial, (x, y), batch
+        make_step(net, record, optimizer, regularization=regularization, augment=augment),
+        initial,
+        (x, y, steps_mask),
+        batch,
     )
     score = make_score(net, record)
-    validation_arrays = None if validation is None else tuple(map(jnp.asarray, validation))
+    validation_arrays = None if validation is None else _arrays(validation)
     best = _Best(early_stopping)
     history: list[Epoch] = []
     stopped = "done"
@@ -209,30 +216,19 @@ def example_order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(size).astype(np.int32)
 
 
-def check_labels(loss: Loss, targets: Any, out_shape: tuple[int, ...]) -> None:
-    """Refuses integer labels that the outputs have no place for: in a compiled program they would only give NaN.
+#: Examples, targets, and the mask of their steps, if there is one.
+_Data = tuple[jax.Array, jax.Array, jax.Array | None]
 
-    Raises:
-        ValueError: with the first such label.
-    """
-    targets = np.asarray(targets)
-    name, _ = identified(loss.function) or (None, {})
-    if name != "cross_entropy" or not np.issubdtype(targets.dtype, np.integer) or not out_shape:
-        return
-    if targets.shape[1:] == out_shape:
-        return
-    wrong = np.flatnonzero((targets < 0) | (targets >= out_shape[-1]))
-    if len(wrong):
-        raise ValueError(
-            f"the label of example {wrong[0]} is {targets.reshape(-1)[wrong[0]]}, but the network has {out_shape[-1]} "
-            f"outputs, for the classes 0 ... {out_shape[-1] - 1}"
-        )
+
+def _arrays(data: tuple[Any, ...]) -> _Data:
+    x, y, *mask = data
+    return jnp.asarray(x), jnp.asarray(y), jnp.asarray(mask[0], bool) if mask else None
 
 
 class _Runner:
     """Runs the steps of an epoch in segments, and keeps the state between them."""
 
-    def __init__(self, step: Step, start: TrainState, data: tuple[jax.Array, jax.Array], batch: int):
+    def __init__(self, step: Step, start: TrainState, data: _Data, batch: int):
         self.train_state = start
         self._data = data
         self._batch = batch
@@ -243,7 +239,7 @@ class _Runner:
         self._chunk = 1
         indices = jnp.zeros(self._steps * batch, jnp.int32)
         self._previous = (start, indices, 0, 1)
-        example = (start, *data, indices, self._history, 0, 0)
+        example = (start, data, indices, self._history, 0, 0)
         self._segment = jax.jit(_segment(step, batch)).lower(*example).compile()
 
     def epoch(self, epoch: int, epochs: int, order: np.ndarray) -> Iterator[Segment]:
@@ -258,7 +254,7 @@ class _Runner:
             stop = min(self._steps, start + self._chunk)
             began = time.perf_counter()
             before = self.train_state
-            after, history, finite = self._segment(before, *self._data, indices, self._history, start, stop)
+            after, history, finite = self._segment(before, self._data, indices, self._history, start, stop)
             metrics = Metrics(*(np.asarray(values)[start:stop] for values in history))
             if not (finite and np.isfinite(metrics.loss).all() and np.isfinite(metrics.penalty).all()):
                 raise self._diverged(before, indices, epoch, start, stop, metrics)
@@ -272,11 +268,11 @@ class _Runner:
             start = stop
 
     def epoch_values(self, metric_name: str, *, penalised: bool) -> dict[str, float]:
-        """The means over the epoch that was just completed, each example weighing the same."""
-        loss, metric, penalty = (np.asarray(values, np.float64) for values in self._history)
+        """The means over the epoch that was just completed, each example, or step of one, weighing the same."""
+        loss, metric, penalty, weight = (np.asarray(values, np.float64) for values in self._history)
         values = {
-            "train_loss": float(np.average(loss, weights=self._counts)),
-            f"train_{metric_name}": float(np.average(metric, weights=self._counts)),
+            "train_loss": float(np.average(loss, weights=weight)),
+            f"train_{metric_name}": float(np.average(metric, weights=weight)),
         }
         return values | ({"penalty": float(penalty[-1])} if penalised else {})
 
@@ -285,7 +281,7 @@ class _Runner:
         bad = ~(np.isfinite(metrics.loss) & np.isfinite(metrics.penalty))
         first_bad = start + int(np.argmax(bad)) if bad.any() else stop
         run = (before, order, start, first_bad) if first_bad > start else self._previous
-        good, *_ = self._segment(run[0], *self._data, run[1], self._history, run[2], run[3] - 1)
+        good, *_ = self._segment(run[0], self._data, run[1], self._history, run[2], run[3] - 1)
         number = int(before.step) + first_bad - start + 1
         return Diverged(f"step {number} (epoch {epoch}): {self._cause(number, np.asarray(metrics.loss))}", good, epoch)
 
@@ -307,11 +303,15 @@ class _Runner:
 def _segment(step: Step, batch: int):
     """The program of a segment: steps start ... stop - 1 of an epoch."""
 
-    def segment(train_state, x, y, order, history, start, stop):
+    def segment(train_state, data, order, history, start, stop):
+        x, y, steps_mask = data
+
         def body(i, carry):
             train_state, history = carry
             chosen = jax.lax.dynamic_slice(order, (i * batch,), (batch,))
             mask = i * batch + jnp.arange(batch) < len(x)
+            if steps_mask is not None:
+                mask = mask[:, None] & steps_mask[chosen]
             train_state, metrics = step(train_state, Batch(x[chosen], y[chosen], mask))
             history = jax.tree.map(lambda values, value: values.at[i].set(value), history, metrics)
             return train_state, history

@@ -27,7 +27,10 @@ class TrainState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Examples (batch, ...), their targets (batch, ...), and which of them are real (batch,); the rest is padding."""
+    """Examples (batch, ...), their targets (batch, ...), and which of them are real; the rest is padding.
+
+    mask: (batch,), or (batch, time) for which steps of each are.
+    """
 
     x: jax.Array
     y: jax.Array
@@ -35,11 +38,15 @@ class Batch(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Of one step, before its update: means over the real examples of the batch, and the penalty."""
+    """Of one step, before its update: means over the real examples of the batch, and the penalty.
+
+    weight: how many examples, or steps of sequences, the means are over.
+    """
 
     loss: jax.Array | np.ndarray
     metric: jax.Array | np.ndarray
     penalty: jax.Array | np.ndarray
+    weight: jax.Array | np.ndarray
 
 
 def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Array, in_shape: Shape) -> TrainState:

@@ -102,6 +102,32 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(mask, values, 0)) / jnp.sum(mask)
 
 
+def counted(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The outputs and targets that a loss is averaged over, and which of them count.
+
+    With a (batch, time) mask and outputs (batch, time, ...) every step is an example of its own, and the three are
+    (batch * time, ...). Where the outputs have no time axis, an example counts when any of its steps does.
+
+    Raises:
+        ValueError: when outputs, targets and mask have different steps.
+
+    >>> outputs, targets, mask = jnp.zeros((2, 3, 5)), jnp.zeros((2, 3), int), jnp.ones((2, 3), bool)
+    >>> [part.shape for part in counted(outputs, targets, mask)]
+    [(6, 5), (6,), (6,)]
+    """
+    if mask.ndim == 1:
+        return outputs, targets, mask
+    if outputs.ndim < 3:
+        return outputs, targets, mask.any(axis=1)
+    if not outputs.shape[:2] == targets.shape[:2] == mask.shape:
+        raise ValueError(
+            f"a mask {mask.shape} of steps needs outputs and targets of the same steps, got {outputs.shape} and "
+            f"{targets.shape}"
+        )
+    outputs, targets = (part.reshape(-1, *part.shape[2:]) for part in (outputs, targets))
+    return outputs, targets, mask.reshape(-1)
+
+
 def objective(
     net: Layer, loss: str | Loss | Callable[..., jax.Array], *, regularization: Penalties = Penalties()
 ) -> Callable[[Any, Any, Batch, jax.Array | None], tuple[jax.Array, tuple[Any, Metrics]]]:
@@ -109,7 +135,8 @@ def objective(
 
     Returns:
         (params, state, batch, key) -> (loss + penalty, (new state, metrics)), where the loss is
-        sum(mask * L_i) / sum(mask) over the examples i of the batch.
+        sum(mask * L_i) / sum(mask) over the examples i of the batch, or over their steps where mask and outputs have
+        steps.
 
     Raises:
         ValueError: when the penalties name a layer that the network does not have.
@@ -120,10 +147,11 @@ def objective(
 
     def evaluate(params, state, batch, key):
         outputs, state = net.apply(params, state, batch.x, train=True, key=key, mask=batch.mask)
-        data_loss = masked_mean(record.function(outputs, batch.y), batch.mask)
-        metric = masked_mean(record.metric(record.decide(outputs), batch.y), batch.mask)
+        outputs, targets, mask = counted(outputs, batch.y, batch.mask)
+        data_loss = masked_mean(record.function(outputs, targets), mask)
+        metric = masked_mean(record.metric(record.decide(outputs), targets), mask)
         penalty = penalty_of(params, regularization)
-        return data_loss + penalty, (state, Metrics(data_loss, metric, penalty))
+        return data_loss + penalty, (state, Metrics(data_loss, metric, penalty, jnp.sum(mask, dtype=jnp.float32)))
 
     return evaluate
 

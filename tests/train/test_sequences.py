@@ -1,0 +1,149 @@
+"""Training on sequences: a loss per step, masks of steps, and what is refused before training."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fnet
+from fnet.reference.network import loss_and_gradients
+from fnet.report.summary import summarize
+from fnet.train.evaluate import make_score
+from fnet.train.state import Batch
+from fnet.train.step import objective, resolve_loss
+
+MASK = np.array([[True, True, True, False], [True, False, False, False], [False, True, True, True]])
+
+
+def network(**settings):
+    net = fnet.serial(fnet.embedding(6, 3, std=1.0), fnet.gru(4, **settings), fnet.dense(5))
+    return net, *net.init(jax.random.key(0), (4,))
+
+
+def test_the_loss_is_the_mean_over_the_real_steps(rng):
+    """Not the mean of the examples' means: a step of a short example weighs as much as any other."""
+    net, params, state = network()
+    x, labels = rng.integers(0, 6, (3, 4)), rng.integers(0, 5, (3, 4))
+    loss, (_, metrics) = objective(net, "cross_entropy")(params, state, Batch(x, labels, jnp.asarray(MASK)), None)
+    logits, _ = net.apply(params, state, x, train=False, mask=MASK)
+    log_p = np.asarray(logits) - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = [-log_p[i, t, labels[i, t]] for i, t in np.argwhere(MASK)]
+    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-6)
+    right = [np.argmax(log_p[i, t]) == labels[i, t] for i, t in np.argwhere(MASK)]
+    np.testing.assert_allclose(metrics.metric, np.mean(right), rtol=1e-6)
+    assert metrics.weight == MASK.sum()
+
+
+def test_an_example_with_one_output_counts_when_a_step_does(rng):
+    net, params, state = network(sequence=False)
+    x, labels = rng.integers(0, 6, (3, 4)), rng.integers(0, 5, 3)
+    padded = MASK & np.array([[True], [True], [False]])
+    evaluate = objective(net, "cross_entropy")
+    loss, (_, metrics) = evaluate(params, state, Batch(x, labels, jnp.asarray(padded)), None)
+    first, _ = evaluate(params, state, Batch(x[:2], labels[:2], jnp.asarray(MASK[:2])), None)
+    np.testing.assert_allclose(loss, first, rtol=1e-6)
+    assert metrics.weight == 2
+
+
+@pytest.mark.parametrize("sequence", [True, False])
+def test_gradients_by_hand_agree_with_jax_under_a_mask_of_steps(sequence, rng):
+    net, params, state = network(sequence=sequence)
+    x, labels = rng.integers(0, 6, (3, 4)), rng.integers(0, 5, (3, 4) if sequence else 3)
+    hand = loss_and_gradients(net, params, x, labels, "cross_entropy", mask=MASK)
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+        batch = Batch(jnp.asarray(x), jnp.asarray(labels), jnp.asarray(MASK))
+        (loss, _), gradients = jax.value_and_grad(objective(net, "cross_entropy"), has_aux=True)(
+            params, state, batch, None
+        )
+    np.testing.assert_allclose(hand.loss, loss, rtol=1e-12)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-14), hand.params, gradients)
+
+
+def test_steps_that_do_not_fit_are_refused(rng):
+    net, params, state = network()
+    batch = Batch(rng.integers(0, 6, (3, 4)), rng.integers(0, 5, (3, 2)), jnp.asarray(MASK))
+    message = "a mask (3, 4) of steps needs outputs and targets of the same steps, got (3, 4, 5) and (3, 2)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        objective(net, "cross_entropy")(params, state, batch, None)
+
+
+def test_fit_trains_and_scores_on_the_real_steps_alone():
+    """What is padding, its labels included, changes nothing: not the parameters, not a score, to the bit."""
+    rng = np.random.default_rng(3)
+    net, *_ = network()
+    x, labels = rng.integers(0, 6, (7, 4)), rng.integers(0, 5, (7, 4))
+    mask = np.arange(4) < rng.integers(1, 5, (7, 1))
+    results = []
+    for other, wrong in ((x, labels), (np.where(mask, x, 0), np.where(mask, labels, -1))):
+        data = (other, wrong, mask)
+        fitted = fnet.train.fit(net, "cross_entropy", optax.adam(0.1), data, validation=data, epochs=2, batch_size=4)
+        results.append((fitted.params, [epoch.values for epoch in fitted.history]))
+    assert jax.tree.all(jax.tree.map(np.array_equal, results[0], results[1]))
+    score = make_score(net, resolve_loss("cross_entropy"))(fitted.params, {}, x, labels, mask)
+    logits, _ = net.apply(fitted.params, {}, x, train=False, mask=mask)
+    right = np.argmax(logits, axis=-1) == labels
+    np.testing.assert_allclose(score.metric, right[mask].mean(), rtol=1e-6)
+    assert results[0][1][-1]["validation_accuracy"] == score.metric
+
+
+def test_an_epoch_weighs_every_step_the_same():
+    """With a learning rate of 0 the mean over the batches is the score, however the lengths fall into them."""
+    rng = np.random.default_rng(4)
+    net, *_ = network()
+    mask = np.arange(4) < np.array([[1], [1], [1], [4], [4]])
+    data = (rng.integers(0, 6, (5, 4)), rng.integers(0, 5, (5, 4)), mask)
+    fitted = fnet.train.fit(net, "cross_entropy", optax.sgd(0.0), data, validation=data, epochs=1, batch_size=2)
+    values = fitted.history[0].values
+    np.testing.assert_allclose(values["train_loss"], values["validation_loss"], rtol=1e-6)
+
+
+def assert_refused(message, x, y, *mask):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fnet.train.fit(network()[0], "cross_entropy", optax.sgd(0.1), (x, y, *mask), epochs=1)
+
+
+def test_an_index_outside_is_named():
+    x, y = np.zeros((3, 4), int), np.zeros((3, 4), int)
+    x[2, 1] = 7
+    begins = "but the network begins with a layer for the indices 0 ... 5; "
+    assert_refused(f"example 2 holds the index 7, {begins}make its size 8, or leave the index out", x, y)
+    x[2, 1] = -1
+    assert_refused(f"example 2 holds the index -1, {begins}leave the index out", x, y)
+    message = (
+        "the network begins with a layer for the indices 0 ... 5, but the examples are float32; "
+        "convert what are indices with x.astype(int), and put real numbers into a dense layer"
+    )
+    assert_refused(message, x.astype(np.float32), y)
+
+
+def test_indices_are_checked_in_validation_too():
+    x, y = np.zeros((3, 4), int), np.zeros((3, 4), int)
+    with pytest.raises(ValueError, match=r"^example 0 holds the index 9, but the network"):
+        fnet.train.fit(network()[0], "cross_entropy", optax.sgd(0.1), (x, y), validation=(x + 9, y), epochs=1)
+
+
+def test_a_sequence_without_real_steps_is_named():
+    x, y, mask = np.zeros((3, 4), int), np.zeros((3, 4), int), np.ones((3, 4), bool)
+    mask[1] = False
+    message = "example 1 has no real step: its row of the mask is False throughout; leave the example out"
+    assert_refused(message, x, y, mask)
+    message = (
+        "a mask says of every step of every example whether it is real: it must be (3, 4) for examples (3, 4), got"
+    )
+    assert_refused(f"{message} (3, 3)", x, y, mask[:, :3])
+
+
+def test_a_label_outside_is_named_with_its_example():
+    x, y = np.zeros((3, 4), int), np.zeros((3, 4), int)
+    y[2, 1] = 5
+    message = "the label of example 2 is 5, but the network has 5 outputs, for the classes 0 ... 4"
+    assert_refused(message, x, y)
+
+
+def test_the_summary_takes_indices():
+    rows = summarize(network()[0], (4,))
+    assert [(row.out_shape, row.parameters) for row in rows[1:]] == [((4, 3), 18), ((4, 4), 96), ((4, 5), 25)]
