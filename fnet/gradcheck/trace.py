@@ -11,10 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.reference.expression import ExpressionError, Program, build, follow
+from fnet.reference.expression import ExpressionError, Program, build
 from fnet.reference.functions import total
 from fnet.reference.graph import Node, Undefined, ancestors, backward, constant, gradient, kink, send
 from fnet.reference.parser import check_values, parse, parse_values
+
+
+def _power(base: Any, exponent: Any) -> jax.Array:
+    """By products for a small whole number, as JAX computes `x**2` itself."""
+    if isinstance(exponent, float) and exponent.is_integer() and abs(exponent) <= 16:
+        return jnp.asarray(base) ** int(exponent)
+    return jnp.power(base, exponent)
+
 
 JAX_FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {
     "add": jnp.add,
@@ -22,7 +30,7 @@ JAX_FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {
     "multiply": jnp.multiply,
     "divide": jnp.divide,
     "negative": jnp.negative,
-    "power": jnp.power,
+    "power": _power,
     "matmul": jnp.matmul,
     "transpose": jnp.transpose,
     "exp": jnp.exp,
@@ -207,7 +215,7 @@ def trace(expression: str, values: Iterable[str], *, order: int = 1) -> Trace:
         place = program.steps[numbers[error.node]].place if error.node in numbers else whole
         raise ExpressionError(str(error), program.source, place) from None
     with jax.enable_x64(True):
-        values_by_jax, gradients_by_jax, second_by_jax = _by_jax(program, given, order)
+        values_by_jax, gradients_by_jax, second_by_jax = _by_jax(program, nodes, given, order)
 
     names = [step.name for step in program.steps]
     sent = []
@@ -329,23 +337,27 @@ def _second_by_hand(program: Program, nodes: Sequence[Node]) -> dict[tuple[str, 
     return found
 
 
-def _by_jax(program: Program, values: Mapping[str, np.ndarray], order: int) -> Any:
-    """Every step's value and df/d(step), and the second derivatives, by JAX.
+def _by_jax(program: Program, nodes: Sequence[Node], values: Mapping[str, np.ndarray], order: int) -> Any:
+    """The value of every step that varies and df/d(step), by the steps' numbers; the second derivatives; all by JAX.
 
-    df/d(step) is the derivative with respect to a number that is added to the step, taken at 0.
+    df/d(step) is the derivative with respect to a number that is added to the step, taken at 0. Steps that do not vary
+    are constants, given as numbers: only of those does JAX know that x ** 1 has a second derivative at 0.
     """
+    varying = [number for number, step in enumerate(program.steps) if step.varies]
+    fixed = {
+        number: node.value if node.shape else node.value.item() for number, node in enumerate(nodes) if not node.varies
+    }
 
     def run(variables, added):
-        shifts = iter(added)
-        steps = follow(
-            program,
-            variables,
-            jnp.asarray,
-            lambda operation, operands: JAX_FUNCTIONS[operation.name](*operands),
-            lambda value: value + next(shifts),
-        )
-        results = list(steps)
-        return results[-1], results
+        results: dict[int, Any] = dict(fixed)
+        for number in varying:
+            step = program.steps[number]
+            if step.operation is None:
+                value = variables[step.name]
+            else:
+                value = JAX_FUNCTIONS[step.operation.name](*(results[operand] for operand in step.operands))
+            results[number] = value + added[number]
+        return results[varying[-1]], {number: results[number] for number in varying}
 
     @jax.jit
     def all_of(variables, added):
@@ -353,8 +365,6 @@ def _by_jax(program: Program, values: Mapping[str, np.ndarray], order: int) -> A
         second = jax.hessian(lambda variables: run(variables, added)[0])(variables) if order == 2 else {}
         return results, gradients, second
 
-    added = [
-        np.zeros(np.shape(result)) for result in jax.eval_shape(lambda: run(values, [0.0] * len(program.steps)))[1]
-    ]
+    added = {number: np.zeros(nodes[number].shape) for number in varying}
     results, gradients, second = jax.tree.map(np.asarray, all_of(dict(values), added))
     return results, gradients, {(first, name): second[first][name] for first in second for name in second[first]}

@@ -1,7 +1,7 @@
 """An expression as the steps of a computational graph."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -89,35 +89,6 @@ def _operands(steps: Sequence[Step], step: Step) -> dict[str, str]:
     return names
 
 
-Value = TypeVar("Value")
-
-
-def follow(
-    program: Program,
-    variables: Mapping[str, Value],
-    constant: Callable[[np.ndarray], Value],
-    apply: Callable[[Operation, Sequence[Value]], Value],
-    passing: Callable[[Value], Value] = lambda value: value,
-) -> Iterator[Value]:
-    """The value of every step, computed one after the other.
-
-    Args:
-        program: the steps.
-        variables: the variables' values.
-        constant: makes a value of a constant's array.
-        apply: an operation on values.
-        passing: what every value passes through before it is used.
-    """
-    values: list[Value] = []
-    for step in program.steps:
-        if step.operation is not None:
-            value = apply(step.operation, [values[operand] for operand in step.operands])
-        else:
-            value = variables[step.name] if step.value is None else constant(step.value)
-        values.append(passing(value))
-        yield values[-1]
-
-
 def build(program: Program, values: Mapping[str, np.ndarray]) -> list[Node]:
     """The node of every step, with the variables at these values.
 
@@ -133,7 +104,11 @@ def build(program: Program, values: Mapping[str, np.ndarray]) -> list[Node]:
     nodes: list[Node] = []
     variables = {name: graph.variable(value) for name, value in values.items()}
     try:
-        nodes.extend(follow(program, variables, graph.constant, lambda operation, operands: operation(*operands)))
+        for step in program.steps:
+            if step.operation is not None:
+                nodes.append(step.operation(*(nodes[operand] for operand in step.operands)))
+            else:
+                nodes.append(variables[step.name] if step.value is None else graph.constant(step.value))
     except ValueError as error:
         raise ExpressionError(str(error), program.source, program.steps[len(nodes)].place) from None
     except Undefined as error:

@@ -169,6 +169,8 @@ smallest = Operation(
 
 def _softmax(a: np.ndarray) -> np.ndarray:
     """e^(a_i) / sum_k e^(a_k) along the last axis, the largest a subtracted first so that nothing overflows."""
+    if a.ndim == 0:
+        raise ValueError("softmax takes vectors and matrices")
     e = np.exp(a - a.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 

@@ -71,8 +71,11 @@ def arrange(operands: Mapping[str, Sequence[str]], heights: Mapping[str, float],
     for slot in dict.fromkeys([*place.values(), *(end for link in links for end in (link.left, link.right))]):
         columns[slot.column].append(slot)
     size = {slot: gap if slot.towards else heights[slot.node] for column in columns for slot in column}
-    into = {slot: [link for link in links if link.right == slot] for slot in size}
-    out_of = {slot: [link for link in links if link.left == slot] for slot in size}
+    into: dict[Slot, list[Link]] = {slot: [] for slot in size}
+    out_of: dict[Slot, list[Link]] = {slot: [] for slot in size}
+    for link in links:
+        into[link.right].append(link)
+        out_of[link.left].append(link)
     _order(columns, into, out_of, 1 / (1 + max(heights.values())))
     return Layout(columns, _align(columns, into, out_of, size, gap), routes)
 
