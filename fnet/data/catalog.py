@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fnet.data import sklearn, synthetic
+from fnet.data import files, sklearn, synthetic, tfds
 from fnet.data.normalize import Normalization
 from fnet.data.source import Arrays, Spec
 
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "sklearn": tuple(sklearn.SPECS),
     "synthetic": tuple(synthetic.GENERATORS),
+    "files": tuple(files.FORMATS),
 }
-"""The names of the data sets of each source."""
+"""The names of the data sets of each source; of files, those of the formats."""
 
 
 def source_of(name: str) -> str | None:
@@ -20,17 +21,41 @@ def source_of(name: str) -> str | None:
 
 
 def spec_of(source: str, name: str, settings: Mapping[str, Any]) -> Spec:
-    """What is known of a data set before it is read."""
-    return sklearn.SPECS[name] if source == "sklearn" else synthetic.spec(name, settings)
+    """What is known of a data set before it is read.
+
+    Raises:
+        DataError: for files that are not what they should be.
+    """
+    match source:
+        case "sklearn":
+            return sklearn.SPECS[name]
+        case "files":
+            return files.spec(name, settings)
+        case "tfds":
+            return tfds.spec(name, settings)
+        case _:
+            return synthetic.spec(name, settings)
 
 
 def read(source: str, name: str, settings: Mapping[str, Any], seed: int) -> Arrays:
-    """The whole data set; the seed matters only to data that are made."""
-    return sklearn.load(name) if source == "sklearn" else synthetic.load(name, settings, seed)
+    """The whole data set; the seed matters only to data that are made.
+
+    Raises:
+        DataError: for files that are not what they should be.
+    """
+    match source:
+        case "sklearn":
+            return sklearn.load(name)
+        case "files":
+            return files.load(name, settings)
+        case "tfds":
+            return tfds.load(name, settings)
+        case _:
+            return synthetic.load(name, settings, seed)
 
 
 def default_normalization(source: str, spec: Spec) -> Normalization:
     """What suits a data set when the config does not say: images to [0, 1], tables standardised, formulas as made."""
-    if source == "synthetic":
+    if source == "synthetic" or spec.dtype == "int32":
         return "none"
     return "unit" if len(spec.shape) == 3 else "standard"

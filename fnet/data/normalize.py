@@ -11,16 +11,28 @@ _ENTRIES = 1 << 18
 
 
 class Normalizer(NamedTuple):
-    """x -> (x - offset) / scale, per entry of an example or for all alike."""
+    """x -> (x - offset) / scale, per entry of an example or for all alike; NaN counts as `fill`, where there is one."""
 
     offset: np.ndarray
     scale: np.ndarray
+    fill: np.ndarray | None = None
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         out = np.empty(x.shape, np.float32)
         for rows in _portions(x):
-            out[rows] = (x[rows] - self.offset) / self.scale
+            values = x[rows] if self.fill is None else np.where(np.isnan(x[rows]), self.fill, x[rows])
+            out[rows] = (values - self.offset) / self.scale
         return out
+
+
+def filling(x: np.ndarray) -> np.ndarray:
+    """What stands in for a missing value (NaN) of training examples x (n, ...): the mean of the others; 0 if none is.
+
+    >>> filling(np.array([[1.0, np.nan], [np.nan, np.nan], [2.0, np.nan]])).tolist()
+    [1.5, 0.0]
+    """
+    known = ~np.isnan(x)
+    return np.where(known, x, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(1, known.sum(axis=0))
 
 
 def fit(kind: Normalization, x: np.ndarray, value_range: tuple[float, float] | None = None) -> Normalizer:

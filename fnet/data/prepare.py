@@ -48,7 +48,12 @@ def prepare(
     train, validation, test = split(arrays, spec, parts, seed=seed)
     if spec.dtype == "int32":
         return Splits(train, validation, test, normalize.fit("none", train.x))
-    normalizer = normalize.fit(normalization, train.x, spec.range)
+    if spec.gaps:
+        fill = normalize.filling(train.x)
+        known = np.where(np.isnan(train.x), fill, train.x)
+        normalizer = normalize.fit(normalization, known, spec.range)._replace(fill=fill)
+    else:
+        normalizer = normalize.fit(normalization, train.x, spec.range)
     train, validation, test = (Arrays(normalizer(part.x), part.y) for part in (train, validation, test))
     return Splits(train, validation, test, normalizer)
 
@@ -59,8 +64,9 @@ def split(arrays: Arrays, spec: Spec, parts: Sequence[float | str], *, seed: int
     Raises:
         DataError, SplitError: as `prepare`.
     """
-    if arrays.x.dtype.kind == "f" and not np.isfinite(arrays.x).all():
-        row = int(np.argwhere(~np.isfinite(arrays.x))[0][0])
+    unusable = np.isinf if spec.gaps else lambda x: ~np.isfinite(x)
+    if arrays.x.dtype.kind == "f" and unusable(arrays.x).any():
+        row = int(np.argwhere(unusable(arrays.x))[0][0])
         raise DataError(f"example {row} holds a value that is NaN or infinite; remove it or fill it in")
     classes = None
     if spec.targets.kind == "classes":

@@ -51,6 +51,7 @@ class Spec(NamedTuple):
     splits: the source's own, by name and size, in the order in which their examples lie; none if it has none.
     ordered: whether examples continue each other, as those of a text do, so that parts are cut off in order.
     vocabulary: of token numbers: a text whose characters they count, or the bytes that they stand for.
+    gaps: whether a value may be missing (NaN): it gets the mean of its feature over the training part.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Spec(NamedTuple):
     splits: tuple[tuple[str, int], ...] = ()
     ordered: bool = False
     vocabulary: str | bytes | None = None
+    gaps: bool = False
 
 
 class Arrays(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from annotated_types import Ge, Interval
 
+from fnet.data import grammar
 from fnet.data.source import Arrays, Spec, Targets
 
 Samples = Annotated[int, Ge(2)]
@@ -106,12 +107,16 @@ def sine(rng: np.random.Generator, samples: Samples = 500, noise: Noise = 0.0):
 
 
 class Generator(NamedTuple):
-    """A synthetic set: how it is made, and what is known of it from its settings."""
+    """A synthetic set: how it is made, and what is known of it from its settings.
+
+    vocabulary: of sets of text, whose targets are the tokens that follow.
+    """
 
     make: Callable[..., tuple[np.ndarray, np.ndarray]]
     shape: Callable[[Mapping[str, Any]], tuple[int, ...]]
     targets: Targets
     size: Callable[[Mapping[str, Any]], int] = lambda settings: settings["samples"]
+    vocabulary: str | None = None
 
 
 _TWO_CLASSES = Targets("classes", 2)
@@ -129,6 +134,12 @@ GENERATORS: Mapping[str, Generator] = MappingProxyType(
         ),
         "chocolate": Generator(chocolate, lambda settings: (1,), Targets("classes", 2, ("unhappy", "happy"))),
         "sine": Generator(sine, lambda settings: (1,), Targets("values", 1)),
+        "sentences": Generator(
+            grammar.sentences,
+            lambda settings: (settings["block"],),
+            Targets("classes", len(grammar.VOCABULARY), tuple(grammar.VOCABULARY)),
+            vocabulary=grammar.VOCABULARY,
+        ),
     }
 )
 """The synthetic sets by name."""
@@ -137,11 +148,17 @@ GENERATORS: Mapping[str, Generator] = MappingProxyType(
 def spec(name: str, settings: Mapping[str, Any]) -> Spec:
     """What is known of a set with these settings."""
     generator = GENERATORS[name]
-    return Spec(name, generator.shape(settings), generator.targets, generator.size(settings))
+    shape, size = generator.shape(settings), generator.size(settings)
+    if generator.vocabulary is None:
+        return Spec(name, shape, generator.targets, size)
+    targets = generator.targets._replace(shape=shape)
+    return Spec(name, shape, targets, size, dtype="int32", ordered=True, vocabulary=generator.vocabulary)
 
 
 def load(name: str, settings: Mapping[str, Any], seed: int) -> Arrays:
     """The set made from a seed: the same seed and settings always give the same examples."""
     generator = GENERATORS[name]
     x, y = generator.make(np.random.default_rng(seed), **settings)
+    if generator.vocabulary is not None:
+        return Arrays(x, y)
     return Arrays(x.astype(np.float32), y.astype(np.int32 if generator.targets.kind == "classes" else np.float32))

@@ -15,16 +15,16 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize(
-    ("source", "name"), [(source, name) for source, names in catalog.SOURCES.items() for name in names]
+    ("source", "name"), [(source, name) for source in ("sklearn", "synthetic") for name in catalog.SOURCES[source]]
 )
 def test_what_a_source_says_of_itself_is_what_it_gives(source, name):
     settings = DEFAULTS.get(name, {})
     spec, arrays = catalog.spec_of(source, name, settings), catalog.read(source, name, settings, seed=0)
     assert catalog.source_of(name) == source
     assert arrays.x.shape == (spec.size, *spec.shape)
-    assert arrays.x.dtype == np.float32
+    assert arrays.x.dtype == spec.dtype
     if spec.targets.kind == "classes":
-        assert arrays.y.shape == (spec.size,)
+        assert arrays.y.shape == (spec.size, *spec.targets.shape)
         assert set(np.unique(arrays.y)) == set(range(spec.targets.number))
         assert len(spec.targets.names) in (0, spec.targets.number)
     else:
