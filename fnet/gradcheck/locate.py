@@ -138,7 +138,8 @@ def _wrong(path: tuple[str, ...], call: Call, noise: Mapping[str, Any]) -> list[
 
 
 def _context(batch: int, outputs: tuple[int, ...], name: str, _: str) -> Context:
-    return Context(name.rpartition("/")[2], batch, {"positions": int(np.prod(outputs[1:-1]))})
+    positions = int(np.prod(outputs[1:-1]))
+    return Context(name.rpartition("/")[2], batch, {"positions": positions, "batch * positions": batch * positions})
 
 
 def _said(row: Row, by_hand: np.ndarray, by_jax: np.ndarray) -> str:

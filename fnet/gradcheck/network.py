@@ -15,7 +15,7 @@ from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.examine import ROUNDING, SAMPLES, Part, contrast, examine, nested
 from fnet.gradcheck.locate import culprits
 from fnet.gradcheck.noise import draw_noise
-from fnet.gradcheck.report import Report, Row
+from fnet.gradcheck.report import Culprit, Report, Row
 from fnet.losses import Loss, identified
 from fnet.reference import network as reference
 from fnet.reference.losses import loss_of
@@ -101,17 +101,17 @@ def check(
     wanted = _wanted(points, leaf)
     outputs, values, gradients = _by_jax(f, points, data, precision)
     by_hand = {"total": total}
-    if f.penalised:
+    if regularization.penalises:
         of_penalty = reference.penalty(params, regularization)
         by_hand |= {"data loss": hand(), "penalty": total._replace(loss=of_penalty[0], params=of_penalty[1], x=x * 0)}
     parts = [
         Part(part, dict(f.leaves(by_hand[part].params, by_hand[part].x)), gradient)
         for part, gradient in zip(f.parts, gradients, strict=True)
     ]
-    if f.penalised:
+    if regularization.penalises:
         none = {name: np.zeros_like(leaf) for name, leaf in points.items()}
         parts[-1] = parts[-1]._replace(by_hand=none | dict(parts[-1].by_hand))
-    context = _contexts(len(x), outputs.shape, parts[-1].by_jax if f.penalised else {})
+    context = _contexts(len(x), outputs.shape, parts[-1].by_jax if regularization.penalises else {})
     rounding = ROUNDING if precision == "float64" else 1e-6 * max(np.max(np.abs(g)) for g in parts[0].by_jax.values())
     limits = {"tolerance": tolerance, "rounding": rounding}
     rows = [_forward(contrast("outputs", total.outputs, outputs, **limits))]
@@ -127,7 +127,7 @@ def check(
     if report.ok:
         return report
     found = culprits(net, record, loss_by_hand, params, state, noise, x, y, key, name=name)
-    return report._replace(culprits=found)
+    return report._replace(rows=[_passed_on(row, found) for row in rows], culprits=found)
 
 
 FORWARD = ("outputs", "loss")
@@ -157,15 +157,9 @@ class TrainingLoss:
     with_input: bool
 
     @property
-    def penalised(self) -> bool:
-        """Whether there is any penalty."""
-        one = self.regularization
-        return any((one.l1, one.l2, *(entry.get(v) for entry in one.layers.values() for v in ("l1", "l2"))))
-
-    @property
     def parts(self) -> tuple[str, ...]:
         """The names of the values."""
-        return ("total", "data loss", "penalty") if self.penalised else ("total",)
+        return ("total", "data loss", "penalty") if self.regularization.penalises else ("total",)
 
     def leaves(self, params: Any, x: Any) -> list[tuple[str, Any]]:
         """The input, where it counts, and the parameters in the order of the description, under their names."""
@@ -214,6 +208,15 @@ def _contexts(batch: int, outputs: tuple[int, ...], penalty: Mapping[str, np.nda
         return Context(name.rpartition("/")[2], batch, sizes, penalty.get(name) if part == "total" else None)
 
     return of
+
+
+def _passed_on(row: Row, found: Sequence[Culprit]) -> Row:
+    """A wrong gradient that is no layer's own mistake says so: its numbers are those of a mistake elsewhere."""
+    origins = {f"{culprit.layer}/{culprit.what}".lstrip("/") for culprit in found}
+    if row.verdict in ("ok", "forward") or not found or row.name in origins:
+        return row
+    layers = ", ".join(dict.fromkeys(culprit.layer or "the outermost container" for culprit in found))
+    return row._replace(diagnosis=f"passed on from {layers}")
 
 
 def _forward(row: Row) -> Row:

@@ -11,7 +11,8 @@ from fnet.config.errors import ConfigError
 from fnet.config.explain import explain, json_schema
 from fnet.config.load import dump
 from fnet.losses import LOSSES
-from fnet.train.run import check_gradients, run
+from fnet.train.gradients import check_gradients
+from fnet.train.run import run
 
 DIGITS = "data: digits\nmodel: [flatten, {dense: 10}]\n"
 PLANE = "data: {name: xor, samples: 40}\nmodel: [{dense: 1}]\n"
@@ -153,7 +154,7 @@ def test_the_experiment_has_the_loss_with_its_settings(load_text):
 def test_a_run_trains_and_checks_with_the_settings(load_text, text, loss, metric):
     """What is logged is the loss with its settings, and the gradient check compares that very loss."""
     experiment = load_text(f"{text}loss: {loss}\n", "train.epochs=2")
-    report, _ = check_gradients(experiment)
+    report = check_gradients(experiment)[0].report
     assert report.ok, str(report)
     outcome = run(experiment, dump(experiment.config), lambda event: None)
     scores = outcome.scores["train"]

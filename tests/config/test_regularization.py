@@ -11,7 +11,8 @@ from fnet.config.load import dump
 from fnet.reference import network
 from fnet.regularization import Penalties
 from fnet.train.folder import load as load_model
-from fnet.train.run import check_gradients, run
+from fnet.train.gradients import check_gradients
+from fnet.train.run import run
 
 MODEL = """\
 data: {name: xor, samples: 40}
@@ -124,10 +125,10 @@ def test_gradients_of_a_config_with_penalties_of_single_layers_agree(load_text, 
         "{l1: 0.1, l2: 0.2, layers: {dense_1: {l2: 3.0}, block: {l1: 0.5}, block/dense_2: {l1: 0, l2: 0}}, max_norm: 1}"
     )
     experiment = load_text(MODEL + f"regularization: {section}\n")
-    report, _ = check_gradients(experiment)
+    report = check_gradients(experiment)[0].report
     assert report.ok, str(report)
     monkeypatch.setattr(network, "penalty", lambda *_: (0.0, {}))
-    report, _ = check_gradients(experiment)
+    report = check_gradients(experiment)[0].report
     assert [row.name for row in report.rows if not row.ok] == ["loss", "block/dense_1/w", "dense_1/w"]
 
 

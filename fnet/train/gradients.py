@@ -1,0 +1,107 @@
+"""Checking the gradients of an experiment: before training, after some steps of it, or as a run left its parameters."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnet.data.source import Arrays
+from fnet.gradcheck import Report, check
+from fnet.gradcheck.examine import SAMPLES
+from fnet.train.loop import example_order
+from fnet.train.run import load_data
+from fnet.train.state import Batch, TrainState, init_state
+from fnet.train.step import make_step
+
+if TYPE_CHECKING:
+    from fnet.config.load import Experiment
+
+EXAMPLES = 64
+"""How many examples a check takes at most."""
+
+
+class Checked(NamedTuple):
+    """A check: at which point of training, on how many examples, and what it found."""
+
+    when: str
+    examples: int
+    report: Report
+
+
+def check_gradients(
+    experiment: "Experiment",
+    *,
+    trained: tuple[Any, Any] | None = None,
+    after_steps: int = 0,
+    leaf: str | None = None,
+    samples: int = SAMPLES,
+    precision: str = "float64",
+) -> list[Checked]:
+    """Checks the gradients of an experiment's network on the first training examples.
+
+    Some mistakes hide at initialisation, where biases are 0 and a network is nearly symmetric.
+
+    Args:
+        experiment: a config that fits together.
+        trained: (params, state) to check instead of those that training starts from.
+        after_steps: check once more after this many steps of training from there.
+        leaf, samples, precision: as for `fnet.gradcheck.check`.
+
+    Raises:
+        DataError: when the data cannot be used.
+        NoReference: when a layer or the loss has no hand-written backward.
+        UnknownLeaf: when the network has no such leaf.
+    """
+    config, net = experiment.config, experiment.net
+    train = load_data(experiment)[0].train
+    examples = min(EXAMPLES, train.size)
+    batch = train.size if config.train.batch_size == "all" else min(config.train.batch_size, train.size)
+    steps = config.train.epochs * -(-train.size // batch)
+    optimizer = experiment.optimizer(steps)
+    shape = train.x.shape[1:]
+    start = jax.jit(lambda key: init_state(net, optimizer, key, shape))(jax.random.key(config.seed))
+    if trained is not None:
+        start = start._replace(params=trained[0], state=trained[1])
+    points = [("as trained" if trained else "at initialisation", start)]
+    if after_steps:
+        points.append((f"after {after_steps} steps", _stepped(experiment, start, train, optimizer, batch, after_steps)))
+    return [
+        Checked(
+            when,
+            examples,
+            check(
+                net,
+                experiment.loss(),
+                point.params,
+                point.state,
+                train.x[:examples],
+                train.y[:examples],
+                regularization=config.regularization.penalties(),
+                leaf=leaf,
+                samples=samples,
+                precision=precision,
+            ),
+        )
+        for when, point in points
+    ]
+
+
+def _stepped(
+    experiment: "Experiment", start: TrainState, train: Arrays, optimizer: Any, batch: int, steps: int
+) -> TrainState:
+    """The state after some full batches of training, in the order of the first epoch, over and over."""
+    step = jax.jit(
+        make_step(
+            experiment.net,
+            experiment.loss(),
+            optimizer,
+            regularization=experiment.config.regularization.penalties(),
+        )
+    )
+    order = example_order(experiment.config.seed, 1, train.size)
+    real = jnp.ones(batch, bool)
+    for number in range(steps):
+        chosen = order[np.arange(number * batch, (number + 1) * batch) % train.size]
+        start, _ = step(start, Batch(jnp.asarray(train.x[chosen]), jnp.asarray(train.y[chosen]), real))
+    return start
