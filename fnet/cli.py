@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,7 @@ Overrides = Annotated[
         metavar="[KEY=VALUE]...", help="Settings in place of the file's: train.epochs=3", show_default=False
     ),
 ]
+Precision = Literal["float64", "float32"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 
 
@@ -139,26 +140,41 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
 
 
 @command
-def gradcheck(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> int:
-    """Check the gradients of CONFIG's network: backpropagation by hand against JAX's. Exit status 1 if one is wrong."""
+def gradcheck(
+    target: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or the folder of a run.")],
+    overrides: Overrides = None,
+    leaf: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Report on one leaf, such as dense_2/w.", show_default=False)
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Entries of every leaf to compare with differences.")] = 20,
+    precision: Annotated[Precision, typer.Option(help="What JAX computes its gradients in.")] = "float64",
+    after_steps: Annotated[int, typer.Option(min=0, help="Check again after so many steps of training.")] = 0,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page as well.", show_default=False)] = None,
+    as_json: Json = False,
+) -> int:
+    """Check the gradients of a network: by hand, by JAX and by differences. Exit status 1 if one is wrong."""
     from fnet.config.load import load
-    from fnet.report.console import gradcheck_table
-    from fnet.train.folder import to_json
-    from fnet.train.run import check_gradients
+    from fnet.report.gradients import print_check, save_page
+    from fnet.train.folder import load_arrays, to_json
+    from fnet.train.gradients import check_gradients
 
     _start_jax()
-    experiment = load(config, overrides or ())
-    report, examples = check_gradients(experiment)
+    trained = load_arrays(target)[1:] if os.path.isdir(target) else None
+    experiment = load(os.path.join(target, "config.yaml") if trained else target, overrides or ())
+    checks = check_gradients(
+        experiment, trained=trained, after_steps=after_steps, leaf=leaf, samples=samples, precision=precision
+    )
+    if html is not None:
+        save_page(html, experiment.config.name, checks)
+    ok = all(check.report.ok for check in checks)
     if as_json:
-        rows = [row._asdict() for row in report.rows]
-        print(to_json({"ok": report.ok, "verdict": report.verdict, "tolerance": report.tolerance, "rows": rows}))
+        found = [{"when": when, "examples": examples, **report.plain()} for when, examples, report in checks]
+        print(to_json({"ok": ok, "checks": found}))
     else:
-        console = _console()
         loss = experiment.config.loss and experiment.config.loss.name
-        console.print(f"{experiment.config.name}: {loss} of {examples} examples, at initialisation", soft_wrap=True)
-        console.print(gradcheck_table(report))
-        console.print(report.verdict, style="green" if report.ok else "bold red", soft_wrap=True)
-    return 0 if report.ok else 1
+        for when, examples, report in checks:
+            print_check(_console(), f"{experiment.config.name}: {loss} of {examples} examples, {when}", report)
+    return 0 if ok else 1
 
 
 def _no_option(given: Any) -> Any:

@@ -11,7 +11,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from fnet.gradcheck.report import Report
 from fnet.report.summary import SummaryRow
 from fnet.train.loop import Epoch, Segment
 
@@ -126,22 +125,6 @@ def summary_table(rows: Sequence[SummaryRow], in_shape: tuple[int, ...]) -> Tabl
             f"{row.parameters:,}",
             f"{row.flops:,}",
         )
-    return table
-
-
-def gradcheck_table(report: Report) -> Table:
-    """The table of `fnet gradcheck`."""
-    table = Table()
-    table.add_column("", overflow="fold")
-    table.add_column("shape", no_wrap=True)
-    table.add_column("largest difference", justify="right")
-    table.add_column("relative", justify="right")
-    table.add_column("")
-    for row in report.rows:
-        verdict = Text("ok" if row.ok else "WRONG", "green" if row.ok else "bold red")
-        if row.remark:
-            verdict.append(f": {row.remark}", "default")
-        table.add_row(row.name, str(row.shape), f"{row.absolute:.2e}", f"{row.relative:.2e}", verdict)
     return table
 
 

@@ -5,26 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from fnet.data import catalog
 from fnet.data.prepare import Splits, prepare
 from fnet.data.source import Arrays, fingerprint
-from fnet.gradcheck import Report, check
 from fnet.train import folder
 from fnet.train.evaluate import make_score, outputs_of
 from fnet.train.loop import Diverged, EarlyStopping, Epoch, Fitted, Segment, fit
-from fnet.train.state import init_state
 
 if TYPE_CHECKING:
     from fnet.config.load import Experiment
 
-
-GRADCHECK_EXAMPLES = 64
-"""How many examples a gradient check takes at most."""
 
 Scores = dict[str, dict[str, float]]
 
@@ -117,6 +110,7 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
             batch_size=batch,
             seed=config.seed,
             regularization=config.regularization.penalties(),
+            augment=experiment.augmentations(),
             early_stopping=stopping and EarlyStopping(stopping.monitor, stopping.patience),
             on_event=record,
         )
@@ -148,26 +142,6 @@ def evaluate(experiment: "Experiment", params: Any, state: Any) -> Evaluation:
     if experiment.spec.targets.kind == "classes":
         decisions, labels = decisions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
     return Evaluation(_scores(experiment, params, state, splits), _sizes(splits), part, decisions, labels)
-
-
-def check_gradients(experiment: "Experiment") -> tuple[Report, int]:
-    """Checks the gradients of the network as it is before the first step, on the first training examples.
-
-    Returns:
-        The report, and the number of examples.
-
-    Raises:
-        DataError: when the data cannot be used.
-        NoReference: when a layer has no hand-written backward.
-    """
-    config, net = experiment.config, experiment.net
-    splits, _ = load_data(experiment)
-    examples = min(GRADCHECK_EXAMPLES, splits.train.size)
-    x, y = splits.train.x[:examples], splits.train.y[:examples]
-    start = jax.jit(lambda key: init_state(net, optax.identity(), key, x.shape[1:]))(jax.random.key(config.seed))
-    penalties = config.regularization.penalties()
-    report = check(net, experiment.loss(), start.params, start.state, x, y, regularization=penalties)
-    return report, examples
 
 
 def _scores(experiment: "Experiment", params: Any, state: Any, splits: Splits) -> Scores:
