@@ -61,7 +61,8 @@ def test_constants_are_written_as_they_are_and_shadowed_by_values():
     [
         ("-x**2", -9), ("2**-x", 0.125), ("x**2**0.5", 3 ** 2**0.5), ("+x - -x", 6), ("1/2*x", 1.5),
         ("sum([1, -2, 3.5]*x)", 7.5), ("mean([[1, 2], [3, 4]])*x", 7.5),
-        ("leaky_relu(-x) + leaky_relu(-x, 0.1)", -0.33), ("max([1, 5, 2]) + min([1, 5]) + max(x, 4)", 10), ("sum(transpose([[1, 2]]) @ [3] * x)", 27),
+        ("leaky_relu(-x) + leaky_relu(-x, 0.1)", -0.33), ("max([1, 5, 2]) + min([1, 5]) + max(x, 4)", 10),
+        ("sum(transpose([[1, 2]]) @ [3] * x)", 27),
         ("ln(exp(x)) + logistic(0*x)", 3.5),
         ("(x +\n 1)", 4), ("y = x\ny*y", 9), ("ſ = x; ſ", 3), ("x * sum(softmax([1, 5]))", 3),
     ],
