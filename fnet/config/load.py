@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from fnet.config import document, schema
 from fnet.config.errors import Path, Problem, problems_of
-from fnet.config.model import build_network, check_layers, path_of
+from fnet.config.model import build_network, check_layers, index_misfit, path_of
 from fnet.config.schema import Config, DataSettings, OptimizerSettings, ScheduleSettings
 from fnet.data import catalog
 from fnet.data.source import DataError, Spec
@@ -188,6 +188,9 @@ def _misfits(config: Config, net: Layer, spec: Spec):
         yield Problem(path_of(config.model, model, net, error.path), f"{error}; {spec.name} has examples {spec.shape}")
     else:
         yield from _loss_misfits(config, net, spec, out_shape)
+    misfit = index_misfit(net, spec)
+    if misfit is not None:
+        yield Problem(path_of(config.model, model, net, [name for name, _ in net.children][:1]), misfit)
     for layer, message in config.regularization.penalties().unknown(net):
         yield Problem(("regularization", "layers", layer), f"regularization.layers: {message}", at_key=True)
     stopping = config.train.early_stopping

@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from fnet.config.errors import Path, Problem, unknown_key
-from fnet.description import Layer, build, constructor_of, frozen, item
+from fnet.data.source import Spec
+from fnet.description import FAMILIES, Layer, build, constructor_of, frozen, indices_of, item, walk
 from fnet.settings import by_setting, children_of, in_words, model_of
 
 
@@ -62,6 +63,34 @@ def build_network(layers: Sequence[Any], path: Path) -> Layer | Problem:
         return build(list(layers))
     except ValueError as error:
         return Problem(path, str(error))
+
+
+def index_misfit(net: Layer, spec: Spec) -> str | None:
+    """What is wrong when indices meet a layer for real numbers, real numbers one for indices, or indices too few.
+
+    Layers of a user's own may take either, and are not judged.
+    """
+    if any(layer.kind not in FAMILIES for _, layer in walk(net)):
+        return None
+    number = indices_of(net)
+    tokens = None if spec.vocabulary is None else len(spec.vocabulary)
+    if number is None and spec.dtype == "int32":
+        size = "N" if tokens is None else tokens
+        return (
+            f"{spec.name} has token numbers, and the network begins with a layer for real numbers; "
+            f"begin with embedding: {{size: {size}, width: 64}} or one_hot: {size}"
+        )
+    if number is not None and spec.dtype != "int32":
+        return (
+            f"the network begins with a layer for the indices 0 ... {number - 1}, and {spec.name} has real numbers; "
+            "begin with another layer, such as dense or lstm"
+        )
+    if number is not None and tokens is not None and number < tokens:
+        return (
+            f"the network begins with a layer for {number} indices, and {spec.name} has {tokens} token numbers; "
+            f"make its size {tokens}"
+        )
+    return None
 
 
 def path_of(data: Any, path: Path, net: Layer, names: Sequence[str]) -> Path:

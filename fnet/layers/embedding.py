@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from annotated_types import Ge, Gt
 
 from fnet.construction import Parts, constructor, no_parameters
-from fnet.description import Layer, Name, ShapeError, headline
+from fnet.description import Layer, Name, ShapeError
 from fnet.layers.combine import serial
 
 Size = Annotated[int, Ge(1)]
@@ -107,7 +107,7 @@ def tied(*layers: Layer, name: Name = None) -> Parts:
     (10, 65)
     """
     if not layers or layers[0].kind != "embedding":
-        given = headline(layers[0]) if layers else "no layer"
+        given = layers[0].kind if layers else "no layer"
         raise ValueError(f"tied: expected an embedding first, whose weights the read-out shares, got {given}")
     inner = serial(*layers)
     first, embed = inner.children[0]

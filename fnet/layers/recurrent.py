@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from annotated_types import Ge
 
 from fnet.construction import Parts, constructor
-from fnet.description import Layer, Name, ShapeError, headline, key_number
+from fnet.description import Layer, Name, ShapeError, key_number
 from fnet.layers.combine import parallel
 from fnet.layers.initializer import Initializer, initializer
 from fnet.layers.masking import steps_of
@@ -193,7 +193,7 @@ def bidirectional(
     combine = checked(bidirectional, {"combine": combine, "name": name})["combine"]
     kinds = {"rnn": rnn, "gru": gru, "lstm": lstm}
     if len(layers) != 1 or layers[0].kind not in kinds or layers[0].settings["reverse"]:
-        given = ", ".join(headline(layer) for layer in layers) or "none"
+        given = ", ".join(f"a reversed {x.kind}" if x.settings.get("reverse") else x.kind for x in layers) or "none"
         raise ValueError(
             f"bidirectional: expected one recurrent layer that is not reversed ({', '.join(kinds)}), got {given}; "
             "it makes the reversed one itself"

@@ -190,9 +190,9 @@ def test_bidirectional_is_both_directions_side_by_side(kind, rng):
     ("layers", "given"),
     [
         ([], "none"),
-        ([fnet.dense(3)], "dense  units=3"),
-        ([fnet.gru(3, reverse=True)], "gru  units=3 reverse=True"),
-        ([fnet.rnn(3), fnet.rnn(3)], "rnn  units=3, rnn  units=3"),
+        ([fnet.dense(3)], "dense"),
+        ([fnet.gru(3, reverse=True)], "a reversed gru"),
+        ([fnet.rnn(3), fnet.rnn(3)], "rnn, rnn"),
     ],
 )
 def test_bidirectional_takes_one_recurrent_layer(layers, given):

@@ -1,0 +1,83 @@
+"""Sequences in a config: where an error inside a short form points to, and indices that meet real numbers."""
+
+import re
+
+import pytest
+
+import fnet
+from fnet.config.errors import ConfigError
+from fnet.config.model import index_misfit
+from fnet.data.source import Spec, Targets
+
+
+def spec(dtype, vocabulary=None):
+    return Spec("verses", (8,), Targets("classes", 5), 10, dtype=dtype, vocabulary=vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            "  - reshape: [8, 8]\n  - transformer: {width: 8, heads: 3}\n  - flatten\n",
+            "c.yaml:4:5: serial_1/residual_1/attention_1: its heads must divide the width, and 3 does not divide 8; "
+            "use 1, 2, 4, 8; digits has examples (8, 8, 1)",
+        ),
+        (
+            "  - bidirectional: [{lstm: 4}]\n",
+            "c.yaml:3:5: parallel_1/forward: expects examples (time, features), got (8, 8, 1); "
+            "put a reshape before it, such as reshape: [8, -1]; digits has examples (8, 8, 1)",
+        ),
+        (
+            "  - flatten\n  - tied: [{dense: 4}]\n",
+            "c.yaml:4:11: tied: expected an embedding first, whose weights the read-out shares, got dense",
+        ),
+        (
+            "  - flatten\n  - bidirectional: [{dense: 4}]\n",
+            "c.yaml:4:20: bidirectional: expected one recurrent layer that is not reversed (rnn, gru, lstm), "
+            "got dense; it makes the reversed one itself",
+        ),
+    ],
+    ids=["transformer", "bidirectional", "tied", "bidirectional dense"],
+)
+def test_errors_inside_short_forms_have_a_place(layers, message, load_text):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        load_text(f"data: digits\nmodel:\n{layers}  - dense: 10\n")
+
+
+def test_indices_do_not_take_real_numbers(load_text):
+    message = (
+        "c.yaml:2:9: the network begins with a layer for the indices 0 ... 8, and iris has real numbers; "
+        "begin with another layer, such as dense or lstm"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        load_text("data: iris\nmodel: [{embedding: {size: 9, width: 2}}, flatten, {dense: 3}]\n")
+
+
+@fnet.constructor
+def own(*, name: str | None = None):
+    """y = x."""
+    return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, lambda params, state, x, **_: (x, {}))
+
+
+@pytest.mark.parametrize(
+    ("net", "data", "message"),
+    [
+        (
+            fnet.serial(fnet.dense(3)),
+            spec("int32", "abc"),
+            "verses has token numbers, and the network begins with a layer for real numbers; begin with embedding: "
+            "{size: 3, width: 64} or one_hot: 3",
+        ),
+        (fnet.serial(own(), fnet.dense(3)), spec("int32", "abc"), None),
+        (fnet.serial(fnet.one_hot(3)), spec("int32", "abc"), None),
+        (fnet.serial(fnet.one_hot(3)), spec("int32"), None),
+        (fnet.serial(fnet.dense(3)), spec("float32"), None),
+        (
+            fnet.serial(fnet.one_hot(2)),
+            spec("int32", "abc"),
+            "the network begins with a layer for 2 indices, and verses has 3 token numbers; make its size 3",
+        ),
+    ],
+)
+def test_token_numbers_need_a_layer_for_as_many_indices(net, data, message):
+    assert index_misfit(net, data) == message
