@@ -117,8 +117,9 @@ def _real_path(error: Mapping[str, Any], data: Any) -> Path:
 
 
 def _tag(member: type[Strict]) -> str:
-    """The name by which a member of a union is chosen."""
-    return str(get_args(member.model_fields["name"].annotation)[0])
+    """The name, or else the source, by which a member of a union is chosen."""
+    tags = (get_args(member.model_fields[tag].annotation) for tag in ("name", "source") if tag in member.model_fields)
+    return str(next(values[0] for values in tags if values))
 
 
 def _section(path: Path, data: Any) -> str:

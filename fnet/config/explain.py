@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fnet.config.schema import Config, homes, models_in, value_of
-from fnet.data import catalog, synthetic
+from fnet.data import augment, catalog, files, synthetic
 from fnet.description import FAMILIES, constructor_of
 from fnet.losses import LOSSES, SUPPLIED
 from fnet.settings import Strict, children_of, first_parameter, model_of, number, suggestion
@@ -56,7 +56,7 @@ def explain(key: str) -> list[Explanation]:
     if not found:
         found = [e for kind in FAMILIES for e in _in_functions(f"{kind}.{key}")]
     if not found:
-        known = [*homes(), *FAMILIES, *OPTIMIZERS, *SCHEDULES, *LOSSES, *_data_sets()]
+        known = [*homes(), *FAMILIES, *OPTIMIZERS, *SCHEDULES, *LOSSES, *augment.AUGMENTATIONS, *_data_sets()]
         owner, _, setting = key.rpartition(".")
         if owner in FAMILIES:
             known = [f"{owner}.{name}" for name in model_of(constructor_of(owner)).model_fields]
@@ -108,8 +108,11 @@ def _under(key: str, annotation: Any) -> list[Any]:
 
 
 def _names(member: type[Strict]) -> list[str]:
-    schema = member.model_json_schema()["properties"]["name"]
-    return schema.get("enum", [schema.get("const")])
+    properties = member.model_json_schema()["properties"]
+    name = properties["name"]
+    if "enum" not in name and "const" not in name:
+        return [f"NAME (source: {properties['source']['const']})"]
+    return name.get("enum", [name.get("const")])
 
 
 def _in_functions(key: str) -> Iterator[Explanation]:
@@ -122,9 +125,14 @@ def _in_functions(key: str) -> Iterator[Explanation]:
         candidates.append(("optimizer", OPTIMIZERS[name], model_of(OPTIMIZERS[name])))
     if name in SCHEDULES:
         candidates.append(("schedule", SCHEDULES[name], model_of(SCHEDULES[name], None, ("rate", "steps"))))
+    if name in augment.AUGMENTATIONS:
+        construct = augment.constructor_of(name)
+        candidates.append(("augmentation", construct, model_of(construct)))
     if name in synthetic.GENERATORS:
         make = synthetic.GENERATORS[name].make
         candidates.append(("data set", make, model_of(make, None, ("rng",))))
+    if name in files.FORMATS:
+        candidates.append(("data set", files.FORMATS[name], model_of(files.FORMATS[name])))
     if name in LOSSES:
         function = LOSSES[name].function
         candidates.append(("loss", function, model_of(function, None, SUPPLIED)))
@@ -207,10 +215,12 @@ def json_schema() -> dict[str, Any]:
     schema = Config.model_json_schema()
     definitions, properties = schema["$defs"], schema["properties"]
     for definition in definitions.values():
-        if "source" in definition["properties"]:
-            definition["required"].remove("source")
+        name = definition["properties"].get("name", {})
+        if "source" in definition["properties"] and ("enum" in name or "const" in name):
+            definition["required"].remove("source")  # the name alone says which it is
     definitions["adam"]["required"].remove("name")
-    properties["data"] = _or_name(properties["data"], _data_sets())
+    embedded = [name for name in _data_sets() if name not in files.FORMATS]
+    properties["data"] = _or_name(properties["data"], embedded)
     properties["optimizer"] = _or_name(properties["optimizer"], OPTIMIZERS)
     properties["loss"] = _or_name(properties["loss"], LOSSES)
     for name in OPTIMIZERS:
@@ -223,15 +233,29 @@ def json_schema() -> dict[str, Any]:
                     kind for kind in FAMILIES if not model_of(constructor_of(kind)).model_json_schema().get("required")
                 ]
             },
-            *map(_layer_schema, FAMILIES),
+            *(_layer_schema(kind, constructor_of(kind)) for kind in FAMILIES),
             {"type": "string", "pattern": DOTTED},
             {"type": "object", "patternProperties": {DOTTED: {}}, "minProperties": 1, "additionalProperties": False},
             {"type": "array", "items": {"$ref": "#/$defs/layer"}},
         ]
     }
     definitions["layers"] = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/layer"}}
+    _describe_augmentations(definitions)
     properties["model"] = {"$ref": "#/$defs/layers", "description": properties["model"]["description"]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "fnet config"}
+
+
+def _describe_augmentations(definitions: dict[str, Any]) -> None:
+    """Writes the items that a list of augmentations takes in place of anything."""
+    definitions["augmentation"] = {
+        "anyOf": [
+            {"enum": list(augment.AUGMENTATIONS)},
+            *(_layer_schema(kind, augment.constructor_of(kind)) for kind in augment.AUGMENTATIONS),
+        ]
+    }
+    for definition in definitions.values():
+        if "augment" in definition.get("properties", ()):
+            definition["properties"]["augment"]["items"] = {"$ref": "#/$defs/augmentation"}
 
 
 def _or_name(schema: dict[str, Any], names: Any) -> dict[str, Any]:
@@ -242,9 +266,8 @@ def _or_name(schema: dict[str, Any], names: Any) -> dict[str, Any]:
     return {"anyOf": [{"enum": list(names)}, schema], **outer}
 
 
-def _layer_schema(kind: str) -> dict[str, Any]:
-    """A layer with its settings: {dense: {units: 64}}, or with the first of them alone: {dense: 64}."""
-    construct = constructor_of(kind)
+def _layer_schema(kind: str, construct: Callable[..., Any]) -> dict[str, Any]:
+    """A layer or the like with its settings: {dense: {units: 64}}, or with the first of them alone: {dense: 64}."""
     settings = model_of(construct).model_json_schema()
     settings["title"] = kind
     forms: list[dict[str, Any]] = [settings]

@@ -12,11 +12,11 @@ import optax
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from fnet.config import document, schema
+from fnet.config import augmentation, document, schema
 from fnet.config.errors import Path, Problem, problems_of
 from fnet.config.model import build_network, check_layers, index_misfit, path_of
 from fnet.config.schema import Config, DataSettings, OptimizerSettings, ScheduleSettings
-from fnet.data import catalog
+from fnet.data import augment, catalog, files
 from fnet.data.source import DataError, Spec
 from fnet.data.split import PARTS, SplitError, sizes
 from fnet.description import Layer, ShapeError, describe, walk
@@ -47,6 +47,10 @@ class Experiment(NamedTuple):
         settings = self.config.loss
         assert settings is not None  # a resolved config has one
         return resolve_loss(settings.name, settings.own())
+
+    def augmentations(self) -> tuple[augment.Augmentation, ...]:
+        """What changes the training images at random."""
+        return augment.build(self.config.data.augment)
 
 
 def load(file: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -90,11 +94,13 @@ def _checked(source: document.Document, stem: str) -> Experiment:
         problems += check_layers(layers, ("model",))
         if not layers:
             problems.append(Problem(("model",), "model: expected at least one layer"))
+    if isinstance(data.get("data"), dict) and isinstance(data["data"].get("augment"), list):
+        problems += augmentation.check_augmentations(data["data"]["augment"], ("data", "augment"))
     config = None
     try:
         config = Config(**data)
     except ValidationError as error:
-        known = {problem.path[0] for problem in problems if problem.path[0] == "data"}
+        known = {problem.path[0] for problem in problems if problem.path in (("data", "name"), ("data", "path"))}
         problems += [p for p in problems_of(error.errors(), data) if p.path[0] not in known]
     if config is None or problems:
         raise source.problems(problems)
@@ -166,13 +172,19 @@ def _write_out(data: dict[str, Any]) -> list[Problem]:
     settings = data.get("data")
     if not isinstance(settings, dict) or "source" in settings:
         return []
+    if "name" not in settings and isinstance(settings.get("path"), str):
+        try:
+            settings = {"name": files.format_of(settings["path"])} | settings
+        except DataError as error:
+            return [Problem(("data", "path"), f"data.path: {error}")]
     if "name" not in settings:
         return [Problem(("data", "name"), "'data.name' is required, but not given")]
     source = catalog.source_of(settings["name"])
     if source is None:
         known = [known for names in catalog.SOURCES.values() for known in names]
         name = str(settings["name"])
-        return [Problem(("data", "name"), f"unknown data set '{name}'{suggestion(name, known)}")]
+        other = "" if "did you mean" in suggestion(name, known) else "; one of TensorFlow Datasets needs source: tfds"
+        return [Problem(("data", "name"), f"unknown data set '{name}'{suggestion(name, known)}{other}")]
     data["data"] = {"source": source} | settings
     return []
 
@@ -182,6 +194,7 @@ def _misfits(config: Config, net: Layer, spec: Spec):
     model: Path = ("model",)
     if spec.dtype == "int32" and config.data.normalize not in (None, "none"):
         yield Problem(("data", "normalize"), "data.normalize: token numbers have no scale to normalise; leave it out")
+    yield from augmentation.misfits(config.data.augment, spec.shape, ("data", "augment"))
     try:
         out_shape = net.shape(spec.shape)
     except ShapeError as error:
@@ -259,10 +272,13 @@ def _resolved(config: Config, net: Layer, spec: Spec, stem: str) -> Config:
     name = default_loss(spec, net.shape(spec.shape))
     normalization = config.data.normalize or catalog.default_normalization(config.data.source, spec)
     split = schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True)))
+    augmentations = [{chosen.kind: dict(chosen.settings)} for chosen in augment.build(config.data.augment)]
     return config.model_copy(
         update={
             "name": config.name or stem,
-            "data": config.data.model_copy(update={"normalize": normalization, "split": split}),
+            "data": config.data.model_copy(
+                update={"normalize": normalization, "split": split, "augment": augmentations}
+            ),
             "model": describe(net),
             "loss": config.loss or schema.loss(name).model_validate({"name": name}),
         }

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from annotated_types import Ge, Gt, Interval, MinLen
 from pydantic import AfterValidator, Field, model_validator
 
-from fnet.data import sklearn, synthetic
+from fnet.data import files, sklearn, synthetic
+from fnet.data.augment import AUGMENTATIONS
 from fnet.data.normalize import Normalization
+from fnet.data.path import PathText
 from fnet.data.split import PARTS, Own, default_parts
 from fnet.losses import LOSSES, SUPPLIED
 from fnet.regularization import Length, Penalties, Weight
@@ -73,6 +75,11 @@ class DataSettings(Strict, frozen=True):
         description="unit (to [0, 1]), standard (mean 0, deviation 1) or none, with statistics of the training part; "
         "by default unit for images, standard for tables, none for synthetic data",
     )
+    augment: list[Any] = Field(
+        default=[],
+        description="what changes the training images at random, one after the other, after they are normalised: "
+        f"{', '.join(AUGMENTATIONS)}; `fnet explain NAME` explains one",
+    )
 
     def parts(self, own: Own) -> tuple[float | str, float | str, float | str]:
         """The training, validation and test part of a source with these splits of its own."""
@@ -90,8 +97,38 @@ class SklearnData(DataSettings, frozen=True):
     name: Literal[tuple(sklearn.SPECS)] = Field(description="which data set")  # pyright: ignore[reportInvalidTypeForm]
 
 
+class TfdsData(DataSettings, frozen=True):
+    """A set that TensorFlow Datasets has prepared (`fnet data prepare NAME`); it is read without TensorFlow."""
+
+    source: Literal["tfds"] = Field(description="a set of TensorFlow Datasets")
+    name: Annotated[str, MinLen(1)] = Field(description="as its catalogue writes it: mnist, glue/cola, mnist:3.0.1")
+    data_dir: PathText | None = Field(
+        default=None,
+        description="the folder of the prepared sets, seen from the working folder; by default $TFDS_DATA_DIR, or "
+        "~/tensorflow_datasets",
+    )
+    image_key: str | None = Field(
+        default=None, description="the feature to learn from, a/b for b inside a; by default what the set itself says"
+    )
+    label_key: str | None = Field(
+        default=None, description="the feature to predict; by default what the set itself says"
+    )
+    text_length: Annotated[int, Ge(1)] = Field(
+        default=256, description="a text is the numbers of so many bytes in UTF-8, cut off or filled up with 0"
+    )
+
+    def own(self) -> dict[str, Any]:
+        """The settings of this data set alone, and its parts, which say what has to be read."""
+        parts = None if self.split is None else (self.split.train, self.split.validation, self.split.test)
+        return super().own() | {"split": parts}
+
+
 class _SyntheticData(DataSettings, frozen=True):
     source: Literal["synthetic"] = Field(description="data made by formula, from the seed")
+
+
+class _FilesData(DataSettings, frozen=True):
+    source: Literal["files"] = Field(description="your own files, in the format that `name` says")
 
 
 class ScheduleSettings(Strict, frozen=True):
@@ -158,6 +195,10 @@ def _synthetic(name: str) -> type[DataSettings]:
     return model_of(synthetic.GENERATORS[name].make, name, ("rng",), _SyntheticData)
 
 
+def _files(name: str) -> type[DataSettings]:
+    return model_of(files.FORMATS[name], name, (), _FilesData)
+
+
 if TYPE_CHECKING:
     Optimizer = OptimizerSettings
     Data = DataSettings
@@ -165,7 +206,15 @@ if TYPE_CHECKING:
 else:
     Loss = union_of(map(loss, LOSSES), "name")
     Optimizer = union_of(map(_optimizer, OPTIMIZERS), "name")
-    Data = union_of([SklearnData, union_of(map(_synthetic, synthetic.GENERATORS), "name")], "source")
+    Data = union_of(
+        [
+            SklearnData,
+            TfdsData,
+            union_of(map(_synthetic, synthetic.GENERATORS), "name"),
+            union_of(map(_files, files.FORMATS), "name"),
+        ],
+        "source",
+    )
 
 
 class LayerRegularization(Strict, frozen=True):
@@ -299,7 +348,8 @@ def _member(annotation: Any, data: Mapping[str, Any]) -> type[Strict]:
 
 def _chosen(member: type[Strict], data: Mapping[str, Any]) -> bool:
     tags = [tag for tag in ("source", "name") if tag in member.model_fields]
-    return all(data.get(tag) in typing.get_args(member.model_fields[tag].annotation) for tag in tags)
+    values = {tag: typing.get_args(member.model_fields[tag].annotation) for tag in tags}
+    return all(not values[tag] or data.get(tag) in values[tag] for tag in tags)
 
 
 def homes(model: type[Strict] = Config, path: tuple[str, ...] = ()) -> dict[str, list[str]]:

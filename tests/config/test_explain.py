@@ -278,7 +278,8 @@ def paths_of(data, path=""):
         NET + "train: {early_stopping: {}}\n",
         *(NET + f"optimizer: {name}\n" for name in OPTIMIZERS),
         *(NET + f"optimizer: {{schedule: {name}}}\n" for name in SCHEDULES),
-        *(f"data: {name}\nmodel: [{{dense: 1}}]\n" for name in synthetic.GENERATORS),
+        *(f"data: {name}\nmodel: [{{dense: 1}}]\n" for name in synthetic.GENERATORS if name != "sentences"),
+        "data: sentences\nmodel: [{embedding: {size: 27, width: 4}}, {dense: 27}]\n",
     ],
 )
 def test_every_key_of_a_resolved_config_has_a_type_a_default_and_a_meaning(text, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from fnet.config.errors import ConfigError
 from fnet.config.load import dump, load
-from fnet.data import catalog
+from fnet.data import catalog, synthetic
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -149,7 +149,7 @@ def test_a_dotted_key_in_the_file_is_explained_and_not_suggested_to_itself(load_
     ("data", "column", "what"),
     [
         ("{name: digits, splits: {train: 0.5}}", 22, "unknown key 'splits' in 'data' (digits); did you mean 'split'?"),
-        ("{name: digits, zzz: 3}", 22, "unknown key 'zzz' in 'data' (digits); known: name, normalize, source, split"),
+        ("{name: digits, zzz: 3}", 22, "unknown key 'zzz' in 'data' (digits); known: augment, name, normalize, source, split"),
         ("{name: digits, noise: 0.1}", 22, "'noise' is no setting of 'data' (digits), but of xor, circle"),
         ("{name: xor, bits: 3}", 19, "'bits' is no setting of 'data' (xor), but of parity"),
         ("{name: digits, split: {trian: 0.5}}", 30, "unknown key 'trian' in 'data.split'; did you mean 'train'?"),
@@ -377,7 +377,7 @@ def test_a_name_that_would_lead_out_of_the_run_folder_is_refused(load_text):
         ("data: {name: digit}\n" + LAYERS, "c.yaml:1:14", "unknown data set 'digit'; did you mean 'digits'?"),
         ("data: {name: 3}\n" + LAYERS, "c.yaml:1:14", "3"),
         ("data: {source: sklern, name: digits}\n" + LAYERS, "c.yaml:1:16", "source 'sklern'; did you mean 'sklearn'?"),
-        ("data: {source: qqq, name: digits}\n" + LAYERS, "c.yaml:1:16", "source 'qqq'; known: sklearn, synthetic"),
+        ("data: {source: qqq, name: digits}\n" + LAYERS, "c.yaml:1:16", "source 'qqq'; known: files, sklearn, synthetic, tfds"),
         ("data: {source: sklearn, name: digit}\n" + LAYERS, "c.yaml:1:31", "'digit'; did you mean 'digits'?"),
         ("data: {source: synthetic, name: spirl}\n" + LAYERS, "c.yaml:1:33", "'spirl'; did you mean 'spiral'?"),
         ("data: {source: synthetic, name: digits}\n" + LAYERS, "c.yaml:1:33", "'digits'"),
@@ -663,10 +663,14 @@ def test_every_schedule_can_be_named_alone(load_text, name):
     assert experiment.optimizer(10).init({}) is not None
 
 
-@pytest.mark.parametrize("name", [name for names in catalog.SOURCES.values() for name in names])
-def test_every_data_set_can_be_named_alone(load_text, name):
+@pytest.mark.parametrize("name", [*catalog.SOURCES["sklearn"], *catalog.SOURCES["synthetic"]])
+def test_every_embedded_data_set_can_be_named_alone(load_text, name):
     units = {"digits": 10, "iris": 3, "wine": 3}.get(name, 1)
-    experiment = load_text(f"data: {name}\nmodel: [flatten, {{dense: {units}}}]\n")
+    model = f"[flatten, {{dense: {units}}}]"
+    if name == "sentences":
+        characters = len(synthetic.GENERATORS[name].vocabulary or "")
+        model = f"[{{embedding: {{size: {characters}, width: 4}}}}, {{dense: {characters}}}]"
+    experiment = load_text(f"data: {name}\nmodel: {model}\n")
     assert experiment.config.data.name == experiment.spec.name == name
     assert name in catalog.SOURCES[experiment.config.data.source]
 
