@@ -67,7 +67,7 @@ def parse(source: str, known: Iterable[str] = ()) -> Program:
     Raises:
         ExpressionError: for whatever is not allowed.
     """
-    source = source.strip()
+    source = "\n".join(line.strip() for line in source.strip().splitlines())  # an indented line is no block here
     if not source:
         raise ExpressionError("the expression is empty", source, (0, 1))
     if len(source) > MAX_LENGTH:

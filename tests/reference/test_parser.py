@@ -64,7 +64,7 @@ def test_constants_are_written_as_they_are_and_shadowed_by_values():
         ("leaky_relu(-x) + leaky_relu(-x, 0.1)", -0.33), ("max([1, 5, 2]) + min([1, 5]) + max(x, 4)", 10),
         ("sum(transpose([[1, 2]]) @ [3] * x)", 27),
         ("ln(exp(x)) + logistic(0*x)", 3.5),
-        ("(x +\n 1)", 4), ("y = x\ny*y", 9), ("ſ = x; ſ", 3), ("x * sum(softmax([1, 5]))", 3),
+        ("(x +\n 1)", 4), ("y = x;\n  y*y", 9), ("ſ = x; ſ", 3), ("x * sum(softmax([1, 5]))", 3),
     ],
 )  # fmt: skip
 def test_values_are_pythons(source, expected):
