@@ -64,7 +64,7 @@ def prepare(folder: Path, name: str, features, supervised_keys, splits, file_for
     return Path(builder.data_path)
 
 
-def prepare_images(folder: Path, name: str, **sizes: int) -> Path:
+def prepare_images(folder: Path, name: str, file_format: str = "array_record", **sizes: int) -> Path:
     """Prepares a set of the images and labels of `digits`, its splits of the sizes given."""
     import tensorflow_datasets as tfds
 
@@ -75,4 +75,4 @@ def prepare_images(folder: Path, name: str, **sizes: int) -> Path:
             {"image": png(image), "label": int(label)} for image, label in zip(images, labels, strict=True)
         ]
     features = {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
-    return prepare(folder, name, features, ("image", "label"), splits)
+    return prepare(folder, name, features, ("image", "label"), splits, file_format)

@@ -74,6 +74,17 @@ def prepare_command(name: str, data_dir: str | None) -> str:
     return shlex.join(["fnet", "data", "prepare", name, *(["--data-dir", data_dir] if data_dir else [])])
 
 
+def found(name: str, data_dir: str | None) -> tuple[Path, dict[str, int]]:
+    """Where a set is prepared so that it can be read, and its splits with their numbers of examples.
+
+    Raises:
+        NotPrepared: when it is not.
+    """
+    builder = _builder(name, data_dir)
+    sizes = {split: int(info.num_examples) for split, info in builder.info.splits.items()}
+    return Path(os.fspath(builder.data_path)), sizes
+
+
 def spec(name: str, settings: Mapping[str, Any]) -> Spec:
     """What the header of a prepared set says.
 
@@ -101,6 +112,14 @@ def load(name: str, settings: Mapping[str, Any]) -> Arrays:
     if opened.kind == "text":
         joined = joined.astype(np.int32)
     return Arrays(joined, y[0] if len(y) == 1 else np.concatenate(y))
+
+
+def _again(place: Path, name: str, data_dir: str | None) -> str:
+    return f"remove {place} and prepare it again with: {prepare_command(name, data_dir)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _open(name: str, settings: Mapping[str, Any]) -> _Set:
@@ -133,13 +152,18 @@ def _builder(name: str, data_dir: str | None) -> Any:
     place, command = folder(data_dir), prepare_command(name, data_dir)
     try:
         builder = read_only_builder.builder_from_files(name, data_dir=str(place))
-    except (registered.DatasetNotFoundError, ValueError, OSError):
-        near = suggestion(name, prepared(data_dir), listing=False)
+        formats = builder.info.available_file_formats()
+    except Exception as error:  # a damaged header makes more than one library stumble
+        at = prepared(data_dir).get(name.partition(":")[0])
+        if at is not None and not isinstance(error, registered.DatasetNotFoundError):
+            what = f"the header of '{name}' cannot be read ({_first_line(error)})"
+            raise DataError(f"{what}; {_again(at, name, data_dir)}", "name") from error
+        near = suggestion(name, prepared(data_dir).keys() - {name}, listing=False)
         what = f"'{name}' is not prepared in {place}{f'{near} Or' if near else ';'} prepare it with: {command}"
         raise NotPrepared(what, "name") from None
-    if not builder.info.available_file_formats() & file_adapters.FileFormat.with_random_access():
-        found = builder.info.file_format.value
-        what = f"'{name}' is prepared in {place} as {found}, which only TensorFlow reads; convert it with: {command}"
+    if not formats & file_adapters.FileFormat.with_random_access():
+        as_what = ", ".join(sorted(found.value for found in formats))
+        what = f"'{name}' is prepared in {place} as {as_what}, which only TensorFlow reads; convert it with: {command}"
         raise NotPrepared(what, "name")
     return builder
 
@@ -163,18 +187,17 @@ def _supervised(
     Raises:
         DataError: when the set does not say which they are, or a key does not exist.
     """
-    features = info.features
-    given = info.supervised_keys
-    if given is None and (image_key is None or label_key is None):
-        wanted = " and ".join(
-            f"data.{setting}" for setting, key in (("image_key", image_key), ("label_key", label_key)) if key is None
-        )
+    features: Any = info.features
+    said = info.supervised_keys or (None, None)
+    chosen, label = image_key or said[0], label_key or said[1]
+    wanted = [f"data.{name}" for name, key in (("image_key", chosen), ("label_key", label)) if key is None]
+    if wanted:
         known = ", ".join(features)
-        raise DataError(f"'{name}' does not say what is to be learnt from what; set {wanted}; its features: {known}")
-    chosen = image_key or given[0]
-    keys = [chosen] if isinstance(chosen, str) else _flat(chosen)
-    inputs = tuple(field for key in keys for field in _leaves(_field(name, features, key, "image_key")))
-    return inputs, _field(name, features, label_key or given[1], "label_key")
+        raise DataError(
+            f"'{name}' does not say what is learnt from what; set {' and '.join(wanted)}; its features: {known}"
+        )
+    inputs = tuple(field for key in _flat(chosen) for field in _leaves(_field(name, features, key, "image_key")))
+    return inputs, _field(name, features, label, "label_key")
 
 
 def _flat(keys: Any) -> list[str]:
@@ -199,9 +222,14 @@ def _field(name: str, features: Any, key: Any, setting: str) -> _Field:
 
 def _inner(feature: Any) -> dict[str, Any]:
     """The features that one consists of; none for one that holds values itself."""
+    return dict(feature.items()) if isinstance(feature, _classes().FeaturesDict) else {}
+
+
+def _classes() -> Any:
+    """The module of the classes of features."""
     from tensorflow_datasets.core import features
 
-    return dict(feature.items()) if isinstance(feature, features.FeaturesDict) else {}
+    return features
 
 
 def _leaves(field: _Field) -> list[_Field]:
@@ -217,8 +245,7 @@ def _input(
     Raises:
         DataError: for features that are not of one size, or no numbers, images or text.
     """
-    from tensorflow_datasets.core import features
-
+    features = _classes()
     first = inputs[0]
     if len(inputs) == 1 and isinstance(first.feature, features.Text):
         return "text", (text_length,)
@@ -255,8 +282,7 @@ def _targets(name: str, label: _Field) -> Targets:
     Raises:
         DataError: when it is neither one class an example, nor numbers.
     """
-    from tensorflow_datasets.core import features
-
+    features = _classes()
     feature = label.feature
     if isinstance(feature, features.ClassLabel) and feature.num_classes:
         return Targets("classes", feature.num_classes, tuple(feature.names))
@@ -280,7 +306,7 @@ def _cached_split(name: str, settings: Mapping[str, Any], opened: _Set, split: s
         DataError: when a file is missing or damaged.
     """
     place = Path(os.fspath(opened.builder.data_path))
-    again = f"remove {place} and prepare it again with: {prepare_command(name, settings['data_dir'])}"
+    again = _again(place, name, settings["data_dir"])
     digest = hashlib.sha256()
     try:
         for header in ("dataset_info.json", "features.json"):
@@ -303,9 +329,8 @@ def _cached_split(name: str, settings: Mapping[str, Any], opened: _Set, split: s
         try:
             return _decode(opened, split)
         except Exception as error:  # whatever the libraries that read records and images raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise DataError(
-                f"'{name}': the files of its split '{split}' cannot be read ({reason}); {again}", "name"
+                f"'{name}': the files of its split '{split}' cannot be read ({_first_line(error)}); {again}", "name"
             ) from error
 
     return cached(key, decode)

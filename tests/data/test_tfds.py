@@ -1,0 +1,386 @@
+"""Sets that TensorFlow Datasets prepared: what is read is what was put in, and nothing imports TensorFlow."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import prepared
+import pytest
+
+from fnet.config.errors import ConfigError
+from fnet.config.load import load
+from fnet.data import prepare_tfds, tfds
+from fnet.data.source import DataError, Targets
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "tfds"
+real = pytest.mark.skipif(not (REAL / "mnist").is_dir(), reason="MNIST is not prepared in ../shared/data/tfds")
+ROOT = Path(__file__).parents[2]
+
+
+def settings(folder, **changed):
+    """The settings of a set in a folder, as a config gives them."""
+    given = {"data_dir": str(folder), "image_key": None, "label_key": None, "text_length": 8, "split": None}
+    return given | changed
+
+
+def spec_and_arrays(name, chosen):
+    spec, arrays = tfds.spec(name, chosen), tfds.load(name, chosen)
+    assert arrays.x.shape == (spec.size, *spec.shape)
+    return spec, arrays
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Sets that are no images with labels."""
+    import tensorflow_datasets as tfds_library
+
+    features = tfds_library.features
+    folder = tmp_path_factory.mktemp("sets")
+    rows = [
+        {"x": {"a": i + 0.5, "b": np.arange(2, dtype=np.int32) + i, "kind": i % 2}, "y": -float(i), "old": i % 2 == 1}
+        for i in range(5)
+    ]
+    inner = features.FeaturesDict(
+        {
+            "a": features.Scalar(np.float32),
+            "b": features.Tensor(shape=(2,), dtype=np.int32),
+            "kind": features.ClassLabel(num_classes=2),
+        }
+    )
+    table = {"x": inner, "y": features.Scalar(np.float64), "old": features.Scalar(np.bool_)}
+    keys = ({"a": "x/a", "b": "x/b"}, "y")
+    prepared.prepare(folder, "table", table, None, {"train": rows})
+    texts = ["hé", "a longer text", "", "abc", "x", "y"]
+    label = features.ClassLabel(names=["bad", "good"])
+    prepared.prepare(
+        folder,
+        "texts",
+        {"text": features.Text(), "label": label, "mark": features.Text()},
+        ("text", "label"),
+        {
+            "train": [{"text": text, "label": i % 2, "mark": ""} for i, text in enumerate(texts)],
+            "unsupervised": [{"text": "who knows", "label": -1, "mark": ""}],
+        },
+    )
+    pictures = [{"image": prepared.png(np.zeros((3 + i, 4, 1), np.uint8)), "label": 0} for i in range(2)]
+    sizes = {"image": features.Image(shape=(None, None, 1)), "label": label}
+    prepared.prepare(folder, "sizes", sizes, ("image", "label"), {"train": pictures})
+    return folder, keys
+
+
+def test_images_come_as_bytes_with_their_labels(tfds_sets):
+    spec, arrays = spec_and_arrays("mnist", settings(tfds_sets))
+    assert (spec.shape, spec.size, spec.range) == ((28, 28, 1), 140, (0.0, 255.0))
+    assert spec.targets == Targets("classes", 10, tuple("0123456789"))
+    assert spec.splits == (("train", 100), ("test", 40))
+    assert (arrays.x.dtype, arrays.y.dtype) == (np.uint8, np.int32)
+    start = 0
+    for seed, size in enumerate((100, 40)):
+        images, labels = prepared.digits(size, seed)
+        found = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+        rows = slice(start, start + size)
+        assert {x.tobytes(): y for x, y in zip(arrays.x[rows], arrays.y[rows], strict=True)} == found
+        start += size
+
+
+def test_what_was_decoded_once_is_not_decoded_again(tfds_sets, monkeypatch):
+    chosen = settings(tfds_sets)
+    first = tfds.load("fashion_mnist", chosen)
+    monkeypatch.setattr(tfds, "_decode", lambda *arguments: pytest.fail("decoded again"))
+    again = tfds.load("fashion_mnist", chosen)
+    assert np.array_equal(first.x, again.x)
+    assert np.array_equal(first.y, again.y)
+
+
+def test_changed_files_are_decoded_anew(tmp_path):
+    prepared.prepare_images(tmp_path, "images", train=10)
+    before = tfds.load("images", settings(tmp_path))
+    shutil.rmtree(tmp_path / "images")
+    prepared.prepare_images(tmp_path, "images", test=10, train=10)
+    after = tfds.load("images", settings(tmp_path, split=("train", 0.0, 0.0)))
+    assert not np.array_equal(np.sort(before.x.ravel()), np.sort(after.x.ravel()))
+
+
+def test_a_table_is_its_numbers_side_by_side(sets):
+    """Nested keys name a feature; several are joined in the order of the header."""
+    folder, _ = sets
+    with pytest.raises(DataError, match="feature 'x/kind' is a ClassLabel, and only numbers can be joined"):
+        tfds.spec("table", settings(folder, image_key="x", label_key="y"))
+    spec, arrays = spec_and_arrays("table", settings(folder, image_key="x/b", label_key="y"))
+    assert (spec.shape, spec.targets, spec.range) == ((2,), Targets("values", 1, ("y",)), None)
+    assert np.array_equal(arrays.x[:, 1] - arrays.x[:, 0], np.ones(5))
+    assert np.array_equal(arrays.y[:, 0], -arrays.x[:, 0])
+    assert (arrays.x.dtype, arrays.y.dtype) == (np.float32, np.float32)
+
+
+def test_supervised_keys_may_be_nested(sets, monkeypatch):
+    folder, keys = sets
+    plain = tfds._builder
+
+    def with_keys(name, data_dir):
+        builder = plain(name, data_dir)
+        monkeypatch.setattr(type(builder.info), "supervised_keys", keys, raising=True)
+        return builder
+
+    monkeypatch.setattr(tfds, "_builder", with_keys)
+    _, arrays = spec_and_arrays("table", settings(folder))
+    number = -arrays.y[:, 0]
+    assert np.array_equal(arrays.x, np.stack([number + 0.5, number, number + 1], 1))
+
+
+def test_truth_values_are_two_classes(sets):
+    folder, _ = sets
+    spec, arrays = spec_and_arrays("table", settings(folder, image_key="x/a", label_key="old"))
+    assert (spec.shape, spec.targets) == ((1,), Targets("classes", 2, ("false", "true")))
+    assert np.array_equal(arrays.y, (arrays.x[:, 0] - 0.5) % 2)
+
+
+def test_a_text_is_its_bytes_cut_off_or_filled_up(sets):
+    folder, _ = sets
+    spec, arrays = spec_and_arrays("texts", settings(folder))
+    assert (spec.shape, spec.dtype, spec.vocabulary) == ((8,), "int32", bytes(range(256)))
+    assert spec.splits == (("train", 6),), "the examples without labels are left out"
+    assert arrays.x.dtype == np.int32
+    found = {bytes(row.astype(np.uint8)): label for row, label in zip(arrays.x, arrays.y, strict=True)}
+    expected = ["hé", "a longer text", "", "abc", "x", "y"]
+    assert found == {text.encode()[:8].ljust(8, b"\0"): i % 2 for i, text in enumerate(expected)}
+
+
+def test_only_the_splits_that_parts_name_are_read(tfds_sets):
+    for parts, expected in (
+        (("train[:50%]", "train[50%:]", 0.0), [("train", 100)]),
+        (("test", 0.0, 0.0), [("test", 40)]),
+        (("train+test", 0.0, 0.0), [("train", 100), ("test", 40)]),
+        ((0.9, 0.1, "test"), [("train", 100), ("test", 40)]),
+        (("train", 0.0, "tets"), [("train", 100), ("test", 40)]),
+    ):
+        assert list(tfds.spec("mnist", settings(tfds_sets, split=parts)).splits) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("table", {}, r"does not say what is learnt from what; set data\.image_key and data\.label_key; its features"),
+        ("table", {"image_key": "x/a"}, r"'table' does not say .*; set data\.label_key; its features: .*\by\b"),
+        ("table", {"image_key": "x/aa", "label_key": "y"}, "'table' has no feature 'x/aa'; did you mean 'a'"),
+        ("texts", {"label_key": "labl"}, "'texts' has no feature 'labl'; did you mean 'label'"),
+        ("texts", {"label_key": "mark"}, "feature 'mark' .* is no target: expected a class, true or false, or real"),
+        ("table", {"image_key": "x/a", "label_key": "x/b"}, "feature 'x/b' .* is no target"),
+        ("sizes", {}, r"'sizes': the images of feature 'image' are not all of one size, but \? x \? x 1"),
+    ],
+)
+def test_sets_that_do_not_suit_are_refused(sets, name, changed, message):
+    with pytest.raises(DataError, match=message):
+        tfds.spec(name, settings(sets[0], **changed))
+
+
+def test_a_set_that_is_not_prepared_is_reported_with_the_command(tfds_sets, tmp_path, monkeypatch):
+    with pytest.raises(tfds.NotPrepared) as error:
+        tfds.spec("glue/cola", settings(tmp_path / "a b"))
+    assert str(error.value) == (
+        f"'glue/cola' is not prepared in {tmp_path}/a b; "
+        f"prepare it with: fnet data prepare glue/cola --data-dir '{tmp_path}/a b'"
+    )
+    with pytest.raises(tfds.NotPrepared, match=r"; did you mean 'mnist'\? Or prepare it with: fnet data prepare mnits"):
+        tfds.spec("mnits", settings(tfds_sets))
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text("data:\n  source: tfds\n  name: emnist\nmodel: [flatten, {dense: 10}]\n")
+    with pytest.raises(ConfigError) as wrong:
+        load("c.yaml")
+    assert wrong.value.lines == (
+        f"c.yaml:3:9: data: 'emnist' is not prepared in {tfds_sets}; did you mean 'mnist'? "
+        "Or prepare it with: fnet data prepare emnist",
+    )
+
+
+def test_tfrecord_files_are_recognised(tmp_path):
+    place = prepared.prepare_images(tmp_path, "images", train=10)
+    header = place / "dataset_info.json"
+    header.write_text(header.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(tfds.NotPrepared, match=r"as tfrecord, which only TensorFlow reads; convert it with: fnet data"):
+        tfds.spec("images", settings(tmp_path))
+
+
+def _replaced(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3 :][:50] = bytes(50)
+    content[len(content) // 3] ^= 255
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("images-train.array_record-00000-of-00001", Path.unlink, "00000-of-00001 is missing"),
+        ("images-train.array_record-00000-of-00001", lambda f: f.write_bytes(b""), "its split 'train' cannot be read"),
+        (
+            "images-train.array_record-00000-of-00001",
+            lambda f: f.write_bytes(f.read_bytes()[:40_000]),
+            "the files of its split 'train' cannot be read",
+        ),
+        ("images-train.array_record-00000-of-00001", _replaced, "the files of its split 'train' cannot be read"),
+        ("dataset_info.json", lambda f: f.write_text("{"), "the header of 'images' cannot be read"),
+        ("features.json", lambda f: f.write_text("{"), "the header of 'images' cannot be read"),
+    ],
+)
+def test_damaged_files_are_named_with_what_to_do(tmp_path, file, damage, message):
+    place = prepared.prepare_images(tmp_path, "images", train=100)
+    damage(place / file)
+    with pytest.raises(DataError, match=message) as error:
+        tfds.load("images", settings(tmp_path))
+    assert f"remove {place} and prepare it again with: fnet data prepare images" in str(error.value)
+
+
+def test_training_never_imports_tensorflow(tmp_path, tfds_sets):
+    """A module of that name that raises stands first on the path; decoding, normalising and training never meet it."""
+    (tmp_path / "tensorflow.py").write_text("raise RuntimeError('TensorFlow was imported')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "fnet.cli", "train", str(ROOT / "configs" / "mnist-mlp.yaml")]
+    command += ["train.epochs=1", "train.batch_size=20", f"data.data_dir={tfds_sets}", f"out={tmp_path / 'runs'}"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "mnist, 140 examples (28, 28, 1) with 10 classes" in result.stdout
+    assert "TensorFlow was imported" not in result.stdout + result.stderr
+
+
+@real
+def test_real_mnist_is_mnist():
+    """Known facts of the test images: their number, how many there are of each class, and their mean."""
+    chosen = settings(REAL, split=("test[:90%]", "test[90%:]", 0.0))
+    spec, arrays = spec_and_arrays("mnist", chosen)
+    assert spec.size == 10_000
+    assert np.bincount(arrays.y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert arrays.x.mean() / 255 == pytest.approx(0.13251, abs=1e-5)
+
+
+# Preparing, by a builder that stands in for those of TensorFlow Datasets, where nothing can be downloaded
+
+
+BUILDER = """
+import os, sys
+if "prepare_tfds" in " ".join(sys.orig_argv):
+    sys.path.insert(0, {tests!r})
+    import numpy as np, tensorflow_datasets as tfds, prepared, time
+
+    class Pictures(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = None
+
+        def _info(self):
+            image, label = tfds.features.Image(shape=(28, 28, 1)), tfds.features.ClassLabel(num_classes=10)
+            features = tfds.features.FeaturesDict({{"image": image, "label": label}})
+            return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
+
+        def _split_generators(self, manager):
+            {before}
+            return {{"train": self._generate_examples()}}
+
+        def _generate_examples(self):
+            for number, (image, label) in enumerate(zip(*prepared.digits(20))):
+                yield number, {{"image": prepared.png(image), "label": int(label)}}
+                {during}
+"""
+
+
+@pytest.fixture
+def with_builder(tmp_path, monkeypatch):
+    """Lets the child process find a builder, `pictures`, and a module with the name of TensorFlow."""
+
+    def with_builder(before="pass", during="pass"):
+        path = tmp_path / "path"
+        (path / "tensorflow").mkdir(parents=True, exist_ok=True)
+        (path / "tensorflow" / "__init__.py").write_text("")
+        tests = str(Path(__file__).parents[1])
+        (path / "sitecustomize.py").write_text(BUILDER.format(tests=tests, before=before, during=during))
+        monkeypatch.setenv("PYTHONPATH", str(path))
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+
+    return with_builder
+
+
+def left_in(folder):
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if "incomplete" in path.name]
+
+
+def test_a_set_is_prepared_by_a_process_of_its_own(with_builder, tmp_path):
+    with_builder()
+    place, sizes = prepare_tfds.prepare("pictures", str(tmp_path / "sets"))
+    assert (place, sizes) == (tmp_path / "sets" / "pictures" / "1.0.0", {"train": 20})
+    _, arrays = spec_and_arrays("pictures", settings(tmp_path / "sets"))
+    assert sorted(arrays.y.tolist()) == sorted(prepared.digits(20)[1].tolist())
+    assert "tensorflow" not in sys.modules
+    with_builder(before="raise RuntimeError('prepared again')")
+    assert prepare_tfds.prepare("pictures", str(tmp_path / "sets")) == (place, sizes)
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "message"),
+    [
+        (
+            "import requests; requests.get('http://no.such.host.invalid/x', timeout=5)",
+            3,
+            "'pictures' could not be prepared: no.such.host.invalid cannot be reached; a download needs a network",
+        ),
+        ("raise OSError(28, 'No space left on device')", 3, "the disk of .* is full"),
+        (
+            "raise AssertionError('Manual directory x does not exist: fetch it')",
+            2,
+            "fetched by hand:\nManual directory x",
+        ),
+        ("raise ZeroDivisionError('by zero')", 3, "could not be prepared: ZeroDivisionError: by zero"),
+        ("os.kill(os.getpid(), 9)", 3, "was ended by SIGKILL; nothing is half-written"),
+    ],
+)
+def test_what_goes_wrong_is_said_and_nothing_is_left(with_builder, tmp_path, before, status, message):
+    with_builder(before)
+    folder = tmp_path / "sets"
+    with pytest.raises(prepare_tfds.PreparationFailed, match=message) as error:
+        prepare_tfds.prepare("pictures", str(folder))
+    assert error.value.exit_status == status
+    with pytest.raises(tfds.NotPrepared):
+        tfds.spec("pictures", settings(folder))
+    assert tfds.prepared(str(folder)) == {}
+    if "kill" not in before:
+        assert left_in(folder) == []
+
+
+def test_after_a_kill_the_next_process_clears_up_and_prepares(with_builder, tmp_path):
+    with_builder(during="number == 7 and os.kill(os.getpid(), 9)")
+    folder = tmp_path / "sets"
+    with pytest.raises(prepare_tfds.PreparationFailed, match="SIGKILL"):
+        prepare_tfds.prepare("pictures", str(folder))
+    assert left_in(folder)
+    with pytest.raises(tfds.NotPrepared):
+        tfds.spec("pictures", settings(folder))
+    with_builder()
+    assert prepare_tfds.prepare("pictures", str(folder))[1] == {"train": 20}
+    assert left_in(folder) == []
+
+
+def test_an_unknown_name_is_reported(with_builder, tmp_path):
+    with_builder()
+    with pytest.raises(
+        prepare_tfds.PreparationFailed, match="has no set of this name; did you mean 'pictures'"
+    ) as error:
+        prepare_tfds.prepare("picturs", str(tmp_path))
+    assert error.value.exit_status == 2
+
+
+def test_preparing_says_how_to_install_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(prepare_tfds.MissingTensorFlow, match=r"pip install 'fnet\[prepare\]'"):
+        prepare_tfds.prepare("mnist", str(tmp_path))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="TensorFlow, which converts, is not installed"
+)
+def test_tfrecord_files_are_converted(tmp_path):
+    place = prepared.prepare_images(tmp_path, "images", "tfrecord", train=10)
+    assert prepare_tfds.prepare("images", str(tmp_path)) == (place, {"train": 10})
+    _, arrays = spec_and_arrays("images", settings(tmp_path))
+    assert {x.tobytes() for x in arrays.x} == {x.tobytes() for x in prepared.digits(10)[0]}
