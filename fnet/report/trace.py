@@ -39,7 +39,7 @@ def heading(trace: Trace) -> str:
 
 def print_trace(console: Console, trace: Trace, *, steps: bool = False) -> None:
     """The table, or the backward pass message by message; then what is shared, the kinks and the verdict."""
-    console.print(Text(heading(trace), "bold"), soft_wrap=True)
+    _print_line(console, heading(trace), "bold")
     if steps:
         _print_steps(console, trace)
     else:
@@ -48,11 +48,16 @@ def print_trace(console: Console, trace: Trace, *, steps: bool = False) -> None:
         _print_table(console, _second_table(trace))
     for name, users in trace.shared.items():
         times = "twice" if len(users) == 2 else f"{len(users)} times"
-        console.print(f"{name} is used {times}, by {_listed(sorted(set(users)))}: the messages add up", soft_wrap=True)
+        _print_line(console, f"{name} is used {times}, by {_listed(sorted(set(users)))}: the messages add up")
     for row in trace.rows:
         if row.kink:
-            console.print(f"{row.name} lies at a kink: {row.kink}, as JAX takes it", soft_wrap=True)
-    console.print(trace.verdict, style="green" if trace.ok else "bold red", soft_wrap=True)
+            _print_line(console, f"{row.name} lies at a kink: {row.kink}, as JAX takes it")
+    _print_line(console, trace.verdict, "green" if trace.ok else "bold red")
+
+
+def _print_line(console: Console, text: str, style: str = "") -> None:
+    """As it is: brackets are no markup, and a long line is not folded."""
+    console.print(Text(text, style), soft_wrap=True)
 
 
 def _print_table(console: Console, table: Table) -> None:
@@ -128,14 +133,14 @@ def _second_table(trace: Trace) -> Table:
 def _print_steps(console: Console, trace: Trace) -> None:
     rows = {row.name: row for row in trace.rows}
     result = trace.rows[-1].name
-    console.print("forward", style="bold")
+    _print_line(console, "forward", "bold")
     for row in trace.rows:
         made = f" = {row.operation}" if row.operation else ""
-        console.print(f"  {row.name}{made} = {number(row.value)}", soft_wrap=True)
-    console.print("backward, a message at a time: upstream times local", style="bold")
-    console.print(f"  d{result}/d{result} = 1")
+        _print_line(console, f"  {row.name}{made} = {number(row.value)}")
+    _print_line(console, "backward, a message at a time: upstream times local", "bold")
+    _print_line(console, f"  d{result}/d{result} = 1")
     for sent in trace.sent:
-        console.print(f"  {_step(sent, result, rows)}", soft_wrap=True)
+        _print_line(console, f"  {_step(sent, result, rows)}")
 
 
 def _step(sent: Sent, result: str, rows: dict[str, Row]) -> str:
