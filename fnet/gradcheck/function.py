@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.examine import SAMPLES, Part, examine
 from fnet.gradcheck.report import Report
 
@@ -23,6 +24,7 @@ def compare(
     f: Callable[[Any], Any],
     params: Any,
     *,
+    batch: int | None = None,
     tolerance: float = 1e-8,
     samples: int = SAMPLES,
 ) -> Report:
@@ -34,6 +36,7 @@ def compare(
         gradients: df/dp for every leaf p of the parameters, in the same structure.
         f: params -> a number, computed by JAX.
         params: any pytree of numbers.
+        batch: the number of examples, if f is a mean over some: a diagnosis names it.
         tolerance: the greatest relative difference between the two gradients that passes.
         samples: how many entries of each leaf are compared with differences: all, or a seeded sample of a larger leaf.
 
@@ -47,8 +50,8 @@ def compare(
     >>> error = x @ w - y
     >>> compare(2 / 3 * x.T @ error, lambda w: jnp.mean((x @ w - y) ** 2), w).ok
     True
-    >>> print(compare(2 * x.T @ error, lambda w: jnp.mean((x @ w - y) ** 2), w).rows[0].diagnosis)
-    norm ratio 3: a constant factor throughout
+    >>> print(compare(2 * x.T @ error, lambda w: jnp.mean((x @ w - y) ** 2), w, batch=3).rows[0].diagnosis)
+    norm ratio 3 = batch: mean and sum mixed up
     """
     names, points = _named(params)
     for name, point in points.items():
@@ -75,7 +78,15 @@ def compare(
                 f"the function is not differentiable at the parameters: JAX's derivative with respect to {name}{place} "
                 f"is {gradient[tuple(place)]}"
             )
-    rows = examine(of_leaves, points, None, [Part("total", mine, by_jax)], samples=samples, tolerance=tolerance)
+    rows = examine(
+        of_leaves,
+        points,
+        None,
+        [Part("total", mine, by_jax)],
+        samples=samples,
+        tolerance=tolerance,
+        context=lambda name, _: Context(name, batch),
+    )
     return Report(rows, tolerance)
 
 

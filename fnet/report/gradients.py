@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -11,8 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fnet.gradcheck.report import IN_WORDS, Report, Row
-from fnet.train.folder import write
+from fnet.train.folder import save
 from fnet.train.gradients import Checked
+
+LONG = 36
+"""Characters of a name from which it is folded, rather than the verdicts."""
 
 HEADINGS = {"total": "", "data loss": "the data loss alone", "penalty": "the penalty alone"}
 
@@ -42,12 +44,13 @@ def by_part(report: Report) -> list[tuple[str, list[Row]]]:
 
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("", overflow="fold", min_width=9)
-    table.add_column("shape", overflow="fold")
+    longest = max(len(row.name) for row in rows)
+    table.add_column("", overflow="fold", no_wrap=longest <= LONG)
+    table.add_column("shape", no_wrap=True)
     table.add_column("difference", justify="right", no_wrap=True)
     table.add_column("checked", justify="right", no_wrap=True)
     table.add_column("order", justify="right", no_wrap=True)
-    table.add_column("verdict", ratio=1)
+    table.add_column("verdict")
     for row in rows:
         said = Text(IN_WORDS[row.verdict], "green" if row.ok else "bold red")
         if row.diagnosis:
@@ -86,7 +89,7 @@ def save_page(path: str, name: str, checks: Sequence[Checked]) -> None:
     """The checks as one self-contained page, written whole or not at all.
 
     Raises:
-        OSError: when it cannot be written.
+        OutputError: when it cannot be written.
     """
     from jinja2 import Environment, PackageLoader
 
@@ -95,7 +98,7 @@ def save_page(path: str, name: str, checks: Sequence[Checked]) -> None:
         "bar": _bar, "checked": checked_in_words, "order": order_in_words, "worst": worst_in_words,
         "words": IN_WORDS, "by_part": by_part,
     }  # fmt: skip
-    write(Path(path), templates.get_template("gradcheck.html").render(name=name, checks=checks))
+    save(path, templates.get_template("gradcheck.html").render(name=name, checks=checks), "page")
 
 
 def _bar(row: Row, tolerance: float) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import save as serialized
 
+from fnet.data.normalize import AS_THEY_ARE, Normalizer
 from fnet.description import Layer, build, describe
 
 
@@ -68,6 +69,32 @@ def write(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+class OutputError(OSError):
+    """What was asked for cannot be written where it was asked for."""
+
+    exit_status = 2
+
+
+def save(file: str, content: str | bytes, what: str) -> None:
+    """Writes what the user asked for, whole or not at all.
+
+    Args:
+        file: where to.
+        content: what to write.
+        what: it is, as the message calls it: "page".
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    path = Path(file).resolve()
+    if path.exists() and not path.is_file():
+        raise OutputError(f"the {what} cannot be written to '{file}': it is no regular file")
+    try:
+        write(path, content)
+    except OSError as error:
+        raise OutputError(f"the {what} cannot be written to '{file}': {error.strerror}") from None
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
@@ -126,11 +153,18 @@ def _git_commit() -> dict[str, Any] | None:
         return None
 
 
-def save_model(path: Path, net: Layer, params: Any, state: Any) -> None:
-    """Writes parameters and state as safetensors, under names such as "params/dense_1/w", with the description."""
+def save_model(path: Path, net: Layer, params: Any, state: Any, normalizer: Normalizer = AS_THEY_ARE) -> None:
+    """Writes parameters and state as safetensors, under names such as "params/dense_1/w", with the description.
+
+    Args:
+        path: of the file.
+        net: the network.
+        params, state: of the network.
+        normalizer: what its examples go through first, kept as "normalization/offset" and "normalization/scale".
+    """
     tensors = {
         "/".join((part, *(key.key for key in keys))): np.asarray(leaf)
-        for part, tree in (("params", params), ("state", state))
+        for part, tree in (("params", params), ("state", state), ("normalization", normalizer._asdict()))
         for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
     try:
@@ -138,7 +172,7 @@ def save_model(path: Path, net: Layer, params: Any, state: Any) -> None:
     except ValueError:
         network = ""
     # One entry: safetensors writes several in an order that differs between processes, and equal runs give equal files.
-    write(path, save(tensors, {"network": network}))
+    write(path, serialized(tensors, {"network": network}))
 
 
 def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
@@ -166,13 +200,34 @@ def load_arrays(run: str | os.PathLike[str]) -> tuple[str, Any, Any]:
     Raises:
         FolderError: when the folder holds no readable model.
     """
+    network, trees = _read_model(run)
+    params, state = jax.tree.map(jax.numpy.asarray, (trees["params"], trees["state"]))
+    return network, params, state
+
+
+def load_normalizer(run: str | os.PathLike[str]) -> Normalizer:
+    """What the examples of a run went through before its network saw them, with the statistics of its training part.
+
+    Raises:
+        FolderError: when the folder holds no readable model.
+    """
+    _, trees = _read_model(run)
+    return Normalizer(**trees["normalization"])
+
+
+def _read_model(run: str | os.PathLike[str]) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The description of a run's network, and the trees that `save_model` wrote, of NumPy arrays.
+
+    Raises:
+        FolderError: when the folder holds no readable model.
+    """
     path = Path(run) / "model.safetensors"
     if not path.is_file():
         what = "it holds no model.safetensors" if Path(run).is_dir() else "there is no such folder"
         if Path(run).is_file():
             what = "it is a file, not a folder"
         raise FolderError(f"{run} is not a finished run: {what}")
-    trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}}
+    trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}, "normalization": AS_THEY_ARE._asdict()}
     try:
         with safe_open(path, framework="numpy") as file:
             network = (file.metadata() or {}).get("network", "")
@@ -181,7 +236,7 @@ def load_arrays(run: str | os.PathLike[str]) -> tuple[str, Any, Any]:
                 node = trees[part]
                 for key in keys:
                     node = node.setdefault(key, {})
-                node[leaf] = jax.numpy.asarray(file.get_tensor(name))
+                node[leaf] = file.get_tensor(name)
     except (SafetensorError, KeyError, ValueError) as error:
         raise FolderError(f"{path} cannot be read: {error}") from None
-    return network, trees["params"], trees["state"]
+    return network, trees
