@@ -304,6 +304,7 @@ def test_jax_has_a_function_for_every_operation():
             ["sum(x)", f"x={[1] * 13}", "--order", "2"],
             "second derivatives are taken of at most 12 numbers, but there are 13",
         ),
+        (["+".join(f"sin({n}*x)" for n in range(1, 40)), "x=1", "--order", "2"], "of at most 60 steps"),
         (["x*x", "x=1", "--setps"], "no such option: --setps"),
         (
             ["x*x", "x=1", "--svg", "/no/such/folder/x.svg"],

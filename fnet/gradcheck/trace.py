@@ -64,6 +64,9 @@ ROUNDING = 1e-12
 SATURATING = ("tanh", "sigmoid", "softplus", "swish", "gelu", "elu", "softmax")
 """Operations that become flat: there 1 - y keeps few digits, and their derivatives are right to ROUNDING absolutely."""
 
+MAX_STEPS_SECOND = 60
+"""The most steps of which second derivatives are taken: compiling them takes long."""
+
 MAX_SECOND = 12
 """The most numbers of which all second derivatives are taken."""
 
@@ -203,6 +206,12 @@ def trace(expression: str, values: Iterable[str], *, order: int = 1) -> Trace:
         raise ExpressionError(
             f"the result has the shape {nodes[-1].shape}, but a gradient is taken of one number: "
             "take the sum(…) or mean(…)",
+            program.source,
+            whole,
+        )
+    if order == 2 and len(nodes) > MAX_STEPS_SECOND:
+        raise ExpressionError(
+            f"second derivatives are taken of at most {MAX_STEPS_SECOND} steps, but there are {len(nodes)}",
             program.source,
             whole,
         )

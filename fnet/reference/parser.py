@@ -23,7 +23,7 @@ from fnet.settings import suggestion
 
 MAX_LENGTH = 20_000
 MAX_DEPTH = 150
-MAX_STEPS = 1_000
+MAX_STEPS = 300
 MAX_ENTRIES = 1_000
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
