@@ -19,6 +19,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+data = typer.Typer(help="Look at data, and at what is kept of them.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
 Overrides = Annotated[
@@ -31,14 +34,18 @@ Precision = Literal["float64", "float32"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 
 
-def command(function: Callable[..., int | None], **context: Any) -> Callable[..., None]:
+def command(
+    function: Callable[..., int | None], group: typer.Typer = app, name: str | None = None, **context: Any
+) -> Callable[..., None]:
     """Registers a command and turns what it raises into messages and exit statuses.
+
+    Its name is its function's, if it is given no other.
 
     0 done; 1 the thing checked does not hold; 2 the request is wrong; 3 the run failed; 70 a bug of ours;
     130 interrupted. Further arguments are settings of the command's context.
     """
 
-    @app.command(context_settings=context)
+    @group.command(name, context_settings=context)
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
@@ -74,8 +81,9 @@ def _start_jax() -> None:
     """Keeps compiled programs between processes, where a cache can be written."""
     import jax
 
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    jax.config.update("jax_compilation_cache_dir", os.path.join(root, "fnet", "compiled"))
+    from fnet.data import cache
+
+    jax.config.update("jax_compilation_cache_dir", str(cache.root() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_raise_persistent_cache_errors", False)
 
@@ -278,6 +286,109 @@ def explain(
     console = _console()
     for explanation in explain(key):
         print_explanation(console, explanation)
+
+
+@functools.partial(command, group=data, name="show")
+def data_show(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    png: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Where to write the picture; by default NAME-data.png.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at the data of CONFIG: shapes, classes, ranges before and after normalisation, and a picture of samples."""
+    from fnet.config.load import load
+    from fnet.data import catalog
+    from fnet.data.inspect import inspect
+    from fnet.report.data import tables
+    from fnet.report.samples import save
+    from fnet.train.folder import to_json
+
+    experiment = load(config, overrides or ())
+    settings, spec = experiment.config.data, experiment.spec
+    arrays = catalog.read(settings.source, settings.name, settings.own(), experiment.config.seed)
+    parts = settings.parts(spec.splits)
+    found = inspect(arrays, spec, parts, settings.normalize or "none", seed=experiment.config.seed)
+    picture = png or f"{experiment.config.name}-data.png"
+    if png is not None or not as_json:
+        save(found, picture)
+    if as_json:
+        print(to_json(found.plain()))
+        return
+    console = _console()
+    for table in tables(found):
+        console.print(table)
+    console.print(f"the picture is in {picture}", soft_wrap=True)
+
+
+@functools.partial(command, group=data, name="list")
+def data_list(
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Of prepared sets, in place of the usual.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the data that ship with fnet, the sets that are prepared, and what is kept decoded, with sizes."""
+    from fnet.data import cache, catalog, tfds
+    from fnet.report.data import listing_tables
+    from fnet.train.folder import to_json
+
+    embedded = catalog.embedded()
+    prepared = {name: str(folder) for name, folder in tfds.prepared(data_dir).items()}
+    entries = cache.entries()
+    if as_json:
+        named = {source: [spec.name for spec in specs] for source, specs in embedded.items()}
+        kept = [{**entry.key, "path": str(entry.path), "bytes": entry.size, "made": entry.made} for entry in entries]
+        print(to_json({"embedded": named, "prepared": prepared, "cache": str(cache.folder()), "decoded": kept}))
+        return
+    console = _console()
+    for table in listing_tables(embedded, prepared, str(cache.folder()), entries):
+        console.print(table)
+
+
+@functools.partial(command, group=data, name="prepare")
+def data_prepare(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="As TensorFlow Datasets writes it: mnist.", show_default=False)
+    ],
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where it is put; by default $TFDS_DATA_DIR, or ~/tensorflow_datasets.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Download and prepare a set of TensorFlow Datasets, once; the one thing that needs TensorFlow."""
+    from fnet.data.prepare_tfds import prepare
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    place, splits = prepare(name, data_dir)
+    sizes = ", ".join(f"{split} {size:,}" for split, size in splits.items())
+    print(f"{name} is prepared in {place}: {sizes} examples")
+
+
+@functools.partial(command, group=data, name="clear")
+def data_clear(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Of one data set; by default all.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove decoded data; they are decoded again when they are next needed."""
+    from fnet.data import cache
+    from fnet.report.data import size
+    from fnet.train.folder import to_json
+
+    chosen = cache.entries() if name is None else cache.named(name)
+    freed = cache.clear(None if name is None else chosen)
+    if as_json:
+        print(to_json({"removed": [str(entry.path) for entry in chosen], "bytes": freed}))
+    else:
+        print(f"removed {size(freed)} of decoded data from {cache.folder()}")
 
 
 def main() -> None:

@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fnet.data.source import DataError
+from fnet.settings import suggestion
+
 FORMAT = 1
 """Of the entries: part of every key, so that entries of another format are not found."""
 
@@ -107,6 +110,25 @@ def entries() -> list[Entry]:
             size = sum(file.stat().st_size for file in path.parent.iterdir())
             found.append(Entry(path.parent, dict(key), size, path.stat().st_mtime))
     return sorted(found, key=lambda entry: entry.made, reverse=True)
+
+
+def named(name: str) -> list[Entry]:
+    """The entries of a data set: those whose name it is, or has it among its words.
+
+    Raises:
+        DataError: when there is none.
+    """
+    there = entries()
+    found = [entry for entry in there if name in _names(entry)]
+    if not found:
+        near = suggestion(name, {word for entry in there for word in _names(entry)})
+        raise DataError(f"nothing decoded of '{name}' is kept in {folder()}{near}")
+    return found
+
+
+def _names(entry: Entry) -> list[str]:
+    whole = str(entry.key.get("name", ""))
+    return list(dict.fromkeys([whole, *whole.split()]))
 
 
 def clear(chosen: Iterable[Entry] | None = None) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 from fnet.data import files, sklearn, synthetic, tfds
 from fnet.data.normalize import Normalization
 from fnet.data.source import Arrays, Spec
+from fnet.settings import model_of
 
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "sklearn": tuple(sklearn.SPECS),
@@ -13,6 +14,14 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "files": tuple(files.FORMATS),
 }
 """The names of the data sets of each source; of files, those of the formats."""
+
+
+def embedded() -> dict[str, list[Spec]]:
+    """What is known of the sets that need no file, by source, in their default settings."""
+    made = []
+    for name, generator in synthetic.GENERATORS.items():
+        made.append(synthetic.spec(name, model_of(generator.make, None, ("rng",))().model_dump()))
+    return {"sklearn": list(sklearn.SPECS.values()), "synthetic": made}
 
 
 def source_of(name: str) -> str | None:

@@ -1,0 +1,150 @@
+"""The tables of `fnet data show` and `fnet data list`."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from fnet.data.cache import Entry
+from fnet.data.inspect import Inspection, Range
+from fnet.data.source import Spec
+
+ROWS = 20
+"""The most classes or features that a table shows."""
+
+
+def tables(found: Inspection) -> Iterator[Table | Text]:
+    """What `fnet data show` prints."""
+    spec = found.spec
+    yield Text(f"{spec.name}: {spec.size:,} examples {spec.shape} with {spec.targets}")
+    stored = f"stored as {found.stored}" + ("" if found.stored == "float32" else ", float32 for the network")
+    if spec.dtype == "int32":
+        stored = f"token numbers, of a vocabulary of {len(spec.vocabulary)}" if spec.vocabulary else "token numbers"
+    own = ", ".join(f"{name} {size:,}" for name, size in spec.splits)
+    yield Text(stored + (f"; its own splits: {own}" if own else ""))
+    yield _parts_table(found)
+    if spec.dtype != "int32":
+        yield _entries_table(found)
+    if spec.targets.kind == "classes":
+        yield _classes_table(found)
+    else:
+        names = spec.targets.names or tuple(f"value {number}" for number in range(1, spec.targets.number + 1))
+        yield _ranges_table("target", names, [(part.name, part.values) for part in found.parts])
+    if found.parts[0].features and len(found.parts[0].features) > 1:
+        names = [f"feature {number}" for number in range(1, spec.shape[0] + 1)]
+        yield _ranges_table("", names, [("train", found.parts[0].features)])
+
+
+def _table(*columns: str, texts: int = 1, title: str = "") -> Table:
+    """A table whose first columns hold texts, and the others numbers."""
+    table = Table(title=title or None, title_justify="left", title_style="")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < texts else "right", overflow="fold")
+    return table
+
+
+def _parts_table(found: Inspection) -> Table:
+    table = _table("part", "made of", "examples", texts=2)
+    for part in found.parts:
+        table.add_row(part.name, Text(part.source), f"{part.examples:,}")
+    return table
+
+
+def _entries_table(found: Inspection) -> Table:
+    """The entries of every part as the source has them, and as the network gets them."""
+    forms = {"as stored": [(part.name, [part.stored]) for part in found.parts]}
+    if found.normalization != "none":
+        forms[found.normalization] = [(part.name, [part.normalized]) for part in found.parts if part.normalized]
+    parts = [(name, [r for ranges in forms.values() for r in dict(ranges)[name]]) for name, _ in forms["as stored"]]
+    return _ranges_table("entries", list(forms), parts)
+
+
+def _cells(found: Range) -> list[str]:
+    """The numbers to four digits; a mean of 0 but for rounding is 0."""
+    mean = 0.0 if abs(found.mean) < 1e-6 * found.deviation else found.mean
+    numbers = (found.least, found.greatest, mean, found.deviation)
+    return [f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}" for value in numbers]
+
+
+def _classes_table(found: Inspection) -> Table:
+    """How many targets of every class each part has; of many classes, the most frequent."""
+    counts = [part.classes for part in found.parts]
+    names = found.spec.targets.names or tuple(map(str, range(found.spec.targets.number)))
+    order = range(len(names))
+    left_out = len(names) - ROWS
+    if left_out > 0:
+        order = sorted(order, key=lambda label: -counts[0][label])[:ROWS]
+    table = _table("class", *(cell for part in found.parts for cell in (part.name, "")))
+    for label in order:
+        name = repr(names[label]) if found.spec.vocabulary is not None else names[label]
+        cells = [(f"{count[label]:,}", f"{100 * count[label] / max(1, sum(count)):.1f}%") for count in counts]
+        table.add_row(Text(name), *(cell for pair in cells for cell in pair))
+    if left_out > 0:
+        rest = [sum(count) - sum(count[label] for label in order) for count in counts]
+        table.add_row(f"{left_out} more", *(c for number in rest for c in (f"{number:,}", "")), style="dim")
+    return table
+
+
+def _ranges_table(what: str, names: Sequence[str], parts: Sequence[tuple[str, Sequence[Range]]]) -> Table:
+    gaps = any(found.missing for _, ranges in parts for found in ranges)
+    table = _table(what, "part", "least", "greatest", "mean", "deviation", *(("missing",) if gaps else ()), texts=2)
+    for number, name in enumerate(names[:ROWS]):
+        for part, ranges in parts:
+            found = ranges[number]
+            table.add_row(Text(name), part, *_cells(found), *((f"{found.missing:,}",) if gaps else ()))
+    if len(names) > ROWS:
+        table.add_row(f"{len(names) - ROWS} more", style="dim")
+    return table
+
+
+def listing_tables(
+    embedded: Mapping[str, Sequence[Spec]], prepared: Mapping[str, Any], place: str, entries: Sequence[Entry]
+) -> Iterator[Table | Text]:
+    """What `fnet data list` prints.
+
+    Args:
+        embedded: what is known of the sets that ship with fnet, by source.
+        prepared: the sets of TensorFlow Datasets that are prepared, and where.
+        place: the folder of the cache.
+        entries: what it holds.
+    """
+    table = _table("embedded", "source", "targets", "shape", "examples", texts=3)
+    for source, specs in embedded.items():
+        for spec in specs:
+            table.add_row(spec.name, source, str(spec.targets), str(spec.shape), f"{spec.size:,}")
+    yield table
+    if prepared:
+        table = _table("prepared", "folder", texts=2)
+        for name, folder in prepared.items():
+            table.add_row(name, str(folder))
+        yield table
+    else:
+        yield Text("no set of TensorFlow Datasets is prepared: fnet data prepare NAME")
+    if not entries:
+        yield Text(f"no decoded data in {place}")
+        return
+    yield Text(f"decoded data are in {place}", overflow="fold")
+    table = _table("decoded", "size", "made", title="remove with: fnet data clear [NAME]")
+    for entry in entries:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.made))
+        label = " ".join(str(entry.key[part]) for part in ("format", "name") if part in entry.key)
+        table.add_row(Text(label), size(entry.size), made)
+    if len(entries) > 1:
+        table.add_row("together", size(sum(entry.size for entry in entries)), "", style="bold")
+    yield table
+
+
+def size(number: int) -> str:
+    """Bytes in a unit that suits them.
+
+    >>> size(999), size(54_990_000)
+    ('999 B', '55.0 MB')
+    """
+    value, unit = float(number), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

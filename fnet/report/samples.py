@@ -1,0 +1,242 @@
+"""The picture of `fnet data show`: samples of the training part, the balance of classes, what normalisation did."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fnet.data.inspect import Inspection
+from fnet.data.source import Arrays
+from fnet.data.text import decode
+
+ROWS, COLUMNS = 10, 10
+TEXT_LINES = 27
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#7B6FD0", "#999999", "#222222")
+"""Of classes and parts: told apart without red and green (after Okabe and Ito)."""
+
+
+def save(found: Inspection, path: str | Path) -> None:
+    """Draws what was found and writes it as a PNG file.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 7.2), dpi=110, layout="constrained")
+    spec = found.spec
+    figure.suptitle(_plain(f"{spec.name}: {spec.size:,} examples {spec.shape}, {spec.targets}"), fontsize=13)
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1.75, 1))
+    left, right = halves
+    if spec.dtype == "int32":
+        _text(left, found)
+    elif len(spec.shape) == 3 and spec.shape[2] in (1, 3):
+        _images(left, found)
+    else:
+        _points(left, found)
+    upper, lower = right.subplots(2, 1)
+    _balance(upper, found)
+    _entries(lower, found)
+    figure.savefig(path, format="png")
+
+
+def _images(figure: Any, found: Inspection) -> None:
+    """Rows of samples for every class, one of each of the first classes if there are many."""
+    train, targets = found.raw[0], found.spec.targets
+    if targets.kind == "classes":
+        labels = [label for label in range(targets.number) if (train.y == label).any()][:ROWS]
+        each = ROWS // len(labels)
+        rows = [
+            (_name(found, label) if line == 0 else "", np.flatnonzero(train.y == label)[line * COLUMNS :][:COLUMNS])
+            for label in labels
+            for line in range(each)
+        ]
+        rows = [row for row in rows if len(row[1])]
+    else:
+        rows = [("", np.arange(start, min(start + COLUMNS, train.size))) for start in range(0, train.size, COLUMNS)][
+            :ROWS
+        ]
+    low, high = found.spec.range or (float(train.x.min()), float(train.x.max()))
+    axes = figure.subplots(len(rows), COLUMNS, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
+    for line, (name, chosen) in zip(axes, rows, strict=True):
+        for place, axis in enumerate(line):
+            axis.set_axis_off()
+            if place < len(chosen):
+                pixels = (train.x[chosen[place]].astype(np.float64) - low) / max(high - low, 1e-12)
+                grey = {"cmap": "gray", "vmin": 0, "vmax": 1} if pixels.shape[2] == 1 else {}
+                axis.imshow(np.clip(pixels, 0, 1).squeeze(), interpolation="nearest", **grey)
+        if name:
+            line[0].text(
+                -0.15, 0.5, _plain(_short(name)), transform=line[0].transAxes, ha="right", va="center", fontsize=10
+            )
+    shown = f", of the first {ROWS} classes" if targets.kind == "classes" and targets.number > ROWS else ""
+    figure.suptitle(f"training examples as stored{shown}", fontsize=11)
+
+
+def _points(figure: Any, found: Inspection) -> None:
+    """Examples as points: a value over one feature, two features, or the two directions of greatest variance."""
+    axis = figure.subplots()
+    train, spec = found.splits.train, found.spec
+    chosen = np.random.default_rng(0).permutation(train.size)[:2000]
+    x, y = train.x[chosen].reshape(len(chosen), -1), train.y[chosen]
+    classes = spec.targets.kind == "classes"
+    if x.shape[1] == 1:
+        if classes:
+            height = y + np.random.default_rng(1).uniform(-0.3, 0.3, len(y))
+            axis.set_yticks(range(spec.targets.number), [_plain(_name(found, k)) for k in range(spec.targets.number)])
+        else:
+            height = y[:, 0]
+            axis.set_ylabel(_plain(spec.targets.names[0] if spec.targets.names else "target"))
+        points = np.stack([x[:, 0], height], axis=1)
+        axis.set_xlabel("feature 1")
+        title = "training examples"
+    elif x.shape[1] == 2:
+        points, title = x, "training examples"
+        axis.set_xlabel("feature 1")
+        axis.set_ylabel("feature 2")
+    else:
+        centred = x - x.mean(axis=0)
+        _, widths, directions = np.linalg.svd(centred, full_matrices=False)
+        points = centred @ directions[:2].T
+        share = np.square(widths) / max(np.square(widths).sum(), 1e-12)
+        axis.set_xlabel(f"first principal component, {share[0]:.0%} of the variance")
+        axis.set_ylabel(f"second, {share[1]:.0%}")
+        title = f"training examples in the two of {x.shape[1]} directions that differ most"
+    title += "" if found.normalization == "none" else ", normalised"
+    look = {"s": 14, "alpha": 0.75, "linewidths": 0}
+    if classes:
+        for label in range(min(spec.targets.number, len(COLORS))):
+            axis.scatter(*points[y == label].T, color=COLORS[label], label=_plain(_short(_name(found, label))), **look)
+        if spec.targets.number > 1 and x.shape[1] > 1:
+            axis.legend(fontsize=9, markerscale=1.5)
+    else:
+        drawn = axis.scatter(*points.T, c=y[:, 0], cmap="viridis", **look)
+        if x.shape[1] > 1:
+            label = spec.targets.names[0] if spec.targets.names else "target"
+            figure.colorbar(drawn, ax=axis, label=_plain(label), pad=0.01)
+    axis.set_title(title, fontsize=11)
+    _clean(axis)
+
+
+def _text(figure: Any, found: Inspection) -> None:
+    """The first blocks of the training part, as text where there is a vocabulary."""
+    axis = figure.subplots()
+    axis.set_axis_off()
+    train, vocabulary = found.raw[0], found.spec.vocabulary
+    lines = []
+    for row in train.x[:TEXT_LINES]:
+        text = " ".join(map(str, row.tolist())) if vocabulary is None else decode(row, vocabulary)
+        shown = "".join(letter if letter.isprintable() else "↵" if letter == "\n" else "·" for letter in text)
+        pieces = [shown[start : start + 68] for start in range(0, len(shown), 68)]
+        lines += [("│ " if number == 0 else "  ") + piece for number, piece in enumerate(pieces)]
+    axis.text(
+        0, 1, "\n".join(lines[:TEXT_LINES]), family="monospace", fontsize=11, va="top", transform=axis.transAxes,
+        linespacing=1.45, parse_math=False,
+    )  # fmt: skip
+    axis.set_title("the first training examples, │ where each begins", fontsize=11, loc="left")
+
+
+def _balance(axis: Any, found: Inspection) -> None:
+    """The share of every class in every part; of many classes the most frequent. For values, their distribution."""
+    parts = [(name, part) for name, part in zip(("train", "validation", "test"), found.raw, strict=True) if part.size]
+    if found.spec.targets.kind == "values":
+        bins = np.histogram_bin_edges(np.concatenate([part.y[:, 0] for _, part in parts]), 15)
+        for number, (name, part) in enumerate(parts):
+            axis.hist(
+                part.y[:, 0], bins, weights=np.full(part.size, 1 / part.size), histtype="step", lw=1.8,
+                color=COLORS[number], label=name,
+            )  # fmt: skip
+        axis.set_title("distribution of the target", fontsize=11)
+    else:
+        counts = [np.bincount(part.y.reshape(-1), minlength=found.spec.targets.number) for _, part in parts]
+        number = found.spec.targets.number
+        order = np.arange(number) if number <= 20 else np.argsort(-counts[0], kind="stable")[:20]
+        width = 0.8 / len(parts)
+        for place, ((name, _), count) in enumerate(zip(parts, counts, strict=True)):
+            left = np.arange(len(order)) + (place - (len(parts) - 1) / 2) * width
+            axis.bar(left, count[order] / max(1, count.sum()), width, color=COLORS[place], label=name)
+        names = [_plain(_short(_name(found, int(label)), 14)) for label in order]
+        long = max(map(len, names)) * len(names) > 70
+        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
+        axis.set_xticks(range(len(order)), names, fontsize=9, **turned)
+        axis.set_title("share of each class" + (", the 20 most frequent" if number > 20 else ""), fontsize=11)
+    axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    axis.set_ylim(0, 1.18 * axis.get_ylim()[1])
+    axis.legend(fontsize=9, frameon=False, ncols=3, loc="upper right")
+    _clean(axis)
+
+
+def _entries(axis: Any, found: Inspection) -> None:
+    """What the entries of the training part are, as stored and as normalised: features of tables, tokens of texts."""
+    train = found.raw[0]
+    if found.spec.dtype == "int32":
+        counts = np.sort(np.bincount(train.x.reshape(-1), minlength=found.spec.targets.number))[::-1]
+        axis.bar(np.arange(1, len(counts) + 1), counts / counts.sum(), color=COLORS[0])
+        axis.set_title("share of each token, by rank", fontsize=11)
+        axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+        _clean(axis)
+        return
+    if len(found.spec.shape) == 1 and found.spec.shape[0] > 1:
+        _features(axis, found)
+        return
+    stored, normalized = (_some(part) for part in (train, found.splits.train))
+    shares = _histogram(axis, stored, COLORS[0], filled=True)
+    axis.set_xlabel("as stored", color=COLORS[0])
+    axis.set_title("entries of the training examples", fontsize=11)
+    if found.normalization != "none":
+        upper = axis.twiny()
+        _histogram(upper, normalized, COLORS[5], filled=False)
+        upper.set_xlabel(f"normalised ({found.normalization})", color=COLORS[5])
+        upper.spines[["left", "right"]].set_visible(False)
+    if shares.max() > 0.5:
+        axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    _clean(axis, top=found.normalization != "none")
+
+
+def _features(axis: Any, found: Inspection) -> None:
+    """Boxes from the lower to the upper quartile of every feature of a table, as a network gets them; 20 at most."""
+    x = found.splits.train.x[:, :20]
+    line = {"color": COLORS[0]}
+    axis.boxplot(
+        x, patch_artist=True, flierprops={"marker": ".", "markersize": 3, "markeredgecolor": COLORS[0]},
+        boxprops={"facecolor": "#B0D3E8", **line}, whiskerprops=line, capprops=line,
+        medianprops={"color": COLORS[5], "lw": 1.6},
+    )  # fmt: skip
+    more = f", the first 20 of {found.spec.shape[0]}" if found.spec.shape[0] > 20 else ""
+    form = "as stored" if found.normalization == "none" else f"normalised ({found.normalization})"
+    axis.set_title(f"features of the training examples, {form}{more}", fontsize=11)
+    axis.tick_params(axis="x", labelsize=9)
+    _clean(axis)
+
+
+def _some(part: Arrays) -> np.ndarray:
+    """At most a million entries, evenly spaced, without those that are missing."""
+    entries = part.x.reshape(-1)
+    entries = entries[:: max(1, entries.size // 1_000_000)].astype(np.float64)
+    return entries[np.isfinite(entries)]
+
+
+def _histogram(axis: Any, entries: np.ndarray, color: str, *, filled: bool) -> np.ndarray:
+    """Draws the shares of fifty bins, and gives them."""
+    style = {"histtype": "stepfilled", "alpha": 0.3} if filled else {"histtype": "step", "lw": 1.6}
+    return axis.hist(entries, 50, weights=np.full(len(entries), 1 / max(1, len(entries))), color=color, **style)[0]
+
+
+def _name(found: Inspection, label: int) -> str:
+    names = found.spec.targets.names
+    name = names[label] if names else str(label)
+    return repr(name)[1:-1] if found.spec.vocabulary is not None and name != " " else "' '" if name == " " else name
+
+
+def _short(name: str, length: int = 18) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _plain(text: str) -> str:
+    """Text in which a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
+
+
+def _clean(axis: Any, *, top: bool = False) -> None:
+    axis.spines[["right"] if top else ["top", "right"]].set_visible(False)
