@@ -35,6 +35,10 @@ def filling(x: np.ndarray) -> np.ndarray:
     return np.where(known, x, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(1, known.sum(axis=0))
 
 
+AS_THEY_ARE = Normalizer(np.zeros(()), np.ones(()))
+"""What changes nothing."""
+
+
 def fit(kind: Normalization, x: np.ndarray, value_range: tuple[float, float] | None = None) -> Normalizer:
     """The normaliser of a kind for training examples x (n, ...).
 
@@ -50,7 +54,7 @@ def fit(kind: Normalization, x: np.ndarray, value_range: tuple[float, float] | N
     """
     match kind:
         case "none":
-            return Normalizer(np.zeros(()), np.ones(()))
+            return AS_THEY_ARE
         case "standard":
             offset = x.mean(axis=0, dtype=np.float64)
             squares = sum(np.square(x[rows] - offset).sum(axis=0) for rows in _portions(x))

@@ -62,8 +62,8 @@ def prepare(name: str, data_dir: str | None = None) -> tuple[Path, dict[str, int
         return tfds.found(name, data_dir)
     if importlib.util.find_spec("tensorflow") is None:
         raise MissingTensorFlow(
-            "preparing needs TensorFlow, which training does not: pip install 'fnet[prepare]', here or in another "
-            "environment on a machine that shares the folder"
+            "preparing needs TensorFlow, which training does not: pip install 'fnet[prepare]', here or elsewhere; then "
+            "name the folder of the prepared sets with data.data_dir"
         )
     place = tfds.folder(data_dir).absolute()
     child = subprocess.Popen(

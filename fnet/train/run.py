@@ -115,10 +115,11 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
             on_event=record,
         )
     except Diverged as error:
-        folder.save_model(place / "model.safetensors", net, error.train_state.params, error.train_state.state)
-        folder.append(log.path, {"event": "failed", "step": int(error.train_state.step) + 1, "reason": str(error)})
+        state = error.train_state
+        folder.save_model(place / "model.safetensors", net, state.params, state.state, splits.normalizer)
+        folder.append(log.path, {"event": "failed", "step": int(state.step) + 1, "reason": str(error)})
         raise RunFailed(f"the run failed at {error}\nthe last good parameters are kept in {place}") from error
-    folder.save_model(place / "model.safetensors", net, fitted.params, fitted.state)
+    folder.save_model(place / "model.safetensors", net, fitted.params, fitted.state, splits.normalizer)
     scores = _scores(experiment, fitted.params, fitted.state, splits)
     folder.append(
         log.path,
