@@ -205,7 +205,7 @@ def _features(axis: Any, found: Inspection) -> None:
     )  # fmt: skip
     more = f", the first 20 of {found.spec.shape[0]}" if found.spec.shape[0] > 20 else ""
     form = "as stored" if found.normalization == "none" else f"normalised ({found.normalization})"
-    axis.set_title(f"features of the training examples, {form}{more}", fontsize=11)
+    axis.set_title(f"features, {form}{more}", fontsize=11)
     axis.tick_params(axis="x", labelsize=9)
     _clean(axis)
 
