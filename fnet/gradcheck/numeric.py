@@ -60,7 +60,7 @@ def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array)
         sizes: (n,), the sizes that the steps are scaled to.
     """
     traced = with_branches(f)
-    offsets = jnp.array([1.0, -1.0, 0.5, -0.5, 0.25, -0.25])
+    nothing = jax.eval_shape(f, x)
 
     def moved(entry: jax.Array, offset: jax.Array):
         point = x.at[entry].add(offset)
@@ -68,13 +68,21 @@ def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array)
         return point[entry], values, branches
 
     def measure(entry: jax.Array, h: jax.Array):
-        at, values, branches = lax.map(lambda offset: moved(entry, offset), h * offsets)
-        crossed = jnp.array([jnp.any(answers != answers[:1]) for answers in branches] or [False]).any()
-        d = (values[0::2] - values[1::2]) / (at[0::2] - at[1::2])[:, None]
-        e = (4 * d[1:] - d[:-1]) / 3
-        r = (16 * e[1] - e[0]) / 15
-        rounding = EPSILON * jnp.max(jnp.abs(values), axis=0) / (h / 4)
-        return r, jnp.abs(r - e[1]) + rounding, crossed
+        outer = lax.map(lambda offset: moved(entry, offset), h * jnp.array([1.0, -1.0]))
+
+        def inner():
+            within = lax.map(lambda offset: moved(entry, offset), h * jnp.array([0.5, -0.5, 0.25, -0.25]))
+            at, values, branches = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), outer, within)
+            d = (values[0::2] - values[1::2]) / (at[0::2] - at[1::2])[:, None]
+            e = (4 * d[1:] - d[:-1]) / 3
+            r = (16 * e[1] - e[0]) / 15
+            rounding = EPSILON * jnp.max(jnp.abs(values), axis=0) / (h / 4)
+            return r, jnp.abs(r - e[1]) + rounding, _crossed(branches)
+
+        def nowhere():
+            return jnp.zeros(nothing.shape), jnp.full(nothing.shape, jnp.inf), jnp.array(True)
+
+        return lax.cond(_crossed(outer[2]), nowhere, inner)
 
     def of_entry(pair: tuple[jax.Array, jax.Array]):
         entry, size = pair
@@ -90,12 +98,16 @@ def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array)
             kept = [jnp.where(better, new, old) for new, old in zip((value, error, crossed), best, strict=True)]
             return attempt + 1, h * SHRINK, *kept
 
-        nothing = jax.eval_shape(f, x)
         start = 0, STEP * size, jnp.zeros(nothing.shape), jnp.full(nothing.shape, jnp.inf), jnp.array(True)
         _, _, value, error, kink = lax.while_loop(unfinished, retry, start)
         return value, error, kink
 
     return Differences(*lax.map(of_entry, (entries, sizes)))
+
+
+def _crossed(branches: list[jax.Array]) -> jax.Array:
+    """Whether any comparison was answered at one point otherwise than at the first."""
+    return jnp.array([jnp.any(answers != answers[:1]) for answers in branches] or [False]).any()
 
 
 def taylor_remainders(f: Function, x: jax.Array, direction: jax.Array, slopes: jax.Array) -> jax.Array:
