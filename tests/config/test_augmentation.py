@@ -1,0 +1,50 @@
+"""`data.augment` in a config: checked before data are read, each problem with its place."""
+
+import pytest
+
+from fnet.config.errors import ConfigError
+from fnet.config.explain import explain
+
+TEXT = """\
+data:
+  name: digits
+  augment:
+    - {items}
+model: [flatten, {{dense: 10}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("items", "line"),
+    [
+        ("flop", "c.yaml:4:7: unknown augmentation 'flop'; did you mean 'flip'?"),
+        ("{shift: 0}", "c.yaml:4:15: shift: pixels: expected a value of at least 1, got 0"),
+        ("{elastic: {alpah: 3}}", "c.yaml:4:18: unknown key 'alpah' in 'elastic'; did you mean 'alpha'?"),
+        (
+            "{cutout: 8}",
+            "c.yaml:4:7: augment: cutout: size: 8 leaves nothing of an image, but the images have 8 x 8 pixels",
+        ),
+    ],
+)
+def test_a_wrong_augmentation_is_reported_with_its_place(load_text, items, line):
+    with pytest.raises(ConfigError) as error:
+        load_text(TEXT.format(items=items))
+    assert error.value.lines == (line,)
+
+
+def test_tables_are_not_augmented(load_text):
+    with pytest.raises(ConfigError, match=r"augment: flip is for images \(height, width, channels\), not for examples"):
+        load_text("data: {name: wine, augment: [flip]}\nmodel: [{dense: 3}]\n")
+
+
+def test_the_resolved_config_names_every_setting(load_text):
+    experiment = load_text(TEXT.format(items="flip"), "data.augment=[flip, {rotation: 15}]")
+    written = [{"flip": {"rate": 0.5, "axis": "horizontal"}}, {"rotation": {"degrees": 15.0}}]
+    assert experiment.config.data.augment == written
+    assert [augmentation.kind for augmentation in experiment.augmentations()] == ["flip", "rotation"]
+
+
+def test_an_augmentation_is_explained():
+    (found,) = explain("elastic")
+    assert found.heading == "elastic (augmentation)"
+    assert {entry.key for entry in found.entries} == {"elastic.alpha", "elastic.sigma"}
