@@ -213,14 +213,14 @@ def trace(
     """Trace EXPRESSION through its computational graph, beside JAX. Exit status 1 if a gradient is wrong."""
     from fnet.gradcheck.trace import trace
     from fnet.report.trace import as_data, print_trace
-    from fnet.train.folder import to_json
+    from fnet.train.folder import save, to_json
 
     _start_jax()
     result = trace(expression, values or (), order=order)
     if svg is not None:
-        from fnet.report.graph_svg import draw, save
+        from fnet.report.graph_svg import draw
 
-        save(svg, draw(result))
+        save(svg, draw(result), "drawing")
     if as_json:
         print(to_json(as_data(result)))
     else:

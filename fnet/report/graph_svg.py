@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from fnet.gradcheck.trace import Row, Trace
 from fnet.report.layout import Link, Slot, arrange
 from fnet.report.trace import heading, number
-from fnet.train.folder import write
 
 CHARACTER = 7.9
 """Width of a character at 13 pixels, in the widest of the fonts below."""
@@ -34,27 +32,6 @@ MARGIN = 24
 
 INK, FORWARD, BACKWARD, LINE = "#1a1a1a", "#00614a", "#a83200", "#666666"
 """The lectures' green and red, as a bluish green and a vermilion that the colour-blind tell apart."""
-
-
-class SvgError(OSError):
-    """A drawing that cannot be written where it was asked for."""
-
-    exit_status = 2
-
-
-def save(file: str, svg: str) -> None:
-    """Writes the drawing, whole or not at all.
-
-    Raises:
-        SvgError: when it cannot be written.
-    """
-    path = Path(file).resolve()
-    if path.exists() and not path.is_file():
-        raise SvgError(f"the drawing cannot be written to '{file}': it is no regular file")
-    try:
-        write(path, svg)
-    except OSError as error:
-        raise SvgError(f"the drawing cannot be written to '{file}': {error.strerror}") from None
 
 
 def draw(trace: Trace) -> str:
