@@ -1,10 +1,11 @@
 """What every test runs under."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
-import pytest
-
 import prepared
+import pytest
 
 
 @pytest.fixture(autouse=True)
@@ -12,6 +13,14 @@ def _float32_by_default():
     """A test that leaves 64-bit mode on would change what the next one computes."""
     yield
     assert not jax.config.jax_enable_x64
+
+
+@pytest.fixture(autouse=True)
+def _files_outside_the_project(request):
+    """A shipped config over files that lie outside the project is tested where they are."""
+    config = request.node.callspec.params.get("config") if hasattr(request.node, "callspec") else None
+    if getattr(config, "stem", "") == "mnist-idx" and not Path("../shared/data/mnist-idx").is_dir():
+        pytest.skip("the IDX files of MNIST are not in ../shared/data/mnist-idx, seen from the working folder")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -221,6 +221,7 @@ def json_schema() -> dict[str, Any]:
     definitions["adam"]["required"].remove("name")
     embedded = [name for name in _data_sets() if name not in files.FORMATS]
     properties["data"] = _or_name(properties["data"], embedded)
+    properties["data"]["anyOf"].append(_by_path(definitions))
     properties["optimizer"] = _or_name(properties["optimizer"], OPTIMIZERS)
     properties["loss"] = _or_name(properties["loss"], LOSSES)
     for name in OPTIMIZERS:
@@ -243,6 +244,13 @@ def json_schema() -> dict[str, Any]:
     _describe_augmentations(definitions)
     properties["model"] = {"$ref": "#/$defs/layers", "description": properties["model"]["description"]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "fnet config"}
+
+
+def _by_path(definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Files whose ending says the format: what any of the formats takes, without a name."""
+    settings = {key: value for name in files.FORMATS for key, value in definitions[name]["properties"].items()}
+    del settings["name"]
+    return {"type": "object", "properties": settings, "required": ["path"], "additionalProperties": False}
 
 
 def _describe_augmentations(definitions: dict[str, Any]) -> None:
