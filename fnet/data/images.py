@@ -143,4 +143,4 @@ def _pixels(file: Path, shape: tuple[int, int, int], *, resize: bool) -> Any:
             f"set data.size: [{height}, {width}] to resize all",
             "size",
         )
-    return np.asarray(image).reshape(shape)
+    return np.asarray(image)[..., None] if channels == 1 else np.asarray(image)

@@ -217,6 +217,16 @@ cache.cached(KEY, decode)
     assert np.array_equal(cache.cached(KEY, Decoder(x=np.arange(5)))["x"], np.arange(5))
 
 
+def test_what_a_dead_process_left_does_not_get_into_the_entry():
+    cache.cached(KEY, Decoder())
+    partial = place().with_suffix(".partial")
+    cache.clear()
+    partial.mkdir()
+    (partial / "7.npy").write_text("left")
+    cache.cached(KEY, Decoder())
+    assert sorted(file.name for file in place().iterdir()) == ["0.npy", "1.npy", "manifest.json"]
+
+
 def test_a_folder_that_is_being_written_is_not_swept():
     body = """
 def decode():
