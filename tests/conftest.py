@@ -15,6 +15,13 @@ def _float32_by_default():
     assert not jax.config.jax_enable_x64
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_programs_go():
+    """Thousands of them would take gigabytes by the end."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def _files_outside_the_project(request):
     """A shipped config over files that lie outside the project is tested where they are."""
