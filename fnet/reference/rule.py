@@ -67,8 +67,14 @@ def rule_of(kind: str) -> Rule:
 
 
 def plus(gradients: Gradients, others: Gradients) -> Gradients:
-    """The sum of two trees of gradients: those of a variable that is used twice add up. The second may lack entries."""
-    return {
-        name: plus(g, others.get(name, {})) if isinstance(g, dict) else g + others.get(name, 0.0)
-        for name, g in gradients.items()
-    }
+    """The sum of two trees of gradients: those of a variable that is used twice add up. The second may lack entries.
+
+    A gradient of another shape than the one that is to be added stays as it is, for the check to name.
+    """
+
+    def summed(g: Any, other: Any) -> Any:
+        if isinstance(g, dict):
+            return plus(g, other or {})
+        return g + other if other is not None and np.shape(other) == np.shape(g) else g
+
+    return {name: summed(g, others.get(name)) for name, g in gradients.items()}
