@@ -155,6 +155,7 @@ def gradcheck(
         str | None, typer.Option(metavar="NAME", help="Report on one leaf, such as dense_2/w.", show_default=False)
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Entries of every leaf to compare with differences.")] = 20,
+    examples: Annotated[int, typer.Option(min=1, help="Training examples to take at most.")] = 64,
     precision: Annotated[Precision, typer.Option(help="What JAX computes its gradients in.")] = "float64",
     after_steps: Annotated[int, typer.Option(min=0, help="Check again after so many steps of training.")] = 0,
     html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page as well.", show_default=False)] = None,
@@ -170,7 +171,13 @@ def gradcheck(
     trained = load_arrays(target)[1:] if os.path.isdir(target) else None
     experiment = load(os.path.join(target, "config.yaml") if trained else target, overrides or ())
     checks = check_gradients(
-        experiment, trained=trained, after_steps=after_steps, leaf=leaf, samples=samples, precision=precision
+        experiment,
+        trained=trained,
+        after_steps=after_steps,
+        examples=examples,
+        leaf=leaf,
+        samples=samples,
+        precision=precision,
     )
     if html is not None:
         save_page(html, experiment.config.name, checks)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fnet.config.load import Experiment
 
 EXAMPLES = 64
-"""How many examples a check takes at most."""
+"""How many examples a check takes, unless told otherwise or there are fewer."""
 
 
 class Checked(NamedTuple):
@@ -34,6 +34,7 @@ def check_gradients(
     *,
     trained: tuple[Any, Any] | None = None,
     after_steps: int = 0,
+    examples: int = EXAMPLES,
     leaf: str | None = None,
     samples: int = SAMPLES,
     precision: str = "float64",
@@ -46,6 +47,7 @@ def check_gradients(
         experiment: a config that fits together.
         trained: (params, state) to check instead of those that training starts from.
         after_steps: check once more after this many steps of training from there.
+        examples: how many of the training examples to take at most; a check takes time in proportion.
         leaf, samples, precision: as for `fnet.gradcheck.check`.
 
     Raises:
@@ -55,7 +57,7 @@ def check_gradients(
     """
     config, net = experiment.config, experiment.net
     train = load_data(experiment)[0].train
-    examples = min(EXAMPLES, train.size)
+    examples = min(examples, train.size)
     batch = train.size if config.train.batch_size == "all" else min(config.train.batch_size, train.size)
     steps = config.train.epochs * -(-train.size // batch)
     optimizer = experiment.optimizer(steps)
