@@ -214,7 +214,7 @@ def test_wrong_channels_are_named():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"stride": 0}, "conv: stride: expected a value of at least 1 or a list, got 0"),
+        ({"stride": 0}, "conv: stride: expected a value of at least 1, got 0"),
         ({"padding": "sane"}, "conv: padding: .*got 'sane'; did you mean 'same'?"),
         ({"groups": 2}, "2 groups do not divide 3 filters; make filters a multiple of groups"),
         ({"kernel_size": (3, 3, 3)}, "conv: kernel_size: "),
