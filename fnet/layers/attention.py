@@ -12,7 +12,7 @@ from fnet.construction import Parts, constructor, no_parameters
 from fnet.description import Layer, Name, Shape, ShapeError, key_number
 from fnet.layers.activation import gelu
 from fnet.layers.combine import residual, serial
-from fnet.layers.dense import dense
+from fnet.layers.dense import dense, product
 from fnet.layers.dropout import dropout
 from fnet.layers.initializer import Initializer, initializer
 from fnet.layers.masking import steps_of
@@ -97,7 +97,7 @@ def attention(
         batch, time, width = x.shape
 
         def projected(name, x):
-            z = x @ params[name]["w"]
+            z = product(x, params[name]["w"])
             return z + params[name]["b"] if bias else z
 
         q, k, v = (projected(name, x).reshape(batch, time, heads, width // heads) for name in PROJECTIONS[:3])

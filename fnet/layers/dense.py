@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
@@ -62,7 +63,15 @@ def dense(
                 f"expects (batch, ..., {w.shape[0]}), as its w {w.shape} was made for, got {x.shape}; "
                 "put a flatten before it, or initialise it for this shape"
             )
-        z = jnp.matmul(x, w)
+        z = product(x, w)
         return z + params["b"] if bias else z, {}
 
     return Parts(shape, init_, apply)
+
+
+def product(x: jax.Array, w: jax.Array) -> jax.Array:
+    """x w over the last axis of x (..., in), as the product of two matrices.
+
+    So is then the gradient of w, which XLA computes a good deal faster than a sum over several axes.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[1])

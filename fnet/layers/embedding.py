@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt
 from fnet.construction import Parts, constructor, no_parameters
 from fnet.description import Layer, Name, ShapeError
 from fnet.layers.combine import serial
+from fnet.layers.dense import product
 
 Size = Annotated[int, Ge(1)]
 Deviation = Annotated[float, Gt(0)]
@@ -125,7 +126,7 @@ def tied(*layers: Layer, name: Name = None) -> Parts:
     def apply(params, state, x, *, train, key=None, mask=None):
         shape(x.shape[1:])
         y, state = inner.apply(params, state, x, train=train, key=key, mask=mask)
-        return y @ params[first]["w"].T, state
+        return product(y, params[first]["w"].T), state
 
     return Parts(shape, inner.init, apply, inner.children)
 

@@ -21,7 +21,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+from fnet.layers.dense import product
 
 State = tuple[jax.Array, ...]
 
@@ -31,19 +34,17 @@ class Cell(NamedTuple):
 
     gates: the number of blocks, each of as many columns as there are units, of a and of u.
     parts: the number of arrays in the state.
-    step: (a, u, state) -> (the state after, what the derivative needs to know of the step).
-    through_u: (kept, before, du) -> what a change of u adds to every z, for all steps at once.
-    factors: (kept, before, after) -> the local derivatives that `push` multiplies by, for all steps at once.
-    push: (factors, u, e, change) -> the change of the state after a step; linear in e, the change through z, and in the
-        change of the state before.
+    step: (a, u, state) -> (the state after, what u is multiplied by, the local derivatives that `push` multiplies by).
+    through_u: (what u is multiplied by, du) -> what a change of u adds to every z, for all steps at once.
+    push: (local derivatives, u^T, e, change) -> the change of the state after a step; linear in e, the change through
+        z, and in the change of the state before. u^T and e are given block by block.
     """
 
     gates: int
     parts: int
-    step: Callable[[jax.Array, jax.Array, State], tuple[State, State]]
-    through_u: Callable[[State, State, jax.Array], jax.Array]
-    factors: Callable[[State, State, State], State]
-    push: Callable[[State, jax.Array, jax.Array, State], State]
+    step: Callable[[jax.Array, jax.Array, State], tuple[State, State, State]]
+    through_u: Callable[[State, jax.Array], jax.Array]
+    push: Callable[[State, State, State, State], State]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -52,40 +53,43 @@ def recur(cell: Cell, a: jax.Array, u: jax.Array, mask: jax.Array | None) -> jax
 
     A step that the mask leaves out changes nothing: its state is that of the step before.
     """
-    return _states(cell, a, u, mask)[0][0]
+    return _steps(cell, a, u, mask)[0]
 
 
 def _recur_jvp(cell: Cell, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     a, u, mask = primals
     da, du, _ = tangents
-    after, kept = _states(cell, a, u, mask)
-    before = tuple(jnp.concatenate([jnp.zeros_like(part[:1]), part[:-1]]) for part in after)
-    e = da + cell.through_u(kept, before, du)
-    factors = cell.factors(kept, before, after)
+    h, multiplied, derivatives = _steps(cell, a, u, mask)
+    e = tuple(jnp.split(da + cell.through_u(multiplied, du), cell.gates, axis=-1))
+    # The transpose of the loop multiplies by u^T: laid out before it, that is not done again at every step.
+    u_t = tuple(lax.optimization_barrier(block.T) for block in jnp.split(u, cell.gates, axis=-1))
 
     def body(change, step):
-        e, factors, real = step
-        change = _held(real, cell.push(factors, u, e, change), change)
+        e, derivatives, real = step
+        change = _held(real, cell.push(derivatives, u_t, e, change), change)
         return change, change[0]
 
-    _, dh = lax.scan(body, tuple(jnp.zeros_like(part[0]) for part in after), (e, factors, mask))
-    return after[0], dh
+    _, dh = lax.scan(body, _zeros(cell, a, u), (e, derivatives, mask))
+    return h, dh
 
 
 recur.defjvp(_recur_jvp)
 
 
-def _states(cell: Cell, a: jax.Array, u: jax.Array, mask: jax.Array | None) -> tuple[State, State]:
-    """The states after every step, and what the cell keeps of every step."""
+def _steps(cell: Cell, a: jax.Array, u: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, State, State]:
+    """Of all steps the outputs, what u is multiplied by, and the local derivatives."""
 
     def body(state, step):
         a, real = step
-        after, kept = cell.step(a, u, state)
+        after, multiplied, derivatives = cell.step(a, u, state)
         after = _held(real, after, state)
-        return after, (after, kept)
+        return after, (after[0], multiplied, derivatives)
 
-    first = tuple(jnp.zeros((a.shape[1], u.shape[0]), a.dtype) for _ in range(cell.parts))
-    return lax.scan(body, first, (a, mask))[1]
+    return lax.scan(body, _zeros(cell, a, u), (a, mask))[1]
+
+
+def _zeros(cell: Cell, a: jax.Array, u: jax.Array) -> State:
+    return tuple(jnp.zeros((a.shape[1], u.shape[0]), a.dtype) for _ in range(cell.parts))
 
 
 def _held(real: jax.Array | None, after: State, before: State) -> State:
@@ -95,9 +99,14 @@ def _held(real: jax.Array | None, after: State, before: State) -> State:
     return tuple(jnp.where(real[:, None], new, old) for new, old in zip(after, before, strict=True))
 
 
-def _through_h(kept, before, du):
+def _times(x: jax.Array, u_t: jax.Array) -> jax.Array:
+    """x u for the transpose of u, as one product whose own transpose multiplies by u_t as it lies."""
+    return lax.dot_general(x, u_t, (((1,), (1,)), ((), ())))
+
+
+def _through_h(multiplied, du):
     """For z = a + h_- u, where h_- is the h of the step before."""
-    return before[0] @ du
+    return product(multiplied[0], du)
 
 
 def _plain(phi: Callable[[jax.Array], jax.Array], derivative: Callable[[jax.Array], jax.Array]) -> Cell:
@@ -105,15 +114,12 @@ def _plain(phi: Callable[[jax.Array], jax.Array], derivative: Callable[[jax.Arra
 
     def step(a, u, state):
         h = phi(a + state[0] @ u)
-        return (h,), (h,)
+        return (h,), state, (derivative(h),)
 
-    def factors(kept, before, after):
-        return (derivative(kept[0]),)
+    def push(derivatives, u_t, e, change):
+        return (derivatives[0] * (e[0] + _times(change[0], u_t[0])),)
 
-    def push(factors, u, e, change):
-        return (factors[0] * (e + change[0] @ u),)
-
-    return Cell(1, 1, step, _through_h, factors, push)
+    return Cell(1, 1, step, _through_h, push)
 
 
 PLAIN: Mapping[str, Cell] = MappingProxyType(
@@ -126,6 +132,16 @@ PLAIN: Mapping[str, Cell] = MappingProxyType(
 """The simple cell, by its activation; relu'(0) = 0."""
 
 
+def _gates(z: jax.Array, sigmoid: tuple[bool, ...]) -> tuple[jax.Array, ...]:
+    """The blocks of z, each through a sigmoid, where it says so, or else a tanh.
+
+    One tanh over all of z is what XLA compiles to fast code, and sigmoid(z) = (1 + tanh(z / 2)) / 2.
+    """
+    inner = np.repeat(np.where(sigmoid, 0.5, 1.0), z.shape[-1] // len(sigmoid)).astype(z.dtype)
+    blocks = jnp.split(jnp.tanh(z * inner), len(sigmoid), axis=-1)
+    return tuple(0.5 + 0.5 * block if half else block for block, half in zip(blocks, sigmoid, strict=True))
+
+
 def _gated_step(a, u, state):
     """r, s = sigmoid(z_r, z_s), n = tanh(z_n) and h = s h_- + (1 - s) n.
 
@@ -133,30 +149,25 @@ def _gated_step(a, u, state):
     """
     (h,) = state
     two = 2 * h.shape[-1]
-    r, s = jnp.split(jax.nn.sigmoid(a[:, :two] + h @ u[:, :two]), 2, axis=-1)
+    r, s = _gates(a[:, :two] + h @ u[:, :two], (True, True))
     n = jnp.tanh(a[:, two:] + (r * h) @ u[:, two:])
-    return (s * h + (1 - s) * n,), (r, s, n)
+    derivatives = r, s, r * (1 - r) * h, s * (1 - s) * (h - n), (1 - s) * (1 - n**2)
+    return (s * h + (1 - s) * n,), (h, r * h), derivatives
 
 
-def _gated_through_u(kept, before, du):
+def _gated_through_u(multiplied, du):
     two = 2 * du.shape[0]
-    return jnp.concatenate([before[0] @ du[:, :two], (kept[0] * before[0]) @ du[:, two:]], axis=-1)
+    return jnp.concatenate([product(multiplied[0], du[:, :two]), product(multiplied[1], du[:, two:])], axis=-1)
 
 
-def _gated_factors(kept, before, after):
-    (r, s, n), (h,) = kept, before
-    return r, s, r * (1 - r) * h, s * (1 - s) * (h - n), (1 - s) * (1 - n**2)
-
-
-def _gated_push(factors, u, e, change):
-    (r, s, of_r, of_s, of_n), (dh,) = factors, change
-    two = 2 * dh.shape[-1]
-    dr, ds = jnp.split(e[:, :two] + dh @ u[:, :two], 2, axis=-1)
-    dn = e[:, two:] + (of_r * dr + r * dh) @ u[:, two:]
+def _gated_push(derivatives, u_t, e, change):
+    (r, s, of_r, of_s, of_n), (dh,) = derivatives, change
+    dr, ds = (e_k + _times(dh, u_k) for e_k, u_k in zip(e[:2], u_t[:2], strict=True))
+    dn = e[2] + _times(of_r * dr + r * dh, u_t[2])
     return (of_s * ds + s * dh + of_n * dn,)
 
 
-GATED = Cell(3, 1, _gated_step, _gated_through_u, _gated_factors, _gated_push)
+GATED = Cell(3, 1, _gated_step, _gated_through_u, _gated_push)
 """The cell of the gated recurrent unit."""
 
 
@@ -166,25 +177,19 @@ def _memory_step(a, u, state):
     z = a + h_- u has the blocks i, f, g, o.
     """
     h, c = state
-    i, f, g, o = jnp.split(a + h @ u, 4, axis=-1)
-    i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
-    c = f * c + i * g
-    return (o * jnp.tanh(c), c), (i, f, g, o)
+    i, f, g, o = _gates(a + h @ u, (True, True, False, True))
+    after = f * c + i * g
+    t = jnp.tanh(after)
+    of_gates = g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), t * o * (1 - o)
+    return (o * t, after), (h,), (*of_gates, f, o * (1 - t**2))
 
 
-def _memory_factors(kept, before, after):
-    i, f, g, o = kept
-    t = jnp.tanh(after[1])
-    gates = [g * i * (1 - i), before[1] * f * (1 - f), i * (1 - g**2), t * o * (1 - o)]
-    return jnp.concatenate(gates, axis=-1), f, o * (1 - t**2)
-
-
-def _memory_push(factors, u, e, change):
-    (of_gates, f, of_c), (dh, dc) = factors, change
-    di, df, dg, do = jnp.split(of_gates * (e + dh @ u), 4, axis=-1)
+def _memory_push(derivatives, u_t, e, change):
+    (*of_gates, f, of_c), (dh, dc) = derivatives, change
+    di, df, dg, do = (of * (e_k + _times(dh, u_k)) for of, e_k, u_k in zip(of_gates, e, u_t, strict=True))
     dc = f * dc + di + df + dg
     return of_c * dc + do, dc
 
 
-MEMORY = Cell(4, 2, _memory_step, _through_h, _memory_factors, _memory_push)
+MEMORY = Cell(4, 2, _memory_step, _through_h, _memory_push)
 """The cell of long short-term memory; its state is (h, c)."""

@@ -9,6 +9,7 @@ from annotated_types import Ge
 from fnet.construction import Parts, constructor
 from fnet.description import Layer, Name, ShapeError, key_number
 from fnet.layers.combine import parallel
+from fnet.layers.dense import product
 from fnet.layers.initializer import Initializer, initializer
 from fnet.layers.masking import steps_of
 from fnet.layers.recurrence import GATED, MEMORY, PLAIN, Cell, recur
@@ -238,7 +239,7 @@ def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, rec
         x, real = (part if part is None else jnp.swapaxes(part, 0, 1) for part in (x, real))
         if reverse:
             x, real = (part if part is None else part[::-1] for part in (x, real))
-        h = recur(cell, x @ w + params["b"], params["u"], real)
+        h = recur(cell, product(x, w) + params["b"], params["u"], real)
         if not sequence:
             return h[-1], {}
         return jnp.swapaxes(h[::-1] if reverse else h, 0, 1), {}

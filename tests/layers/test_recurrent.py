@@ -126,7 +126,7 @@ def test_the_derivative_of_the_loop_is_that_of_its_steps(name, masked, rng):
             state = tuple(jnp.zeros((2, units)) for _ in range(cell.parts))
             outputs = []
             for t in range(3):
-                after, _ = cell.step(a[t], u, state)
+                after, *_ = cell.step(a[t], u, state)
                 if mask is not None:
                     after = tuple(jnp.where(mask[t][:, None], new, old) for new, old in zip(after, state, strict=True))
                 state = after
