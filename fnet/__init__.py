@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fnet.construction import Parts, constructor, no_parameters
     from fnet.description import Layer, ShapeError, build, describe
     from fnet.feature_extraction import features
+    from fnet.generation import generate
     from fnet.layers.activation import elu, gelu, identity, leaky_relu, relu, sigmoid, softmax, swish, tanh
     from fnet.layers.attention import attention, positions, sinusoidal_positions, transformer
     from fnet.layers.combine import graph, parallel, repeat, residual, serial
@@ -33,6 +34,7 @@ _HOME |= dict.fromkeys(["Parts", "constructor", "no_parameters"], "fnet.construc
 _HOME |= {
     "Penalties": "fnet.regularization",
     "features": "fnet.feature_extraction",
+    "generate": "fnet.generation",
     "load": "fnet.train.folder",
 }
 _MODULES = ("data", "gradcheck", "losses", "metrics", "reference", "train")
@@ -60,6 +62,7 @@ __all__ = [
     "features",
     "flatten",
     "gelu",
+    "generate",
     "global_avg_pool",
     "global_max_pool",
     "gradcheck",

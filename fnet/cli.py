@@ -120,6 +120,8 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
         soft_wrap=True,
     )
     console.print(f"look closer with: fnet evaluate {outcome.folder}", soft_wrap=True)
+    if spec.vocabulary is not None and spec.targets.shape:
+        console.print(f'go on with a text: fnet predict {outcome.folder} "…"', soft_wrap=True)
     return 130 if fitted.stopped == "interrupted" else 0
 
 
@@ -128,13 +130,13 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
     """Score the network of RUN on every part of its data, and show which classes it confuses."""
     from fnet.config.load import load
     from fnet.report.console import confusion_table, scores_table
-    from fnet.train.folder import load_arrays, to_json
+    from fnet.train.folder import load_model, to_json
     from fnet.train.run import evaluate
 
     _start_jax()
-    _, params, state = load_arrays(run)
+    model = load_model(run)
     experiment = load(os.path.join(run, "config.yaml"))
-    result = evaluate(experiment, params, state)
+    result = evaluate(experiment, model.params, model.state)
     if as_json:
         print(to_json({"examples": result.sizes, "scores": result.scores}))
         return
@@ -145,6 +147,48 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
         names = targets.names or tuple(map(str, range(targets.number)))
         console.print(f"on the {result.part} part:")
         console.print(confusion_table(result.decisions, result.labels, names))
+
+
+@command
+def predict(
+    run: RunFolder,
+    given: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            show_default=False,
+            help="A file of examples (.csv, .npz, .npy, image, folder of images, IDX), or the beginning of a text.",
+        ),
+    ],
+    length: Annotated[int, typer.Option(min=1, help="Of a text: characters, or bytes, to add.")] = 200,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="Of a text: below 1 likely characters become likelier; 0 takes the likeliest.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of a text: of the draws.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Decide on the examples in INPUT, or go on with a text, with the network of RUN."""
+    from fnet.report.console import predictions_table
+    from fnet.train.folder import to_json
+    from fnet.train.predict import continuation, predict, trained
+
+    _start_jax()
+    network = trained(run)
+    if network.is_language:
+        pieces = continuation(network, given, length=length, temperature=temperature, seed=seed)
+        if as_json:
+            print(to_json({"prompt": given, "continuation": "".join(pieces)}))
+            return
+        print(given, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+        return
+    found = predict(network, given)
+    if as_json:
+        print(to_json({"predictions": [prediction._asdict() for prediction in found]}))
+    else:
+        _console().print(predictions_table(found))
 
 
 @command
@@ -164,15 +208,15 @@ def gradcheck(
     """Check the gradients of a network: by hand, by JAX and by differences. Exit status 1 if one is wrong."""
     from fnet.config.load import load
     from fnet.report.gradients import print_check, save_page
-    from fnet.train.folder import load_arrays, to_json
+    from fnet.train.folder import load_model, to_json
     from fnet.train.gradients import check_gradients
 
     _start_jax()
-    trained = load_arrays(target)[1:] if os.path.isdir(target) else None
-    experiment = load(os.path.join(target, "config.yaml") if trained else target, overrides or ())
+    model = load_model(target) if os.path.isdir(target) else None
+    experiment = load(os.path.join(target, "config.yaml") if model else target, overrides or ())
     checks = check_gradients(
         experiment,
-        trained=trained,
+        trained=model and (model.params, model.state),
         after_steps=after_steps,
         examples=examples,
         leaf=leaf,

@@ -214,6 +214,7 @@ class Loss(NamedTuple):
         targets: what it compares outputs with: real numbers (`values`), 0 or 1 for each output (`labels`), one of as
             many classes as there are outputs (`classes`), or a distribution over them (`distributions`).
         summary: what it is for.
+        probabilities: outputs -> the probabilities that it takes them for, if it does.
     """
 
     function: Callable[..., Array]
@@ -222,6 +223,7 @@ class Loss(NamedTuple):
     metric: Callable[..., Array]
     targets: Literal["values", "labels", "classes", "distributions"] | None
     summary: str
+    probabilities: Callable[..., Array] | None = None
 
 
 def _of_values(function: Callable[..., Array], summary: str) -> Loss:
@@ -229,11 +231,12 @@ def _of_values(function: Callable[..., Array], summary: str) -> Loss:
 
 
 def _of_labels(function: Callable[..., Array], summary: str) -> Loss:
-    return Loss(function, at_least_half, "accuracy", metrics.accuracy, "labels", summary)
+    probabilities = jax.nn.sigmoid if function is binary_cross_entropy else None
+    return Loss(function, at_least_half, "accuracy", metrics.accuracy, "labels", summary, probabilities)
 
 
 def _of_classes(function: Callable[..., Array], targets: Literal["classes", "distributions"], summary: str) -> Loss:
-    return Loss(function, most_likely, "accuracy", metrics.accuracy, targets, summary)
+    return Loss(function, most_likely, "accuracy", metrics.accuracy, targets, summary, jax.nn.softmax)
 
 
 LOSSES: Mapping[str, Loss] = MappingProxyType(

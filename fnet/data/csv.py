@@ -21,6 +21,8 @@ MOST_CATEGORIES = 1000
 FEW = 20
 """So many different whole numbers, at most, are classes when the config does not say."""
 
+_HOLDS = ["x", "y", "names", "features"]
+
 Column = Annotated[str, MinLen(1)]
 
 
@@ -60,14 +62,15 @@ def csv(
 
     def table() -> tuple[Path, "dict[str, np.ndarray]"]:
         found = file(path)
-        key = {"name": found.stem, "format": "csv", "content": digest(found), "settings": settings}
+        key = {"name": found.stem, "format": "csv", "content": digest(found), "settings": settings, "holds": _HOLDS}
         return found, dict(cached(key, lambda: _decode(found, **settings)))
 
     def spec() -> Spec:
         found, arrays = table()
         x, names = arrays["x"], tuple(arrays["names"].tolist())
         kind = Targets("classes", len(names), names) if len(names) > 1 else Targets("values", 1, names)
-        return Spec(found.stem, x.shape[1:], kind, len(x), gaps=missing == "mean")
+        features = tuple(arrays["features"].tolist())
+        return Spec(found.stem, x.shape[1:], kind, len(x), gaps=missing == "mean", features=features)
 
     def load() -> Arrays:
         _, arrays = table()
@@ -109,7 +112,74 @@ def _decode(
     columns = [_features(path, table, name, one_hot=name in categorical) for name in table.columns if name != target]
     if not columns:
         raise DataError(f"{path} has no column beside '{target}' to learn from", "drop")
-    return {"x": np.concatenate(columns, axis=1), "y": y, "names": np.array(names)}
+    x = np.concatenate([values for values, _ in columns], axis=1)
+    features = [feature for _, features in columns for feature in features]
+    return {"x": x, "y": y, "names": np.array(names), "features": np.array(features)}
+
+
+def rows(path: Path, features: tuple[str, ...], *, gaps: bool) -> np.ndarray:
+    """The examples (n, features) of another table, encoded as that was whose features these are.
+
+    Columns that are no feature, such as the target, are left out. Entries are parted by what the first line has most
+    of: a comma, a semicolon, a tab or a bar.
+
+    Args:
+        path: the file.
+        features: their names, as `Spec.features`.
+        gaps: whether a value may be missing; it is NaN then.
+
+    Raises:
+        DataError: for a column that is not there, a text where a number should be, a category that training has never
+            seen, or a missing value.
+    """
+    import pandas as pd
+
+    with naming(path), path.open(encoding="utf-8-sig") as opened:
+        names = opened.readline()
+        separator = max(",;\t|", key=names.count)
+    header = _checked_lines(path, separator)
+    with naming(path):
+        table = pd.read_csv(path, sep=separator, index_col=False, skip_blank_lines=True)
+    x = np.empty((len(table), len(features)), np.float32)
+    categories: dict[str, dict[str, int]] = {}
+    for number, feature in enumerate(features):
+        column, is_category, category = feature.rpartition("=")
+        if feature in header or not is_category:
+            x[:, number] = _numbers(path, table, feature, header, gaps)
+        else:
+            categories.setdefault(column, {})[category] = number
+    for column, known in categories.items():
+        values = _column(path, table, column, header, gaps)
+        missing, places = values.isna().to_numpy(), values.astype(str).map(known).to_numpy(np.float64)
+        unseen = np.isnan(places) & ~missing
+        if unseen.any():
+            row = int(np.argmax(unseen))
+            what = f"row {_row(table, row)} has '{values.iloc[row]}' for '{column}', which training has not seen"
+            raise DataError(f"{path}: {what}; it has seen {', '.join(known)}")
+        numbers = list(known.values())
+        x[:, numbers] = np.where(missing[:, None], np.nan, places[:, None] == numbers)
+    return x
+
+
+def _column(path: Path, table: "pd.DataFrame", name: str, header: list[str], gaps: bool) -> "pd.Series":
+    if name not in header:
+        raise DataError(f"{path} has no column '{name}', which the network was trained with{suggestion(name, header)}")
+    missing = table[name].isna().to_numpy()
+    if missing.any() and not gaps:
+        raise DataError(f"{path}: row {_row(table, int(np.argmax(missing)))} has no value for '{name}'; fill it in")
+    return table[name]  # pyright: ignore[reportReturnType] (the names of columns differ)
+
+
+def _numbers(path: Path, table: "pd.DataFrame", name: str, header: list[str], gaps: bool) -> np.ndarray:
+    import pandas as pd
+
+    column = _column(path, table, name, header, gaps)
+    numbers = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
+    wrong = ~np.isfinite(numbers) & column.notna().to_numpy()
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"{path}: row {_row(table, row)} has '{column.iloc[row]}' for '{name}'; expected a number")
+    return numbers
 
 
 def _checked_lines(path: Path, separator: str) -> list[str]:
@@ -154,14 +224,14 @@ def _target(path: Path, table: "pd.DataFrame", name: str, kind: str | None) -> t
     ]
 
 
-def _features(path: Path, table: "pd.DataFrame", name: str, *, one_hot: bool) -> np.ndarray:
-    """A column as features (n, 1), or (n, categories); a missing value is NaN."""
+def _features(path: Path, table: "pd.DataFrame", name: str, *, one_hot: bool) -> tuple[np.ndarray, list[str]]:
+    """A column as features (n, 1), or (n, categories), and their names; a missing value is NaN."""
     import pandas as pd
 
     column = table[name]
     if column.dtype.kind in "buif" and not one_hot:
         _refuse_infinite(path, table, name)
-        return column.to_numpy(np.float32)[:, None]
+        return column.to_numpy(np.float32)[:, None], [name]
     if not one_hot:
         _refuse_stray_text(path, table, name)
     categories = sorted(column.dropna().unique())
@@ -171,7 +241,7 @@ def _features(path: Path, table: "pd.DataFrame", name: str, *, one_hot: bool) ->
     coded = pd.Categorical(column, categories=categories)
     features = (np.asarray(coded.codes)[:, None] == np.arange(len(categories))).astype(np.float32)
     features[column.isna()] = np.nan
-    return features
+    return features, [f"{name}={category}" for category in categories]
 
 
 def _refuse_infinite(path: Path, table: "pd.DataFrame", name: str) -> None:

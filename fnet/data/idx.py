@@ -59,6 +59,15 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> File:
     return File(spec, load)
 
 
+def read_images(path: Path) -> np.ndarray:
+    """The images (n, height, width, 1) of one file, uint8.
+
+    Raises:
+        DataError: for a file that is damaged, or holds something else.
+    """
+    return _body(path, "images", _header(path, "images"))[..., None]
+
+
 def _splits(path: str) -> list[_Split]:
     """The files in a folder, with headers that fit each other."""
     folder = existing(path)

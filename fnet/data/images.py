@@ -66,7 +66,7 @@ def images(
             "shape": shape,
             "resize": size is not None,
         }
-        x = cached(key, lambda: {"x": _decode(files, shape, resize=size is not None)})["x"]
+        x = cached(key, lambda: {"x": decode(files, shape, resize=size is not None)})["x"]
         y = np.array([label for inside in tree.splits.values() for _, label in inside], np.int32)
         return Arrays(x, y)
 
@@ -120,7 +120,17 @@ def _fingerprint(root: Path, files: list[Path]) -> str:
     return state.hexdigest()
 
 
-def _decode(files: list[Path], shape: tuple[int, int, int], *, resize: bool) -> np.ndarray:
+def decode(files: list[Path], shape: tuple[int, int, int], *, resize: bool) -> np.ndarray:
+    """The pixels of images (n, height, width, channels), uint8.
+
+    Args:
+        files: PNG or JPEG.
+        shape: height, width and channels of each.
+        resize: whether images of another size are resized, or refused.
+
+    Raises:
+        DataError: for a file that is damaged, or of another size.
+    """
     x = np.empty((len(files), *shape), np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pixels = pool.map(lambda file: _pixels(file, shape, resize=resize), files)

@@ -1,7 +1,8 @@
 """What every source of data says of itself and gives."""
 
 import hashlib
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class Spec(NamedTuple):
     ordered: whether examples continue each other, as those of a text do, so that parts are cut off in order.
     vocabulary: of token numbers: a text whose characters they count, or the bytes that they stand for.
     gaps: whether a value may be missing (NaN): it gets the mean of its feature over the training part.
+    features: the names of a table's features; "color=red" is 1 where the column color says red, and else 0.
     """
 
     name: str
@@ -64,6 +66,31 @@ class Spec(NamedTuple):
     ordered: bool = False
     vocabulary: str | bytes | None = None
     gaps: bool = False
+    features: tuple[str, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """As data that JSON can hold; bytes as their numbers."""
+        vocabulary = list(self.vocabulary) if isinstance(self.vocabulary, bytes) else self.vocabulary
+        return {**self._asdict(), "targets": self.targets._asdict(), "vocabulary": vocabulary}
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any]) -> "Spec":
+        """From what `plain` gave, or JSON of it.
+
+        >>> spec = Spec("text", (4,), Targets("classes", 2, ("a", "b"), (4,)), 9, dtype="int32", vocabulary="ab")
+        >>> Spec.of_plain(spec.plain()) == spec
+        True
+        """
+        values = {key: _tuples(value) for key, value in plain.items()}
+        values["targets"] = Targets(**{key: _tuples(value) for key, value in plain["targets"].items()})
+        if isinstance(values["vocabulary"], tuple):
+            values["vocabulary"] = bytes(values["vocabulary"])
+        return cls(**values)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, at any depth, as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 class Arrays(NamedTuple):

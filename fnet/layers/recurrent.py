@@ -236,9 +236,8 @@ def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, rec
                 "initialise it for this shape"
             )
         real = steps_of(mask, x)
-        x, real = (part if part is None else jnp.swapaxes(part, 0, 1) for part in (x, real))
-        if reverse:
-            x, real = (part if part is None else part[::-1] for part in (x, real))
+        order = slice(None, None, -1 if reverse else 1)
+        x, real = jnp.swapaxes(x, 0, 1)[order], None if real is None else real.T[order]
         h = recur(cell, product(x, w) + params["b"], params["u"], real)
         if not sequence:
             return h[-1], {}

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.text import Text
 
 from fnet.report.summary import SummaryRow
 from fnet.train.loop import Epoch, Segment
+
+if TYPE_CHECKING:
+    from fnet.train.predict import Prediction
 
 LINES = 20
 """About how many lines a run prints when the output is not a terminal."""
@@ -154,4 +157,29 @@ def confusion_table(decisions: np.ndarray, labels: np.ndarray, names: Sequence[s
             Text(str(n) if n else "·", "bold" if i == number else "red" if n else "dim") for i, n in enumerate(row)
         ]
         table.add_row(name, *cells, f"{100 * row[number] / max(1, row.sum()):.1f}%")
+    return table
+
+
+MOST_ROWS = 50
+"""Predictions that a table shows."""
+
+
+def predictions_table(predictions: "Sequence[Prediction]") -> Table:
+    """The decisions, and how sure the network is of them: the likeliest classes."""
+    table = Table(caption_justify="left", caption_style="")
+    table.add_column("example")
+    first = predictions[0]
+    if isinstance(first.decision, dict):
+        for name in first.decision:
+            table.add_column(name, justify="right")
+    else:
+        table.add_column("decision")
+    if first.probabilities:
+        table.add_column("probabilities")
+    for example, decision, probabilities in predictions[:MOST_ROWS]:
+        shown = [f"{value:.6g}" for value in decision.values()] if isinstance(decision, dict) else [decision]
+        likeliest = [f"{name} {100 * p:.1f}%" for name, p in list(probabilities.items())[:3]]
+        table.add_row(*(Text(cell) for cell in (example, *shown, *(["  ".join(likeliest)] if likeliest else []))))
+    if len(predictions) > MOST_ROWS:
+        table.caption = f"the first {MOST_ROWS} of {len(predictions):,}; --json gives all"
     return table

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialized
 
 from fnet.data.normalize import AS_THEY_ARE, Normalizer
+from fnet.data.source import Spec
 from fnet.description import Layer, build, describe
 
 
@@ -153,26 +154,47 @@ def _git_commit() -> dict[str, Any] | None:
         return None
 
 
-def save_model(path: Path, net: Layer, params: Any, state: Any, normalizer: Normalizer = AS_THEY_ARE) -> None:
-    """Writes parameters and state as safetensors, under names such as "params/dense_1/w", with the description.
+class Model(NamedTuple):
+    """What is kept of a trained network.
+
+    network: its description, as from `fnet.describe`; None for a network made by hand, which has none.
+    params, state: as from `net.init`.
+    normalizer: what examples go through before the network sees them, with the statistics of the training part.
+    spec: what is known of the examples that it was trained on, if they came from a source.
+    loss: the name of the loss and its settings, if it was one of fnet's.
+    """
+
+    network: Any
+    params: Any
+    state: Any
+    normalizer: Normalizer = AS_THEY_ARE
+    spec: Spec | None = None
+    loss: Mapping[str, Any] | None = None
+
+
+def save_model(path: Path, net: Layer, params: Any, state: Any, **about: Any) -> None:
+    """Writes parameters and state as safetensors, under names such as "params/dense_1/w", with what belongs to them.
 
     Args:
         path: of the file.
         net: the network.
         params, state: of the network.
-        normalizer: what its examples go through first, kept as "normalization/offset" and "normalization/scale".
+        about: the normalizer, spec and loss of `Model`, where there are such.
     """
+    try:
+        network = describe(net)
+    except ValueError:
+        network = None
+    model = Model(network, params, state, **about)
+    trees = {"params": params, "state": state, "normalization": model.normalizer._asdict()}
     tensors = {
         "/".join((part, *(key.key for key in keys))): np.asarray(leaf)
-        for part, tree in (("params", params), ("state", state), ("normalization", normalizer._asdict()))
+        for part, tree in trees.items()
         for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-    try:
-        network = json.dumps(describe(net))
-    except ValueError:
-        network = ""
     # One entry: safetensors writes several in an order that differs between processes, and equal runs give equal files.
-    write(path, serialized(tensors, {"network": network}))
+    plain = {"network": network, "spec": model.spec and model.spec.plain(), "loss": model.loss}
+    write(path, serialized(tensors, {"fnet": json.dumps(plain)}))
 
 
 def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
@@ -188,35 +210,14 @@ def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
         FolderError: when the folder holds no readable model.
         ValueError: when the network was made by hand and so has no description.
     """
-    network, params, state = load_arrays(run)
-    if not network:
-        raise ValueError(f"the network of {run} was made by hand and has no description; build it, and use load_arrays")
-    return build(json.loads(network)), params, state
+    model = load_model(run)
+    if model.network is None:
+        raise ValueError(f"the network of {run} was made by hand and has no description; build it, and use load_model")
+    return build(model.network), model.params, model.state
 
 
-def load_arrays(run: str | os.PathLike[str]) -> tuple[str, Any, Any]:
-    """The description of a run's network as JSON (empty for one that has none), its parameters and its state.
-
-    Raises:
-        FolderError: when the folder holds no readable model.
-    """
-    network, trees = _read_model(run)
-    params, state = jax.tree.map(jax.numpy.asarray, (trees["params"], trees["state"]))
-    return network, params, state
-
-
-def load_normalizer(run: str | os.PathLike[str]) -> Normalizer:
-    """What the examples of a run went through before its network saw them, with the statistics of its training part.
-
-    Raises:
-        FolderError: when the folder holds no readable model.
-    """
-    _, trees = _read_model(run)
-    return Normalizer(**trees["normalization"])
-
-
-def _read_model(run: str | os.PathLike[str]) -> tuple[str, dict[str, dict[str, Any]]]:
-    """The description of a run's network, and the trees that `save_model` wrote, of NumPy arrays.
+def load_model(run: str | os.PathLike[str]) -> Model:
+    """Everything that a run keeps of its trained network.
 
     Raises:
         FolderError: when the folder holds no readable model.
@@ -230,13 +231,15 @@ def _read_model(run: str | os.PathLike[str]) -> tuple[str, dict[str, dict[str, A
     trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}, "normalization": AS_THEY_ARE._asdict()}
     try:
         with safe_open(path, framework="numpy") as file:
-            network = (file.metadata() or {}).get("network", "")
+            plain = json.loads((file.metadata() or {})["fnet"])
             for name in file.keys():  # noqa: SIM118 (not a mapping)
                 part, *keys, leaf = name.split("/")
                 node = trees[part]
                 for key in keys:
                     node = node.setdefault(key, {})
                 node[leaf] = file.get_tensor(name)
-    except (SafetensorError, KeyError, ValueError) as error:
+        params, state = jax.tree.map(jax.numpy.asarray, (trees["params"], trees["state"]))
+        spec = plain["spec"] and Spec.of_plain(plain["spec"])
+        return Model(plain["network"], params, state, Normalizer(**trees["normalization"]), spec, plain["loss"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{path} cannot be read: {error}") from None
-    return network, trees

@@ -97,6 +97,14 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
         log.write(event)
         on_event(event)
 
+    def keep(params: Any, state: Any) -> None:
+        about = {
+            "normalizer": splits.normalizer,
+            "spec": experiment.spec,
+            "loss": config.loss and config.loss.model_dump(),
+        }
+        folder.save_model(place / "model.safetensors", net, params, state, **about)
+
     batch = splits.train.size if config.train.batch_size == "all" else min(config.train.batch_size, splits.train.size)
     steps = config.train.epochs * -(-splits.train.size // batch)
     try:
@@ -116,10 +124,10 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
         )
     except Diverged as error:
         state = error.train_state
-        folder.save_model(place / "model.safetensors", net, state.params, state.state, splits.normalizer)
+        keep(state.params, state.state)
         folder.append(log.path, {"event": "failed", "step": int(state.step) + 1, "reason": str(error)})
         raise RunFailed(f"the run failed at {error}\nthe last good parameters are kept in {place}") from error
-    folder.save_model(place / "model.safetensors", net, fitted.params, fitted.state, splits.normalizer)
+    keep(fitted.params, fitted.state)
     scores = _scores(experiment, fitted.params, fitted.state, splits)
     folder.append(
         log.path,

@@ -5,7 +5,7 @@ import numpy as np
 from fnet.config.load import load
 from fnet.data.normalize import AS_THEY_ARE
 from fnet.data.sklearn import load as load_sklearn
-from fnet.train.folder import load_normalizer, save_model
+from fnet.train.folder import load_model, save_model
 from fnet.train.run import load_data, run
 
 
@@ -15,7 +15,7 @@ def test_the_statistics_of_the_training_part_are_stored_with_the_run(tmp_path):
     config.write_text(f"data: wine\nmodel: [{{dense: 3}}]\ntrain: {{epochs: 1}}\nout: {tmp_path / 'runs'}\n")
     experiment = load(str(config))
     outcome = run(experiment, "", lambda event: None)
-    normalizer = load_normalizer(outcome.folder)
+    normalizer = load_model(outcome.folder).normalizer
     splits, _ = load_data(experiment)
     rows = splits.train.x.astype(np.float64) * normalizer.scale + normalizer.offset
     raw = load_sklearn("wine").x.astype(np.float64)
@@ -31,4 +31,4 @@ def test_a_model_without_normalisation_says_so(tmp_path):
 
     net = fnet.serial(fnet.dense(1))
     save_model(tmp_path / "model.safetensors", net, {"dense_1": {"w": np.ones((2, 1))}}, {})
-    assert load_normalizer(tmp_path) == AS_THEY_ARE
+    assert load_model(tmp_path).normalizer == AS_THEY_ARE

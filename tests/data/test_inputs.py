@@ -1,0 +1,138 @@
+"""Examples for a trained network, from files in every format."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fnet.data.csv import csv
+from fnet.data.inputs import read
+from fnet.data.source import DataError, Spec, Targets
+
+DIGITS = Spec("digits", (4, 3, 1), Targets("classes", 2), 9, (0.0, 16.0))
+NUMBERS = Spec("numbers", (3,), Targets("classes", 2), 9)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table to train on, and what is known of it."""
+    path = tmp_path / "train.csv"
+    path.write_text("age,color,kind\n1,red,a\n2,blue,b\n4,red,a\n")
+    return csv(str(path), "kind")
+
+
+def test_a_table_is_encoded_as_the_one_that_was_trained_on(table, tmp_path):
+    """The same lines, in columns of another order, without the target, give the same features."""
+    (tmp_path / "new.csv").write_text("color;age\nred;1\nblue;2\nred;4\n")
+    x, names = read(str(tmp_path / "new.csv"), table.spec())
+    np.testing.assert_array_equal(x, table.load().x)
+    assert names == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            "age,color\n1,red\n2,pink\n",
+            "row 2 has 'pink' for 'color', which training has not seen; it has seen blue, red",
+        ),
+        ("agee,color\n1,red\n", "no column 'age', which the network was trained with; did you mean 'agee'?"),
+        ("age,color\nten,red\n", "row 1 has 'ten' for 'age'; expected a number"),
+        ("age,color\n1,red\n,red\n", "row 2 has no value for 'age'; fill it in"),
+        ("age,color\n1,red\n2\n", "line 3 has 1 entries, the first line names 2 columns"),
+        ("age,color\n", "holds no examples"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(table, tmp_path, lines, message):
+    (tmp_path / "new.csv").write_text(lines)
+    with pytest.raises(DataError) as caught:
+        read(str(tmp_path / "new.csv"), table.spec())
+    assert message in str(caught.value)
+
+
+def test_a_missing_number_is_left_to_the_normalizer_where_training_had_some(table, tmp_path):
+    (tmp_path / "new.csv").write_text("age,color\n,red\n3,\n")
+    x, _ = read(str(tmp_path / "new.csv"), table.spec()._replace(gaps=True))
+    np.testing.assert_array_equal(x, [[np.nan, 0, 1], [3, np.nan, np.nan]])
+
+
+@pytest.mark.parametrize("save", ["npy", "npz", "one", "flat"])
+def test_arrays(tmp_path, rng, save):
+    x = rng.uniform(size=(5, 4, 3, 1)).astype(np.float32)
+    path = tmp_path / ("a.npz" if save == "npz" else "a.npy")
+    match save:
+        case "npy":
+            np.save(path, x)
+        case "npz":
+            np.savez(path, x=x, y=np.zeros(5))
+        case "one":
+            np.save(path, x[2])
+        case "flat":
+            np.save(path, x[..., 0])
+    found, names = read(str(path), DIGITS)
+    np.testing.assert_array_equal(found, x[2:3] if save == "one" else x)
+    assert len(names) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 5)), "holds an array (2, 5); expected (n, 3)"),
+        (np.array([[1.0, np.nan, 2.0]]), "example 0 holds a value that is NaN or infinite"),
+        (np.array([["a", "b", "c"]]), "expected numbers"),
+        (np.zeros((0, 3)), "holds no examples"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, array, message):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(DataError) as caught:
+        read(str(tmp_path / "a.npy"), NUMBERS)
+    assert message in str(caught.value)
+
+
+def test_an_archive_without_x_is_refused_by_the_names_it_has(tmp_path):
+    np.savez(tmp_path / "a.npz", X=np.zeros((1, 3)), Z=np.zeros(1))
+    with pytest.raises(DataError, match="holds no array 'x'; known: X, Z"):
+        read(str(tmp_path / "a.npz"), NUMBERS)
+
+
+def test_images_are_resized_and_scaled_to_the_range_of_training(tmp_path):
+    """White is the greatest value that the training data have, 16 here, and a plain picture stays plain."""
+    (tmp_path / "deep").mkdir()
+    Image.new("L", (3, 4), 255).save(tmp_path / "b.png")
+    Image.new("RGB", (30, 40), (51, 51, 51)).save(tmp_path / "deep" / "a.png")
+    x, names = read(str(tmp_path), DIGITS)
+    assert names == ["b.png", "deep/a.png"]
+    np.testing.assert_allclose(x, np.broadcast_to([[[[16.0]]], [[[3.2]]]], (2, 4, 3, 1)), rtol=1e-6)
+    one, names = read(str(tmp_path / "b.png"), DIGITS._replace(range=(0.0, 255.0)))
+    assert one.dtype == np.uint8
+    assert names == ["b.png"]
+
+
+def test_an_idx_file(tmp_path, rng):
+    pixels = rng.integers(0, 256, (2, 4, 3), np.uint8)
+    with gzip.open(tmp_path / "new-images-idx3-ubyte.gz", "wb") as file:
+        file.write(struct.pack(">I3I", 0x803, 2, 4, 3) + pixels.tobytes())
+    x, _ = read(str(tmp_path / "new-images-idx3-ubyte.gz"), DIGITS)
+    np.testing.assert_array_equal(x[..., 0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "message"),
+    [
+        ("a.csv", NUMBERS, "is a table, and the network was not trained on one"),
+        ("a.doc", NUMBERS, "is of no known format; known: .csv"),
+        ("a.png", NUMBERS, "holds images, and the network takes examples of shape (3,)"),
+        ("a.png", DIGITS._replace(range=None), "whose range is not known"),
+        ("a.png", DIGITS, "is damaged"),
+        (".", DIGITS, "holds no image (.png, .jpg, .jpeg)"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, name, spec, message):
+    if name != ".":
+        (tmp_path / name).write_text("a,b\n1,2\n")
+    with pytest.raises(DataError) as caught:
+        read(str(tmp_path / name), spec)
+    assert message in str(caught.value)
