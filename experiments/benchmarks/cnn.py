@@ -5,17 +5,15 @@ python experiments/benchmarks/cnn.py
 """
 
 import argparse
-import statistics
-import time
 
 import numpy as np
 import optax
 import torch
+from turns import TorchRunner, compared
 
 import fnet
-from fnet.train.loop import Segment
 
-BATCH, BATCHES, ROUNDS = 128, 10, 5
+BATCH, BATCHES = 128, 10
 
 
 def data(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -45,52 +43,21 @@ def torch_network() -> torch.nn.Module:
     )  # fmt: skip
 
 
-class TorchRunner:
-    """An epoch of PyTorch's usual eager loop over tensors that are in memory."""
-
-    def __init__(self, x: np.ndarray, y: np.ndarray):
-        self.x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
-        self.y = torch.from_numpy(y.astype(np.int64))
-        self.net = torch_network()
-        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.01, momentum=0.9)
-
-    def epoch(self) -> float:
-        """Seconds."""
-        began = time.perf_counter()
-        for batch in torch.randperm(len(self.x)).split(BATCH):
-            self.optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(self.net(self.x[batch]), self.y[batch]).backward()
-            self.optimizer.step()
-        return time.perf_counter() - began
-
-
-def fnet_epochs(x: np.ndarray, y: np.ndarray, epochs: int, on_epoch) -> None:
-    """Trains with `fnet.train.fit`, and calls on_epoch with the seconds that the steps of each epoch took."""
-    taken = 0.0
-
-    def note(event) -> None:
-        nonlocal taken
-        if isinstance(event, Segment):
-            taken += event.seconds
-        else:
-            on_epoch(taken)
-            taken = 0.0
-
-    optimizer = optax.sgd(0.01, momentum=0.9)
-    fnet.train.fit(fnet_network(), "cross_entropy", optimizer, (x, y), epochs=epochs, batch_size=BATCH, on_event=note)
-
-
 def main() -> None:
-    """After a first epoch of both to warm up, they take turns epoch by epoch; prints medians."""
+    """Prints a row of the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     x, y = data()
-    peer = TorchRunner(x, y)
-    pairs: list[tuple[float, float]] = []
-    fnet_epochs(x, y, rounds + 1, lambda seconds: pairs.append((seconds, peer.epoch())))
-    mine, theirs = (BATCH * BATCHES / statistics.median(column) for column in zip(*pairs[1:], strict=True))
-    ratio = statistics.median(b / a for a, b in pairs[1:])
+    peer = TorchRunner(
+        torch_network(),
+        lambda parameters: torch.optim.SGD(parameters, lr=0.01, momentum=0.9),
+        x.transpose(0, 3, 1, 2),
+        y,
+        BATCH,
+    )
+    optimizer = optax.sgd(0.01, momentum=0.9)
+    mine, theirs, ratio = compared(fnet_network(), optimizer, (x, y), peer, batch=BATCH, rounds=rounds)
     print(f"| fnet, images/s | PyTorch {torch.__version__}, images/s | ratio |\n|---|---|---|")
     print(f"| {mine:,.0f} | {theirs:,.0f} | {ratio:.2f} |")
 

@@ -1,9 +1,10 @@
 """`fnet schema` and `fnet explain`: the schema of the config as JSON Schema, and in words."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fnet.config.model import SIZES
 from fnet.config.schema import Config, homes, models_in, value_of
 from fnet.data import augment, catalog, files, synthetic
 from fnet.description import FAMILIES, constructor_of
@@ -219,7 +220,7 @@ def json_schema() -> dict[str, Any]:
         if "source" in definition["properties"] and ("enum" in name or "const" in name):
             definition["required"].remove("source")  # the name alone says which it is
     definitions["adam"]["required"].remove("name")
-    embedded = [name for name in _data_sets() if name not in files.FORMATS]
+    embedded = [name for name in _data_sets() if name not in files.FORMATS or name == "text"]
     properties["data"] = _or_name(properties["data"], embedded)
     properties["data"]["anyOf"].append(_by_path(definitions))
     properties["optimizer"] = _or_name(properties["optimizer"], OPTIMIZERS)
@@ -234,7 +235,7 @@ def json_schema() -> dict[str, Any]:
                     kind for kind in FAMILIES if not model_of(constructor_of(kind)).model_json_schema().get("required")
                 ]
             },
-            *(_layer_schema(kind, constructor_of(kind)) for kind in FAMILIES),
+            *(_layer_schema(kind, constructor_of(kind), SIZES) for kind in FAMILIES),
             {"type": "string", "pattern": DOTTED},
             {"type": "object", "patternProperties": {DOTTED: {}}, "minProperties": 1, "additionalProperties": False},
             {"type": "array", "items": {"$ref": "#/$defs/layer"}},
@@ -274,10 +275,17 @@ def _or_name(schema: dict[str, Any], names: Any) -> dict[str, Any]:
     return {"anyOf": [{"enum": list(names)}, schema], **outer}
 
 
-def _layer_schema(kind: str, construct: Callable[..., Any]) -> dict[str, Any]:
-    """A layer or the like with its settings: {dense: {units: 64}}, or with the first of them alone: {dense: 64}."""
+def _layer_schema(kind: str, construct: Callable[..., Any], words: Sequence[str] = ()) -> dict[str, Any]:
+    """A layer or the like with its settings: {dense: {units: 64}}, or with the first of them alone: {dense: 64}.
+
+    Words may stand for whole numbers.
+    """
     settings = model_of(construct).model_json_schema()
     settings["title"] = kind
+    for setting, known in settings["properties"].items():
+        if words and known.get("type") == "integer":
+            outer = {key: known.pop(key) for key in ("description", "default") if key in known}
+            settings["properties"][setting] = {"anyOf": [known, {"enum": list(words)}], **outer}
     forms: list[dict[str, Any]] = [settings]
     if not settings.get("required"):
         forms.append({"type": "null"})

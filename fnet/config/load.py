@@ -9,12 +9,12 @@ from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 import optax
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from fnet.config import augmentation, document, schema
 from fnet.config.errors import Path, Problem, problems_of
-from fnet.config.model import build_network, check_layers, index_misfit, path_of
+from fnet.config.model import build_network, check_layers, index_misfit, path_of, size_of, sizes_in
 from fnet.config.schema import Config, DataSettings, OptimizerSettings, ScheduleSettings
 from fnet.data import augment, catalog, files
 from fnet.data.source import DataError, Spec
@@ -90,6 +90,7 @@ def _checked(source: document.Document, stem: str) -> Experiment:
     problems = _write_out(source.data)
     data = source.data
     layers = data.get("model")
+    problems += _fill_in_sizes(layers, data.get("data"))
     if isinstance(layers, list):
         problems += check_layers(layers, ("model",))
         if not layers:
@@ -187,6 +188,28 @@ def _write_out(data: dict[str, Any]) -> list[Problem]:
         return [Problem(("data", "name"), f"unknown data set '{name}'{suggestion(name, known)}{other}")]
     data["data"] = {"source": source} | settings
     return []
+
+
+def _fill_in_sizes(layers: Any, settings: Any) -> list[Problem]:
+    """Writes numbers, in place, for the words that stand for a size of the data; what is wrong with them."""
+    places = list(sizes_in(layers, ("model",)))
+    if not places:
+        return []
+    spec = None
+    with contextlib.suppress(ValidationError, DataError):  # which are reported where they belong
+        chosen: DataSettings = TypeAdapter(schema.Data).validate_python(settings)
+        spec = catalog.spec_of(chosen.source, chosen.name, chosen.own())
+    problems = []
+    for (*inner, key), word in places:
+        size = 1 if spec is None else size_of(word, spec)
+        if isinstance(size, str):
+            problems.append(Problem((*inner, key), size))
+            size = 1
+        holder = layers
+        for part in inner[1:]:
+            holder = holder[part]
+        holder[key] = size
+    return problems
 
 
 def _misfits(config: Config, net: Layer, spec: Spec):

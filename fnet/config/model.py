@@ -1,6 +1,6 @@
 """The config's list of layers: checked against the layers' own signatures, all problems at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,6 +9,32 @@ from fnet.config.errors import Path, Problem, unknown_key
 from fnet.data.source import Spec
 from fnet.description import FAMILIES, Layer, build, constructor_of, frozen, indices_of, item, walk
 from fnet.settings import by_setting, children_of, in_words, model_of
+
+SIZES = ("classes", "vocabulary")
+"""What may stand for a number in a layer's settings: how many classes, or token numbers, the data have."""
+
+
+def size_of(word: str, spec: Spec) -> int | str:
+    """The number that a word of `SIZES` stands for, or why there is none."""
+    if word == "vocabulary":
+        known = spec.vocabulary
+        return (
+            f"'vocabulary' is the number of tokens of a text, and {spec.name} has none" if known is None else len(known)
+        )
+    if spec.targets.kind == "classes":
+        return spec.targets.number
+    return f"{spec.name} has {spec.targets}, and no classes; write the number"
+
+
+def sizes_in(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Where in layers' settings such words stand: {dense: classes}, {embedding: {size: vocabulary}}."""
+    items: Iterable[tuple[Any, Any]] = enumerate(data) if isinstance(data, list) else ()
+    if isinstance(data, dict):
+        items = data.items()
+        yield from (((*path, key), value) for key, value in items if value in SIZES and key != "name")
+    for key, value in items:
+        if isinstance(value, list | dict):
+            yield from sizes_in(value, (*path, key))
 
 
 def check_layers(layers: Sequence[Any], path: Path) -> list[Problem]:

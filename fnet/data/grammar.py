@@ -52,12 +52,21 @@ def sentences(rng: np.random.Generator, samples: Annotated[int, Ge(2)] = 2000, b
         samples: number of examples.
         block: characters of an example.
     """
-    text, missing = [], samples * block + 1
+    return blocks(encode(written(rng, samples * block + 1), VOCABULARY), block)
+
+
+def written(rng: np.random.Generator, length: int) -> str:
+    """Sentences, one a line, cut off after so many characters.
+
+    >>> written(np.random.default_rng(0), 40)
+    'the ...'
+    """
+    text, missing = [], length
     while missing > 0:
         sentence = _sentence(rng)
         text.append(sentence)
         missing -= len(sentence)
-    return blocks(encode("".join(text)[: samples * block + 1], VOCABULARY), block)
+    return "".join(text)[:length]
 
 
 def _sentence(rng: np.random.Generator) -> str:

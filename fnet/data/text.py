@@ -83,16 +83,25 @@ def spec_of(name: str, length: int, block: int, vocabulary: str | bytes) -> Spec
     return Spec(name, (block,), targets, size, dtype="int32", ordered=True, vocabulary=vocabulary)
 
 
-def text(path: PathText, block: Block = 64, tokens: Literal["characters", "bytes"] = "characters") -> File:
+EMBEDDED = 1 << 17
+"""Characters of the text that comes with fnet."""
+
+
+def text(
+    path: PathText | None = None, block: Block = 64, tokens: Literal["characters", "bytes"] = "characters"
+) -> File:
     """A text in UTF-8, for language models: from the tokens so far of a block, foretell the next, at every position.
 
     Fractions of the split are cut off in the order of the text.
 
     Args:
-        path: the file.
+        path: the file; by default sentences of a small grammar, which come with fnet.
         block: tokens of an example.
         tokens: characters, numbered in the order of their code points, or the 256 bytes.
     """
+
+    if path is None:
+        return _embedded(block, tokens)
 
     def spec() -> Spec:
         found = file(path)
@@ -109,6 +118,18 @@ def text(path: PathText, block: Block = 64, tokens: Literal["characters", "bytes
         return blocks(_characters(found)[0].astype(np.int32), block)
 
     return File(spec, load)
+
+
+def _embedded(block: int, tokens: str) -> File:
+    """The text that comes with fnet: always the same."""
+    from fnet.data.grammar import VOCABULARY, written
+
+    vocabulary = BYTES if tokens == "bytes" else VOCABULARY
+
+    def load() -> Arrays:
+        return blocks(encode(written(np.random.default_rng(0), EMBEDDED), vocabulary), block)
+
+    return File(lambda: spec_of("sentences", EMBEDDED, block, vocabulary), load)
 
 
 def _characters(path: Path) -> tuple[np.ndarray, str]:

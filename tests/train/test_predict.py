@@ -58,9 +58,8 @@ def test_classes_are_those_of_the_network_on_normalised_examples(train, tmp_path
 
 
 def test_one_output_for_two_classes_has_the_probability_of_the_second(train, tmp_path):
-    folder = train(
-        "data: breast_cancer\nmodel: [{dense: 1}]\nloss: binary_cross_entropy\noptimizer: {name: adam, learning_rate: 0.1}"
-    )
+    loss = "loss: binary_cross_entropy\noptimizer: {name: adam, learning_rate: 0.1}"
+    folder = train(f"data: breast_cancer\nmodel: [{{dense: 1}}]\n{loss}")
     cancer = load_breast_cancer()
     np.save(tmp_path / "x.npy", cancer.data)
     found = predict(trained(folder), str(tmp_path / "x.npy"))
