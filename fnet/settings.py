@@ -17,6 +17,12 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 
+class MissingExtra(ImportError):
+    """An optional part of fnet that a setting asks for is not installed."""
+
+    exit_status = 2
+
+
 class Strict(BaseModel, frozen=True):
     """A pydantic model that converts nothing, ignores nothing and cannot be changed."""
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import fnet
+from fnet.reference.functions import tanh
+from fnet.reference.graph import constant, gradient, variable
 from fnet.reference.network import backward, forward, loss_and_gradients
 from fnet.reference.rule import Given
 
@@ -89,6 +91,38 @@ def xor_by_hand(scale):
     net = fnet.serial(fnet.dense(2), fnet.sigmoid(), fnet.dense(1), fnet.sigmoid())
     x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     return net.apply(params, {}, x, train=False)[0][:, 0]
+
+
+def test_the_total_derivative_of_a_recurrence_wired_unit_by_unit(rng):
+    """Items 6 and 8: the weights of every step are the same, and each path through time adds to their gradient.
+
+    Two units read three steps, h_tj = tanh(sum_k x_tk w_kj + sum_i h_(t-1)i u_ij + b_j), each a node of the lectures'
+    graph of its own; its gradients, those by hand of the layer, and JAX's are the same.
+    """
+    net = fnet.serial(fnet.rnn(2, sequence=False))
+    x = rng.standard_normal((1, 3, 2))
+    weights = {"w": rng.standard_normal((2, 2)), "u": rng.standard_normal((2, 2)), "b": rng.standard_normal(2)}
+    wired = {(leaf, *place): variable(value) for leaf in weights for place, value in np.ndenumerate(weights[leaf])}
+    h = [constant(0.0), constant(0.0)]
+    for step in x[0]:
+        z = [
+            wired["b", j] + sum(step[k] * wired["w", k, j] + h[k] * wired["u", k, j] for k in range(2))
+            for j in range(2)
+        ]
+        h = [tanh(node) for node in z]
+    names, nodes = list(wired), list(wired.values())
+    of_graph = dict(zip(names, map(float, gradient(3 * h[0] - h[1] ** 2, *nodes)), strict=True))
+
+    params = {"rnn_1": weights}
+    y, cache = forward(net, Given(params), x)
+    np.testing.assert_allclose(y[0], [float(node) for node in h], rtol=1e-14)
+    _, of_layer = backward(net, Given(params), cache, np.array([[3.0, -2 * y[0, 1]]]))
+    with jax.enable_x64(True):
+        of_jax = jax.grad(lambda p: (lambda h: 3 * h[0] - h[1] ** 2)(net.apply(p, {}, x, train=False)[0][0]))(params)
+    for (leaf, *place), expected in of_graph.items():
+        assert abs(expected) > 1e-3
+        for gradients in (of_layer, of_jax):
+            assert float(gradients["rnn_1"][leaf][tuple(place)]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_xor_with_hand_set_weights():

@@ -80,6 +80,11 @@ class DataSettings(Strict, frozen=True):
         description="what changes the training images at random, one after the other, after they are normalised: "
         f"{', '.join(AUGMENTATIONS)}; `fnet explain NAME` explains one",
     )
+    stream: bool = Field(
+        default=False,
+        description="read the examples while training, for data larger than memory (extra stream); the results are the "
+        "same. Sets of TensorFlow Datasets are read record by record, files from their decoded copy on the disk",
+    )
 
     def parts(self, own: Own) -> tuple[float | str, float | str, float | str]:
         """The training, validation and test part of a source with these splits of its own."""

@@ -71,8 +71,7 @@ def cached(key: Mapping[str, object], decode: Callable[[], Mapping[str, np.ndarr
             `name`, if there is one, is what lists call the entry.
         decode: gives the arrays by name, of numbers or fixed-length text. What it raises is passed on.
     """
-    text = json.dumps({"format": FORMAT, **key}, sort_keys=True)
-    place = folder() / hashlib.sha256(text.encode()).hexdigest()[:32]
+    place = _place(key)
     arrays = _read(place)
     if arrays is not None:
         return arrays
@@ -97,6 +96,11 @@ def cached(key: Mapping[str, object], decode: Callable[[], Mapping[str, np.ndarr
     for stale in folder().glob(f"*{_PARTIAL}"):
         _sweep(stale)
     return _read(place, verify=False) or arrays
+
+
+def kept(key: Mapping[str, object]) -> Mapping[str, np.ndarray] | None:
+    """As `cached`, of what the cache holds; None where it does not."""
+    return _read(_place(key))
 
 
 def entries() -> list[Entry]:
@@ -150,6 +154,11 @@ def clear(chosen: Iterable[Entry] | None = None) -> int:
         _remove(entry.path)
         freed += entry.size
     return freed
+
+
+def _place(key: Mapping[str, object]) -> Path:
+    text = json.dumps({"format": FORMAT, **key}, sort_keys=True)
+    return folder() / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _read(place: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:

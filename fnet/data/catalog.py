@@ -5,7 +5,8 @@ from typing import Any
 
 from fnet.data import files, sklearn, synthetic, tfds
 from fnet.data.normalize import Normalization
-from fnet.data.source import Arrays, Spec
+from fnet.data.source import Arrays, Spec, fingerprint
+from fnet.data.stream import Stream
 from fnet.settings import model_of
 
 SOURCES: Mapping[str, tuple[str, ...]] = {
@@ -61,6 +62,27 @@ def read(source: str, name: str, settings: Mapping[str, Any], seed: int) -> Arra
             return tfds.load(name, settings)
         case _:
             return synthetic.load(name, settings, seed)
+
+
+def stream(source: str, name: str, settings: Mapping[str, Any], seed: int) -> Stream:
+    """The whole data set, to be read batch by batch; data that are made, or that are small, are in memory all the same.
+
+    Raises:
+        DataError: for files that are not what they should be.
+    """
+    match source:
+        case "files":
+            return files.stream(name, settings)
+        case "tfds":
+            return tfds.stream(name, settings)
+        case _:
+            return Stream(*read(source, name, settings, seed))
+
+
+def fingerprint_of(source: str, name: str, settings: Mapping[str, Any], data: Arrays | Stream) -> str:
+    """A hash of the data, or, where to hash them would mean to decode them all, of the records that hold them."""
+    streamed = source == "tfds" and isinstance(data, Stream)
+    return tfds.fingerprint(name, settings) if streamed else fingerprint(data)
 
 
 def default_normalization(source: str, spec: Spec) -> Normalization:

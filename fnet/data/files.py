@@ -10,7 +10,8 @@ from fnet.data.images import ENDINGS, images
 from fnet.data.npz import npz
 from fnet.data.path import File, existing
 from fnet.data.source import Arrays, DataError, Spec
-from fnet.data.text import text
+from fnet.data.stream import Stream
+from fnet.data.text import as_tokens, text
 
 FORMATS: Mapping[str, Callable[..., File]] = MappingProxyType(
     {"csv": csv, "idx": idx, "images": images, "npz": npz, "text": text}
@@ -56,4 +57,15 @@ def load(name: str, settings: Mapping[str, Any]) -> Arrays:
     Raises:
         DataError: for files that are not what they should be.
     """
-    return FORMATS[name](**settings).load()
+    arrays = FORMATS[name](**settings).load()
+    return arrays.mapped(as_tokens, as_tokens) if name == "text" else arrays
+
+
+def stream(name: str, settings: Mapping[str, Any]) -> Stream:
+    """The same data, left where they are: in the text itself, or in the cache's memory-mapped files.
+
+    Raises:
+        DataError: for files that are not what they should be.
+    """
+    found = Stream(*FORMATS[name](**settings).load())
+    return found.mapped(as_tokens, as_tokens) if name == "text" else found

@@ -60,7 +60,7 @@ class Inspection(NamedTuple):
     normalization: Normalization
     parts: tuple[Part, ...]
     raw: tuple[Arrays, ...]
-    splits: Splits
+    splits: Splits[Arrays]
 
     def plain(self) -> dict[str, Any]:
         """All but the arrays, as JSON can hold it."""

@@ -1,17 +1,25 @@
 """Normalisation: an affine map of the examples, fitted on the training part alone."""
 
+import functools
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from fnet.data.source import Rows, portions
+
 Normalization = Literal["unit", "standard", "none"]
 
-_ENTRIES = 1 << 18
+_EXACT = 1 << 16
 
 
 class Normalizer(NamedTuple):
-    """x -> (x - offset) / scale, per entry of an example or for all alike; NaN counts as `fill`, where there is one."""
+    """x -> (x - offset) / scale, per entry of an example or for all alike; NaN counts as `fill`, where there is one.
+
+    It is computed in double precision and rounded to single. Where x holds bytes, and offset and scale whole numbers
+    of at most 2^16, single precision gives the same bits: x - offset is exact, and rounding a quotient of float32
+    numbers to double first changes nothing (S. Figueroa, When is double rounding innocuous?, 1995).
+    """
 
     offset: np.ndarray
     scale: np.ndarray
@@ -19,32 +27,54 @@ class Normalizer(NamedTuple):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         out = np.empty(x.shape, np.float32)
-        for rows in _portions(x):
+        exact = x.dtype.itemsize == 1 and self.fill is None and _exact(self.offset) and _exact(self.scale)
+        offset, scale = (np.asarray(part, np.float32 if exact else np.float64) for part in self[:2])
+        for rows in portions(x):
             values = x[rows] if self.fill is None else np.where(np.isnan(x[rows]), self.fill, x[rows])
-            out[rows] = (values - self.offset) / self.scale
+            if exact:
+                np.divide(values - offset if offset.any() else values, scale, out=out[rows])
+            else:
+                out[rows] = (values - offset) / scale
         return out
 
 
-def filling(x: np.ndarray) -> np.ndarray:
+def _exact(values: np.ndarray) -> bool:
+    return bool(np.all((values == np.round(values)) & (np.abs(values) <= _EXACT)))
+
+
+def filling(x: Rows) -> np.ndarray:
     """What stands in for a missing value (NaN) of training examples x (n, ...): the mean of the others; 0 if none is.
 
     >>> filling(np.array([[1.0, np.nan], [np.nan, np.nan], [2.0, np.nan]])).tolist()
     [1.5, 0.0]
     """
-    known = ~np.isnan(x)
-    return np.where(known, x, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(1, known.sum(axis=0))
+    total, number = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
+    for rows in portions(x):
+        values = x[rows]
+        known = ~np.isnan(values)
+        total += np.where(known, values, 0.0).sum(axis=0, dtype=np.float64)
+        number += known.sum(axis=0)
+    return total / np.maximum(1, number)
 
 
 AS_THEY_ARE = Normalizer(np.zeros(()), np.ones(()))
 """What changes nothing."""
 
 
-def fit(kind: Normalization, x: np.ndarray, value_range: tuple[float, float] | None = None) -> Normalizer:
-    """The normaliser of a kind for training examples x (n, ...).
+def fit(
+    kind: Normalization, x: Rows, value_range: tuple[float, float] | None = None, *, gaps: bool = False
+) -> Normalizer:
+    """The normaliser of a kind for training examples x (n, ...), which are read in portions.
 
     `unit` maps to [0, 1]: by the range that all entries share where the source states one (images), else by the least
     and greatest value of each feature. `standard` subtracts each feature's mean and divides by its standard deviation
     (that of the population, 1/n). `none` changes nothing. A constant feature is divided by 1.
+
+    Args:
+        kind: unit, standard or none.
+        x: the training examples.
+        value_range: the least and the greatest value that an entry can take.
+        gaps: whether values may be missing (NaN); each counts as the mean of its feature.
 
     >>> x = np.array([[0.0, 5.0], [2.0, 5.0]])
     >>> fit("standard", x)(x).tolist()
@@ -52,22 +82,25 @@ def fit(kind: Normalization, x: np.ndarray, value_range: tuple[float, float] | N
     >>> fit("unit", x)(np.array([[1.0, 5.0]])).tolist()
     [[0.5, 0.0]]
     """
+    fill = filling(x) if gaps else None
+
+    def values() -> Iterator[np.ndarray]:
+        for rows in portions(x):
+            yield x[rows] if fill is None else np.where(np.isnan(x[rows]), fill, x[rows])
+
     match kind:
         case "none":
-            return AS_THEY_ARE
+            return AS_THEY_ARE._replace(fill=fill)
         case "standard":
-            offset = x.mean(axis=0, dtype=np.float64)
-            squares = sum(np.square(x[rows] - offset).sum(axis=0) for rows in _portions(x))
+            offset = np.asarray(sum(part.sum(axis=0, dtype=np.float64) for part in values()) / len(x))
+            squares = sum(np.square(part - offset).sum(axis=0) for part in values())
             scale = np.sqrt(squares / len(x))
         case "unit":
-            low, high = (x.min(axis=0), x.max(axis=0)) if value_range is None else value_range
+            low, high = value_range or (
+                functools.reduce(np.minimum, (part.min(axis=0) for part in values())),
+                functools.reduce(np.maximum, (part.max(axis=0) for part in values())),
+            )
             offset = np.asarray(low, np.float64)
             scale = np.asarray(high, np.float64) - offset
     constant = scale <= 1e-12 * np.maximum(1, np.abs(offset))
-    return Normalizer(offset, np.where(constant, 1.0, scale))
-
-
-def _portions(x: np.ndarray) -> Iterator[slice]:
-    """Slices of rows that are computed with at once: in double precision they still fit into a processor's cache."""
-    rows = max(1, _ENTRIES * len(x) // max(1, x.size))
-    return (slice(start, start + rows) for start in range(0, len(x), rows))
+    return Normalizer(offset, np.where(constant, 1.0, scale), fill)

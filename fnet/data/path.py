@@ -28,7 +28,7 @@ class File(NamedTuple):
     """Data in the user's own files.
 
     spec: what their headers say, and what is needed of their content to know the classes.
-    load: all of it, from the cache of decoded arrays where that holds it.
+    load: all of it, from the cache of decoded arrays where that holds it; token numbers as small as they are stored.
     """
 
     spec: Callable[[], Spec]

@@ -1,41 +1,44 @@
 """From a source to the arrays that a run trains, selects and tests on."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from fnet.data import normalize
-from fnet.data.source import Arrays, DataError, Spec
+from fnet.data.source import Arrays, DataError, Rows, Spec, portions
 from fnet.data.split import PARTS, divide
+from fnet.data.stream import Stream
+
+Data = TypeVar("Data", Arrays, Stream)
 
 
-class Splits(NamedTuple):
+class Splits(NamedTuple, Generic[Data]):
     """The three parts of a data set, normalised; a part may be empty, except the training part."""
 
-    train: Arrays
-    validation: Arrays
-    test: Arrays
+    train: Data
+    validation: Data
+    test: Data
     normalizer: normalize.Normalizer
 
-    def parts(self) -> dict[str, Arrays]:
+    def parts(self) -> dict[str, Data]:
         """The parts that hold examples, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: arrays for name, arrays in named.items() if arrays.size}
+        return {name: data for name, data in named.items() if data.size}
 
 
 def prepare(
-    arrays: Arrays,
+    data: Data,
     spec: Spec,
     parts: Sequence[float | str],
     normalization: normalize.Normalization,
     *,
     seed: int,
-) -> Splits:
+) -> Splits[Data]:
     """Splits (stratified for classes), then normalises with the statistics of the training part only.
 
     Args:
-        arrays: the whole data set.
+        data: the whole data set; the parts of a stream are streams, to be normalised as they are read.
         spec: what its source says of it.
         parts: fraction or own splits of the training, validation and test part, as for `split.divide`.
         normalization: unit, standard or none.
@@ -45,46 +48,52 @@ def prepare(
         DataError: for values that are not finite, labels out of range, or a class that training never sees.
         SplitError: for parts that cannot be made.
     """
-    train, validation, test = split(arrays, spec, parts, seed=seed)
+    train, validation, test = split(data, spec, parts, seed=seed)
     if spec.dtype == "int32":
-        return Splits(train, validation, test, normalize.fit("none", train.x))
-    if spec.gaps:
-        fill = normalize.filling(train.x)
-        known = np.where(np.isnan(train.x), fill, train.x)
-        normalizer = normalize.fit(normalization, known, spec.range)._replace(fill=fill)
-    else:
-        normalizer = normalize.fit(normalization, train.x, spec.range)
-    train, validation, test = (Arrays(normalizer(part.x), part.y) for part in (train, validation, test))
+        return Splits(train, validation, test, normalize.AS_THEY_ARE)
+    normalizer = normalize.fit(normalization, train.x, spec.range, gaps=spec.gaps)
+    train, validation, test = (part.mapped(x=normalizer) for part in (train, validation, test))
     return Splits(train, validation, test, normalizer)
 
 
-def split(arrays: Arrays, spec: Spec, parts: Sequence[float | str], *, seed: int) -> tuple[Arrays, Arrays, Arrays]:
+def split(data: Data, spec: Spec, parts: Sequence[float | str], *, seed: int) -> tuple[Data, Data, Data]:
     """The three parts as the source has them, checked.
 
     Raises:
         DataError, SplitError: as `prepare`.
     """
-    unusable = np.isinf if spec.gaps else lambda x: ~np.isfinite(x)
-    if arrays.x.dtype.kind == "f" and unusable(arrays.x).any():
-        row = int(np.argwhere(unusable(arrays.x))[0][0])
-        raise DataError(f"example {row} holds a value that is NaN or infinite; remove it or fill it in")
-    classes = None
+    _refuse_unusable(data.x, "example {} holds a value that is", gaps=spec.gaps)
+    labels = None
     if spec.targets.kind == "classes":
-        wrong = (arrays.y < 0) | (arrays.y >= spec.targets.number)
-        if wrong.any():
-            place = tuple(np.argwhere(wrong)[0])
-            raise DataError(
-                f"the label of example {place[0]} is {arrays.y[place]}, outside 0 ... {spec.targets.number - 1}"
-            )
-        classes = arrays.y if not spec.targets.shape else None
-    elif not np.isfinite(arrays.y).all():
-        row = int(np.argwhere(~np.isfinite(arrays.y))[0][0])
-        raise DataError(f"the target of example {row} is NaN or infinite; remove it or fill it in")
-    chosen = divide(parts, arrays.size, spec.splits, seed=seed, classes=classes, ordered=spec.ordered)
-    train, validation, test = (Arrays(arrays.x[part], arrays.y[part]) for part in chosen)
-    if classes is not None:
-        _refuse_unseen(spec, [train.y, validation.y, test.y])
+        for rows in portions(data.y):
+            y = data.y[rows]
+            wrong = (y < 0) | (y >= spec.targets.number)
+            if wrong.any():
+                place = tuple(np.argwhere(wrong)[0])
+                raise DataError(
+                    f"the label of example {rows.start + place[0]} is {y[place]}, "
+                    f"outside 0 ... {spec.targets.number - 1}"
+                )
+        labels = np.asarray(data.y) if not spec.targets.shape else None
+    else:
+        _refuse_unusable(data.y, "the target of example {} is")
+    chosen = divide(parts, data.size, spec.splits, seed=seed, classes=labels, ordered=spec.ordered)
+    if labels is not None:
+        _refuse_unseen(spec, [labels[part] for part in chosen])
+    train, validation, test = (data.part(rows) for rows in chosen)
     return train, validation, test
+
+
+def _refuse_unusable(x: Rows, what: str, *, gaps: bool = False) -> None:
+    """NaN and infinity; where there may be gaps, infinity alone."""
+    if x.dtype.kind != "f":
+        return
+    for rows in portions(x):
+        values = x[rows]
+        unusable = np.isinf(values) if gaps else ~np.isfinite(values)
+        if unusable.any():
+            row = rows.start + int(np.argwhere(unusable)[0][0])
+            raise DataError(f"{what.format(row)} NaN or infinite; remove it or fill it in")
 
 
 def _refuse_unseen(spec: Spec, labels: Sequence[np.ndarray]) -> None:

@@ -55,6 +55,11 @@ def decode(tokens: Sequence[int] | np.ndarray, vocabulary: str | bytes) -> str:
     return "".join(vocabulary[number] for number in numbers)
 
 
+def as_tokens(stored: np.ndarray) -> np.ndarray:
+    """Token numbers as a network gets them."""
+    return stored.astype(np.int32)
+
+
 def blocks(tokens: np.ndarray, block: int) -> Arrays:
     """Examples (n, block) of a text's tokens, and as targets the token that follows each: (n, block).
 
@@ -114,8 +119,8 @@ def text(
         found = file(path)
         if tokens == "bytes":
             with naming(found):
-                return blocks(np.fromfile(found, np.uint8).astype(np.int32), block)
-        return blocks(_characters(found)[0].astype(np.int32), block)
+                return blocks(np.asarray(np.memmap(found, np.uint8, "r")), block)
+        return blocks(_characters(found)[0], block)
 
     return File(spec, load)
 

@@ -3,51 +3,28 @@
 What a set holds is read from its header, its arrays from its record files, once: they are cached split by split.
 """
 
+import functools
 import hashlib
+import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
-from fnet.data.cache import cached
+from fnet.data.cache import cached, kept
+from fnet.data.path import digest
+from fnet.data.records import Field, Prepared, Records, decode, decode_targets, first_line
 from fnet.data.source import Arrays, DataError, Spec, Targets
+from fnet.data.stream import Joined, Stream
+from fnet.data.text import as_tokens
 from fnet.settings import suggestion
-
-_AT_ONCE = 512
-"""Examples that are decoded before the next are read."""
 
 
 class NotPrepared(DataError):
     """The set is not in the folder, or not in a format that can be read without TensorFlow."""
-
-
-class _Field(NamedTuple):
-    """A feature of the examples: the keys that lead to it, and what TensorFlow Datasets knows of it."""
-
-    keys: tuple[str, ...]
-    feature: Any
-
-    def of(self, example: Any) -> Any:
-        """Its value in an example."""
-        for key in self.keys:
-            example = example[key]
-        return example
-
-    def __str__(self) -> str:
-        return "/".join(self.keys)
-
-
-class _Set(NamedTuple):
-    """A prepared set, opened: what learns from what, before any example is read."""
-
-    builder: Any
-    kind: Literal["image", "text", "numbers"]
-    inputs: tuple[_Field, ...]
-    label: _Field
-    spec: Spec
 
 
 def folder(data_dir: str | None) -> Path:
@@ -106,23 +83,85 @@ def load(name: str, settings: Mapping[str, Any]) -> Arrays:
         DataError: when it is not prepared, or a file of it is missing or damaged.
     """
     opened = _open(name, settings)
-    parts = [_cached_split(name, settings, opened, split) for split, _ in opened.spec.splits]
+    parts = [
+        cached(_key(name, settings, opened, split), functools.partial(_decoded, decode, name, settings, opened, split))
+        for split, _ in opened.spec.splits
+    ]
     x, y = ([part[array] for part in parts] for array in ("x", "y"))
     joined = x[0] if len(x) == 1 else np.concatenate(x)
     if opened.kind == "text":
-        joined = joined.astype(np.int32)
+        joined = as_tokens(joined)
     return Arrays(joined, y[0] if len(y) == 1 else np.concatenate(y))
 
 
-def _again(place: Path, name: str, data_dir: str | None) -> str:
+def stream(name: str, settings: Mapping[str, Any]) -> Stream:
+    """The same, each example read from its record when it is asked for; the targets alone are read at once, and kept.
+
+    A split that an earlier run has decoded is read from there.
+
+    Raises:
+        DataError: when it is not prepared, or a file of it is missing or damaged.
+    """
+    opened = _open(name, settings)
+    again = _again(opened, name, settings)
+    x, y = [], []
+    for split, _ in opened.spec.splits:
+        key = _key(name, settings, opened, split)
+        arrays = kept(key)
+        if arrays is None:
+            own = key | {"name": f"{key['name']} targets"}
+            found = cached(own, functools.partial(_decoded, decode_targets, name, settings, opened, split))
+            arrays = {"x": Records(opened, split, again), "y": found["y"]}
+        x.append(arrays["x"])
+        y.append(arrays["y"])
+    whole = Stream(x[0] if len(x) == 1 else Joined(x), y[0] if len(y) == 1 else np.concatenate(y))
+    return whole.mapped(x=as_tokens) if opened.kind == "text" else whole
+
+
+def fingerprint(name: str, settings: Mapping[str, Any]) -> str:
+    """A hash of the records of the splits of `spec`, and of what is read of them: nothing is decoded for it.
+
+    Raises:
+        DataError: when it is not prepared, or a file of it is missing.
+    """
+    opened = _open(name, settings)
+    state = hashlib.sha256()
+    for split, _ in opened.spec.splits:
+        _, files = _files(name, settings, opened, split)
+        state.update(json.dumps(_reading(opened, split)).encode())
+        for file in files:
+            state.update(digest(file).encode())
+    return state.hexdigest()
+
+
+def _decoded(
+    decode: Callable[[Prepared, str], Mapping[str, np.ndarray]],
+    name: str,
+    settings: Mapping[str, Any],
+    opened: Prepared,
+    split: str,
+) -> Mapping[str, np.ndarray]:
+    """What a function decodes of a split.
+
+    Raises:
+        DataError: for whatever the libraries that read records and images raise.
+    """
+    try:
+        return decode(opened, split)
+    except Exception as error:
+        what = f"the files of its split '{split}' cannot be read ({first_line(error)})"
+        raise DataError(f"'{name}': {what}; {_again(opened, name, settings)}", "name") from error
+
+
+def _again(opened: Prepared, name: str, settings: Mapping[str, Any]) -> str:
+    return _mend(os.fspath(opened.builder.data_path), name, settings["data_dir"])
+
+
+def _mend(place: str | Path, name: str, data_dir: str | None) -> str:
     return f"remove {place} and prepare it again with: {prepare_command(name, data_dir)}"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _open(name: str, settings: Mapping[str, Any]) -> _Set:
+def _open(name: str, settings: Mapping[str, Any]) -> Prepared:
     builder = _builder(name, settings["data_dir"])
     info = builder.info
     inputs, label = _supervised(name, info, settings["image_key"], settings["label_key"])
@@ -138,7 +177,7 @@ def _open(name: str, settings: Mapping[str, Any]) -> _Set:
         splits,
         vocabulary=bytes(range(256)) if kind == "text" else None,
     )
-    return _Set(builder, kind, inputs, label, what)
+    return Prepared(builder, kind, inputs, label, what)
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
@@ -156,8 +195,8 @@ def _builder(name: str, data_dir: str | None) -> Any:
     except Exception as error:  # a damaged header makes more than one library stumble
         at = prepared(data_dir).get(name.partition(":")[0])
         if at is not None and not isinstance(error, registered.DatasetNotFoundError):
-            what = f"the header of '{name}' cannot be read ({_first_line(error)})"
-            raise DataError(f"{what}; {_again(at, name, data_dir)}", "name") from error
+            what = f"the header of '{name}' cannot be read ({first_line(error)})"
+            raise DataError(f"{what}; {_mend(at, name, data_dir)}", "name") from error
         near = suggestion(name, prepared(data_dir).keys() - {name}, listing=False)
         what = f"'{name}' is not prepared in {place}{f'{near} Or' if near else ';'} prepare it with: {command}"
         raise NotPrepared(what, "name") from None
@@ -179,9 +218,7 @@ def _splits(info: Any, parts: tuple[float | str, ...] | None) -> tuple[tuple[str
     return tuple((split, size) for split, size in sizes.items() if split in named)
 
 
-def _supervised(
-    name: str, info: Any, image_key: str | None, label_key: str | None
-) -> tuple[tuple[_Field, ...], _Field]:
+def _supervised(name: str, info: Any, image_key: str | None, label_key: str | None) -> tuple[tuple[Field, ...], Field]:
     """The features that the input consists of, and that of the target.
 
     Raises:
@@ -207,7 +244,7 @@ def _flat(keys: Any) -> list[str]:
     return [key for inner in (keys.values() if isinstance(keys, Mapping) else keys) for key in _flat(inner)]
 
 
-def _field(name: str, features: Any, key: Any, setting: str) -> _Field:
+def _field(name: str, features: Any, key: Any, setting: str) -> Field:
     if not isinstance(key, str):
         raise DataError(f"'{name}' has several targets ({', '.join(_flat(key))}); set data.{setting} to one", setting)
     keys = tuple(key.split("/"))
@@ -217,7 +254,7 @@ def _field(name: str, features: Any, key: Any, setting: str) -> _Field:
         if part not in inner:
             raise DataError(f"'{name}' has no feature '{key}'{suggestion(part, inner)}", setting)
         feature = inner[part]
-    return _Field(keys, feature)
+    return Field(keys, feature)
 
 
 def _inner(feature: Any) -> dict[str, Any]:
@@ -232,13 +269,13 @@ def _classes() -> Any:
     return features
 
 
-def _leaves(field: _Field) -> list[_Field]:
+def _leaves(field: Field) -> list[Field]:
     inner = _inner(field.feature)
-    return [leaf for key in inner for leaf in _leaves(_Field((*field.keys, key), inner[key]))] or [field]
+    return [leaf for key in inner for leaf in _leaves(Field((*field.keys, key), inner[key]))] or [field]
 
 
 def _input(
-    name: str, inputs: tuple[_Field, ...], text_length: int
+    name: str, inputs: tuple[Field, ...], text_length: int
 ) -> tuple[Literal["image", "text", "numbers"], tuple[int, ...]]:
     """Of which kind the input is, and the shape of one example.
 
@@ -270,13 +307,13 @@ def _input(
     return "numbers", (sum(int(np.prod(field.feature.shape)) for field in inputs),)
 
 
-def _fixed(name: str, field: _Field, what: str) -> None:
+def _fixed(name: str, field: Field, what: str) -> None:
     if None in field.feature.shape:
         shape = " x ".join("?" if size is None else str(size) for size in field.feature.shape)
         raise DataError(f"'{name}': the {what} of feature '{field}' are not all of one size, but {shape}", "name")
 
 
-def _targets(name: str, label: _Field) -> Targets:
+def _targets(name: str, label: Field) -> Targets:
     """What there is to learn.
 
     Raises:
@@ -299,76 +336,42 @@ def _targets(name: str, label: _Field) -> Targets:
     )
 
 
-def _cached_split(name: str, settings: Mapping[str, Any], opened: _Set, split: str) -> Mapping[str, np.ndarray]:
-    """The arrays x and y of a split, from the cache or decoded for it.
+def _key(name: str, settings: Mapping[str, Any], opened: Prepared, split: str) -> dict[str, Any]:
+    """What the arrays of a split are a function of.
 
     Raises:
-        DataError: when a file is missing or damaged.
+        DataError: when a file is missing.
     """
-    place = Path(os.fspath(opened.builder.data_path))
-    again = _again(place, name, settings["data_dir"])
-    digest = hashlib.sha256()
-    try:
-        for header in ("dataset_info.json", "features.json"):
-            digest.update((place / header).read_bytes())
-        for file in opened.builder.info.splits[split].filepaths:
-            state = os.stat(file)
-            digest.update(f"{os.path.basename(file)} {state.st_size} {state.st_mtime_ns} ".encode())
-    except FileNotFoundError as error:
-        raise DataError(f"'{name}': {error.filename} is missing; {again}", "name") from None
-    key = {
-        "name": f"tfds {name} {split}",
-        "files": digest.hexdigest(),
+    state = hashlib.sha256()
+    headers, records = _files(name, settings, opened, split)
+    for header in headers:
+        state.update(header.read_bytes())
+    for file in records:
+        status = os.stat(file)
+        state.update(f"{file.name} {status.st_size} {status.st_mtime_ns} ".encode())
+    return {"name": f"tfds {name} {split}", "files": state.hexdigest(), **_reading(opened, split)}
+
+
+def _reading(opened: Prepared, split: str) -> dict[str, Any]:
+    """What of the files is read, and how."""
+    return {
         "split": split,
         "inputs": [str(field) for field in opened.inputs],
         "label": str(opened.label),
         "shape": list(opened.spec.shape),
     }
 
-    def decode() -> Mapping[str, np.ndarray]:
-        try:
-            return _decode(opened, split)
-        except Exception as error:  # whatever the libraries that read records and images raise
-            raise DataError(
-                f"'{name}': the files of its split '{split}' cannot be read ({_first_line(error)}); {again}", "name"
-            ) from error
 
-    return cached(key, decode)
+def _files(name: str, settings: Mapping[str, Any], opened: Prepared, split: str) -> tuple[list[Path], list[Path]]:
+    """The headers of a set, and the files of records of a split.
 
-
-def _decode(opened: _Set, split: str) -> Mapping[str, np.ndarray]:
-    spec, label = opened.spec, opened.label
-    size = dict(spec.splits)[split]
-    as_bytes = opened.kind == "text" or all(field.feature.np_dtype == np.uint8 for field in opened.inputs)
-    x = np.zeros((size, *spec.shape), np.uint8 if as_bytes else np.float32)
-    one_target = spec.targets.kind == "classes"
-    y = np.empty(size, np.int32) if one_target else np.empty((size, spec.targets.number), np.float32)
-    first = opened.inputs[0]
-    source = opened.builder.as_data_source(split=split, decoders=_decoders(opened))
-    for start in range(0, size, _AT_ONCE):
-        rows = range(start, min(size, start + _AT_ONCE))
-        for row, example in zip(rows, source.__getitems__(list(rows)), strict=True):
-            value = first.of(example)
-            if opened.kind == "image":
-                x[row] = first.feature.decode_example_np_with_pil(value, spec.shape[-1])
-            elif opened.kind == "text":
-                data = (value if isinstance(value, bytes) else str(value).encode())[: spec.shape[0]]
-                x[row, : len(data)] = np.frombuffer(data, np.uint8)
-            elif len(opened.inputs) == 1:
-                x[row] = value
-            else:
-                x[row] = np.concatenate([np.ravel(field.of(example)) for field in opened.inputs])
-            y[row] = label.of(example)
-    return {"x": x, "y": y}
-
-
-def _decoders(opened: _Set) -> Any:
-    """Leaves images to be decoded by name of the decoder: choosing it anew each time takes half the reading."""
-    if opened.kind != "image":
-        return None
-    from tensorflow_datasets.core.decode import SkipDecoding
-
-    decoders: Any = SkipDecoding()
-    for key in reversed(opened.inputs[0].keys):
-        decoders = {key: decoders}
-    return decoders
+    Raises:
+        DataError: when one is missing.
+    """
+    place = Path(os.fspath(opened.builder.data_path))
+    headers = [place / header for header in ("dataset_info.json", "features.json")]
+    records = [Path(os.fspath(file)) for file in opened.builder.info.splits[split].filepaths]
+    for file in (*headers, *records):
+        if not file.is_file():
+            raise DataError(f"'{name}': {file} is missing; {_again(opened, name, settings)}", "name")
+    return headers, records

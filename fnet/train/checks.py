@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
+from fnet.data.source import Rows, portions
 from fnet.description import Layer, indices_of
 from fnet.losses import Loss, identified
 
@@ -26,33 +28,38 @@ def check_examples(net: Layer, x: Any, mask: Any = None) -> None:
     ValueError: example 1 holds the index 70, but the network begins with a layer for the indices 0 ... 64; make its
     size 71, or leave the index out
     """
+    x = _rows(x)
     number = indices_of(net)
     if number is not None:
-        x = np.asarray(x)
         if not np.issubdtype(x.dtype, np.integer):
             raise ValueError(
                 f"the network begins with a layer for the indices 0 ... {number - 1}, but the examples are {x.dtype}; "
                 "convert what are indices with x.astype(int), and put real numbers into a dense layer"
             )
-        wrong = np.argwhere((x < 0) | (x >= number))
-        if len(wrong):
-            index = x[tuple(wrong[0])]
-            mend = f"make its size {x.max() + 1}, or leave" if index >= number else "leave"
-            raise ValueError(
-                f"example {wrong[0][0]} holds the index {index}, but the network begins with a layer for the indices "
-                f"0 ... {number - 1}; {mend} the index out"
-            )
+        for rows in portions(x):
+            wrong = np.argwhere((x[rows] < 0) | (x[rows] >= number))
+            if len(wrong):
+                index = x[rows][tuple(wrong[0])]
+                greatest = max(x[rows].max() for rows in portions(x))
+                mend = f"make its size {greatest + 1}, or leave" if index >= number else "leave"
+                raise ValueError(
+                    f"example {rows.start + wrong[0][0]} holds the index {index}, but the network begins with a layer "
+                    f"for the indices 0 ... {number - 1}; {mend} the index out"
+                )
     if mask is not None:
-        if np.shape(mask) != np.shape(x)[:2]:
+        mask = _rows(mask)
+        if mask.shape != x.shape[:2]:
             raise ValueError(
-                f"a mask says of every step of every example whether it is real: it must be {np.shape(x)[:2]} for "
-                f"examples {np.shape(x)}, got {np.shape(mask)}"
+                f"a mask says of every step of every example whether it is real: it must be {x.shape[:2]} for "
+                f"examples {x.shape}, got {mask.shape}"
             )
-        empty = np.flatnonzero(~np.asarray(mask, bool).any(axis=1))
-        if len(empty):
-            raise ValueError(
-                f"example {empty[0]} has no real step: its row of the mask is False throughout; leave the example out"
-            )
+        for rows in portions(mask):
+            empty = np.flatnonzero(~np.asarray(mask[rows], bool).any(axis=1))
+            if len(empty):
+                raise ValueError(
+                    f"example {rows.start + empty[0]} has no real step: its row of the mask is False throughout; "
+                    "leave the example out"
+                )
 
 
 def check_labels(loss: Loss, targets: Any, out_shape: tuple[int, ...], mask: Any = None) -> None:
@@ -61,18 +68,26 @@ def check_labels(loss: Loss, targets: Any, out_shape: tuple[int, ...], mask: Any
     Raises:
         ValueError: with the first such label.
     """
-    targets = np.asarray(targets)
+    targets = _rows(targets)
     name, _ = identified(loss.function) or (None, {})
     if name != "cross_entropy" or not np.issubdtype(targets.dtype, np.integer) or not out_shape:
         return
     if targets.shape[1:] == out_shape:
         return
-    outside = (targets < 0) | (targets >= out_shape[-1])
-    if mask is not None and outside.shape == np.shape(mask):
-        outside &= np.asarray(mask, bool)
-    if outside.any():
-        first = tuple(np.argwhere(outside)[0])
-        raise ValueError(
-            f"the label of example {first[0]} is {targets[first]}, but the network has {out_shape[-1]} "
-            f"outputs, for the classes 0 ... {out_shape[-1] - 1}"
-        )
+    mask = None if mask is None or targets.shape != np.shape(mask) else _rows(mask)
+    for rows in portions(targets):
+        labels = targets[rows]
+        outside = (labels < 0) | (labels >= out_shape[-1])
+        if mask is not None:
+            outside &= np.asarray(mask[rows], bool)
+        if outside.any():
+            row, *place = np.argwhere(outside)[0]
+            raise ValueError(
+                f"the label of example {rows.start + row} is {labels[row, *place]}, but the network has "
+                f"{out_shape[-1]} outputs, for the classes 0 ... {out_shape[-1] - 1}"
+            )
+
+
+def _rows(x: Any) -> Rows:
+    """Rows as they are, to be read in portions; what lies on a device, or in lists, as an array of NumPy."""
+    return np.asarray(x) if isinstance(x, jax.Array | list | tuple) else x

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.data.source import Arrays
+from fnet.data.stream import Stream
 from fnet.gradcheck import Report, check
 from fnet.gradcheck.examine import SAMPLES
 from fnet.train.loop import example_order
@@ -90,7 +91,7 @@ def check_gradients(
 
 
 def _stepped(
-    experiment: "Experiment", start: TrainState, train: Arrays, optimizer: Any, batch: int, steps: int
+    experiment: "Experiment", start: TrainState, train: Arrays | Stream, optimizer: Any, batch: int, steps: int
 ) -> TrainState:
     """The state after some full batches of training, in the order of the first epoch, over and over."""
     step = jax.jit(

@@ -10,9 +10,11 @@ import numpy as np
 
 from fnet.data import catalog
 from fnet.data.prepare import Splits, prepare
-from fnet.data.source import Arrays, fingerprint
+from fnet.data.source import DataError
+from fnet.data.stream import require
+from fnet.settings import MissingExtra
 from fnet.train import folder
-from fnet.train.evaluate import make_score, outputs_of
+from fnet.train.evaluate import make_score, outputs_of, scored
 from fnet.train.loop import Diverged, EarlyStopping, Epoch, Fitted, Segment, fit
 
 if TYPE_CHECKING:
@@ -47,25 +49,30 @@ class RunFailed(RuntimeError):
     exit_status = 3
 
 
-def load_data(experiment: "Experiment") -> tuple[Splits, str]:
+def load_data(experiment: "Experiment") -> tuple[Splits[Any], str]:
     """The data of an experiment, split, normalised and with targets as its loss takes them; and their fingerprint.
 
     Raises:
         DataError: when they cannot be used.
+        MissingExtra: when they are to be read as a stream, and what reads ahead is not installed.
     """
     config, spec = experiment.config, experiment.spec
     settings = config.data
-    raw = catalog.read(settings.source, settings.name, settings.own(), config.seed)
+    if settings.stream:
+        require()
+    what = settings.source, settings.name, settings.own()
+    read: Callable[..., Any] = catalog.stream if settings.stream else catalog.read
+    raw = read(*what, config.seed)
     splits = prepare(raw, spec, settings.parts(spec.splits), settings.normalize or "none", seed=config.seed)
     if experiment.loss().targets == "labels":
-        train, validation, test = (_labels_as_column(part) for part in splits[:3])
+        train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])
         splits = splits._replace(train=train, validation=validation, test=test)
-    return splits, fingerprint(raw)
+    return splits, catalog.fingerprint_of(*what, raw)
 
 
-def _labels_as_column(arrays: Arrays) -> Arrays:
+def _as_column(labels: np.ndarray) -> np.ndarray:
     """Binary labels as (n, 1) numbers, the form of the one output that they are compared with."""
-    return Arrays(arrays.x, arrays.y.astype(np.float32)[:, None])
+    return labels.astype(np.float32)[:, None]
 
 
 def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment | Epoch], None]) -> Outcome:
@@ -79,7 +86,7 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
     Raises:
         DataError: when the data cannot be used.
         FolderError: when the folder cannot be made.
-        MissingExtra: when the config asks for TensorBoard's files and what writes them is not installed.
+        MissingExtra: when the config asks for TensorBoard's files, or a stream, and what they need is not installed.
         RunFailed: when the loss or a parameter becomes NaN or infinite.
     """
     config, net = experiment.config, experiment.net
@@ -127,6 +134,9 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
         keep(state.params, state.state)
         folder.append(log.path, {"event": "failed", "step": int(state.step) + 1, "reason": str(error)})
         raise RunFailed(f"the run failed at {error}\nthe last good parameters are kept in {place}") from error
+    except DataError as error:  # of a stream, whose records are read while training
+        folder.append(log.path, {"event": "failed", "reason": str(error)})
+        raise
     keep(fitted.params, fitted.state)
     scores = _scores(experiment, fitted.params, fitted.state, splits)
     folder.append(
@@ -147,28 +157,22 @@ def evaluate(experiment: "Experiment", params: Any, state: Any) -> Evaluation:
     part, arrays = list(splits.parts().items())[-1]
     outputs = outputs_of(experiment.net, params, state, arrays.x)
     decisions = np.asarray(experiment.loss().decide(jnp.asarray(outputs)))
-    labels = arrays.y.reshape(decisions.shape)
+    labels = np.asarray(arrays.y).reshape(decisions.shape)
     if experiment.spec.targets.kind == "classes":
         decisions, labels = decisions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
     return Evaluation(_scores(experiment, params, state, splits), _sizes(splits), part, decisions, labels)
 
 
-def _scores(experiment: "Experiment", params: Any, state: Any, splits: Splits) -> Scores:
+def _scores(experiment: "Experiment", params: Any, state: Any, splits: Splits[Any]) -> Scores:
     """Loss and metric of the parameters on every part of the data."""
     loss = experiment.loss()
     score = make_score(experiment.net, loss)
-    found = {part: score(params, state, *map(jnp.asarray, arrays)) for part, arrays in splits.parts().items()}
+    found = {part: score(params, state, *scored(data)) for part, data in splits.parts().items()}
     return {part: {"loss": float(s.loss), loss.metric_name: float(s.metric)} for part, s in found.items()}
 
 
-def _sizes(splits: Splits) -> dict[str, int]:
+def _sizes(splits: Splits[Any]) -> dict[str, int]:
     return {part: arrays.size for part, arrays in splits.parts().items()}
-
-
-class MissingExtra(ImportError):
-    """An optional part of fnet that the config asks for is not installed."""
-
-    exit_status = 2
 
 
 class _Log:

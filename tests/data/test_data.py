@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from fnet.data import catalog, normalize, sklearn, synthetic
+from fnet.data import catalog, normalize, sklearn, source, synthetic
 from fnet.data.prepare import prepare
 from fnet.data.source import Arrays, DataError, Spec, Targets, fingerprint
 from fnet.data.split import SplitError, default_parts, divide, sizes, split_indices
@@ -244,7 +244,7 @@ def test_large_arrays_are_normalised_in_portions_to_the_same_values(rng, monkeyp
     x = rng.integers(0, 256, (50, 4, 3), np.uint8)
     whole = [normalize.fit(kind, x)(x) for kind in ("unit", "standard", "none")]
     np.testing.assert_allclose(whole[1], (x - x.mean(axis=0)) / x.std(axis=0), rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(normalize, "_ENTRIES", 30)
+    monkeypatch.setattr(source, "ENTRIES", 30)
     for kind, expected in zip(("unit", "standard", "none"), whole, strict=True):
         np.testing.assert_allclose(normalize.fit(kind, x)(x), expected, rtol=1e-6)
 

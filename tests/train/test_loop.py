@@ -5,7 +5,7 @@ import optax
 import pytest
 
 import fnet
-from fnet.train import fit
+from fnet.train import fit, segments
 from fnet.train.evaluate import BATCH, make_score, outputs_of
 from fnet.train.loop import Diverged, EarlyStopping, Epoch, Segment, example_order
 
@@ -13,6 +13,11 @@ from fnet.train.loop import Diverged, EarlyStopping, Epoch, Segment, example_ord
 def regression(rng, n=11):
     x = rng.standard_normal((n, 2)).astype(np.float32)
     return x, (x @ np.array([[1.0], [-2.0]]) + 0.5).astype(np.float32)
+
+
+def same(first, second):
+    """Whether two trees of arrays are equal to the bit."""
+    return all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
 
 
 def identity_trainer():
@@ -163,14 +168,38 @@ def test_interruption_returns_what_there_is(rng):
 
 
 def test_training_goes_on_from_a_state(rng):
-    """Two epochs from the state after two others take as many steps as four."""
+    """Two epochs, and from there to four, give what four at once give, to the bit."""
+    x, y = regression(rng)
+    net, optimizer = fnet.serial(fnet.dense(4), fnet.dropout(0.5), fnet.dense(1)), optax.adam(0.1)
+    settings = {"batch_size": 8, "validation": (x, y)}
+    first = fit(net, "mse", optimizer, (x, y), epochs=2, **settings)
+    second = fit(net, "mse", optimizer, (x, y), epochs=4, start=first.train_state, **settings)
+    whole = fit(net, "mse", optimizer, (x, y), epochs=4, **settings)
+    assert [event.epoch for event in second.history] == [3, 4]
+    assert [event.values for event in first.history + second.history] == [event.values for event in whole.history]
+    assert same(second.train_state, whole.train_state)
+    over = fit(net, "mse", optimizer, (x, y), epochs=4, start=whole.train_state, **settings)
+    assert (over.history, over.kept_epoch, over.stopped) == ([], 4, "done")
+    assert same(over.params, whole.params)
+
+
+def test_training_goes_on_in_the_middle_of_an_epoch(rng, monkeypatch):
+    """A state is a position in the order of examples: the rest of the epoch is what it would have been."""
+    monkeypatch.setattr(segments, "SEGMENT_SECONDS", 0.0)  # one step each
     x, y = regression(rng)
     net, optimizer = fnet.serial(fnet.dense(1)), optax.adam(0.1)
-    first = fit(net, "mse", optimizer, (x, y), epochs=2, batch_size="all")
-    second = fit(net, "mse", optimizer, (x, y), epochs=2, batch_size="all", start=first.train_state)
-    whole = fit(net, "mse", optimizer, (x, y), epochs=4, batch_size="all")
-    assert int(second.train_state.step) == 4
-    np.testing.assert_allclose(second.params["dense_1"]["w"], whole.params["dense_1"]["w"], rtol=1e-5)
+
+    def interrupt(event):
+        if isinstance(event, Segment) and event.first_step == 4:
+            raise KeyboardInterrupt
+
+    half = fit(net, "mse", optimizer, (x, y), epochs=3, batch_size=4, on_event=interrupt)
+    assert (half.stopped, half.kept_epoch, int(half.train_state.step)) == ("interrupted", 2, 5)
+    rest = fit(net, "mse", optimizer, (x, y), epochs=3, batch_size=4, start=half.train_state)
+    whole = fit(net, "mse", optimizer, (x, y), epochs=3, batch_size=4)
+    assert same(rest.train_state, whole.train_state)
+    assert [(event.epoch, event.step) for event in rest.history] == [(2, 6), (3, 9)]
+    assert rest.history[1].values == whole.history[2].values
 
 
 def test_bad_data_is_refused_before_training(rng):

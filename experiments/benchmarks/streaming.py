@@ -1,0 +1,98 @@
+"""Training throughput on MNIST read as a stream, against the same in memory, epoch by epoch in one run.
+
+python experiments/benchmarks/streaming.py FOLDER
+
+FOLDER holds MNIST as its IDX files, or as TensorFlow Datasets prepared it; then the records themselves are streamed as
+well, besides their decoded copy.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+import fnet
+from fnet.config.load import Experiment, load
+from fnet.train.loop import Epoch
+from fnet.train.run import load_data
+from fnet.train.state import TrainState
+
+BATCH, ROUNDS = 128, 7
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def experiment(folder: Path, *overrides: str) -> Experiment:
+    """MNIST as it lies in a folder."""
+    if any(folder.glob("*-ubyte*")):
+        return load(str(CONFIGS / "mnist-idx.yaml"), [f"data.path={folder}", "data.split={train: train}", *overrides])
+    return load(str(CONFIGS / "mnist-mlp.yaml"), [f"data.data_dir={folder}", "data.split={train: train}", *overrides])
+
+
+def anonymous() -> float:
+    """Megabytes of memory of this process that are no mapped files."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")) / 1000
+
+
+def epoch(data, start: TrainState | None, number: int) -> tuple[TrainState, float, list[float]]:
+    """Trains from the state before an epoch to that behind it; its seconds, and the memory in use as it went on."""
+    seconds, memory = [], []
+
+    def note(event) -> None:
+        memory.append(anonymous())
+        if isinstance(event, Epoch):
+            seconds.append(event.seconds)
+
+    net = fnet.serial(fnet.flatten(), fnet.dense(256), fnet.relu(), fnet.dense(128), fnet.relu(), fnet.dense(10))
+    fitted = fnet.train.fit(
+        net, "cross_entropy", optax.sgd(0.1, momentum=0.9), data, batch_size=BATCH, epochs=number, start=start,
+        on_event=note,
+    )  # fmt: skip
+    return fitted.train_state, seconds[0], memory
+
+
+def main() -> None:
+    """After a first epoch of each to warm up they take turns; prints medians, and the memory within an epoch."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        streamed = experiment(given.folder, "data.stream=true")
+        first = load_data(streamed)[0].train  # before anything is decoded
+        kinds = {"in memory": load_data(experiment(given.folder))[0].train}
+        if streamed.config.data.source == "tfds":
+            kinds["stream of records"] = first
+        kinds["stream of decoded files"] = load_data(streamed)[0].train
+        states: dict[str, TrainState | None] = dict.fromkeys(kinds)
+        seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+        memory: dict[str, list[float]] = {}
+        for number in range(1, given.rounds + 2):
+            for kind, data in kinds.items():
+                states[kind], taken, memory[kind] = epoch(
+                    tuple(data) if kind == "in memory" else data, states[kind], number
+                )
+                seconds[kind].append(taken)
+        size = kinds["in memory"].size
+    leaves = [jax.tree.leaves(state.params) for state in states.values() if state is not None]
+    same = all(np.array_equal(a, b) for other in leaves[1:] for a, b in zip(leaves[0], other, strict=True))
+    print("| data | images/s | of in memory | memory at the beginning, the middle and the end of the last epoch, MB |")
+    print("|---|---|---|---|")
+    for kind, taken in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(seconds["in memory"][1:], taken[1:], strict=True))
+        within = [memory[kind][place] for place in (0, len(memory[kind]) // 2, -1)]
+        print(
+            f"| {kind} | {size / statistics.median(taken[1:]):,.0f} | {ratio:.2f} | "
+            f"{' '.join(f'{value:.0f}' for value in within)} |"
+        )
+    print(f"the parameters are {'the same to the bit' if same else 'DIFFERENT'}")
+
+
+if __name__ == "__main__":
+    main()

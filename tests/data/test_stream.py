@@ -1,0 +1,292 @@
+"""Data that are read while training: the same rows, statistics and messages as in memory, read in order and in time."""
+
+import shutil
+import sys
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from fnet.config.load import load
+from fnet.data import cache, catalog, files, normalize, source, stream, tfds
+from fnet.data.normalize import Normalizer
+from fnet.data.prepare import prepare
+from fnet.data.source import Arrays, DataError, Spec, Targets, fingerprint, portions
+from fnet.data.stream import Joined, Stream, View, read_ahead
+from fnet.settings import MissingExtra
+
+
+def reading_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("grain-prefetch")]
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# Rows
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_views_of_views_are_what_numpy_selects(rng, tmp_path, order):
+    np.save(tmp_path / "x.npy", np.asarray(rng.integers(0, 100, (50, 3, 2)), order=order))
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    first, second, asked = rng.permutation(50)[:30], slice(5, 25), rng.integers(0, 20, 7)
+    view = View(View(View(x, first), second), function=lambda rows: rows[..., 0] / 2)
+    expected = np.asarray(x)[first][second][..., 0] / 2
+    assert (view.shape, view.dtype, len(view)) == ((20, 3), np.float64, 20)
+    assert np.array_equal(view[asked], expected[asked])
+    assert np.array_equal(view[3:-4], expected[3:-4])
+    assert np.array_equal(np.asarray(view), expected)
+
+
+def test_joined_rows_are_what_numpy_concatenates(rng):
+    parts = [rng.standard_normal((n, 2)) for n in (4, 1, 6)]
+    joined, whole = Joined(parts), np.concatenate(parts)
+    for rows in (rng.integers(0, 11, 30), slice(3, 6), slice(None)):
+        assert np.array_equal(joined[rows], whole[rows])
+
+
+@pytest.mark.parametrize(("asked", "places"), [(0, 3), (5, 5), (4, 7)])
+def test_what_is_read_is_filled_up_with_zeros(rng, monkeypatch, asked, places):
+    monkeypatch.setattr(source, "ENTRIES", 6)
+    x, y, mask = rng.standard_normal((9, 3)), np.arange(1, 10), np.ones((9, 3), bool)
+    rows = rng.permutation(9)[:asked]
+    for whole, found in zip((x, y, mask), Stream(x, y, mask).part(slice(None)).read(rows, places), strict=True):
+        assert (found.shape, found.dtype) == ((places, *whole.shape[1:]), whole.dtype)
+        assert np.array_equal(found[:asked], whole[rows])
+        assert not found[asked:].any()
+        assert found.ctypes.data % stream.ALIGNMENT == 0
+
+
+# Normalisation
+
+
+def test_bytes_are_normalised_in_single_precision_to_the_bits_of_double():
+    """Every byte, signed or not, with offsets and scales that are whole, and some that are not."""
+    for x in (np.arange(256).astype(np.uint8), np.arange(-128, 128).astype(np.int8)):
+        for offset in (0.0, 1.0, -7.0, 255.0, 65536.0, 0.5, 1 / 3):
+            for scale in (1.0, 3.0, 7.0, 255.0, 65535.0, 0.1, 50.3):
+                found = Normalizer(np.asarray(offset), np.asarray(scale))(x)
+                expected = [np.float32((float(value) - offset) / scale) for value in x]
+                assert found.dtype == np.float32
+                assert np.array_equal(found, expected), (offset, scale)
+
+
+@pytest.mark.parametrize("kind", ["unit", "standard", "none"])
+@pytest.mark.parametrize(("dtype", "gaps"), [(np.uint8, False), (np.float32, False), (np.float32, True)])
+def test_statistics_of_a_view_are_those_of_the_array(rng, monkeypatch, kind, dtype, gaps):
+    monkeypatch.setattr(source, "ENTRIES", 30)
+    x = (rng.standard_normal((50, 4)) * 40 + 99).astype(dtype)
+    if gaps:
+        x[rng.random(x.shape) < 0.2] = np.nan
+    rows = rng.permutation(50)[:33]
+    inside, outside = normalize.fit(kind, x[rows], gaps=gaps), normalize.fit(kind, View(x, rows), gaps=gaps)
+    for a, b in zip(inside, outside, strict=True):
+        assert np.array_equal(a, b)
+    known = np.where(np.isnan(x[rows]), np.nanmean(x[rows].astype(np.float64), axis=0), x[rows])
+    if kind == "standard":
+        np.testing.assert_allclose(inside.offset, known.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(inside.scale, known.std(axis=0), rtol=1e-12)
+    if kind == "unit":
+        np.testing.assert_allclose(inside.offset, known.min(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(inside.offset + inside.scale, known.max(axis=0), rtol=1e-12)
+
+
+# Parts
+
+
+SPEC = Spec("table", (3,), Targets("classes", 3), 40)
+
+
+@pytest.fixture
+def table(rng):
+    return Arrays(rng.standard_normal((40, 3)).astype(np.float32), np.arange(40) % 3)
+
+
+def test_parts_of_a_stream_hold_what_those_of_arrays_hold(table, monkeypatch):
+    monkeypatch.setattr(source, "ENTRIES", 12)
+    whole = prepare(table, SPEC, (0.5, 0.3, 0.2), "standard", seed=3)
+    parts = prepare(Stream(*table), SPEC, (0.5, 0.3, 0.2), "standard", seed=3)
+    assert set(parts.parts()) == {"train", "validation", "test"}
+    for name, part in parts.parts().items():
+        assert part.size == whole.parts()[name].size
+        assert np.array_equal(part.x[:], whole.parts()[name].x)
+        assert np.array_equal(part.y[:], whole.parts()[name].y)
+    assert fingerprint(Stream(*table)) == fingerprint(table)
+
+
+@pytest.mark.parametrize("kind", [Arrays, Stream])
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("x", np.nan, "example 17 holds a value that is NaN or infinite; remove it or fill it in"),
+        ("x", -np.inf, "example 17 holds a value that is NaN or infinite; remove it or fill it in"),
+        ("y", 3, r"the label of example 17 is 3, outside 0 \.\.\. 2"),
+        ("y", -1, r"the label of example 17 is -1, outside 0 \.\.\. 2"),
+    ],
+)
+def test_bad_values_are_found_portion_by_portion(table, monkeypatch, kind, place, value, message):
+    monkeypatch.setattr(source, "ENTRIES", 12)
+    getattr(table, place)[17] = value
+    with pytest.raises(DataError, match=message):
+        prepare(kind(*table), SPEC, (0.5, 0.3, 0.2), "none", seed=3)
+
+
+@pytest.mark.parametrize("kind", [Arrays, Stream])
+def test_bad_targets_are_found_portion_by_portion(rng, monkeypatch, kind):
+    monkeypatch.setattr(source, "ENTRIES", 4)
+    y = rng.standard_normal((40, 1)).astype(np.float32)
+    y[9] = np.inf
+    with pytest.raises(DataError, match="the target of example 9 is NaN or infinite"):
+        prepare(kind(np.zeros_like(y), y), Spec("t", (1,), Targets("values", 1), 40), (0.5, 0.3, 0.2), "none", seed=3)
+
+
+def test_text_stays_as_small_as_it_is_stored(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "t.txt").write_text("abcabcabc and so on" * 9)
+    for tokens in ("characters", "bytes"):
+        settings = {"path": str(tmp_path / "t.txt"), "block": 5, "tokens": tokens}
+        whole, streamed = files.load("text", settings), files.stream("text", settings)
+        for a, b in zip(whole, (streamed.x, streamed.y), strict=True):
+            assert a.dtype == b.dtype == np.int32
+            assert np.array_equal(a, b[:])
+            assert b._base.dtype == np.uint8
+
+
+# Reading ahead
+
+
+def test_results_come_in_order_and_only_some_are_made_ahead():
+    made = []
+
+    def make(number):
+        time.sleep(0.002 * (number % 3))
+        made.append(number)
+        return number
+
+    elements = read_ahead(make, range(4, 40))
+    assert made == []
+    assert [next(elements) for _ in range(10)] == list(range(4, 14))
+    assert max(made) <= 13 + stream.AHEAD
+    elements.close()
+    until(lambda: not reading_threads())
+    assert len(made) <= 10 + stream.AHEAD
+    assert list(read_ahead(make, range(3))) == [0, 1, 2]
+
+
+def test_an_error_comes_in_the_place_of_its_result():
+    def make(number):
+        if number == 3:
+            raise DataError("record 3 is damaged")
+        return number
+
+    elements = read_ahead(make, range(9))
+    assert [next(elements) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(DataError, match="record 3 is damaged"):
+        next(elements)
+    until(lambda: not reading_threads())
+
+
+def test_the_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(MissingExtra, match=r"data.stream needs the extra 'stream': pip install 'fnet\[stream\]'"):
+        next(read_ahead(int, range(2)))
+    assert MissingExtra.exit_status == 2
+
+
+def test_memory_holds_only_what_is_read_ahead(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "AT_ONCE", 1 << 17)
+    rows = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (8000, 1000))
+    rows[:] = 1.0
+    del rows
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    spec = Spec("large", (1000,), Targets("values", 1), 8000)
+    tracemalloc.start()
+    splits = prepare(Stream(x, np.zeros((8000, 1), np.float32)), spec, (0.8, 0.1, 0.1), "standard", seed=0)
+    part = splits.train
+    at_once = part.groups_at_once(8) * 8
+    total = sum(
+        arrays[0].sum()
+        for arrays in read_ahead(
+            lambda i: part.read(np.arange(i * at_once, min(part.size, (i + 1) * at_once)), at_once),
+            range(-(-part.size // at_once)),
+        )
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert total == 0
+    assert peak < x.nbytes / 4
+
+
+# Records
+
+
+def settings(folder):
+    return {"data_dir": str(folder), "image_key": None, "label_key": None, "text_length": 8, "split": None}
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_records_are_decoded_when_they_are_asked_for(tfds_sets, rng):
+    """The splits train and test, 100 and 40 examples, one after the other."""
+    chosen = settings(tfds_sets)
+    streamed = tfds.stream("mnist", chosen)
+    assert all("targets" in entry.key["name"] for entry in cache.entries())
+    whole = tfds.load("mnist", chosen)
+    rows = rng.permutation(140)
+    assert (streamed.x.shape, streamed.x.dtype) == (whole.x.shape, whole.x.dtype)
+    assert np.array_equal(streamed.x[rows], whole.x[rows])
+    assert np.array_equal(streamed.x[95:105], whole.x[95:105])
+    assert np.array_equal(streamed.y, whole.y)
+    decoded = tfds.stream("mnist", chosen)
+    assert np.array_equal(decoded.x[rows], whole.x[rows])
+    assert all(isinstance(part, np.ndarray) for part in decoded.x._parts)
+    names = [
+        catalog.fingerprint_of("tfds", name, chosen, data)
+        for name, data in (("mnist", streamed), ("mnist", decoded), ("fashion_mnist", streamed))
+    ]
+    assert names[0] == names[1]
+    assert names[0] == tfds.fingerprint("mnist", chosen)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_damaged_record_is_named(tfds_sets, tmp_path):
+    """By its number in the file, 3, where the whole set has 100 + 3."""
+    shutil.copytree(tfds_sets / "mnist", tmp_path / "sets" / "mnist")
+    streamed = tfds.stream("mnist", settings(tmp_path / "sets"))
+    file = next((tmp_path / "sets").rglob("*-test.array_record*"))
+    data = bytearray(file.read_bytes())
+    images = [place for place in range(len(data)) if data[place : place + 4] == b"IDAT"]
+    data[images[3] + 8 : images[3] + 40] = bytes(32)
+    file.write_bytes(data)
+    assert streamed.x[:103].any()
+    with pytest.raises(DataError, match=r"'mnist': record 3 of .*-test.array_record.* cannot be read .*; remove "):
+        streamed.x[99:140]
+    with pytest.raises(DataError, match="the files of its split 'test' cannot be read"):
+        tfds.stream("mnist", settings(tmp_path / "sets"))
+
+
+def test_a_set_in_memory_can_be_streamed_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text("data: {name: iris, stream: true}\nmodel: [{dense: 3}]\n")
+    experiment = load("c.yaml")
+    assert experiment.config.data.stream
+    streamed = catalog.stream("sklearn", "iris", {}, 0)
+    assert np.array_equal(streamed.x, catalog.read("sklearn", "iris", {}, 0).x)
+
+
+def test_portions_do_not_depend_on_the_number_of_rows(monkeypatch):
+    monkeypatch.setattr(source, "ENTRIES", 10)
+    assert [rows.stop for rows in portions(np.zeros((7, 3)))] == [3, 6, 9]
+    assert [rows.stop for rows in portions(np.zeros((4, 3)))] == [3, 6]
+    assert [rows.stop for rows in portions(np.zeros((2, 99)))] == [1, 2]
