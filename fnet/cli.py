@@ -106,14 +106,13 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
     console.print(
         f"{settings.name}: {spec.name}, {spec.size} examples {spec.shape} with {spec.targets}", soft_wrap=True
     )
-    with TrainingProgress(console, settings.train.epochs) as progress:
+    epochs = experiment.plan().epochs
+    with TrainingProgress(console, epochs) as progress:
         outcome = run(experiment, dump(settings), progress)
     fitted = outcome.fitted
     if fitted.stopped != "done":
         why = {"early": "stopped early", "interrupted": "interrupted"}[fitted.stopped]
-        console.print(
-            f"{why} after {len(fitted.history)} of {settings.train.epochs} epochs; kept epoch {fitted.kept_epoch}"
-        )
+        console.print(f"{why} after {len(fitted.history)} of {epochs} epochs; kept epoch {fitted.kept_epoch}")
     console.print(scores_table(outcome.scores, outcome.sizes))
     console.print(
         f"the run is in {outcome.folder}: config.yaml, environment.json, metrics.jsonl, model.safetensors",

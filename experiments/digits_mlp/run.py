@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from fnet.config.load import Experiment, load, steps_of
+from fnet.config.load import Experiment, load
 from fnet.data.prepare import Splits
 from fnet.train import fit
 from fnet.train.evaluate import outputs_of
@@ -72,7 +72,7 @@ def fit_fnet(experiment: Experiment, splits: Splits) -> Fit:
     fitted = fit(
         experiment.net,
         experiment.loss(),
-        experiment.optimizer(steps_of(config, experiment.spec)),
+        experiment.optimizer(experiment.plan().steps),
         splits.train,
         epochs=config.train.epochs,
         batch_size=config.train.batch_size,

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
@@ -37,6 +36,11 @@ class Experiment(NamedTuple):
     config: Config
     net: Layer
     spec: Spec
+
+    def plan(self) -> schema.Plan:
+        """How long the run is."""
+        train, *_ = sizes(self.config.data.parts(self.spec.splits), self.spec.size, self.spec.splits)
+        return self.config.train.plan(train)
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
         """The optimiser, its schedule stretched over a run of so many steps."""
@@ -142,13 +146,6 @@ def _ordered(settings: DataSettings | OptimizerSettings | ScheduleSettings, data
     return {key: data[key] for key in (*first, *settings.own(), *data)}
 
 
-def steps_of(config: Config, spec: Spec) -> int:
-    """The number of steps of the whole run."""
-    size = sizes(config.data.parts(spec.splits), spec.size, spec.splits)[0]
-    batch = size if config.train.batch_size == "all" else min(config.train.batch_size, size)
-    return config.train.epochs * math.ceil(size / batch)
-
-
 def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
     """The optimiser of the settings for a run of so many steps.
 
@@ -239,7 +236,7 @@ def _misfits(config: Config, net: Layer, spec: Spec):
             what = f"nothing records '{stopping.monitor}' in this run{suggestion(stopping.monitor, monitors)}"
             yield Problem(("train", "early_stopping", "monitor"), what)
     try:
-        make_optimizer(config.optimizer, steps_of(config, spec))
+        make_optimizer(config.optimizer, Experiment(config, net, spec).plan().steps)
     except ValueError as error:
         section = ("optimizer", "schedule") if str(error).startswith("warmup") else ("optimizer",)
         yield Problem(section, f"{'.'.join(section)}: {error}")

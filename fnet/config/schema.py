@@ -4,9 +4,10 @@ The settings of data sets, optimisers and schedules are read from the signatures
 in `fnet.config.model`; only what belongs to no function is declared here.
 """
 
+import math
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
 
 from annotated_types import Ge, Gt, Interval, MinLen
 from pydantic import AfterValidator, Field, model_validator
@@ -261,11 +262,22 @@ class EarlyStoppingSettings(Strict, frozen=True):
     patience: Annotated[int, Ge(1)] = Field(default=5, description="epochs without improvement before stopping")
 
 
+class Plan(NamedTuple):
+    """Of a run: the examples of a step, the epochs, of which the last may be cut short, and the steps."""
+
+    batch: int
+    epochs: int
+    steps: int
+
+
 class TrainSettings(Strict, frozen=True):
     """How long and in which portions to train."""
 
     epochs: Annotated[int, Ge(1)] = Field(
         default=20, description="passes over the training examples, each seen once a pass"
+    )
+    steps: Annotated[int, Ge(1)] | None = Field(
+        default=None, description="steps to take in all, in place of epochs; the last pass may be cut short"
     )
     batch_size: Annotated[int, Ge(1)] | Literal["all"] = Field(
         default=32, description="examples a step: 1 is stochastic, all is full-batch gradient descent"
@@ -279,6 +291,13 @@ class TrainSettings(Strict, frozen=True):
     tensorboard: bool = Field(
         default=False, description="write the values of every epoch for TensorBoard too (extra tensorboard)"
     )
+
+    def plan(self, size: int) -> Plan:
+        """How long a run with so many training examples is."""
+        batch = size if self.batch_size == "all" else min(self.batch_size, size)
+        an_epoch = math.ceil(size / batch)
+        steps = self.steps or self.epochs * an_epoch
+        return Plan(batch, math.ceil(steps / an_epoch), steps)
 
 
 def _folder_name(name: str) -> str:

@@ -41,6 +41,7 @@ class TrainingProgress:
         self._examples = 0
         self._seconds = 0.0
         self._values: Mapping[str, float] = {}
+        self._total = 1
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
             BarColumn(),
@@ -65,6 +66,7 @@ class TrainingProgress:
         if isinstance(event, Segment):
             self._examples += event.examples
             self._seconds += event.seconds
+            self._total = event.total_steps
             taken = event.first_step + len(event.metrics.loss)
             values = {"train_loss": float(np.mean(event.metrics.loss))} | {
                 name: value for name, value in self._values.items() if name.startswith("validation")
@@ -78,7 +80,7 @@ class TrainingProgress:
             self._values = event.values
             due = event.epoch % self._interval == 0 or event.epoch in (1, self._epochs)
             if due and not self._console.is_terminal:
-                self._line(event.epoch, event.values, event.epoch / self._epochs)
+                self._line(event.epoch, event.values, event.step / self._total)
 
     def _line(self, epoch: int, values: Mapping[str, float], done: float) -> None:
         self._last_line = time.perf_counter()

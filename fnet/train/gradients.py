@@ -59,16 +59,17 @@ def check_gradients(
     config, net = experiment.config, experiment.net
     train = load_data(experiment)[0].train
     examples = min(examples, train.size)
-    batch = train.size if config.train.batch_size == "all" else min(config.train.batch_size, train.size)
-    steps = config.train.epochs * -(-train.size // batch)
-    optimizer = experiment.optimizer(steps)
+    plan = config.train.plan(train.size)
+    optimizer = experiment.optimizer(plan.steps)
     shape = train.x.shape[1:]
     start = jax.jit(lambda key: init_state(net, optimizer, key, shape))(jax.random.key(config.seed))
     if trained is not None:
         start = start._replace(params=trained[0], state=trained[1])
     points = [("as trained" if trained else "at initialisation", start)]
     if after_steps:
-        points.append((f"after {after_steps} steps", _stepped(experiment, start, train, optimizer, batch, after_steps)))
+        points.append(
+            (f"after {after_steps} steps", _stepped(experiment, start, train, optimizer, plan.batch, after_steps))
+        )
     return [
         Checked(
             when,

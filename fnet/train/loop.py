@@ -78,6 +78,7 @@ def fit(
     *,
     validation: tuple[Any, ...] | None = None,
     epochs: int = 20,
+    steps: int | None = None,
     batch_size: int | Literal["all"] = 32,
     seed: int = 0,
     regularization: Penalties = Penalties(),
@@ -102,6 +103,7 @@ def fit(
             (n, time) as well, True for real steps; or a Stream of them.
         validation: the same, of examples that are not trained on; scored after every epoch.
         epochs: passes over the training examples, with those that `start` has behind it.
+        steps: how many to take in all, in place of `epochs`; the last epoch may then be cut short.
         batch_size: examples a step: 1 is stochastic, "all" full-batch gradient descent.
         seed: of the initial parameters, the order of examples and dropout.
         regularization: penalties on the weights, and how long their columns may be.
@@ -150,7 +152,9 @@ def fit(
         check_examples(net, examples, *mask)
         check_labels(record, targets, out_shape, *mask)
     batch = size if batch_size == "all" else min(batch_size, size)
-    steps = math.ceil(size / batch)
+    an_epoch = math.ceil(size / batch)
+    total = epochs * an_epoch if steps is None else steps
+    epochs = math.ceil(total / an_epoch)
     initial = start or jax.jit(lambda key: init_state(net, optimizer, key, in_shape))(jax.random.key(seed))
     taken = int(initial.step)
     feed = Streamed(train, batch, seed, taken, epochs) if isinstance(train, Stream) else Resident(train, batch, seed)
@@ -163,9 +167,9 @@ def fit(
     stopped = "done"
     try:
         with contextlib.closing(feed), deferred() as raise_if_interrupted:
-            for epoch in range(taken // steps + 1, epochs + 1):
+            for epoch in range(taken // an_epoch + 1, epochs + 1):
                 began = time.perf_counter()
-                for segment in runner.epoch(epoch, epochs, max(0, taken - (epoch - 1) * steps)):
+                for segment in runner.epoch(epoch, max(0, taken - (epoch - 1) * an_epoch), total):
                     on_event(segment)
                     raise_if_interrupted()
                 values = runner.epoch_values(record.metric_name, penalised=regularization.penalises)
@@ -175,7 +179,9 @@ def fit(
                     values["validation_loss"] = float(found.loss)
                     values[f"validation_{record.metric_name}"] = float(found.metric)
                 improved = best.update(epoch, values, current)
-                history.append(Epoch(epoch, epoch * steps, values, time.perf_counter() - began, improved))
+                history.append(
+                    Epoch(epoch, min(total, epoch * an_epoch), values, time.perf_counter() - began, improved)
+                )
                 on_event(history[-1])
                 raise_if_interrupted()
                 if best.exhausted(epoch):
@@ -183,7 +189,7 @@ def fit(
                     break
     except KeyboardInterrupt:
         stopped = "interrupted"
-    kept = best.kept or (math.ceil(int(runner.train_state.step) / steps), runner.train_state)
+    kept = best.kept or (math.ceil(int(runner.train_state.step) / an_epoch), runner.train_state)
     return Fitted(kept[1].params, kept[1].state, history, stopped, kept[0], runner.train_state)
 
 

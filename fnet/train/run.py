@@ -112,17 +112,16 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
         }
         folder.save_model(place / "model.safetensors", net, params, state, **about)
 
-    batch = splits.train.size if config.train.batch_size == "all" else min(config.train.batch_size, splits.train.size)
-    steps = config.train.epochs * -(-splits.train.size // batch)
+    plan = config.train.plan(splits.train.size)
     try:
         fitted = fit(
             net,
             experiment.loss(),
-            experiment.optimizer(steps),
+            experiment.optimizer(plan.steps),
             splits.train,
             validation=parts.get("validation"),
-            epochs=config.train.epochs,
-            batch_size=batch,
+            steps=plan.steps,
+            batch_size=plan.batch,
             seed=config.seed,
             regularization=config.regularization.penalties(),
             augment=experiment.augmentations(),

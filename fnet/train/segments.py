@@ -65,7 +65,7 @@ class Runner:
         self._feed = feed
         self._steps = math.ceil(size / batch)
         self._counts = np.minimum(batch, size - batch * np.arange(self._steps))
-        self._history = Metrics(*(np.zeros(self._steps) for _ in Metrics._fields))
+        self._history = Metrics(*(np.zeros(0) for _ in Metrics._fields))
         self._recent: deque[float] = deque(maxlen=50)
         self._chunk = 1
         piece = feed.example()
@@ -73,17 +73,24 @@ class Runner:
         example = (start, piece.data, piece.order, piece.filled, 0, 0)
         self._segment = jax.jit(_program(step, batch)).lower(*example).compile()
 
-    def epoch(self, epoch: int, epochs: int, first: int) -> Iterator[Segment]:
+    def epoch(self, epoch: int, first: int, total: int) -> Iterator[Segment]:
         """Takes the steps of one epoch from a step on, yielding a `Segment` whenever some are done.
+
+        Args:
+            epoch: counted from 1.
+            first: the step of the epoch to begin with, counted from 0.
+            total: steps of the whole run, which may end within this epoch.
 
         Raises:
             Diverged: when the loss or a parameter is no longer finite.
         """
-        start = first
+        start, before_this = first, (epoch - 1) * self._steps
+        last = min(self._steps, total - before_this)
+        self._history = Metrics(*(np.zeros(last) for _ in Metrics._fields))
         began = time.perf_counter()
         for piece in self._feed.pieces(epoch, first):
-            while start < piece.stop:
-                stop = min(piece.stop, start + self._chunk)
+            while start < min(last, piece.stop):
+                stop = min(last, piece.stop, start + self._chunk)
                 before = self.train_state
                 after, metrics, finite = self._run(before, piece, start, stop)
                 if not (finite and np.isfinite(metrics.loss).all() and np.isfinite(metrics.penalty).all()):
@@ -95,11 +102,12 @@ class Runner:
                 self._recent.extend(metrics.loss.tolist())
                 seconds = time.perf_counter() - began
                 self._chunk = max(1, round((stop - start) * min(8.0, SEGMENT_SECONDS / max(seconds, 1e-6))))
-                done = (epoch - 1) * self._steps + start
                 examples = int(self._counts[start:stop].sum())
-                yield Segment(epoch, done, epochs * self._steps, metrics, examples, seconds)
+                yield Segment(epoch, before_this + start, total, metrics, examples, seconds)
                 start = stop
                 began = time.perf_counter()
+            if start == last:
+                return
 
     def epoch_values(self, metric_name: str, *, penalised: bool) -> dict[str, float]:
         """The means over the steps of the current epoch, each example, or step of one, weighing the same."""

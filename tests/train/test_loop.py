@@ -45,6 +45,23 @@ def test_every_example_counts_once_an_epoch(batch_size):
     assert sum(seen) == 11
 
 
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_a_number_of_steps_ends_within_an_epoch(steps):
+    """Three steps an epoch, over 11 numbers: the sum of the batch means of so many steps, from the same order."""
+    net, loss = identity_trainer()
+    x = 2.0 ** np.arange(11, dtype=np.float32)[:, None]
+    fitted = fit(net, loss, optax.sgd(-1.0), (x, x), steps=steps, batch_size=4)
+    batches = [example_order(0, epoch, 11)[start : start + 4] for epoch in (1, 2) for start in (0, 4, 8)][:steps]
+    assert fitted.params["dense_1"]["w"].item() == pytest.approx(sum(x[batch].mean() for batch in batches), rel=1e-6)
+    assert fitted.history[-1].step == steps == int(fitted.train_state.step)
+    last = batches[3:] or batches
+    w, losses = sum(x[batch].mean() for batch in batches[: steps - len(last)]), []
+    for batch in last:
+        losses += [w * value for value in x[batch]]
+        w += x[batch].mean()
+    assert fitted.history[-1].values["train_loss"] == pytest.approx(np.mean(losses), rel=1e-6)
+
+
 def test_order_depends_on_seed_and_epoch_alone():
     orders = {(s, e): tuple(example_order(s, e, 20)) for s in (0, 1) for e in (1, 2)}
     assert len(set(orders.values())) == 4
