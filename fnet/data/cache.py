@@ -33,6 +33,25 @@ class CacheWarning(UserWarning):
     """Decoded data could not be kept."""
 
 
+class Portions(NamedTuple):
+    """An array that is decoded portion by portion while it is written, so that memory need not hold it.
+
+    shape, dtype: of the whole.
+    decode: gives its rows in their order, in portions of any size.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    decode: Callable[[], Iterable[np.ndarray]]
+
+    def whole(self) -> np.ndarray:
+        """The array, in memory."""
+        return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *self.decode()])
+
+
+Decoded = Mapping[str, np.ndarray | Portions]
+
+
 class Entry(NamedTuple):
     """What the cache holds of one set of data.
 
@@ -58,7 +77,7 @@ def folder() -> Path:
     return root() / "data"
 
 
-def cached(key: Mapping[str, object], decode: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[str, np.ndarray]:
     """What `decode` gives, from the cache where it holds it, else decoded and kept.
 
     Arrays from the cache are read-only and memory-mapped. Their sizes and checksums are compared with the manifest each
@@ -69,7 +88,8 @@ def cached(key: Mapping[str, object], decode: Callable[[], Mapping[str, np.ndarr
     Args:
         key: what the arrays are a function of: a fingerprint of the content, and settings; values that JSON can hold.
             `name`, if there is one, is what lists call the entry.
-        decode: gives the arrays by name, of numbers or fixed-length text. What it raises is passed on.
+        decode: gives the arrays by name, of numbers or fixed-length text. What it, or the decoding of portions, raises
+            is passed on.
     """
     place = _place(key)
     arrays = _read(place)
@@ -79,23 +99,27 @@ def cached(key: Mapping[str, object], decode: Callable[[], Mapping[str, np.ndarr
         try:
             partial = stack.enter_context(_claimed(place.with_suffix(_PARTIAL)))
         except OSError as error:
-            arrays = decode()
+            decoded = decode()
             _warn(error)
-            return arrays
+            return _whole(decoded)
         arrays = _read(place)  # what another process made while this one waited
         if arrays is not None:
             return arrays
-        arrays = decode()
+        decoded = decode()
         try:
-            _write(partial, key, arrays)
+            _write(partial, key, decoded)
             _remove(place)
             partial.rename(place)
         except OSError as error:
             _warn(error)
-            return arrays
+            return _whole(decoded)
     for stale in folder().glob(f"*{_PARTIAL}"):
         _sweep(stale)
-    return _read(place, verify=False) or arrays
+    return _read(place, verify=False) or _whole(decoded)
+
+
+def _whole(decoded: Decoded) -> dict[str, np.ndarray]:
+    return {name: array.whole() if isinstance(array, Portions) else array for name, array in decoded.items()}
 
 
 def kept(key: Mapping[str, object]) -> Mapping[str, np.ndarray] | None:
@@ -179,33 +203,40 @@ def _read(place: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _write(place: Path, key: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> None:
+def _write(place: Path, key: Mapping[str, object], decoded: Decoded) -> None:
     """Writes the files of an entry into an empty folder, the manifest last.
 
     Raises:
         OSError: with the system's reason; numpy's own `save` would not give one.
     """
     files = {}
-    for number, (name, array) in enumerate(arrays.items()):
-        array = np.asarray(array, order="C")
+    for number, (name, array) in enumerate(decoded.items()):
         if array.dtype.hasobject:
             raise TypeError(f"the array '{name}' holds Python objects, which cannot be memory-mapped")
+        header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+        checksum = _checksum_of_header(array.dtype, array.shape)
         path = place / f"{number}.npy"
         with path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-            for piece in _pieces(array):
-                file.write(piece)
-        files[name] = (path.name, path.stat().st_size, _checksum(array))
+            np.lib.format.write_array_header_1_0(file, header)
+            for portion in array.decode() if isinstance(array, Portions) else [array]:
+                for piece in _pieces(np.asarray(portion, array.dtype, order="C")):
+                    file.write(piece)
+                    checksum = zlib.crc32(piece, checksum)
+        files[name] = (path.name, path.stat().st_size, checksum)
     manifest = json.dumps({"key": dict(key), "files": files}, indent=1)
     (place / _MANIFEST).write_text(manifest, encoding="utf-8")
 
 
 def _checksum(array: np.ndarray) -> int:
     """CRC-32 of the bytes, type and shape."""
-    checksum = zlib.crc32(f"{array.dtype} {array.shape}".encode())
+    checksum = _checksum_of_header(array.dtype, array.shape)
     for piece in _pieces(array):
         checksum = zlib.crc32(piece, checksum)
     return checksum
+
+
+def _checksum_of_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    return zlib.crc32(f"{dtype} {shape}".encode())
 
 
 def _pieces(array: np.ndarray) -> Iterator[memoryview]:

@@ -1,7 +1,10 @@
 """Images in folders, one folder a class."""
 
+import functools
 import hashlib
+import math
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -9,12 +12,15 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from annotated_types import Ge, Len
 
-from fnet.data.cache import cached
+from fnet.data.cache import Portions, cached
 from fnet.data.path import File, PathText, existing, naming
 from fnet.data.source import Arrays, DataError, Spec, Targets
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 _SPLITS = ("train", "validation", "val", "test")
+
+AT_ONCE = 1 << 25
+"""Bytes of pixels that are decoded before they are written."""
 
 Pixels = Annotated[int, Ge(1)]
 
@@ -66,7 +72,8 @@ def images(
             "shape": shape,
             "resize": size is not None,
         }
-        x = cached(key, lambda: {"x": decode(files, shape, resize=size is not None)})["x"]
+        decoding = functools.partial(decode, files, shape, resize=size is not None)
+        x = cached(key, lambda: {"x": Portions((len(files), *shape), np.dtype(np.uint8), decoding)})["x"]
         y = np.array([label for inside in tree.splits.values() for _, label in inside], np.int32)
         return Arrays(x, y)
 
@@ -120,8 +127,8 @@ def _fingerprint(root: Path, files: list[Path]) -> str:
     return state.hexdigest()
 
 
-def decode(files: list[Path], shape: tuple[int, int, int], *, resize: bool) -> np.ndarray:
-    """The pixels of images (n, height, width, channels), uint8.
+def decode(files: list[Path], shape: tuple[int, int, int], *, resize: bool) -> Iterator[np.ndarray]:
+    """The pixels of images, uint8, some at a time: (some, height, width, channels).
 
     Args:
         files: PNG or JPEG.
@@ -131,12 +138,11 @@ def decode(files: list[Path], shape: tuple[int, int, int], *, resize: bool) -> n
     Raises:
         DataError: for a file that is damaged, or of another size.
     """
-    x = np.empty((len(files), *shape), np.uint8)
+    at_once = max(1, AT_ONCE // math.prod(shape))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pixels = pool.map(lambda file: _pixels(file, shape, resize=resize), files)
-        for row, image in enumerate(pixels):
-            x[row] = image
-    return x
+        for start in range(0, len(files), at_once):
+            pixels = pool.map(lambda file: _pixels(file, shape, resize=resize), files[start : start + at_once])
+            yield np.stack(list(pixels))
 
 
 def _pixels(file: Path, shape: tuple[int, int, int], *, resize: bool) -> Any:

@@ -54,7 +54,7 @@ def _images(found: Path, spec: Spec) -> tuple[np.ndarray, list[str]]:
             "give such numbers, as .npy"
         )
     height, width, channels = spec.shape
-    pixels = images.decode(files, (height, width, channels), resize=True)
+    pixels = np.concatenate(list(images.decode(files, (height, width, channels), resize=True)))
     names = [file.relative_to(found).as_posix() if found.is_dir() else file.name for file in files]
     low, high = spec.range
     return pixels if spec.range == (0, 255) else low + pixels * np.float32((high - low) / 255), names

@@ -1,16 +1,21 @@
 """NumPy's archives of named arrays."""
 
+import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Ge, MinLen
 
-from fnet.data.cache import cached
+from fnet.data.cache import Portions, cached
 from fnet.data.path import File, PathText, digest, file, naming
 from fnet.data.source import Arrays, DataError, Spec, Targets
 from fnet.settings import suggestion
+
+AT_ONCE = 1 << 25
+"""Bytes of examples that are read before they are written."""
 
 _OTHERS = ("validation", "val", "test")
 _Key = Annotated[str, MinLen(1)]
@@ -25,10 +30,11 @@ class _Split(NamedTuple):
 
 
 class _Header(NamedTuple):
-    """What the archive says of an array."""
+    """What the archive says of an array; whether its entries lie in the order of Fortran."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    fortran: bool
 
 
 def npz(
@@ -88,11 +94,15 @@ def _headers(archive: Path) -> dict[str, _Header]:
     with naming(archive), zipfile.ZipFile(archive) as opened:
         for name in opened.namelist():
             with opened.open(name) as member:
-                version = np.lib.format.read_magic(member)
-                read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
-                shape, _, dtype = read(member)
-                found[name.removesuffix(".npy")] = _Header(shape, dtype)
+                found[name.removesuffix(".npy")] = _header(member)
     return found
+
+
+def _header(member: Any) -> _Header:
+    version = np.lib.format.read_magic(member)
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
+    shape, fortran, dtype = read(member)
+    return _Header(shape, dtype, fortran)
 
 
 def _splits(archive: Path, headers: dict[str, _Header], x: str, y: str) -> list[_Split]:
@@ -155,14 +165,35 @@ def _targets(
     return Targets("classes", classes or greatest + 1)
 
 
-def _decode(archive: Path, spec: Spec, x: str, y: str) -> dict[str, np.ndarray]:
-    headers = _headers(archive)
-    splits = _splits(archive, headers, x, y)
+def _decode(archive: Path, spec: Spec, x: str, y: str) -> dict[str, np.ndarray | Portions]:
+    splits = _splits(archive, _headers(archive), x, y)
     with naming(archive), np.load(archive, allow_pickle=False) as opened:
-        examples = np.concatenate([opened[split.x] for split in splits]).reshape(-1, *spec.shape)
         labels = np.concatenate([opened[split.y] for split in splits])
     if spec.targets.kind == "classes":
         labels = labels.reshape(-1).astype(np.int32)
     else:
         labels = labels.reshape(len(labels), -1).astype(np.float32)
-    return {"x": examples if spec.range else examples.astype(np.float32), "y": labels}
+    dtype = np.dtype(np.uint8 if spec.range else np.float32)
+    return {"x": Portions((spec.size, *spec.shape), dtype, lambda: _examples(archive, splits, spec)), "y": labels}
+
+
+def _examples(archive: Path, splits: list[_Split], spec: Spec) -> Iterator[np.ndarray]:
+    """The examples of the splits, some at a time; of an array in the order of Fortran all at once."""
+    with naming(archive), zipfile.ZipFile(archive) as opened:
+        for split in splits:
+            with opened.open(f"{split.x}.npy") as member:
+                shape, dtype, fortran = _header(member)
+                row = math.prod(shape[1:]) * dtype.itemsize
+                if fortran or not row:
+                    member.seek(0)
+                    yield np.lib.format.read_array(member, allow_pickle=False).reshape(-1, *spec.shape)
+                    continue
+                at_once = max(1, AT_ONCE // row)
+                for start in range(0, shape[0], at_once):
+                    rows = min(at_once, shape[0] - start)
+                    data = member.read(rows * row)
+                    if len(data) != rows * row:
+                        raise EOFError(
+                            f"'{split.x}' ends within the examples {start} ... {start + rows - 1} of {shape[0]}"
+                        )
+                    yield np.frombuffer(data, dtype).reshape(rows, *spec.shape)

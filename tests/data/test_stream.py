@@ -5,12 +5,13 @@ import sys
 import threading
 import time
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
 
 from fnet.config.load import load
-from fnet.data import cache, catalog, files, normalize, source, stream, tfds
+from fnet.data import cache, catalog, files, normalize, npz, source, stream, tfds
 from fnet.data.normalize import Normalizer
 from fnet.data.prepare import prepare
 from fnet.data.source import Arrays, DataError, Spec, Targets, fingerprint, portions
@@ -173,10 +174,11 @@ def test_results_come_in_order_and_only_some_are_made_ahead():
     elements = read_ahead(make, range(4, 40))
     assert made == []
     assert [next(elements) for _ in range(10)] == list(range(4, 14))
-    assert max(made) <= 13 + stream.AHEAD
+    until(lambda: len(made) == 10 + stream.AHEAD)
+    time.sleep(0.05)
     elements.close()
     until(lambda: not reading_threads())
-    assert len(made) <= 10 + stream.AHEAD
+    assert sorted(made) == list(range(4, 14 + stream.AHEAD))
     assert list(read_ahead(make, range(3))) == [0, 1, 2]
 
 
@@ -222,6 +224,56 @@ def test_memory_holds_only_what_is_read_ahead(tmp_path, monkeypatch):
     tracemalloc.stop()
     assert total == 0
     assert peak < x.nbytes / 4
+
+
+# Decoding, which memory need not hold either
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_archive_is_decoded_portion_by_portion(rng, tmp_path, monkeypatch, save):
+    """Two splits; one of them in the order of Fortran, which is read as a whole."""
+    monkeypatch.setattr(npz, "AT_ONCE", 100)
+    x, other = rng.standard_normal((23, 4, 2)), np.asfortranarray(rng.standard_normal((7, 4, 2)))
+    y = np.arange(23) % 2
+    save(tmp_path / "a.npz", x=x, y=y, x_test=other, y_test=y[:7])
+    arrays = files.load("npz", {"path": str(tmp_path / "a.npz")})
+    assert np.array_equal(arrays.x, np.concatenate([x, other]).astype(np.float32))
+    assert np.array_equal(arrays.y, np.concatenate([y, y[:7]]))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_decoding_holds_only_a_portion(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "AT_ONCE", 1 << 19)
+    np.savez(tmp_path / "a.npz", x=np.ones((4000, 1000), np.float32), y=np.zeros((4000, 1)))
+    tracemalloc.start()
+    arrays = files.stream("npz", {"path": str(tmp_path / "a.npz"), "targets": "values"})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert arrays.x[3990:].all()
+    assert peak < arrays.x.nbytes / 4
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_archive_that_ends_too_early_is_named_and_nothing_is_kept(tmp_path, monkeypatch):
+    """One array lacks its last row; the checksum of the archive is right."""
+    monkeypatch.setattr(npz, "AT_ONCE", 400)
+    np.savez(tmp_path / "whole.npz", x=np.ones((50, 9), np.float32), y=np.arange(50) % 2)
+    with zipfile.ZipFile(tmp_path / "whole.npz") as whole, zipfile.ZipFile(tmp_path / "a.npz", "w") as short:
+        for name in whole.namelist():
+            short.writestr(name, whole.read(name)[: -36 if name == "x.npy" else None])
+    with pytest.raises(DataError, match=r"a\.npz is damaged .*: 'x' ends within the examples 44 \.\.\. 49 of 50"):
+        files.load("npz", {"path": str(tmp_path / "a.npz")})
+    assert not list(cache.folder().glob("*"))
+
+
+def test_portions_that_cannot_be_kept_are_given_from_memory(tmp_path, monkeypatch):
+    (tmp_path / "a_file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a_file"))
+    rows = np.arange(12.0).reshape(6, 2)
+    portions_of = cache.Portions(rows.shape, rows.dtype, lambda: (rows[i : i + 4] for i in (0, 4)))
+    with pytest.warns(cache.CacheWarning, match="decoded data cannot be kept"):
+        assert np.array_equal(cache.cached({"name": "x"}, lambda: {"x": portions_of})["x"], rows)
 
 
 # Records
