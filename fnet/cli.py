@@ -197,8 +197,22 @@ def gradcheck(
     leaf: Annotated[
         str | None, typer.Option(metavar="NAME", help="Report on one leaf, such as dense_2/w.", show_default=False)
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Entries of every leaf to compare with differences.")] = 20,
-    examples: Annotated[int, typer.Option(min=1, help="Training examples to take at most.")] = 64,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Entries of every leaf to compare with differences; by default 20, in a large network fewer.",
+            show_default=False,
+        ),
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Training examples to take; by default 64, or as many sequences as have 128 steps.",
+            show_default=False,
+        ),
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="What JAX computes its gradients in.")] = "float64",
     after_steps: Annotated[int, typer.Option(min=0, help="Check again after so many steps of training.")] = 0,
     html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page as well.", show_default=False)] = None,

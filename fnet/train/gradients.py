@@ -1,5 +1,6 @@
 """Checking the gradients of an experiment: before training, after some steps of it, or as a run left its parameters."""
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -18,8 +19,11 @@ from fnet.train.step import make_step
 if TYPE_CHECKING:
     from fnet.config.load import Experiment
 
-EXAMPLES = 64
-"""How many examples a check takes, unless told otherwise or there are fewer."""
+EXAMPLES, STEPS = 64, 128
+"""How many examples a check takes, and of sequences that have a target at every step how many steps in all."""
+
+ENTRIES = 400
+"""How many entries of all leaves together are compared with differences, where that is three of each or more."""
 
 
 class Checked(NamedTuple):
@@ -35,9 +39,9 @@ def check_gradients(
     *,
     trained: tuple[Any, Any] | None = None,
     after_steps: int = 0,
-    examples: int = EXAMPLES,
+    examples: int | None = None,
     leaf: str | None = None,
-    samples: int = SAMPLES,
+    samples: int | None = None,
     precision: str = "float64",
 ) -> list[Checked]:
     """Checks the gradients of an experiment's network on the first training examples.
@@ -48,8 +52,10 @@ def check_gradients(
         experiment: a config that fits together.
         trained: (params, state) to check instead of those that training starts from.
         after_steps: check once more after this many steps of training from there.
-        examples: how many of the training examples to take at most; a check takes time in proportion.
-        leaf, samples, precision: as for `fnet.gradcheck.check`.
+        examples: how many of the training examples to take at most; a check takes time in proportion. By default 64,
+            or as many sequences as have 128 steps.
+        samples: entries of every leaf to compare with differences; by default 20, in a large network fewer.
+        leaf, precision: as for `fnet.gradcheck.check`.
 
     Raises:
         DataError: when the data cannot be used.
@@ -58,13 +64,16 @@ def check_gradients(
     """
     config, net = experiment.config, experiment.net
     train = load_data(experiment)[0].train
-    examples = min(examples, train.size)
+    places = math.prod(experiment.spec.targets.shape)
+    examples = min(examples or (EXAMPLES if places == 1 else max(1, STEPS // places)), train.size)
     plan = config.train.plan(train.size)
     optimizer = experiment.optimizer(plan.steps)
     shape = train.x.shape[1:]
     start = jax.jit(lambda key: init_state(net, optimizer, key, shape))(jax.random.key(config.seed))
     if trained is not None:
         start = start._replace(params=trained[0], state=trained[1])
+    leaves = 1 if leaf else len(jax.tree.leaves(start.params))
+    samples = samples or min(SAMPLES, max(3, ENTRIES // leaves))
     points = [("as trained" if trained else "at initialisation", start)]
     if after_steps:
         points.append(
