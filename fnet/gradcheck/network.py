@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from fnet.description import Layer, leaves
 from fnet.gradcheck.diagnosis import Context
@@ -167,17 +168,20 @@ class TrainingLoss:
 
     def __call__(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
         """(leaves, {"state", "x", "y", "key"}) -> the values."""
-        return self.with_outputs(arrays, data)[0]
-
-    def with_outputs(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
-        """The values, and the network's outputs."""
-        x, *arrays = arrays if self.with_input else (data["x"], *arrays)
-        params = nested(dict(zip(self.names, arrays, strict=True)))
-        batch = Batch(x, data["y"], jnp.ones(len(x), bool))
+        params, batch = self._given(arrays, data)
         evaluate = objective(self.net, self.loss, regularization=self.regularization)
         total, (_, metrics) = evaluate(params, data["state"], batch, data["key"])
-        outputs, _ = self.net.apply(params, data["state"], x, train=True, key=data["key"], mask=batch.mask)
-        return jnp.stack([total, metrics.loss, metrics.penalty][: len(self.parts)]), outputs
+        return jnp.stack([total, metrics.loss, metrics.penalty][: len(self.parts)])
+
+    def outputs(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
+        """The network's outputs."""
+        params, batch = self._given(arrays, data)
+        return self.net.apply(params, data["state"], batch.x, train=True, key=data["key"], mask=batch.mask)[0]
+
+    def _given(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Batch]:
+        """The parameters and the batch."""
+        x, *arrays = arrays if self.with_input else (data["x"], *arrays)
+        return nested(dict(zip(self.names, arrays, strict=True))), Batch(x, data["y"], jnp.ones(len(x), bool))
 
 
 def _by_jax(f: TrainingLoss, points: Mapping[str, np.ndarray], data: Mapping[str, Any], precision: str):
@@ -185,13 +189,15 @@ def _by_jax(f: TrainingLoss, points: Mapping[str, np.ndarray], data: Mapping[str
     with jax.enable_x64(precision == "float64"):
         arrays, data = jax.tree.map(lambda a: _as(a, precision), (list(points.values()), data))
         outputs, values, gradients = jax.tree.map(np.asarray, _pulled_back(f, arrays, data))
-    return outputs, values, [dict(zip(points, gradient, strict=True)) for gradient in gradients]
+    return outputs, values, [dict(zip(points, part, strict=True)) for part in zip(*gradients, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnames="f")
 def _pulled_back(f, arrays, data):
-    values, pull, outputs = jax.vjp(lambda arrays: f.with_outputs(arrays, data), arrays, has_aux=True)
-    return outputs, values, [pull(unit)[0] for unit in jnp.eye(len(f.parts), dtype=values.dtype)]
+    values, pull = jax.vjp(lambda arrays: f(arrays, data), arrays)
+    # A loop over the values: the backward pass is compiled once.
+    gradients = lax.map(lambda unit: pull(unit)[0], jnp.eye(len(f.parts), dtype=values.dtype))
+    return f.outputs(arrays, data), values, gradients
 
 
 def _as(array: Any, precision: str) -> Any:

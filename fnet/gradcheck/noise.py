@@ -1,6 +1,7 @@
 """Dropout's random masks, drawn once and handed to both sides of a comparison."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -13,9 +14,14 @@ from fnet.description import Layer, rebuilt
 def draw_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> dict[str, Any]:
     """The mask of every dropout layer for one batch and one key, nested as parameters are, each a leaf named "mask".
 
-    The network is run once, in training mode, with its random layers replaced by ones that take down the mask that they
-    draw.
+    The network is traced in training mode, with its random layers replaced by ones that take down the mask that they
+    draw; nothing but the masks is computed.
     """
+    return jax.tree.map(np.asarray, _masks(net, params, state, jnp.asarray(x), key))
+
+
+@functools.partial(jax.jit, static_argnames="net")
+def _masks(net: Layer, params: Any, state: Any, x: jax.Array, key: jax.Array) -> dict[str, Any]:
     noise: dict[str, Any] = {}
 
     def recording(path: tuple[str, ...], layer: Layer) -> Layer:
@@ -27,10 +33,10 @@ def draw_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> d
             node = noise
             for name in path:
                 node = node.setdefault(name, {})
-            node["mask"] = np.asarray(draw(key, x.shape))
+            node["mask"] = draw(key, x.shape)
             return layer.apply(params, state, x, train=train, key=key, mask=mask)
 
         return dataclasses.replace(layer, apply=apply)
 
-    rebuilt(net, recording).apply(params, state, jnp.asarray(x), train=True, key=key)
+    rebuilt(net, recording).apply(params, state, x, train=True, key=key)
     return noise

@@ -13,6 +13,9 @@ from fnet.gradcheck.branches import with_branches
 STEP = 2.0**-7
 """The first step, in units of the size of the entry that is moved."""
 
+OFFSETS = np.array([1.0, -1.0, 0.5, -0.5, 0.25, -0.25])
+"""Where the function is evaluated for one step, in units of it."""
+
 SHRINK, ATTEMPTS = 1 / 8, 6
 """Where a step crosses a kink or is too coarse, the next is this part of it; and how many are tried."""
 
@@ -60,29 +63,35 @@ def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array)
         sizes: (n,), the sizes that the steps are scaled to.
     """
     traced = with_branches(f)
-    nothing = jax.eval_shape(f, x)
-
-    def moved(entry: jax.Array, offset: jax.Array):
-        point = x.at[entry].add(offset)
-        values, branches = traced(point)
-        return point[entry], values, branches
+    nothing, answers = jax.eval_shape(traced, x)
 
     def measure(entry: jax.Array, h: jax.Array):
-        outer = lax.map(lambda offset: moved(entry, offset), h * jnp.array([1.0, -1.0]))
+        # One loop over the points, so that f is compiled once, and left where a point lies on another smooth piece.
+        def unfinished(carry):
+            number, _, _, _, crossed = carry
+            return (number < len(OFFSETS)) & ~crossed
 
-        def inner():
-            within = lax.map(lambda offset: moved(entry, offset), h * jnp.array([0.5, -0.5, 0.25, -0.25]))
-            at, values, branches = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), outer, within)
-            d = (values[0::2] - values[1::2]) / (at[0::2] - at[1::2])[:, None]
-            e = (4 * d[1:] - d[:-1]) / 3
-            r = (16 * e[1] - e[0]) / 15
-            rounding = EPSILON * jnp.max(jnp.abs(values), axis=0) / (h / 4)
-            return r, jnp.abs(r - e[1]) + rounding, _crossed(branches)
+        def visit(carry):
+            number, at, values, first, _ = carry
+            point = x.at[entry].add(h * jnp.asarray(OFFSETS)[number])
+            value, branches = traced(point)
+            first = [jnp.where(number == 0, new, old) for new, old in zip(branches, first, strict=True)]
+            return (
+                number + 1,
+                at.at[number].set(point[entry]),
+                values.at[number].set(value),
+                first,
+                _differ(branches, first),
+            )
 
-        def nowhere():
-            return jnp.zeros(nothing.shape), jnp.full(nothing.shape, jnp.inf), jnp.array(True)
-
-        return lax.cond(_crossed(outer[2]), nowhere, inner)
+        at, values = jnp.zeros(len(OFFSETS)), jnp.zeros((len(OFFSETS), *nothing.shape))
+        first = [jnp.zeros(answer.shape, answer.dtype) for answer in answers]
+        _, at, values, _, crossed = lax.while_loop(unfinished, visit, (0, at, values, first, jnp.array(False)))
+        d = (values[0::2] - values[1::2]) / (at[0::2] - at[1::2])[:, None]
+        e = (4 * d[1:] - d[:-1]) / 3
+        r = (16 * e[1] - e[0]) / 15
+        rounding = EPSILON * jnp.max(jnp.abs(values), axis=0) / (h / 4)
+        return r, jnp.abs(r - e[1]) + rounding, crossed
 
     def of_entry(pair: tuple[jax.Array, jax.Array]):
         entry, size = pair
@@ -105,13 +114,15 @@ def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array)
     return Differences(*lax.map(of_entry, (entries, sizes)))
 
 
-def _crossed(branches: list[jax.Array]) -> jax.Array:
+def _differ(branches: list[jax.Array], first: list[jax.Array]) -> jax.Array:
     """Whether any comparison was answered at one point otherwise than at the first."""
-    return jnp.array([jnp.any(answers != answers[:1]) for answers in branches] or [False]).any()
+    return jnp.array([jnp.any(a != b) for a, b in zip(branches, first, strict=True)] or [False]).any()
 
 
-def taylor_remainders(f: Function, x: jax.Array, direction: jax.Array, slopes: jax.Array) -> jax.Array:
-    """|f(x + h d) - f(x) - h s| for every h of `DISTANCES` and each of the k values of f, (len(DISTANCES), k).
+def taylor_remainders(
+    f: Function, x: jax.Array, direction: jax.Array, slopes: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """|f(x + h d) - f(x) - h s| for every h of `DISTANCES` and each of the k values, (len(DISTANCES), k), and f(x).
 
     Args:
         f: (m,) -> (k,).
@@ -119,8 +130,9 @@ def taylor_remainders(f: Function, x: jax.Array, direction: jax.Array, slopes: j
         direction: d, (m,).
         slopes: s = <g, d> for the gradient g on trial, (k,).
     """
-    start = f(x)
-    return lax.map(lambda h: jnp.abs(f(x + h * direction) - start - h * slopes), jnp.asarray(DISTANCES))
+    distances = jnp.array([0.0, *DISTANCES])
+    start, *values = lax.map(lambda h: f(x + h * direction), distances)
+    return jnp.abs(jnp.stack(values) - start - distances[1:, None] * slopes), start
 
 
 def order_of(remainders: np.ndarray, value: float) -> float | None:

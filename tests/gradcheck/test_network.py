@@ -14,8 +14,12 @@ from fnet.reference.rule import NoReference, Rule
 from fnet.regularization import Penalties
 
 
+NET = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(3, name="out"))
+"""One object for all tests: a check of an equal network and loss is not compiled again."""
+
+
 def problem(rng, loss="cross_entropy"):
-    net = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(3, name="out"))
+    net = NET
     params, state = net.init(jax.random.key(2), (5,))
     x = rng.standard_normal((6, 5)).astype(np.float32)
     y = rng.integers(0, 3, 6) if loss == "cross_entropy" else rng.standard_normal((6, 3))

@@ -82,5 +82,6 @@ def test_the_order_of_the_remainder(wrong, order, rng):
     with jax.enable_x64(True):
         f = lambda x: smooth(x)[:1]  # noqa: E731
         slope = jax.jacobian(f)(x) @ d + wrong
-        remainders = np.asarray(taylor_remainders(f, jnp.asarray(x), jnp.asarray(d), slope))
+        remainders, value = map(np.asarray, taylor_remainders(f, jnp.asarray(x), jnp.asarray(d), slope))
+        assert value == f(x)
     assert order_of(remainders[:, 0], 1.0) == pytest.approx(order, abs=0.15)

@@ -1,0 +1,73 @@
+"""Commands as the tests call them, the configs they call them with, and what a run leaves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fnet.cli import app
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+IRIS, DIABETES, XOR, DIGITS = (
+    Path(__file__).parents[2] / "configs" / f"{name}.yaml"
+    for name in ("iris-logistic", "diabetes-linear", "xor-mlp", "digits-mlp")
+)
+SHIPPED = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+FEW = "data.split={train: 0.02, validation: 0.02, test: 0.02}"
+"""Leaves few of the digits, whose convolutions take long: some 36 examples a part."""
+
+RUN_FILES = {"config.yaml", "environment.json", "metrics.jsonl", "model.safetensors"}
+
+
+def call(*arguments):
+    """A command in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def done(*arguments):
+    """What a command that succeeds prints."""
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def strictly(text):
+    """Parsed JSON, in which Infinity and NaN have no place."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def records(run):
+    """The lines of a run's metrics.jsonl."""
+    return [strictly(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run):
+    """Everything that metrics.jsonl records of the computation, times left out."""
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records(run)]
+
+
+def process(*arguments):
+    """A command in a process of its own; SIGINT is the keyboard's, however these tests were started."""
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from fnet.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", start, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def few(config):
+    """What keeps a test with this config short."""
+    if config.stem == "mnist-idx":
+        return ['data.split={train: "train[:100]", validation: "train[100:140]", test: "test[:40]"}']
+    if config.stem.startswith(("mnist-", "fashion-")):
+        return ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]
+    return [FEW] if config.stem.startswith("digits-") else []

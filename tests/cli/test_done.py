@@ -1,0 +1,169 @@
+"""The command line: what is printed where, and what is left in the run's folder."""
+
+import re
+
+import jax
+import pytest
+from cli.calls import DIGITS, IRIS, RUN_FILES, SHIPPED, XOR, done, few, losses, process, records, strictly
+
+
+@SHIPPED
+def test_training_writes_a_run_that_evaluates_to_what_was_logged(config, tmp_path):
+    out = done("train", config, "train.epochs=2", f"out={tmp_path}", *few(config))
+    run = tmp_path / f"{config.stem}-1"
+    assert f"the run is in {run}" in out
+    assert {path.name for path in run.iterdir()} == RUN_FILES
+
+    *epochs, end = records(run)
+    assert [record["epoch"] for record in epochs] == [1, 2]
+    assert (end["event"], end["stopped"]) == ("end", "done")
+    kept = epochs[end["kept_epoch"] - 1]
+    assert end["validation_loss"] == pytest.approx(kept["validation_loss"], rel=1e-6)
+
+    result = strictly(done("evaluate", run, "--json"))
+    assert set(result["examples"]) == set(result["scores"]) == {"train", "validation", "test"}
+    scores = {f"{part}_{name}": value for part, values in result["scores"].items() for name, value in values.items()}
+    assert scores == {key: end[key] for key in scores}
+
+
+@SHIPPED
+def test_gradients_of_every_shipped_config_agree(config):
+    found = strictly(done("gradcheck", config, "--json", "--samples", "1", "--examples", "4", *few(config)))
+    assert found["ok"] is True
+    (report,) = found["checks"]
+    rows = [row for row in report["rows"] if row["part"] == "total"]
+    names = [row["name"] for row in rows]
+    assert names[:2] == ["outputs", "loss"]
+    assert names[2:]
+    assert all("/" in name or name == "input" for name in names[2:])
+    assert all(row["ok"] for row in report["rows"])
+    assert all(row["checked"] + row["kinks"] for row in report["rows"][2:] if row["name"] not in ("outputs", "loss"))
+
+
+@SHIPPED
+def test_every_shipped_config_is_valid_and_resolves_to_a_valid_one(config, tmp_path):
+    assert done("validate", config) == f"{config}: ok\n"
+    resolved = tmp_path / config.name
+    resolved.write_text(done("validate", config, "--resolved"))
+    assert done("validate", resolved, "--resolved") == resolved.read_text()
+
+
+@SHIPPED
+def test_every_shipped_config_is_summed_up(config):
+    total, *layers = strictly(done("summary", config, "--json"))
+    assert layers
+    assert total["path"] == []
+    assert total["parameters"] == sum(layer["parameters"] for layer in layers if len(layer["path"]) == 1)
+    assert f"{total['parameters']:,}" in done("summary", config)
+
+
+def test_the_summary_counts_as_one_does_by_hand():
+    """digits-mlp: 64 pixels to 64 units, to 10."""
+    total, *layers = strictly(done("summary", DIGITS, "--json"))
+    assert [layer["parameters"] for layer in layers] == [0, 64 * 64 + 64, 0, 64 * 10 + 10]
+    assert [layer["out_shape"] for layer in layers] == [[64], [64], [64], [10]]
+    assert total["parameters"] == 4810
+
+
+def test_gradcheck_says_so_in_words_too():
+    out = done("gradcheck", XOR)
+    assert "xor-mlp: binary_cross_entropy of 64 examples, at initialisation" in out
+    assert "every value and gradient agrees" in out
+    assert "dense_2/w" in out
+
+
+def test_evaluate_shows_which_classes_are_confused(tmp_path):
+    done("train", IRIS, "train.epochs=2", f"out={tmp_path}")
+    out = done("evaluate", tmp_path / "iris-logistic-1")
+    assert re.search(r"test +│ +15 ", out)
+    assert "on the test part:" in out
+    assert "true class by row" in out
+    assert all(name in out for name in ("setosa", "versicolor", "virginica"))
+
+
+def test_validating_reads_no_data(monkeypatch):
+    monkeypatch.setattr("fnet.data.catalog.read", lambda *_: pytest.fail("the data were read"))
+    done("validate", DIGITS)
+
+
+def test_the_schema_is_json():
+    assert strictly(done("schema"))["title"] == "fnet config"
+
+
+def test_explain_prints_type_default_and_meaning():
+    out = done("explain", "dense.units")
+    assert all(word in out for word in ("dense.units", "whole number, at least 1", "required", "number of outputs"))
+    assert "optimizer" in done("explain")
+
+
+def test_overrides_reach_the_run(tmp_path):
+    done("train", IRIS, "train.epochs=1", "optimizer.learning_rate=1e-2", "name=mine", f"out={tmp_path}")
+    text = (tmp_path / "mine-1" / "config.yaml").read_text()
+    assert "learning_rate: 0.01\n" in text
+    assert "epochs: 1\n" in text
+
+
+def test_the_number_of_a_run_is_one_more_than_the_greatest(tmp_path):
+    for taken in ("iris-logistic-7", "iris-logistic-2", "iris-logistic-x", "iris-logistic-mlp-9"):
+        (tmp_path / taken).mkdir()
+    done("train", IRIS, "train.epochs=1", f"out={tmp_path}")
+    done("train", IRIS, "train.epochs=1", f"out={tmp_path}")
+    assert {"iris-logistic-8", "iris-logistic-9"} == {run.parent.name for run in tmp_path.glob("*/model.safetensors")}
+
+
+def test_the_environment_of_a_run_is_recorded(tmp_path):
+    done("train", IRIS, "train.epochs=1", "seed=5", f"out={tmp_path}")
+    found = strictly((tmp_path / "iris-logistic-1" / "environment.json").read_text())
+    assert found["seed"] == 5
+    assert found["versions"]["jax"] == jax.__version__
+    assert found["devices"]
+    assert re.fullmatch(r"[0-9a-f]{64}", found["data"])
+
+
+def test_steps_are_logged_as_often_as_asked(tmp_path):
+    done("train", XOR, "train.epochs=2", "train.batch_size=50", "train.log_every=3", f"out={tmp_path}")
+    steps = [record["step"] for record in records(tmp_path / "xor-mlp-1") if record["event"] == "step"]
+    assert steps == [3, 6, 9, 12, 15]
+
+
+def test_early_stopping_says_which_epoch_it_kept(tmp_path):
+    arguments = ("train.epochs=200", "train.early_stopping.patience=1", "optimizer.learning_rate=5")
+    out = done("train", IRIS, *arguments, f"out={tmp_path}")
+    end = records(tmp_path / "iris-logistic-1")[-1]
+    assert end["stopped"] == "early"
+    assert re.search(rf"stopped early after {end['kept_epoch'] + 1} of 200 epochs; kept epoch {end['kept_epoch']}", out)
+
+
+# Runs can be repeated
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory):
+    """The runs of three processes: two of one config, and one of what the first resolved it to."""
+    out = tmp_path_factory.mktemp("repeated")
+    runs = [out / f"xor-mlp-{number}" for number in (1, 2, 3)]
+    overrides = ["train.epochs=3", "train.log_every=1", "seed=3", f"out={out}"]
+    for arguments in ([XOR, *overrides], [XOR, *overrides], [runs[0] / "config.yaml"]):
+        train = process("train", *arguments)
+        _, errors = train.communicate(timeout=120)
+        assert train.returncode == 0, errors
+    return runs
+
+
+def test_two_processes_with_one_config_give_the_same_losses_to_the_bit(repeated):
+    first, second, _ = repeated
+    assert len(losses(first)) == 3 * 13 + 3 + 1
+    assert losses(second) == losses(first)
+    assert (second / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+
+
+def test_the_resolved_config_of_a_run_gives_the_same_losses(repeated):
+    first, _, third = repeated
+    assert losses(third) == losses(first)
+    assert (third / "config.yaml").read_text() == (first / "config.yaml").read_text()
+
+
+def test_another_seed_gives_other_losses(tmp_path):
+    for seed in (3, 4):
+        done("train", XOR, "train.epochs=1", f"seed={seed}", f"out={tmp_path}")
+    assert losses(tmp_path / "xor-mlp-1") != losses(tmp_path / "xor-mlp-2")

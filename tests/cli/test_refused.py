@@ -1,0 +1,91 @@
+"""Requests that are wrong: exit status 2 and a short message."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli.calls import call
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with bad configs, and things that are no run."""
+    monkeypatch.chdir(tmp_path)
+    net = "model: [flatten, {dense: 10}]\n"
+    Path("typo.yaml").write_text("data: digits\n" + net + "train:\n  epoch: 3\n")
+    Path("two.yaml").write_text("data: digit\nmodel: [flaten]\n")
+    Path("tiny.yaml").write_text("data: {name: digits, split: {train: 1e-9}}\n" + net)
+    Path("init.yaml").write_text("data: digits\nmodel: [flatten, {dense: {units: 10, init: no.such}}]\n")
+    Path("name.yaml").write_text("data: digits\nname: a/b\n" + net)
+    Path("good.yaml").write_text("data: digits\n" + net)
+    Path("a_file").write_text("not a run\n")
+    Path("empty").mkdir()
+    Path("garbled").mkdir()
+    Path("garbled/model.safetensors").write_bytes(b"\x08" * 100)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train missing.yaml", r"^missing\.yaml: no such file$"),
+        ("train empty", r"^empty: a folder, not a config file$"),
+        ("train typo.yaml", r"^typo\.yaml:4:3: unknown key 'epoch' in 'train'; did you mean 'epochs'\?$"),
+        ("train good.yaml train.epochs=0", r"^train\.epochs=0: train\.epochs: expected a value of at least 1"),
+        ("train good.yaml train.epochs", r"^train\.epochs: expected key=value"),
+        ("train tiny.yaml", r"^tiny\.yaml:1:\d+: data\.split\.train: the part would be empty: 1e-09 of the 1797"),
+        ("train init.yaml", r"^.*unknown initialiser 'no\.such'"),
+        ("train name.yaml", r"^name\.yaml:2:7: "),
+        ("validate typo.yaml", r"^typo\.yaml:4:3: unknown key 'epoch'"),
+        ("summary typo.yaml", r"^typo\.yaml:4:3: unknown key 'epoch'"),
+        ("summary init.yaml", r"^.*unknown initialiser 'no\.such'"),
+        ("gradcheck two.yaml", r"^two\.yaml:1:7: .*\ntwo\.yaml:2:9: unknown layer 'flaten'"),
+        ("evaluate missing", r"^error: missing is not a finished run: there is no such folder$"),
+        ("evaluate empty", r"^error: empty is not a finished run: it holds no model\.safetensors$"),
+        ("evaluate a_file", r"^error: a_file is not a finished run: it is (a file|no folder)"),
+        ("evaluate garbled", r"^error: garbled/model\.safetensors cannot be read: "),
+        ("explain epoch", r"^error: nothing is called 'epoch'; did you mean 'epochs'"),
+    ],
+)
+def test_a_wrong_request_gets_a_short_message_and_leaves_nothing(folder, arguments, message):
+    before = sorted(folder.rglob("*"))
+    result = call(*arguments.split())
+    assert result.exit_code == 2, result.output
+    assert re.search(message, result.stderr, re.MULTILINE), result.stderr
+    assert len(result.stderr.splitlines()) <= 3
+    assert "Traceback" not in result.output
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("out", ["a_file", "a_file/inside"])
+def test_a_file_in_place_of_the_output_folder_is_refused_before_any_training(folder, out):
+    before = sorted(folder.rglob("*"))
+    result = call("train", "good.yaml", f"out={out}")
+    assert result.exit_code == 2
+    assert re.search(rf"^error: the output folder '{out}' cannot be written: .*out=", result.stderr)
+    assert "Traceback" not in result.stderr
+    assert "epoch" not in result.stdout
+    assert sorted(folder.rglob("*")) == before
+    assert Path("a_file").read_text() == "not a run\n"
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["trian", "good.yaml"], ["train", "good.yaml", "--epochs=3"]])
+def test_a_wrong_command_line_is_explained(arguments):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert "Usage:" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_request_prints_no_traceback_in_a_process_of_its_own(folder):
+    finished = subprocess.run(
+        [sys.executable, "-m", "fnet.cli", "validate", folder / "typo.yaml"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert re.fullmatch(r"\S+typo\.yaml:4:3: unknown key 'epoch' .*\n", finished.stderr)

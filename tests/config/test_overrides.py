@@ -1,0 +1,142 @@
+"""Settings given on the command line, in place of the file's."""
+
+import pytest
+from config.messages import NET, at, refused
+
+from fnet.config.errors import ConfigError
+
+DEEP = """\
+data: digits
+model:
+  - flatten
+  - dense: 64
+  - relu
+  - [tanh, {dense: {units: 8, bias: false}}]
+  - serial: {layers: [{dense: 7}]}
+  - dense: 10
+train: {epochs: 2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("train.epochs=3", ["train", "epochs"], 3),
+        ("train.batch_size=all", ["train", "batch_size"], "all"),
+        ("train={batch_size: 7}", ["train", "batch_size"], 7),
+        ("train.early_stopping.patience=2", ["train", "early_stopping", "patience"], 2),
+        ("train.early_stopping={}", ["train", "early_stopping", "monitor"], "validation_loss"),
+        ("optimizer.learning_rate=1e-2", ["optimizer", "learning_rate"], 0.01),
+        ("optimizer=sgd", ["optimizer", "learning_rate"], 0.1),
+        ("optimizer.name=sgd", ["optimizer", "name"], "sgd"),
+        ("optimizer.schedule=cosine", ["optimizer", "schedule", "name"], "cosine"),
+        ("optimizer.schedule.name=cosine", ["optimizer", "schedule", "warmup_steps"], 0),
+        ("data.split.train=0.7", ["data", "split", "train"], 0.7),
+        ("data.split.train=0.7", ["data", "name"], "digits"),
+        ("data.normalize=none", ["data", "normalize"], "none"),
+        ("regularization.l2=1e-3", ["regularization", "l2"], 0.001),
+        ("seed=7", ["seed"], 7),
+        ("name=no", ["name"], "no"),
+        ("out=/some/where=else", ["out"], "/some/where=else"),
+        ("loss=null", ["loss", "name"], "cross_entropy"),
+        ("model.1.dense.units=5", ["model", 1, "dense", "units"], 5),
+        ("model.1.dense=5", ["model", 1, "dense", "units"], 5),
+        ("model.1.dense.bias=false", ["model", 1, "dense", "units"], 64),
+        ("model.2=tanh", ["model", 2], "tanh"),
+        ("model.2={leaky_relu: 0.1}", ["model", 2, "leaky_relu", "slope"], 0.1),
+        ("model.2.relu.name=r", ["model", 2, "relu", "name"], "r"),
+        ("model.3.1.dense.units=5", ["model", 3, 1, "dense"], {"units": 5, "bias": False, "init": "glorot_uniform"}),
+        ("model.4.serial.layers.0.dense=5", ["model", 4, 0, "dense", "units"], 5),
+        ("model=[flatten, {dense: 10}]", ["model", 0], "flatten"),
+    ],
+)
+def test_any_value_can_be_overridden(load_text, override, path, value):
+    config = load_text(DEEP, override).config
+    assert at(config.model_dump(), path) == value
+
+
+def test_an_override_changes_nothing_else(load_text):
+    before, after = load_text(DEEP).config, load_text(DEEP, "optimizer.learning_rate=0.5").config
+    assert before.optimizer.learning_rate != 0.5
+    same = after.optimizer.model_copy(update={"learning_rate": before.optimizer.learning_rate})
+    assert after.model_copy(update={"optimizer": same}) == before
+
+
+def test_overrides_apply_in_order(load_text):
+    config = load_text(DEEP, "train.epochs=5", "optimizer=sgd", "train.epochs=6", "optimizer.momentum=0.9").config
+    assert (config.train.epochs, config.optimizer.name, config.optimizer.momentum) == (6, "sgd", 0.9)
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("train.epochs", "expected key=value, such as train.epochs=3"),
+        ("=3", "expected key=value, such as train.epochs=3"),
+        ("train.epochs=", "train.epochs: expected a whole number, got nothing"),
+        ("train.epochs=three", "train.epochs: expected a whole number, got 'three'"),
+        ("train.epochs=0", "train.epochs: expected a value of at least 1, got 0"),
+        ("train.epoch=3", "unknown key 'epoch' in 'train'; did you mean 'epochs'?"),
+        ("trian.epochs=3", "unknown key 'trian' at the top level; did you mean 'train'?"),
+        ("epochs=3", "unknown key 'epochs' at the top level; it belongs under 'train'"),
+        ("zzz=3", "unknown key 'zzz' at the top level; known: data"),
+        ("train=3", "train: expected a mapping of settings, got 3"),
+        ("optimizer.momentum=0.9", "'momentum' is no setting of 'optimizer' (adam), but of sgd"),
+        ("optimizer.lerning_rate=1", "unknown key 'lerning_rate' in 'optimizer' (adam); did you mean 'learning_rate'?"),
+        ("optimizer=adm", "unknown optimizer 'adm'; did you mean 'adam'?"),
+        ("optimizer.name=adm", "unknown optimizer 'adm'; did you mean 'adam'?"),
+        ("data=digit", "unknown data set 'digit'; did you mean 'digits'?"),
+        ("data.name=digit", "unknown data set 'digit'; did you mean 'digits'?"),
+        ("data.split=0.8", "data.split: expected a mapping of settings, got 0.8"),
+        ("loss=mse", "mse is for regression, but digits has 10 classes; use cross_entropy"),
+        ("train.early_stopping.monitor=val_loss", "nothing records 'val_loss' in this run"),
+        ("model=relu", "model: expected a list, got 'relu'"),
+        ("model.1=null", "expected a layer, such as relu or {dense: 64}, got nothing"),
+        ("model.2=tahn", "unknown layer 'tahn'; did you mean 'tanh'?"),
+        ("model.1.dense=-1", "dense: units: expected a value of at least 1, got -1"),
+        ("model.1.dense.units=ten", "dense: units: expected a whole number, got 'ten'"),
+        ("model.9.dense=5", "'9' is no place in a list of 6; places count from 0"),
+        ("model.-1.dense=5", "'-1' is no place in a list of 6; places count from 0"),
+        ("model.last.dense=5", "'last' is no place in a list of 6; places count from 0"),
+        ("model.²=relu", "'²' is no place in a list of 6; places count from 0"),
+        ("seed=[", "not YAML"),
+        ("seed=a: b: c", "not YAML: mapping values are not allowed here"),
+    ],
+)
+def test_a_wrong_override_is_named_in_place_of_a_line(load_text, override, what):
+    refused(load_text, override, what, DEEP, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("data.split.train=0.95", "the parts sum to 1.15, which is more than 1"),
+        ("model.5.dense=12", "dense_2 gives 12, but digits has 10 classes"),
+        ("model.5.dense.units=12", "dense_2 gives 12, but digits has 10 classes"),
+        ("model.2.leaky_relu=0.1", "expected a layer"),
+        ("train.epochs.of=3", "train.epochs: expected a whole number, got a mapping"),
+        ("seed.of=3", "seed: expected a whole number, got a mapping"),
+        ("loss.of=3", "loss"),
+        ("optimizer.schedule.warmup_steps=3", "'name' is required in 'optimizer.schedule', but not given"),
+        ("train..epochs=3", "unknown key '' in 'train'"),
+        ("3=4", "3"),
+    ],
+)
+def test_an_override_that_spoils_what_surrounds_it_is_named(load_text, override, what):
+    refused(load_text, override, what, DEEP, override)
+
+
+def test_the_override_is_named_when_it_lengthens_the_warm_up_of_the_file(load_text):
+    override = "optimizer.schedule.warmup_steps=5000"
+    refused(
+        load_text,
+        override,
+        "5000 leave nothing of a run of 900 steps",
+        NET + "optimizer: {schedule: cosine}\n",
+        override,
+    )
+
+
+def test_a_line_of_the_file_is_named_when_an_override_has_nothing_to_do_with_it(load_text):
+    with pytest.raises(ConfigError, match=r"^c\.yaml:5:17: train\.epochs: ") as caught:
+        load_text(NET + "train: {epochs: 0}\n", "train.batch_size=3", "seed=x")
+    assert caught.value.lines[1].startswith("seed=x: ")
