@@ -71,7 +71,8 @@ class Records:
                 try:
                     self._decoded([number])
                 except Exception as error:
-                    what = f"{self._place(number)} cannot be read ({first_line(error)})"
+                    split = self._prepared.builder.info.splits[self._split]
+                    what = f"{place_of(number, split)} cannot be read ({first_line(error)})"
                     raise DataError(f"'{self._prepared.spec.name}': {what}; {self._mend}", "name") from error
             raise
 
@@ -82,14 +83,19 @@ class Records:
             decode_into(x[start : start + AT_ONCE], examples, self._prepared)
         return x
 
-    def _place(self, number: int) -> str:
-        """Which record of which file an example is."""
-        info = self._prepared.builder.info.splits[self._split]
-        for file, length in zip(info.filepaths, info.shard_lengths, strict=True):
-            if number < length:
-                return f"record {number} of {file}"
-            number -= length
-        raise IndexError(number)
+
+def place_of(number: int, split: Any) -> str:
+    """Which record of which file an example of a split is.
+
+    >>> from types import SimpleNamespace
+    >>> place_of(5, SimpleNamespace(filepaths=["a", "b", "c"], shard_lengths=[3, 2, 4]))
+    'record 0 of c'
+    """
+    for file, length in zip(split.filepaths, split.shard_lengths, strict=True):
+        if number < length:
+            return f"record {number} of {file}"
+        number -= length
+    raise IndexError(number)
 
 
 def decode(prepared: Prepared, split: str) -> Mapping[str, np.ndarray]:

@@ -58,9 +58,10 @@ def make_score(net: Layer, loss: Loss) -> Callable[..., Score]:
             portions = batches_in_order(x, batch)
         else:
             portions = [((x, y) if steps_mask is None else (x, y, steps_mask), len(x))]
-        totals = Score(jnp.zeros(()), jnp.zeros(())), jnp.zeros((), int)
+        before = totals = Score(jnp.zeros(()), jnp.zeros(())), jnp.zeros((), int)
         for data, size in portions:
-            totals = add_up(totals, params, state, data, size, batch)
+            jax.block_until_ready(before)  # one portion may wait while another is computed with, and no more
+            before, totals = totals, add_up(totals, params, state, data, size, batch)
         sums, count = totals
         return Score(sums.loss / count, sums.metric / count)
 

@@ -129,13 +129,9 @@ def batches_in_order(data: Stream, batch: int) -> Iterator[tuple[Data, int]]:
     All arrays are of one length; only the last may hold fewer examples.
     """
     places = batch * data.groups_at_once(batch)
-
-    def read(number: int) -> tuple[tuple[np.ndarray, ...], int]:
-        rows = np.arange(number * places, min(data.size, (number + 1) * places))
-        return data.read(rows, places), len(rows)
-
-    for arrays, size in read_ahead(read, range(math.ceil(data.size / places))):
-        yield _handed_over(arrays), size
+    for start in range(0, data.size, places):
+        rows = np.arange(start, min(data.size, start + places))
+        yield _handed_over(data.read(rows, places)), len(rows)
 
 
 def _handed_over(arrays: tuple[np.ndarray, ...]) -> Data:
