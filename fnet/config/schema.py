@@ -16,6 +16,7 @@ from fnet.data import files, sklearn, synthetic
 from fnet.data.augment import AUGMENTATIONS
 from fnet.data.normalize import Normalization
 from fnet.data.path import PathText
+from fnet.data.prepare import Order
 from fnet.data.split import PARTS, Own, default_parts
 from fnet.losses import LOSSES, SUPPLIED
 from fnet.regularization import Length, Penalties, Weight
@@ -80,6 +81,12 @@ class DataSettings(Strict, frozen=True):
         default=[],
         description="what changes the training images at random, one after the other, after they are normalised: "
         f"{', '.join(AUGMENTATIONS)}; `fnet explain NAME` explains one",
+    )
+    order: Order = Field(
+        default="source",
+        description="of the examples, before training shuffles them: as their source has them, or content, one that "
+        "depends on them alone, so that sources that store the same examples in different orders give the same run; "
+        "reads all of them once",
     )
     stream: bool = Field(
         default=False,

@@ -1,7 +1,8 @@
 """From a source to the arrays that a run trains, selects and tests on."""
 
+import hashlib
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from fnet.data.split import PARTS, divide
 from fnet.data.stream import Stream
 
 Data = TypeVar("Data", Arrays, Stream)
+
+Order = Literal["source", "content"]
 
 
 class Splits(NamedTuple, Generic[Data]):
@@ -34,8 +37,9 @@ def prepare(
     normalization: normalize.Normalization,
     *,
     seed: int,
+    order: Order = "source",
 ) -> Splits[Data]:
-    """Splits (stratified for classes), then normalises with the statistics of the training part only.
+    """Splits (stratified for classes), orders, then normalises with the statistics of the training part only.
 
     Args:
         data: the whole data set; the parts of a stream are streams, to be normalised as they are read.
@@ -43,17 +47,38 @@ def prepare(
         parts: fraction or own splits of the training, validation and test part, as for `split.divide`.
         normalization: unit, standard or none.
         seed: of the split.
+        order: of the examples of every part: as their source has them, or one that depends on their content alone.
 
     Raises:
         DataError: for values that are not finite, labels out of range, or a class that training never sees.
         SplitError: for parts that cannot be made.
     """
     train, validation, test = split(data, spec, parts, seed=seed)
+    if order == "content":
+        train, validation, test = (part.part(by_content(part)) for part in (train, validation, test))
     if spec.dtype == "int32":
         return Splits(train, validation, test, normalize.AS_THEY_ARE)
     normalizer = normalize.fit(normalization, train.x, spec.range, gaps=spec.gaps)
     train, validation, test = (part.mapped(x=normalizer) for part in (train, validation, test))
     return Splits(train, validation, test, normalizer)
+
+
+def by_content(data: Arrays | Stream) -> np.ndarray:
+    """The numbers of the examples in the order of hashes of their content, which costs reading them all once.
+
+    Sources that store the same examples in different orders give the same sequence. Equal examples are
+    interchangeable.
+
+    >>> x, y = np.array([[1.0], [2.0], [3.0]]), np.array([0, 1, 0])
+    >>> first, second = Arrays(x, y), Arrays(x[::-1], y[::-1])
+    >>> x[by_content(first)].tolist() == x[::-1][by_content(second)].tolist()
+    True
+    """
+    hashes = []
+    for rows in portions(data.x):
+        for x, y in zip(data.x[rows], np.asarray(data.y[rows], np.float32), strict=True):
+            hashes.append(hashlib.blake2b(x.tobytes() + y.tobytes(), digest_size=8).digest())
+    return np.argsort(np.frombuffer(b"".join(hashes), "<u8"), kind="stable")
 
 
 def split(data: Data, spec: Spec, parts: Sequence[float | str], *, seed: int) -> tuple[Data, Data, Data]:

@@ -63,7 +63,8 @@ def load_data(experiment: "Experiment") -> tuple[Splits[Any], str]:
     what = settings.source, settings.name, settings.own()
     read: Callable[..., Any] = catalog.stream if settings.stream else catalog.read
     raw = read(*what, config.seed)
-    splits = prepare(raw, spec, settings.parts(spec.splits), settings.normalize or "none", seed=config.seed)
+    parts, normalization = settings.parts(spec.splits), settings.normalize or "none"
+    splits = prepare(raw, spec, parts, normalization, seed=config.seed, order=settings.order)
     if experiment.loss().targets == "labels":
         train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])
         splits = splits._replace(train=train, validation=validation, test=test)
