@@ -16,6 +16,8 @@ from fnet.gradcheck.noise import draw_noise
 from fnet.reference.network import backward, forward
 from fnet.reference.rule import Given
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 every_case = pytest.mark.parametrize("case", [case for _, case in ALL], ids=[name for name, _ in ALL])
 both_modes = pytest.mark.parametrize("train", [False, True], ids=["apply", "train"])
 every_kind = pytest.mark.parametrize("case", FIRST.values(), ids=FIRST.keys())
