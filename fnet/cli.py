@@ -1,12 +1,14 @@
 """The command line: parse, call, print."""
 
+import contextlib
 import functools
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 import typer
@@ -49,7 +51,8 @@ def command(
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            status = function(*args, **kwargs)
+            with _plain_warnings():
+                status = function(*args, **kwargs)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             status = 130
@@ -71,6 +74,25 @@ def command(
     return run
 
 
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Prints warnings of fnet's own as one line on standard error, once each, without their place in the code."""
+    shown, said = warnings.showwarning, set[str]()
+
+    def show(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        if not category.__module__.startswith("fnet."):
+            shown(message, category, *args, **kwargs)
+        elif str(message) not in said:
+            said.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
 def _console() -> Any:
     from rich.console import Console
 
@@ -83,7 +105,10 @@ def _start_jax() -> None:
 
     from fnet.data import cache
 
-    jax.config.update("jax_compilation_cache_dir", str(cache.root() / "compiled"))
+    folder = cache.root() / "compiled"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_raise_persistent_cache_errors", False)
 

@@ -22,6 +22,15 @@ def _compiled_programs_go():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For modules of many small programs, each run a few times: compilation takes longer than what it saves."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(autouse=True)
 def _files_outside_the_project(request):
     """A shipped config over files that lie outside the project is tested where they are."""

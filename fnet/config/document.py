@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fnet.config.errors import ConfigError, Path, Problem
+from fnet.data import augment
 from fnet.description import constructor_of
 from fnet.settings import first_parameter
 
@@ -87,7 +88,7 @@ class Document:
                 break
             inner = node[part] if isinstance(node, list) else node.get(part)
             if not isinstance(inner, dict | list):
-                node[part] = _written_out(part, inner)
+                node[part] = _written_out(path[: depth + 1], inner)
             node = node[part]
         self._overridden[path] = override
 
@@ -110,14 +111,16 @@ def read(file: str, overrides: Sequence[str] = ()) -> Document:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
 
 
-def _written_out(section: str | int, value: Any) -> dict[Any, Any]:
-    """The mapping that a section's short form stands for: `data: digits` is {name: digits}, `dense: 64` {units: 64}."""
+def _written_out(path: Path, value: Any) -> dict[Any, Any]:
+    """The mapping that a short form stands for: `data: digits` is {name: digits}, `dense: 64` {units: 64}."""
+    section = path[-1]
     if value is None:
         return {}
     if isinstance(section, int):
         return {value: {}}
+    constructor = augment.constructor_of if path[:2] == ("data", "augment") else constructor_of
     try:
-        return {first_parameter(constructor_of(section)): value}
+        return {first_parameter(constructor(section)): value}
     except ValueError:
         return {"name": value}
 

@@ -92,7 +92,7 @@ def examine(
 
 @functools.partial(jax.jit, static_argnames=("f", "shapes"))
 def _measure(f, shapes, flat, data, entries, sizes, bounds, typical, signs, on_trial):
-    """Differences at the entries, Taylor remainders along a direction of signs in every leaf, and the values of f."""
+    """Differences at the entries, Taylor remainders along the signs in every leaf, and the values of f."""
     splits = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
 
     def of_flat(flat):

@@ -32,6 +32,24 @@ def test_a_wrong_augmentation_is_reported_with_its_place(load_text, items, line)
     assert error.value.lines == (line,)
 
 
+@pytest.mark.parametrize(
+    ("items", "override", "pixels"),
+    [
+        ("{shift: 2}", "data.augment.0.shift.pixels=3", 3),
+        ("{shift: 2}", "data.augment.0.shift=3", 3),
+        ("{shift: {pixels: 2}}", "data.augment.0.shift.pixels=3", 3),
+    ],
+)
+def test_an_override_reaches_into_the_short_form(load_text, items, override, pixels):
+    (shift,) = load_text(TEXT.format(items=items), override).augmentations()
+    assert (shift.kind, dict(shift.settings)) == ("shift", {"pixels": pixels})
+
+
+def test_an_override_of_an_unknown_setting_is_named(load_text):
+    with pytest.raises(ConfigError, match=r"^data\.augment\.0\.shift\.pixel=3: .*'pixel'.*did you mean 'pixels'"):
+        load_text(TEXT.format(items="{shift: 2}"), "data.augment.0.shift.pixel=3")
+
+
 def test_tables_are_not_augmented(load_text):
     with pytest.raises(ConfigError, match=r"augment: flip is for images \(height, width, channels\), not for examples"):
         load_text("data: {name: wine, augment: [flip]}\nmodel: [{dense: 3}]\n")

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import prepared
 import pytest
+from typer.testing import CliRunner
 
+from fnet.cli import app
 from fnet.config.errors import ConfigError
 from fnet.config.load import load
 from fnet.data import prepare_tfds, tfds
@@ -341,7 +343,7 @@ def test_what_goes_wrong_is_said_and_nothing_is_left(with_builder, tmp_path, bef
     with pytest.raises(prepare_tfds.PreparationFailed, match=message) as error:
         prepare_tfds.prepare("pictures", str(folder))
     assert error.value.exit_status == status
-    with pytest.raises(tfds.NotPrepared):
+    with pytest.raises(tfds.NotPrepared, match=r"'pictures' is not prepared in .*sets; prepare it with: "):
         tfds.spec("pictures", settings(folder))
     assert tfds.prepared(str(folder)) == {}
     if "kill" not in before:
@@ -354,7 +356,7 @@ def test_after_a_kill_the_next_process_clears_up_and_prepares(with_builder, tmp_
     with pytest.raises(prepare_tfds.PreparationFailed, match="SIGKILL"):
         prepare_tfds.prepare("pictures", str(folder))
     assert left_in(folder)
-    with pytest.raises(tfds.NotPrepared):
+    with pytest.raises(tfds.NotPrepared, match=r"'pictures' is not prepared in .*sets; prepare it with: "):
         tfds.spec("pictures", settings(folder))
     with_builder()
     assert prepare_tfds.prepare("pictures", str(folder))[1] == {"train": 20}
@@ -374,6 +376,25 @@ def test_preparing_says_how_to_install_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(prepare_tfds.MissingTensorFlow, match=r"pip install 'fnet\[prepare\]'"):
         prepare_tfds.prepare("mnist", str(tmp_path))
+
+
+def test_the_command_prepares_and_says_where(with_builder, tmp_path):
+    with_builder()
+    result = CliRunner().invoke(app, ["data", "prepare", "pictures", "--data-dir", str(tmp_path / "sets")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"pictures is prepared in {tmp_path}/sets/pictures/1.0.0: train 20 examples\n"
+    assert tfds.prepared(str(tmp_path / "sets")) == {"pictures": tmp_path / "sets" / "pictures" / "1.0.0"}
+
+
+def test_the_command_refuses_without_tensorflow(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = CliRunner().invoke(app, ["data", "prepare", "mnist", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert result.stderr == (
+        "error: preparing needs TensorFlow, which training does not: pip install 'fnet[prepare]', here or elsewhere; "
+        "then name the folder of the prepared sets with data.data_dir\n"
+    )
 
 
 @pytest.mark.skipif(

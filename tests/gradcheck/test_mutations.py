@@ -16,6 +16,8 @@ from fnet.layers import convolution
 from fnet.reference import losses
 from fnet.reference import network as reference_network
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def checked(problem):
     params, state, x, y = inputs(problem)

@@ -13,7 +13,6 @@ from fnet.reference import network as reference_network
 from fnet.reference.rule import NoReference, Rule
 from fnet.regularization import Penalties
 
-
 NET = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(3, name="out"))
 """One object for all tests: a check of an equal network and loss is not compiled again."""
 

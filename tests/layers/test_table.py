@@ -1,5 +1,7 @@
 """What holds for every layer alike, driven by the table of all layers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,16 +16,24 @@ from fnet.gradcheck.noise import draw_noise
 from fnet.reference.network import backward, forward
 from fnet.reference.rule import Given
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 every_case = pytest.mark.parametrize("case", [case for _, case in ALL], ids=[name for name, _ in ALL])
 both_modes = pytest.mark.parametrize("train", [False, True], ids=["apply", "train"])
 every_kind = pytest.mark.parametrize("case", FIRST.values(), ids=FIRST.keys())
 
 
-def initialised(case, seed=1):
-    net = case.make()
-    params, state = net.init(jax.random.key(seed), case.in_shape)
-    bias = jax.random.key(seed + 1)
-    params, state = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.uniform(bias, leaf.shape), (params, state))
+def initialised(case):
+    return _initialised(case.make, case.in_shape)
+
+
+@functools.cache
+def _initialised(make, in_shape):
+    """The network with parameters and state away from their start; the same arrays for all tests of a case."""
+    net = make()
+    rng = np.random.default_rng(1)
+    initial = jax.jit(net.init, static_argnums=1)(jax.random.key(1), in_shape)
+    params, state = jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.1 * rng.random(leaf.shape, np.float32)), initial)
     return net, params, state
 
 
@@ -66,10 +76,13 @@ def test_hand_and_jax_agree(case, train, rng):
         def f(params, x):
             return net.apply(params, given.state, x, train=train, key=key, mask=mask)[0]
 
-        y, pull = jax.vjp(f, jax.tree.map(jnp.asarray, given.params), jnp.asarray(x))
-        g = rng.standard_normal(y.shape)
-        of_params, of_x = jax.tree.map(np.asarray, pull(jnp.asarray(g)))
-        y = np.asarray(y)
+        @jax.jit
+        def pulled(params, x, g):
+            y, pull = jax.vjp(f, params, x)
+            return y, pull(g)
+
+        g = rng.standard_normal(jax.eval_shape(f, given.params, x).shape)
+        y, (of_params, of_x) = jax.tree.map(np.asarray, pulled(given.params, x, g))
     if is_index(x):
         of_x = np.zeros(x.shape)
     by_hand, cache = forward(net, given, x)
@@ -167,12 +180,12 @@ def test_jvp_is_the_transpose_of_vjp(case, rng):
             return np.zeros(leaf.shape, jax.dtypes.float0) if is_index(leaf) else rng.standard_normal(leaf.shape)
 
         tangents = jax.tree.map(tangent, (params, jnp.asarray(x)))
-        y, pushed = jax.jvp(f, (params, jnp.asarray(x)), tangents)
-        g = jnp.asarray(rng.standard_normal(y.shape))
-        pulled = jax.vjp(f, params, jnp.asarray(x))[1](g)
+        _, pushed = jax.jit(lambda *primals: jax.jvp(f, primals, tangents))(params, x)
+        g = rng.standard_normal(pushed.shape)
+        pulled = jax.jit(lambda *primals: jax.vjp(f, *primals)[1](jnp.asarray(g)))(params, x)
         pairs = zip(jax.tree.leaves(pulled), jax.tree.leaves(tangents), strict=True)
-        right = sum(jnp.vdot(a, b) for a, b in pairs if b.dtype != jax.dtypes.float0)
-        np.testing.assert_allclose(jnp.vdot(g, pushed), right, rtol=1e-12, atol=1e-12)
+        right = sum(np.vdot(a, b) for a, b in pairs if b.dtype != jax.dtypes.float0)
+        np.testing.assert_allclose(np.vdot(g, pushed), right, rtol=1e-12, atol=1e-12)
 
 
 @every_kind
@@ -188,22 +201,25 @@ def test_hessian_is_symmetric(case, rng):
             given = (restored(flat), x) if is_index(x) else (params, restored(flat))
             return jnp.sum(jnp.sin(net.apply(given[0], state, given[1], train=False)[0]))
 
-        hessian = jax.hessian(f)(flat)
+        hessian = np.asarray(jax.jit(jax.hessian(f))(flat))
         np.testing.assert_allclose(hessian, hessian.T, atol=1e-12)
-        assert jnp.isfinite(hessian).all()
+        assert np.isfinite(hessian).all()
 
 
 @every_kind
 def test_vmap_over_parameters_agrees_with_a_loop(case, rng):
-    net, _, state = initialised(case)
+    net, params, state = initialised(case)
     x = single(inputs(rng, case))
-    members = [net.init(jax.random.key(seed), case.in_shape)[0] for seed in range(3)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    together = jax.vmap(lambda params, x: net.apply(params, state, x, train=False)[0], axis_size=3)(
-        stacked, jnp.stack([x, x + 1, x - 1])
-    )
+    members = [jax.tree.map(lambda leaf, factor=factor: factor * np.asarray(leaf), params) for factor in (1, -0.5, 2)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
+
+    @jax.jit
+    def f(params, x):
+        return net.apply(params, state, x, train=False)[0]
+
+    together = np.asarray(jax.jit(jax.vmap(f, axis_size=3))(stacked, np.stack([x, x + 1, x - 1])))
     for member, shift, y in zip(members, (0, 1, -1), together, strict=True):
-        np.testing.assert_allclose(net.apply(member, state, x + shift, train=False)[0], y, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(f(member, x + shift), y, rtol=1e-5, atol=1e-6)
 
 
 @every_kind
@@ -222,9 +238,10 @@ def test_an_example_does_not_see_the_others(case, rng):
     """A batch of one gives what the same example gives within a batch."""
     net, params, state = initialised(case)
     x = single(inputs(rng, case))
-    whole, _ = net.apply(params, state, x, train=False)
+    apply = jax.jit(net.apply, static_argnames="train")
+    whole, _ = apply(params, state, x, train=False)
     for number in range(len(x)):
-        alone, _ = net.apply(params, state, x[number : number + 1], train=False)
+        alone, _ = apply(params, state, x[number : number + 1], train=False)
         np.testing.assert_allclose(alone[0], whole[number], rtol=1e-5, atol=1e-6)
 
 
@@ -233,7 +250,8 @@ def test_state_keeps_its_structure(case, rng):
     net, params, state = initialised(case)
     x = single(inputs(rng, case))
     for train in (True, False):
-        _, after = net.apply(params, state, x, train=train, key=jax.random.key(0), mask=np.ones(3, bool))
+        apply = functools.partial(net.apply, train=train)
+        _, after = jax.eval_shape(apply, params, state, x, key=jax.random.key(0), mask=np.ones(3, bool))
         assert jax.tree.structure(after) == jax.tree.structure(state)
 
 

@@ -1,0 +1,176 @@
+"""IDX files and NumPy archives, against data made by hand; and everything that can be wrong with them."""
+
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data.own_files import both, refused
+
+from fnet.data import cache, files
+from fnet.data.prepare import prepare
+from fnet.data.source import DataError
+
+MNIST = Path(__file__).parents[2] / "../shared/data/mnist-idx"
+pytestmark = pytest.mark.usefixtures("own_folders")
+
+
+# IDX
+
+
+def idx_file(name, array, *, magic=None, zipped=False):
+    data = magic or bytes([0, 0, 8, array.ndim])
+    data += struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    Path(f"{name}.gz" if zipped else name).write_bytes(gzip.compress(data) if zipped else data)
+
+
+@pytest.fixture
+def digits(rng):
+    x, y = rng.integers(0, 256, (7, 3, 4)), np.array([0, 1, 2, 1, 0, 2, 3])
+    for name, rows, zipped in (("train", slice(0, 5), True), ("t10k", slice(5, 7), False)):
+        idx_file(f"{name}-images-idx3-ubyte", x[rows], zipped=zipped)
+        idx_file(f"{name}-labels-idx1-ubyte", y[rows], zipped=zipped)
+    return x, y
+
+
+def test_idx(digits):
+    x, y = digits
+    spec, arrays = both("idx", path=".")
+    assert (spec.name, spec.shape, spec.range) == ("work", (3, 4, 1), (0, 255))
+    assert spec.splits == (("train", 5), ("test", 2))
+    assert spec.targets.names == ("0", "1", "2", "3")
+    assert np.array_equal(arrays.x[..., 0], x)
+    assert np.array_equal(arrays.y, y)
+    assert files.format_of(".") == "idx"
+
+
+def test_idx_prefers_a_file_that_is_not_zipped(digits):
+    Path("train-images-idx3-ubyte.gz").write_bytes(b"")
+    Path("train-labels-idx1-ubyte.gz").write_bytes(b"")
+    idx_file("train-images.idx3-ubyte", digits[0][:3])
+    idx_file("train-labels.idx1-ubyte", digits[1][:3])
+    assert files.spec("idx", {"path": "."}).splits[0] == ("train", 3)
+
+
+@pytest.mark.skipif(not MNIST.exists(), reason="the IDX files of MNIST lie outside the project")
+def test_mnist():
+    spec, arrays = both("idx", path=str(MNIST))
+    assert (spec.shape, spec.splits) == ((28, 28, 1), (("train", 60_000), ("test", 10_000)))
+    assert np.bincount(arrays.y[:60_000]).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert arrays.x[:60_000].mean() / 255 == pytest.approx(0.1307, abs=1e-4)
+    assert arrays.y[[0, 1, 60_000]].tolist() == [5, 0, 7]
+
+
+def cut(name, length):
+    path = Path(name)
+    path.write_bytes(path.read_bytes()[:length])
+
+
+IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda x, y: cut(IMAGES, 30), rf"{IMAGES} is truncated: 30 bytes, its header says 40"),
+        (lambda x, y: cut(IMAGES, 7), rf"{IMAGES} is truncated within its header"),
+        (lambda x, y: os.truncate(IMAGES, 41), "is too long: 41 bytes, its header says 40"),
+        (lambda x, y: cut("train-images-idx3-ubyte.gz", 40), "train-images-idx3-ubyte.gz is damaged.*: compressed"),
+        (
+            lambda x, y: Path("train-labels-idx1-ubyte.gz").write_bytes(b"labels"),
+            r"train-labels-idx1-ubyte.gz is damaged or not what its name says: not a gzipped file",
+        ),
+        (
+            lambda x, y: idx_file(IMAGES, y[5:]),
+            rf"{IMAGES}: wrong magic number 0x00000801; IDX images begin with 0x00000803",
+        ),
+        (lambda x, y: idx_file(LABELS, y[5:], magic=b"\0\0\x0d\x01"), rf"{LABELS}: wrong magic number 0x00000d01"),
+        (lambda x, y: idx_file(LABELS, y[4:]), rf"{IMAGES} holds 2 images, but .*{LABELS} 3 labels"),
+        (lambda x, y: idx_file(IMAGES, x[5:, :2]), rf"{IMAGES} holds images of 2 x 4, but .* of 3 x 4"),
+        (lambda x, y: Path(LABELS).unlink(), f"holds {IMAGES} but no file of the labels that belong to it"),
+        (lambda x, y: Path("train-labels-idx1-ubyte.gz").rename("labels.gz"), "but no file of the labels"),
+        (lambda x, y: [path.unlink() for path in Path().glob("train*")], "holds no train-images-idx3-ubyte"),
+    ],
+)  # fmt: skip
+def test_damaged_idx_files(digits, damage, message):
+    damage(*digits)
+    assert refused("idx", message, path=".").setting == "path"
+
+
+def test_labels_beyond_the_range(digits):
+    error = refused("idx", rf"{LABELS}: label 1 is 3, outside 0 \.\.\. 2", path=".", classes=3)
+    assert error.setting == "classes"
+    refused("idx", "is a file; give the folder", path=LABELS)
+
+
+def test_a_class_only_in_test_is_refused(digits):
+    spec, arrays = both("idx", path=".")
+    with pytest.raises(DataError, match="class '3' is in the test part but not in the training part, so that nothing"):
+        prepare(arrays, spec, ("train", 0.0, "test"), "unit", seed=0)
+
+
+# Archives
+
+
+def test_npz(rng):
+    x, y = rng.standard_normal((6, 2, 3)), np.array([2, 0, 1, 1, 2, 0])
+    np.savez("plain.npz", x=x, y=y)
+    spec, arrays = both("npz", path="plain.npz")
+    assert (spec.name, spec.shape, spec.targets.number, spec.splits, spec.range) == ("plain", (2, 3), 3, (), None)
+    assert np.array_equal(arrays.x, x.astype(np.float32))
+    assert np.array_equal(arrays.y, y)
+    assert files.format_of("plain.npz") == "npz"
+    assert files.spec("npz", {"path": "plain.npz", "classes": 5}).targets.number == 5
+    spec, arrays = both("npz", path="plain.npz", targets="values")
+    assert str(spec.targets) == "1 value"
+    assert arrays.y.dtype == np.float32
+
+
+def test_npz_of_images_with_splits(rng):
+    x, y = rng.integers(0, 256, (6, 2, 3), np.uint8), np.array([[0.5], [1], [2], [3], [4], [5]])
+    np.savez_compressed("k.npz", x_train=x[:3], y_train=y[:3], x_val=x[3:4], y_val=y[3:4], x_test=x[4:], y_test=y[4:])
+    spec, arrays = both("npz", path="k.npz")
+    assert (spec.shape, spec.range) == ((2, 3, 1), (0, 255))
+    assert spec.splits == (("train", 3), ("val", 1), ("test", 2))
+    assert arrays.x.dtype == np.uint8
+    assert np.array_equal(arrays.x[..., 0], x)
+    assert np.array_equal(arrays.y, y)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "settings", "message"),
+    [
+        ({"X": [[1.0]], "y": [0]}, {}, "holds no array 'x'; did you mean 'X'|holds no array 'x'; known: X, y"),
+        ({"x": [[1.0]], "labels": [0]}, {"y": "lables"}, "holds no array 'lables'; did you mean 'labels'"),
+        ({"x": [[1.0]], "y": [0, 1]}, {}, r"'x' has shape \(1, 1\) and 'y' \(2,\); both must begin with the number"),
+        ({"x": [["a"]], "y": [0]}, {}, "'x' holds <U1, not numbers"),
+        ({"x": np.array([[{}]]), "y": [0]}, {}, "'x' holds object, not numbers"),
+        ({"x": [[1.0], [2.0]], "y": [0, -1]}, {}, "'y' has the label -1 in row 1, outside 0"),
+        ({"x": [[1.0], [2.0]], "y": [0, 4]}, {"classes": 3}, r"'y' has the label 4 in row 1, outside 0 \.\.\. 2"),
+        ({"x": [[1.0]], "y": [0.5]}, {"targets": "classes"}, "'y' holds float64 of shape .*; classes are whole"),
+        ({"x": [[1.0]], "y": np.ones((1, 2, 2))}, {}, r"targets of shape \(2, 2\); expected one number, or a row"),
+        ({"x": [[1.0]], "y": [0], "x_test": [[1.0]]}, {}, "holds 'x_test' but no 'y_test'"),
+        ({"x": [[1.0]], "y": [0], "x_test": [[1.0, 2.0]], "y_test": [0]}, {}, "examples of 'x_test' have shape"),
+    ],
+)  # fmt: skip
+def test_wrong_archives(arrays, settings, message):
+    np.savez("a.npz", **{name: np.asarray(array) for name, array in arrays.items()})
+    refused("npz", message, path="a.npz", **settings)
+
+
+def test_damaged_archives(rng):
+    np.savez("a.npz", x=rng.standard_normal((200, 3)), y=np.zeros(200, int))
+    whole = Path("a.npz").read_bytes()
+    Path("a.npz").write_bytes(whole[:-40])
+    refused("npz", "a.npz is damaged or not what its name says: file is not a zip file", path="a.npz")
+    Path("a.npz").write_bytes(whole[:1000] + b"\xff" + whole[1001:])
+    refused("npz", "a.npz is damaged or not what its name says: bad CRC-32 for file 'x.npy'", path="a.npz")
+
+
+def test_a_full_disk_costs_only_the_cache(digits, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    with pytest.warns(cache.CacheWarning, match="decoded data cannot be kept in /dev/null"):
+        arrays = files.load("idx", {"path": "."})
+    assert np.array_equal(arrays.x[..., 0], digits[0])
