@@ -15,7 +15,7 @@ from fnet.settings import MissingExtra
 
 T = TypeVar("T")
 
-AT_ONCE = 1 << 22
+AT_ONCE = 1 << 23
 """Bytes that are read as one: few enough that memory does not notice, enough that Python's own time does not count."""
 
 THREADS = 2
