@@ -77,6 +77,14 @@ def folder() -> Path:
     return root() / "data"
 
 
+def room() -> int:
+    """Bytes that are free where the decoded arrays are kept."""
+    place = folder()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
 def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[str, np.ndarray]:
     """What `decode` gives, from the cache where it holds it, else decoded and kept.
 

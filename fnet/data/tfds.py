@@ -6,6 +6,7 @@ What a set holds is read from its header, its arrays from its record files, once
 import functools
 import hashlib
 import json
+import math
 import os
 import shlex
 from collections.abc import Callable, Mapping
@@ -14,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fnet.data.cache import cached, kept
+from fnet.data.cache import Portions, cached, kept, room
 from fnet.data.path import digest
 from fnet.data.records import Field, Prepared, Records, decode, decode_targets, first_line
-from fnet.data.source import Arrays, DataError, Spec, Targets
+from fnet.data.source import Arrays, DataError, Spec, Targets, portions
 from fnet.data.stream import Joined, Stream
 from fnet.data.text import as_tokens
 from fnet.settings import suggestion
@@ -95,27 +96,36 @@ def load(name: str, settings: Mapping[str, Any]) -> Arrays:
 
 
 def stream(name: str, settings: Mapping[str, Any]) -> Stream:
-    """The same, each example read from its record when it is asked for; the targets alone are read at once, and kept.
+    """The same, without holding the examples in memory: from their decoded copy on the disk.
 
-    A split that an earlier run has decoded is read from there.
+    The copy is made portion by portion, where none is kept. Where it would take more than half of the room that the
+    disk has left, each example is decoded from its record whenever it is asked for; the targets alone are kept.
 
     Raises:
         DataError: when it is not prepared, or a file of it is missing or damaged.
     """
     opened = _open(name, settings)
-    again = _again(opened, name, settings)
-    x, y = [], []
-    for split, _ in opened.spec.splits:
-        key = _key(name, settings, opened, split)
-        arrays = kept(key)
-        if arrays is None:
-            own = key | {"name": f"{key['name']} targets"}
-            found = cached(own, functools.partial(_decoded, decode_targets, name, settings, opened, split))
-            arrays = {"x": Records(opened, split, again), "y": found["y"]}
-        x.append(arrays["x"])
-        y.append(arrays["y"])
+    parts = [_streamed_split(name, settings, opened, split) for split, _ in opened.spec.splits]
+    x, y = ([part[array] for part in parts] for array in ("x", "y"))
     whole = Stream(x[0] if len(x) == 1 else Joined(x), y[0] if len(y) == 1 else np.concatenate(y))
     return whole.mapped(x=as_tokens) if opened.kind == "text" else whole
+
+
+def _streamed_split(name: str, settings: Mapping[str, Any], opened: Prepared, split: str) -> Mapping[str, Any]:
+    """The rows x and y of a split."""
+    key = _key(name, settings, opened, split)
+    arrays = kept(key)
+    if arrays is not None:
+        return arrays
+    records = Records(opened, split, _again(opened, name, settings))
+
+    def targets() -> Mapping[str, np.ndarray]:
+        return _decoded(decode_targets, name, settings, opened, split)
+
+    if math.prod(records.shape) * records.dtype.itemsize <= room() / 2:
+        decoding = Portions(records.shape, records.dtype, lambda: (records[rows] for rows in portions(records)))
+        return cached(key, lambda: {"x": decoding, **targets()})
+    return {"x": records, **cached(key | {"name": f"{key['name']} targets"}, targets)}
 
 
 def fingerprint(name: str, settings: Mapping[str, Any]) -> str:

@@ -288,7 +288,28 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.fixture
+def no_room(monkeypatch):
+    """A disk too full for a decoded copy."""
+    monkeypatch.setattr(tfds, "room", lambda: 1000)
+
+
 @pytest.mark.usefixtures("own_cache")
+def test_a_set_is_decoded_once_portion_by_portion(tfds_sets, rng, monkeypatch):
+    """The copy that a run in memory would have made, without the arrays ever being whole in memory."""
+    monkeypatch.setattr(source, "ENTRIES", 28 * 28 * 7)
+    monkeypatch.setattr(cache, "_whole", lambda decoded: pytest.fail("decoded as a whole"))
+    chosen = settings(tfds_sets)
+    streamed = tfds.stream("mnist", chosen)
+    assert all(isinstance(part, np.ndarray) for part in streamed.x._parts)
+    assert sorted(entry.key["name"] for entry in cache.entries()) == ["tfds mnist test", "tfds mnist train"]
+    monkeypatch.setattr(tfds, "_decoded", lambda *given: pytest.fail("decoded again"))
+    whole, rows = tfds.load("mnist", chosen), rng.permutation(140)
+    assert np.array_equal(streamed.x[rows], whole.x[rows])
+    assert np.array_equal(streamed.y, whole.y)
+
+
+@pytest.mark.usefixtures("own_cache", "no_room")
 def test_records_are_decoded_when_they_are_asked_for(tfds_sets, rng):
     """The splits train and test, 100 and 40 examples, one after the other."""
     chosen = settings(tfds_sets)
@@ -311,7 +332,7 @@ def test_records_are_decoded_when_they_are_asked_for(tfds_sets, rng):
     assert names[0] == tfds.fingerprint("mnist", chosen)
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("own_cache", "no_room")
 def test_a_damaged_record_is_named(tfds_sets, tmp_path):
     """By its number in the file, 3, where the whole set has 100 + 3."""
     shutil.copytree(tfds_sets / "mnist", tmp_path / "sets" / "mnist")
