@@ -26,8 +26,8 @@ def data_show(
     from fnet.data import catalog
     from fnet.data.inspect import inspect
     from fnet.report.data import tables
-    from fnet.report.samples import save
-    from fnet.train.folder import to_json
+    from fnet.report.samples import drawn
+    from fnet.train.folder import save, to_json
 
     experiment = load(config, overrides or ())
     settings, spec = experiment.config.data, experiment.spec
@@ -36,7 +36,7 @@ def data_show(
     found = inspect(arrays, spec, parts, settings.normalize or "none", seed=experiment.config.seed)
     picture = png or f"{experiment.config.name}-data.png"
     if png is not None or not as_json:
-        save(found, picture)
+        save(picture, drawn(found), "picture")
     if as_json:
         print(to_json(found.plain()))
         return

@@ -1,6 +1,6 @@
 """The picture of `fnet data show`: samples of the training part, the balance of classes, what normalisation did."""
 
-from pathlib import Path
+import io
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,8 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C
 """Of classes and parts: told apart without red and green (after Okabe and Ito)."""
 
 
-def save(found: Inspection, path: str | Path) -> None:
-    """Draws what was found and writes it as a PNG file.
-
-    Raises:
-        OSError: when the file cannot be written.
-    """
+def drawn(found: Inspection) -> bytes:
+    """A picture of what was found, as a PNG file holds it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7.2), dpi=110, layout="constrained")
@@ -37,7 +33,9 @@ def save(found: Inspection, path: str | Path) -> None:
     upper, lower = right.subplots(2, 1)
     _balance(upper, found)
     _entries(lower, found)
-    figure.savefig(path, format="png")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
 
 
 def _images(figure: Any, found: Inspection) -> None:
