@@ -18,6 +18,10 @@ IRIS, DIABETES, XOR, DIGITS = (
 SHIPPED = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 FEW = "data.split={train: 0.02, validation: 0.02, test: 0.02}"
 """Leaves few of the digits, whose convolutions take long: some 36 examples a part."""
+PARTS = ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]
+"""Of the small sets that stand in for those of TensorFlow Datasets."""
+
+SHORT_TEXT = ["data.block=8", "data.split={train: 0.1, validation: 0.01, test: 0.01}"]
 
 RUN_FILES = {"config.yaml", "environment.json", "metrics.jsonl", "model.safetensors"}
 
@@ -68,6 +72,13 @@ def few(config):
     """What keeps a test with this config short."""
     if config.stem == "mnist-idx":
         return ['data.split={train: "train[:100]", validation: "train[100:140]", test: "test[:40]"}']
-    if config.stem.startswith(("mnist-", "fashion-")):
-        return ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]
+    if config.stem == "text-gpt":
+        layers = ["model.1.positions=8", "model.2.repeat.times=1", "model.2.repeat.layers.0.transformer.width=8"]
+        return [*SHORT_TEXT, "model.0.embedding.width=8", *layers]
+    if config.stem.startswith("text-"):
+        return SHORT_TEXT
+    if config.stem == "fashion-cnn":
+        return [*PARTS, "model.0.conv.filters=3", "model.4.conv.filters=3"]
+    if config.stem.startswith("mnist-"):
+        return PARTS
     return [FEW] if config.stem.startswith("digits-") else []
