@@ -59,7 +59,7 @@ def written(rng: np.random.Generator, length: int) -> str:
     """Sentences, one a line, cut off after so many characters.
 
     >>> written(np.random.default_rng(0), 40)
-    'the ...'
+    'these old dogs near every child follow t'
     """
     text, missing = [], length
     while missing > 0:

@@ -85,9 +85,10 @@ def experiment(data, model, *overrides):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_training_on_a_stream_is_training_in_memory(name, sources, monkeypatch):
+def test_training_on_a_stream_is_training_in_memory(name, sources, tmp_path, monkeypatch):
     """Parameters, history and statistics to the bit; of records without a decoded copy."""
     monkeypatch.setattr("fnet.data.tfds.room", lambda: 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     found = []
     for where in ("true", "false"):
         chosen = experiment(sources[name], NETWORKS[name], f"data.stream={where}")
