@@ -324,7 +324,10 @@ class Config(Strict, frozen=True):
         description="of everything random: the split, the initial weights, the order of examples, synthetic data",
     )
     data: Data = Field(description="what to learn from: a name (digits), or a mapping with settings")
-    model: list[Any] = Field(description="the layers, first to last; `fnet explain LAYER` explains one")
+    model: list[Any] = Field(
+        description="the layers, first to last; `fnet explain LAYER` explains one. In place of a whole number, classes "
+        "and vocabulary stand for how many of them the data have: {dense: classes}"
+    )
     loss: Loss | None = Field(
         default=None,
         description="what training minimises: a name (huber), or a mapping with settings; by default mse for values, "
