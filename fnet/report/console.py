@@ -145,10 +145,21 @@ def scores_table(scores: Mapping[str, Mapping[str, float]], sizes: Mapping[str, 
     return table
 
 
+MOST_CLASSES = 12
+"""Classes that fit side by side."""
+
+MOST_MISTAKES = 15
+
+
 def confusion_table(decisions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Table:
-    """How often each class (rows) was taken for each class (columns); the last column is the share that was right."""
+    """How often each class (rows) was taken for each class (columns); the last column is the share that was right.
+
+    Of many classes it is a list of the most frequent mistakes.
+    """
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (labels, decisions), 1)
+    if len(names) > MOST_CLASSES:
+        return _mistakes_table(counts, names)
     table = Table(title="true class by row, decided class by column", title_justify="left", title_style="")
     table.add_column("")
     for name in names:
@@ -160,6 +171,29 @@ def confusion_table(decisions: np.ndarray, labels: np.ndarray, names: Sequence[s
         ]
         table.add_row(name, *cells, f"{100 * row[number] / max(1, row.sum()):.1f}%")
     return table
+
+
+def _mistakes_table(counts: np.ndarray, names: Sequence[str]) -> Table:
+    """The pairs of classes (true, decided) that are confused most often."""
+    wrong = counts * (1 - np.eye(len(counts), dtype=int))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_MISTAKES]
+    title = f"{wrong.sum():,} of {counts.sum():,} decisions are wrong; most often:"
+    table = Table(title=title, title_justify="left", title_style="")
+    table.add_column("true class")
+    table.add_column("taken for")
+    table.add_column("how often", justify="right")
+    table.add_column("of the true class", justify="right")
+    for true, decided in zip(*np.unravel_index(order, wrong.shape), strict=True):
+        if wrong[true, decided]:
+            share = 100 * wrong[true, decided] / counts[true].sum()
+            shown = (Text(_visible(names[int(k)])) for k in (true, decided))
+            table.add_row(*shown, f"{wrong[true, decided]:,}", f"{share:.1f}%")
+    return table
+
+
+def _visible(name: str) -> str:
+    """A name that can be seen: of characters that cannot, and of none, as Python writes it."""
+    return name if name.isprintable() and name.strip() else repr(name)
 
 
 MOST_ROWS = 50

@@ -110,6 +110,7 @@ def _stepped(
             experiment.loss(),
             optimizer,
             regularization=experiment.config.regularization.penalties(),
+            augment=experiment.augmentations(),
         )
     )
     order = example_order(experiment.config.seed, 1, train.size)
