@@ -231,7 +231,12 @@ def load_model(run: str | os.PathLike[str]) -> Model:
     trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}, "normalization": AS_THEY_ARE._asdict()}
     try:
         with safe_open(path, framework="numpy") as file:
-            plain = json.loads((file.metadata() or {})["fnet"])
+            said = (file.metadata() or {}).get("fnet")
+            if said is None:
+                raise FolderError(
+                    f"{path} was not written by fnet, or by an older version: it does not say what it holds"
+                )
+            plain = json.loads(said)
             for name in file.keys():  # noqa: SIM118 (not a mapping)
                 part, *keys, leaf = name.split("/")
                 node = trees[part]

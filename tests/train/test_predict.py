@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from typer.testing import CliRunner
 
@@ -119,6 +120,12 @@ def test_the_model_goes_on_without_the_data_it_was_trained_on(train, tmp_path):
 def test_a_model_saved_by_hand_says_that_it_is_not_enough(tmp_path):
     save_model(tmp_path / "model.safetensors", fnet.serial(fnet.dense(1)), {"dense_1": {"w": np.ones((2, 1))}}, {})
     with pytest.raises(FolderError, match="does not say what it was trained on; only `fnet train` writes that"):
+        trained(tmp_path)
+
+
+def test_a_file_of_another_program_is_told_from_a_model(tmp_path):
+    save_file({"w": np.ones(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(FolderError, match=r"model\.safetensors was not written by fnet, or by an older version"):
         trained(tmp_path)
 
 
