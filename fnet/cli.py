@@ -56,7 +56,7 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
         soft_wrap=True,
     )
     console.print(f"look closer with: fnet evaluate {outcome.folder}", soft_wrap=True)
-    if spec.vocabulary is not None and spec.targets.shape:
+    if spec.is_language:
         console.print(f'go on with a text: fnet predict {outcome.folder} "…"', soft_wrap=True)
     return 130 if fitted.stopped == "interrupted" else 0
 
@@ -110,7 +110,7 @@ def predict(
 
     start_jax()
     network = trained(run)
-    if network.is_language:
+    if network.spec.is_language:
         pieces = continuation(network, given, length=length, temperature=temperature, seed=seed)
         if as_json:
             print(to_json({"prompt": given, "continuation": "".join(pieces)}))

@@ -220,7 +220,7 @@ def json_schema() -> dict[str, Any]:
         if "source" in definition["properties"] and ("enum" in name or "const" in name):
             definition["required"].remove("source")  # the name alone says which it is
     definitions["adam"]["required"].remove("name")
-    embedded = [name for name in _data_sets() if name not in files.FORMATS or name == "text"]
+    embedded = [name for name in _data_sets() if "path" not in definitions.get(name, {}).get("required", ())]
     properties["data"] = _or_name(properties["data"], embedded)
     properties["data"]["anyOf"].append(_by_path(definitions))
     properties["optimizer"] = _or_name(properties["optimizer"], OPTIMIZERS)

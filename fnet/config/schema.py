@@ -91,7 +91,8 @@ class DataSettings(Strict, frozen=True):
     stream: bool = Field(
         default=False,
         description="read the examples while training, for data larger than memory (extra stream); the results are the "
-        "same. Sets of TensorFlow Datasets are read record by record, files from their decoded copy on the disk",
+        "same. They are read from their decoded copy on the disk, or, where that has too little room, from the records "
+        "of TensorFlow Datasets",
     )
 
     def parts(self, own: Own) -> tuple[float | str, float | str, float | str]:

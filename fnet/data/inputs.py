@@ -6,7 +6,7 @@ import numpy as np
 
 from fnet.data import csv, idx, images
 from fnet.data.path import existing, naming
-from fnet.data.source import DataError, Spec
+from fnet.data.source import DataError, Spec, first_unusable
 from fnet.settings import suggestion
 
 
@@ -86,8 +86,7 @@ def _shaped(found: Path, x: np.ndarray, spec: Spec) -> np.ndarray:
     kinds = "iu" if spec.dtype == "int32" else "biuf"
     if x.dtype.kind not in kinds:
         raise DataError(f"{found} holds {x.dtype}; expected {'whole numbers' if spec.dtype == 'int32' else 'numbers'}")
-    if x.dtype.kind == "f":
-        wrong = np.isinf(x) if spec.gaps else ~np.isfinite(x)
-        if wrong.any():
-            raise DataError(f"{found}: example {np.argwhere(wrong)[0][0]} holds a value that is NaN or infinite")
+    unusable = first_unusable(x, gaps=spec.gaps)
+    if unusable is not None:
+        raise DataError(f"{found}: example {unusable} holds a value that is NaN or infinite")
     return x.reshape(len(x), *spec.shape)

@@ -6,7 +6,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from fnet.data import normalize
-from fnet.data.source import Arrays, DataError, Rows, Spec, portions
+from fnet.data.source import Arrays, DataError, Rows, Spec, first_unusable, portions
 from fnet.data.split import PARTS, divide
 from fnet.data.stream import Stream
 
@@ -116,15 +116,9 @@ def split(data: Data, spec: Spec, parts: Sequence[float | str], *, seed: int) ->
 
 
 def _refuse_unusable(x: Rows, what: str, *, gaps: bool = False) -> None:
-    """NaN and infinity; where there may be gaps, infinity alone."""
-    if x.dtype.kind != "f":
-        return
-    for rows in portions(x):
-        values = x[rows]
-        unusable = np.isinf(values) if gaps else ~np.isfinite(values)
-        if unusable.any():
-            row = rows.start + int(np.argwhere(unusable)[0][0])
-            raise DataError(f"{what.format(row)} NaN or infinite; remove it or fill it in")
+    row = first_unusable(x, gaps=gaps)
+    if row is not None:
+        raise DataError(f"{what.format(row)} NaN or infinite; remove it or fill it in")
 
 
 def _refuse_unseen(spec: Spec, labels: Sequence[np.ndarray]) -> None:

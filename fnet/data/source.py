@@ -72,6 +72,11 @@ class Spec(NamedTuple):
     gaps: bool = False
     features: tuple[str, ...] = ()
 
+    @property
+    def is_language(self) -> bool:
+        """Whether there is a next token of a text to foretell at every position."""
+        return self.vocabulary is not None and bool(self.targets.shape)
+
     def plain(self) -> dict[str, Any]:
         """As data that JSON can hold; bytes as their numbers."""
         vocabulary = list(self.vocabulary) if isinstance(self.vocabulary, bytes) else self.vocabulary
@@ -131,6 +136,23 @@ def portions(x: Rows) -> Iterator[slice]:
     """
     rows = max(1, ENTRIES // max(1, math.prod(x.shape[1:])))
     return (slice(start, start + rows) for start in range(0, len(x), rows))
+
+
+def first_unusable(x: Rows, *, gaps: bool) -> int | None:
+    """The number of the first row with a value that is NaN or infinite; where there may be gaps, infinite alone.
+
+    >>> first_unusable(np.array([[1.0], [np.nan], [np.inf]]), gaps=False)
+    1
+    >>> first_unusable(np.array([[1.0], [np.nan], [np.inf]]), gaps=True)
+    2
+    """
+    if x.dtype.kind == "f":
+        for rows in portions(x):
+            values = x[rows]
+            unusable = np.isinf(values) if gaps else ~np.isfinite(values)
+            if unusable.any():
+                return rows.start + int(np.argwhere(unusable)[0][0])
+    return None
 
 
 class Arrays(NamedTuple):

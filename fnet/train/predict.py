@@ -39,11 +39,6 @@ class Trained(NamedTuple):
     model: Model
     spec: Spec
 
-    @property
-    def is_language(self) -> bool:
-        """Whether it foretells the next token of a text."""
-        return self.spec.vocabulary is not None and bool(self.spec.targets.shape)
-
 
 def trained(run: str | os.PathLike[str]) -> Trained:
     """The trained network of a run.
