@@ -85,7 +85,7 @@ def binary_cross_entropy(
 def hinge(logits: Float[Array, "batch *labels"], labels: Num[Array, "batch *labels"]) -> Float[Array, " batch"]:
     """L_i = mean over the labels of max(0, 1 - t z), with t = 2y - 1, for labels y that are 0 or 1.
 
-    What a support vector machine minimises (Cortes and Vapnik 1995): nothing to gain beyond the margin t z = 1. At that
+    What a support vector machine minimizes (Cortes and Vapnik 1995): nothing to gain beyond the margin t z = 1. At that
     kink the derivative is 0, as `jax.nn.relu` takes it. Textbooks write labels as t = -1 or 1; here they are 0 or 1, as
     in data and in the other losses.
 

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt
 
-from fnet.description import Layer, walk
-from fnet.settings import checked, suggestion
+from fnet.core.layer import Layer, walk
+from fnet.core.settings import checked, suggestion
 
 Weight = Annotated[float, Ge(0)]
 Length = Annotated[float, Gt(0)]
@@ -61,7 +61,7 @@ class Penalties:
         return hash((self.l1, self.l2, layers, self.max_norm))
 
     @property
-    def penalises(self) -> bool:
+    def penalizes(self) -> bool:
         """Whether there is a penalty at all."""
         return any(entry.get(value) for entry in (vars(self), *self.layers.values()) for value in ("l1", "l2"))
 

@@ -32,7 +32,7 @@ def prepare(folder: Path, name: str, features, supervised_keys, splits, file_for
         folder: of the sets.
         name: of the set.
         features: its features by name.
-        supervised_keys: which of them is learnt from which, or None.
+        supervised_keys: which of them is learned from which, or None.
         splits: lists of examples by the name of the split.
         file_format: of the record files.
     """

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet.reference.functions import tanh
-from fnet.reference.graph import constant, gradient, variable
 from fnet.reference.network import backward, forward, loss_and_gradients
 from fnet.reference.rule import Given
+from fnet.trace.functions import tanh
+from fnet.trace.graph import constant, gradient, variable
 
 
 def test_upstream_times_local_gradient():

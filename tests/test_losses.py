@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnet.core.settings import named_parameters
 from fnet.losses import (
     LOSSES,
     SUPPLIED,
@@ -22,7 +23,6 @@ from fnet.losses import (
 from fnet.metrics import absolute_error, accuracy
 from fnet.reference import losses as reference
 from fnet.reference.rule import NoReference
-from fnet.settings import named_parameters
 
 pytestmark = pytest.mark.usefixtures("no_rank_promotion")
 

@@ -39,7 +39,7 @@ def test_every_config_is_listed():
 
 
 def test_every_layer_is_listed():
-    from fnet.description import FAMILIES
+    from fnet.layers.vocabulary import CONSTRUCTORS
 
     vocabulary = README.read_text(encoding="utf-8").partition("## The vocabulary")[2]
-    assert [kind for kind in FAMILIES if not re.search(rf"\b{kind}\b", vocabulary)] == []
+    assert [kind for kind in CONSTRUCTORS if not re.search(rf"\b{kind}\b", vocabulary)] == []

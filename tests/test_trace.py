@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from fnet.cli import app
-from fnet.gradcheck.trace import JAX_FUNCTIONS, trace
-from fnet.reference import functions, parser
-from fnet.reference.functions import FUNCTIONS
-from fnet.reference.graph import Operation
+from fnet.cli.app import app
 from fnet.report.graph_svg import draw
 from fnet.report.layout import arrange
+from fnet.trace import functions, parser
+from fnet.trace.compare import JAX_FUNCTIONS, trace
+from fnet.trace.functions import FUNCTIONS
+from fnet.trace.graph import Operation
 
 NESTED = "sqrt(x**2+exp(x**2)) + cos(x**2+exp(x**2))"
 
 
 @pytest.fixture(autouse=True)
 def _no_cache_on_disk(monkeypatch):
-    monkeypatch.setattr("fnet.cli.start_jax", lambda: None)
+    monkeypatch.setattr("fnet.cli.app.start_jax", lambda: None)
 
 
 def call(*arguments):

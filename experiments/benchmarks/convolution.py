@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnet.layers.convolution import LAYOUT, Window, convolve, resolve_padding
+from fnet.layers.conv_primitives import LAYOUT, Window, convolve, resolve_padding
 
 BATCH, SIZE, INTO, OUT, KERNEL = 128, (26, 26), 32, 64, (3, 3)
 STEPS, ROUNDS = 4, 7

@@ -19,8 +19,8 @@ import optax
 
 import fnet
 from fnet.config.load import Experiment, load
+from fnet.runs.run import load_data
 from fnet.train.loop import Epoch
-from fnet.train.run import load_data
 from fnet.train.state import TrainState
 
 BATCH, ROUNDS = 128, 7

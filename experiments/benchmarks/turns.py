@@ -17,7 +17,7 @@ class TorchRunner:
 
     Args:
         net: from inputs to logits, the classes on the last axis.
-        optimizer: from the parameters, PyTorch's optimiser.
+        optimizer: from the parameters, PyTorch's optimizer.
         x: the inputs, as the network takes them.
         y: labels.
         batch: examples a step.
@@ -59,7 +59,7 @@ def compared(
     batch: int,
     rounds: int,
 ) -> tuple[float, float, float]:
-    """Examples a second of fnet and of the peer, medians, and the median ratio of neighbouring epochs.
+    """Examples a second of fnet and of the peer, medians, and the median ratio of neighboring epochs.
 
     A first epoch of both warms up; the seconds of an epoch of `fnet.train.fit` are those that its steps took.
     """

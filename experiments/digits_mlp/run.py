@@ -19,11 +19,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from fnet.config.load import Experiment, load
-from fnet.data.prepare import Splits
+from fnet.data.pipeline import Splits
+from fnet.runs.run import load_data
 from fnet.train import fit
 from fnet.train.evaluate import outputs_of
 from fnet.train.loop import Epoch, Segment
-from fnet.train.run import load_data
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "digits-mlp.yaml"
 
@@ -37,7 +37,7 @@ class Fit(NamedTuple):
 
     accuracy: on the test part.
     seconds: of the whole call that trains, compilation included.
-    steps_seconds: of the optimisation alone; the same where nothing is compiled.
+    steps_seconds: of the optimization alone; the same where nothing is compiled.
     """
 
     accuracy: float
@@ -93,7 +93,7 @@ def hidden_sizes(experiment: Experiment) -> tuple[int, ...]:
 
 
 def fit_sklearn(hidden: tuple[int, ...], splits: Splits, seed: int) -> Fit:
-    """Trains MLPClassifier on the same normalised arrays, flattened."""
+    """Trains MLPClassifier on the same normalized arrays, flattened."""
     x, x_test = (part.x.reshape(part.size, -1) for part in (splits.train, splits.test))
     model = MLPClassifier(hidden, random_state=seed, **SKLEARN_SETTINGS)
     began = time.perf_counter()

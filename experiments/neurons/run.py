@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnet
-from fnet.reference.functions import sigmoid
-from fnet.reference.graph import Node, gradient, variable
+from fnet.trace.functions import sigmoid
+from fnet.trace.graph import Node, gradient, variable
 
 EXAMPLES = [((0.0, 0.0), 0.0), ((0.0, 1.0), 1.0), ((1.0, 0.0), 1.0), ((1.0, 1.0), 0.0)]
 

@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from fnet.config.errors import Path, Problem, unknown_key
+from fnet.core.layer import Shape
+from fnet.core.settings import by_setting, in_words, model_of
 from fnet.data.augment import AugmentationError, build, item
-from fnet.description import Shape
-from fnet.settings import by_setting, in_words, model_of
 
 
 def check_augmentations(items: Sequence[Any], path: Path) -> Iterator[Problem]:

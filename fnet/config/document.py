@@ -9,9 +9,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fnet.config.errors import ConfigError, Path, Problem
+from fnet.core.settings import first_parameter
 from fnet.data import augment
-from fnet.description import constructor_of
-from fnet.settings import first_parameter
+from fnet.layers.vocabulary import constructor_of
 
 
 class Document:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from fnet.config.model import SIZES
 from fnet.config.schema import Config, homes, models_in, value_of
+from fnet.core.settings import Strict, children_of, first_parameter, model_of, number, suggestion
 from fnet.data import augment, catalog, files, synthetic
-from fnet.description import FAMILIES, constructor_of
+from fnet.layers.vocabulary import CONSTRUCTORS, constructor_of
 from fnet.losses import LOSSES, SUPPLIED
-from fnet.settings import Strict, children_of, first_parameter, model_of, number, suggestion
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
 
 DOTTED = r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)+$"
@@ -40,7 +40,7 @@ class UnknownKey(LookupError):
 
 
 def explain(key: str) -> list[Explanation]:
-    """Everything that a key can mean: a place in the config, a layer, an optimiser, a schedule, a data set or a loss.
+    """Everything that a key can mean: a place in the config, a layer, an optimizer, a schedule, a data set or a loss.
 
     Args:
         key: dotted (`optimizer.learning_rate`, `dense.units`), a name (`dense`, `sgd`), or any last part (`epochs`);
@@ -55,11 +55,11 @@ def explain(key: str) -> list[Explanation]:
     if not found:
         found = [e for home in homes().get(key, []) if home for e in _in_config(f"{home}.{key}")]
     if not found:
-        found = [e for kind in FAMILIES for e in _in_functions(f"{kind}.{key}")]
+        found = [e for kind in CONSTRUCTORS for e in _in_functions(f"{kind}.{key}")]
     if not found:
-        known = [*homes(), *FAMILIES, *OPTIMIZERS, *SCHEDULES, *LOSSES, *augment.AUGMENTATIONS, *_data_sets()]
+        known = [*homes(), *CONSTRUCTORS, *OPTIMIZERS, *SCHEDULES, *LOSSES, *augment.AUGMENTATIONS, *_data_sets()]
         owner, _, setting = key.rpartition(".")
-        if owner in FAMILIES:
+        if owner in CONSTRUCTORS:
             known = [f"{owner}.{name}" for name in model_of(constructor_of(owner)).model_fields]
             setting = key
         near = suggestion(setting, known, listing=False)
@@ -119,7 +119,7 @@ def _names(member: type[Strict]) -> list[str]:
 def _in_functions(key: str) -> Iterator[Explanation]:
     name, _, setting = key.partition(".")
     candidates: list[tuple[str, Callable[..., Any], type[Strict]]] = []
-    if name in FAMILIES:
+    if name in CONSTRUCTORS:
         construct = constructor_of(name)
         candidates.append(("layer", construct, model_of(construct)))
     if name in OPTIMIZERS:
@@ -232,10 +232,12 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [
             {
                 "enum": [
-                    kind for kind in FAMILIES if not model_of(constructor_of(kind)).model_json_schema().get("required")
+                    kind
+                    for kind in CONSTRUCTORS
+                    if not model_of(constructor_of(kind)).model_json_schema().get("required")
                 ]
             },
-            *(_layer_schema(kind, constructor_of(kind), SIZES) for kind in FAMILIES),
+            *(_layer_schema(kind, constructor_of(kind), SIZES) for kind in CONSTRUCTORS),
             {"type": "string", "pattern": DOTTED},
             {"type": "object", "patternProperties": {DOTTED: {}}, "minProperties": 1, "additionalProperties": False},
             {"type": "array", "items": {"$ref": "#/$defs/layer"}},

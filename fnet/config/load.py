@@ -15,12 +15,13 @@ from fnet.config import augmentation, document, schema
 from fnet.config.errors import Path, Problem, problems_of
 from fnet.config.model import build_network, check_layers, index_misfit, path_of, size_of, sizes_in
 from fnet.config.schema import Config, DataSettings, OptimizerSettings, ScheduleSettings
+from fnet.core.description import describe
+from fnet.core.layer import Layer, ShapeError, walk
+from fnet.core.settings import suggestion
 from fnet.data import augment, catalog, files
 from fnet.data.source import DataError, Spec
 from fnet.data.split import PARTS, SplitError, sizes
-from fnet.description import Layer, ShapeError, describe, walk
 from fnet.losses import LOSSES, Loss
-from fnet.settings import suggestion
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, clipped
 from fnet.train.step import resolve_loss
 
@@ -43,7 +44,7 @@ class Experiment(NamedTuple):
         return self.config.train.plan(train)
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser, its schedule stretched over a run of so many steps."""
+        """The optimizer, its schedule stretched over a run of so many steps."""
         return make_optimizer(self.config.optimizer, steps)
 
     def loss(self) -> Loss:
@@ -147,7 +148,7 @@ def _ordered(settings: DataSettings | OptimizerSettings | ScheduleSettings, data
 
 
 def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
-    """The optimiser of the settings for a run of so many steps.
+    """The optimizer of the settings for a run of so many steps.
 
     Raises:
         ValueError: for settings that exclude each other.
@@ -213,7 +214,7 @@ def _misfits(config: Config, net: Layer, spec: Spec):
     """What does not fit together: shapes, the last layer, the loss, layers by name, what is monitored, the schedule."""
     model: Path = ("model",)
     if spec.dtype == "int32" and config.data.normalize not in (None, "none"):
-        yield Problem(("data", "normalize"), "data.normalize: token numbers have no scale to normalise; leave it out")
+        yield Problem(("data", "normalize"), "data.normalize: token numbers have no scale to normalize; leave it out")
     yield from augmentation.misfits(config.data.augment, spec.shape, ("data", "augment"))
     try:
         out_shape = net.shape(spec.shape)

@@ -6,9 +6,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from fnet.config.errors import Path, Problem, unknown_key
+from fnet.core.layer import Layer, frozen, walk
+from fnet.core.settings import by_setting, children_of, in_words, model_of
+from fnet.core.traversal import indices_of
 from fnet.data.source import Spec
-from fnet.description import FAMILIES, Layer, build, constructor_of, frozen, indices_of, item, walk
-from fnet.settings import by_setting, children_of, in_words, model_of
+from fnet.layers.vocabulary import CONSTRUCTORS, build, constructor_of, item
 
 SIZES = ("classes", "vocabulary")
 """What may stand for a number in a layer's settings: how many classes, or token numbers, the data have."""
@@ -96,7 +98,7 @@ def index_misfit(net: Layer, spec: Spec) -> str | None:
 
     Layers of a user's own may take either, and are not judged.
     """
-    if any(layer.kind not in FAMILIES for _, layer in walk(net)):
+    if any(layer.kind not in CONSTRUCTORS for _, layer in walk(net)):
         return None
     number = indices_of(net)
     tokens = None if spec.vocabulary is None else len(spec.vocabulary)

@@ -1,6 +1,6 @@
 """The config's schema: what can be set, of which type, within which bounds, with which default and meaning.
 
-The settings of data sets, optimisers and schedules are read from the signatures of their functions, those of layers
+The settings of data sets, optimizers and schedules are read from the signatures of their functions, those of layers
 in `fnet.config.model`; only what belongs to no function is declared here.
 """
 
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
 from annotated_types import Ge, Gt, Interval, MinLen
 from pydantic import AfterValidator, Field, model_validator
 
+from fnet.core.settings import Strict, model_of
 from fnet.data import files, sklearn, synthetic
 from fnet.data.augment import AUGMENTATIONS
 from fnet.data.normalize import Normalization
 from fnet.data.path import PathText
-from fnet.data.prepare import Order
+from fnet.data.pipeline import Order
 from fnet.data.split import PARTS, Own, default_parts
 from fnet.losses import LOSSES, SUPPLIED
 from fnet.regularization import Length, Penalties, Weight
-from fnet.settings import Strict, model_of
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
 
 
@@ -79,7 +79,7 @@ class DataSettings(Strict, frozen=True):
     )
     augment: list[Any] = Field(
         default=[],
-        description="what changes the training images at random, one after the other, after they are normalised: "
+        description="what changes the training images at random, one after the other, after they are normalized: "
         f"{', '.join(AUGMENTATIONS)}; `fnet explain NAME` explains one",
     )
     order: Order = Field(
@@ -115,7 +115,7 @@ class TfdsData(DataSettings, frozen=True):
     """A set that TensorFlow Datasets has prepared (`fnet data prepare NAME`); it is read without TensorFlow."""
 
     source: Literal["tfds"] = Field(description="a set of TensorFlow Datasets")
-    name: Annotated[str, MinLen(1)] = Field(description="as its catalogue writes it: mnist, glue/cola, mnist:3.0.1")
+    name: Annotated[str, MinLen(1)] = Field(description="as its catalog writes it: mnist, glue/cola, mnist:3.0.1")
     data_dir: PathText | None = Field(
         default=None,
         description="the folder of the prepared sets, seen from the working folder; by default $TFDS_DATA_DIR, or "
@@ -166,7 +166,7 @@ else:
 
 
 class OptimizerSettings(Strict, frozen=True):
-    """What every optimiser takes."""
+    """What every optimizer takes."""
 
     name: str
     schedule: Schedule = Field(
@@ -182,7 +182,7 @@ class OptimizerSettings(Strict, frozen=True):
     )
 
     def own(self) -> dict[str, Any]:
-        """The settings of this optimiser alone."""
+        """The settings of this optimizer alone."""
         return {k: v for k, v in self if k not in OptimizerSettings.model_fields}
 
 
@@ -331,7 +331,7 @@ class Config(Strict, frozen=True):
     )
     loss: Loss | None = Field(
         default=None,
-        description="what training minimises: a name (huber), or a mapping with settings; by default mse for values, "
+        description="what training minimizes: a name (huber), or a mapping with settings; by default mse for values, "
         "cross_entropy for classes, binary_cross_entropy for two classes and one output",
     )
     optimizer: Optimizer = Field(

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge, Gt, Interval
 
-from fnet.description import Shape, key_number
-from fnet.settings import checked, first_parameter, shown, suggestion
+from fnet.core.layer import Shape
+from fnet.core.settings import checked, first_parameter, shown, suggestion
+from fnet.core.traversal import key_number
 
 AUGMENTATIONS = ("shift", "flip", "crop", "rotation", "elastic", "cutout")
 """The names of the augmentations, each a function of this module."""
@@ -169,7 +170,7 @@ def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None 
 
 @augmentation
 def rotation(degrees: Annotated[float, Interval(gt=0, le=180)] = 15.0) -> Parts:
-    """Turns an image about its centre, by an angle uniform in [-degrees, degrees]; bilinear interpolation.
+    """Turns an image about its center, by an angle uniform in [-degrees, degrees]; bilinear interpolation.
 
     Args:
         degrees: the largest angle, counterclockwise as the image is shown (row 0 at the top).
@@ -204,7 +205,7 @@ def elastic(alpha: Annotated[float, Gt(0)] = 34.0, sigma: Annotated[float, Gt(0)
 
     Args:
         alpha: how far, in pixels, before smoothing takes most of it.
-        sigma: standard deviation of the smoothing, in pixels: large ones move neighbours alike.
+        sigma: standard deviation of the smoothing, in pixels: large ones move neighbors alike.
     """
 
     def draw(key, shape):
@@ -227,7 +228,7 @@ def elastic(alpha: Annotated[float, Gt(0)] = 34.0, sigma: Annotated[float, Gt(0)
 
 @augmentation
 def cutout(size: Annotated[int, Ge(1)] = 8) -> Parts:
-    """Sets a square to 0, its centre at any pixel of the image, so that part of it may lie outside.
+    """Sets a square to 0, its center at any pixel of the image, so that part of it may lie outside.
 
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
 
@@ -238,8 +239,8 @@ def cutout(size: Annotated[int, Ge(1)] = 8) -> Parts:
     def draw(key, shape):
         return jax.random.randint(key, (shape[0], 2), 0, jnp.array(shape[1:3]), "int32")
 
-    def apply(images, centre):
-        first = centre - size // 2
+    def apply(images, center):
+        first = center - size // 2
         inside = []
         for axis, extent in enumerate(images.shape[1:3]):
             place = jnp.arange(extent) - first[:, axis, None]

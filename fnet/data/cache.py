@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fnet.core.settings import suggestion
 from fnet.data.source import DataError
-from fnet.settings import suggestion
 
 FORMAT = 1
 """Of the entries: part of every key, so that entries of another format are not found."""

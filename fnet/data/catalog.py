@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fnet.core.settings import model_of
 from fnet.data import files, sklearn, synthetic, tfds
 from fnet.data.normalize import Normalization
 from fnet.data.source import Arrays, Spec, fingerprint
 from fnet.data.stream import Stream
-from fnet.settings import model_of
 
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "sklearn": tuple(sklearn.SPECS),
@@ -86,7 +86,7 @@ def fingerprint_of(source: str, name: str, settings: Mapping[str, Any], data: Ar
 
 
 def default_normalization(source: str, spec: Spec) -> Normalization:
-    """What suits a data set when the config does not say: images to [0, 1], tables standardised, formulas as made."""
+    """What suits a data set when the config does not say: images to [0, 1], tables standardized, formulas as made."""
     if source == "synthetic" or spec.dtype == "int32":
         return "none"
     return "unit" if len(spec.shape) == 3 else "standard"

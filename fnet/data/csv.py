@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from annotated_types import Len, MinLen
 
+from fnet.core.settings import suggestion
 from fnet.data.cache import cached
 from fnet.data.path import File, PathText, digest, file, naming
 from fnet.data.source import Arrays, DataError, Spec, Targets
-from fnet.settings import suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def _decode(
             if column not in header:
                 raise DataError(f"{path} has no column '{column}'{suggestion(column, header)}", setting)
     if target in drop:
-        raise DataError(f"the column '{target}' is to be learnt and dropped at once", "drop")
+        raise DataError(f"the column '{target}' is to be learned and dropped at once", "drop")
     with naming(path):
         table = pd.read_csv(path, sep=separator, index_col=False, skip_blank_lines=True).drop(columns=drop)
     if missing == "drop":

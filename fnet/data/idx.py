@@ -26,7 +26,7 @@ class _Split(NamedTuple):
 
 
 def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> File:
-    """Grey images in MNIST's IDX format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-...
+    """Gray images in MNIST's IDX format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-...
 
     The files that start with train and t10k (or test) are the source's own splits train and test.
 

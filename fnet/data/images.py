@@ -35,7 +35,7 @@ class _Tree(NamedTuple):
 def images(
     path: PathText,
     size: Annotated[list[Pixels], Len(2, 2)] | None = None,
-    color: Literal["grey", "rgb"] | None = None,
+    color: Literal["gray", "rgb"] | None = None,
 ) -> File:
     """PNG and JPEG images in folders, whose names are the classes: cat/1.png, dog/1.jpg.
 
@@ -45,7 +45,7 @@ def images(
     Args:
         path: the folder of the folders.
         size: height and width to resize all images to; by default that of the first, which all must have.
-        color: grey for one channel, rgb for three; by default grey if the first image is.
+        color: gray for one channel, rgb for three; by default gray if the first image is.
     """
 
     def spec() -> Spec:
@@ -114,8 +114,8 @@ def _shape(tree: _Tree, size: list[int] | None, color: str | None) -> tuple[int,
     first = next(file for inside in tree.splits.values() for file, _ in inside)
     with naming(first), Image.open(first) as image:
         height, width = size or (image.height, image.width)
-        grey = image.mode in ("1", "L", "LA") if color is None else color == "grey"
-    return height, width, 1 if grey else 3
+        gray = image.mode in ("1", "L", "LA") if color is None else color == "gray"
+    return height, width, 1 if gray else 3
 
 
 def _fingerprint(root: Path, files: list[Path]) -> str:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fnet.core.settings import suggestion
 from fnet.data import csv, idx, images
 from fnet.data.path import existing, naming
 from fnet.data.source import DataError, Spec, first_unusable
-from fnet.settings import suggestion
 
 
 def read(path: str, spec: Spec) -> tuple[np.ndarray, list[str]]:
-    """Examples (n, *spec.shape) as they are stored, not yet normalised, and a name for each.
+    """Examples (n, *spec.shape) as they are stored, not yet normalized, and a name for each.
 
     Args:
         path: of a .csv table with the columns of the one that the network was trained on, a .npz or .npy array, an
@@ -73,7 +73,7 @@ def _array(found: Path) -> np.ndarray:
 
 
 def _shaped(found: Path, x: np.ndarray, spec: Spec) -> np.ndarray:
-    """The array as (n, *shape), where it is one example, or grey images without their channel, too."""
+    """The array as (n, *shape), where it is one example, or gray images without their channel, too."""
     for shape in (spec.shape, spec.shape[:-1] if spec.shape[-1:] == (1,) else spec.shape):
         if x.shape == shape:
             x = x[None]

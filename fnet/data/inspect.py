@@ -1,4 +1,4 @@
-"""What is in a data set: sizes, ranges and classes of its parts, before and after normalisation."""
+"""What is in a data set: sizes, ranges and classes of its parts, before and after normalization."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnet.data.normalize import Normalization
-from fnet.data.prepare import Splits, prepare, split
+from fnet.data.pipeline import Splits, prepare, split
 from fnet.data.source import Arrays, Spec
 from fnet.data.split import PARTS
 
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     normalized: and as a network gets them; None for token numbers.
     features: the range of every feature of a table as stored; none for other shapes.
     classes: how many targets there are of each class; none for values.
-    values: the range of every value that is to be learnt; none for classes.
+    values: the range of every value that is to be learned; none for classes.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Inspection(NamedTuple):
 def inspect(
     arrays: Arrays, spec: Spec, parts: Sequence[float | str], normalization: Normalization, *, seed: int
 ) -> Inspection:
-    """Looks at data as a run with these settings would divide and normalise them.
+    """Looks at data as a run with these settings would divide and normalize them.
 
     Args:
         arrays: the whole data set.

@@ -1,4 +1,4 @@
-"""Normalisation: an affine map of the examples, fitted on the training part alone."""
+"""Normalization: an affine map of the examples, fitted on the training part alone."""
 
 import functools
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ AS_THEY_ARE = Normalizer(np.zeros(()), np.ones(()))
 def fit(
     kind: Normalization, x: Rows, value_range: tuple[float, float] | None = None, *, gaps: bool = False
 ) -> Normalizer:
-    """The normaliser of a kind for training examples x (n, ...), which are read in portions.
+    """The normalizer of a kind for training examples x (n, ...), which are read in portions.
 
     `unit` maps to [0, 1]: by the range that all entries share where the source states one (images), else by the least
     and greatest value of each feature. `standard` subtracts each feature's mean and divides by its standard deviation

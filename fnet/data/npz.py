@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from annotated_types import Ge, MinLen
 
+from fnet.core.settings import suggestion
 from fnet.data.cache import Portions, cached
 from fnet.data.path import File, PathText, digest, file, naming
 from fnet.data.source import Arrays, DataError, Spec, Targets
-from fnet.settings import suggestion
 
 AT_ONCE = 1 << 25
 """Bytes of examples that are read before they are written."""

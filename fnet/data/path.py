@@ -12,8 +12,8 @@ from typing import Annotated, NamedTuple
 from annotated_types import MinLen
 from pydantic import AfterValidator
 
+from fnet.core.settings import suggestion
 from fnet.data.source import Arrays, DataError, Spec
-from fnet.settings import suggestion
 
 
 def _absolute(path: str) -> str:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from fnet.core.settings import suggestion
 from fnet.data import tfds
 from fnet.data.source import DataError
-from fnet.settings import suggestion
 
 _RETRIES = 4
 """How often a download is tried again: for some seconds, where TensorFlow Datasets would go on for minutes."""

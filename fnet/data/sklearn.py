@@ -23,7 +23,7 @@ SPECS: Mapping[str, Spec] = MappingProxyType(
 
 
 def load(name: str) -> Arrays:
-    """The whole data set, as scikit-learn has it: unscaled (diabetes comes standardised, as published)."""
+    """The whole data set, as scikit-learn has it: unscaled (diabetes comes standardized, as published)."""
     from sklearn import datasets  # a second of import, paid only when these data are read
 
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True)

@@ -52,7 +52,7 @@ class Spec(NamedTuple):
     targets: what there is to learn.
     size: number of examples.
     range: the least and the greatest value that an entry of an example can take, where all have the same.
-    dtype: of an example as a network gets it: float32, or int32 for token numbers, which are not normalised.
+    dtype: of an example as a network gets it: float32, or int32 for token numbers, which are not normalized.
     splits: the source's own, by name and size, in the order in which their examples lie; none if it has none.
     ordered: whether examples continue each other, as those of a text do, so that parts are cut off in order.
     vocabulary: of token numbers: a text whose characters they count, or the bytes that they stand for.

@@ -1,7 +1,7 @@
 """Data larger than memory: examples that are read when a step is about to need them.
 
 The examples stay where they are, in memory-mapped files or records. Parts of them are lists of their numbers, and what
-is done to them, such as normalisation, is done to those that are read.
+is done to them, such as normalization, is done to those that are read.
 """
 
 import math
@@ -10,8 +10,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from fnet.core.settings import MissingExtra
 from fnet.data.source import Rows, portions
-from fnet.settings import MissingExtra
 
 T = TypeVar("T")
 

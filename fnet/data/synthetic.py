@@ -50,15 +50,15 @@ def circle(rng: np.random.Generator, samples: Samples = 500, noise: Noise = 0.0)
 
 
 def gauss(rng: np.random.Generator, samples: Samples = 500, noise: Noise = 0.0):
-    """Two round Gaussian clouds, centred at (2, 2) for class 1 and (-2, -2) for class 0.
+    """Two round Gaussian clouds, centered at (2, 2) for class 1 and (-2, -2) for class 0.
 
     Args:
         samples: number of examples.
         noise: the variance of a cloud is 0.5 + 7 times this.
     """
     upper = np.arange(samples) < samples // 2
-    centre = np.where(upper, 2.0, -2.0)[:, None]
-    return centre + np.sqrt(0.5 + 7 * noise) * rng.standard_normal((samples, 2)), upper
+    center = np.where(upper, 2.0, -2.0)[:, None]
+    return center + np.sqrt(0.5 + 7 * noise) * rng.standard_normal((samples, 2)), upper
 
 
 def spiral(rng: np.random.Generator, samples: Samples = 500, noise: Noise = 0.0):

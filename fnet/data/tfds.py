@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fnet.core.settings import suggestion
 from fnet.data.cache import Portions, cached, kept, room
 from fnet.data.path import digest
 from fnet.data.records import Field, Prepared, Records, decode, decode_targets, first_line
 from fnet.data.source import Arrays, DataError, Spec, Targets, portions
 from fnet.data.stream import Joined, Stream
 from fnet.data.text import as_tokens
-from fnet.settings import suggestion
 
 
 class NotPrepared(DataError):
@@ -72,7 +72,7 @@ def spec(name: str, settings: Mapping[str, Any]) -> Spec:
 
     Raises:
         NotPrepared: with the command that prepares it.
-        DataError: when it holds no pair of an input and a target that can be learnt.
+        DataError: when it holds no pair of an input and a target that can be learned.
     """
     return _open(name, settings).spec
 
@@ -241,7 +241,7 @@ def _supervised(name: str, info: Any, image_key: str | None, label_key: str | No
     if wanted:
         known = ", ".join(features)
         raise DataError(
-            f"'{name}' does not say what is learnt from what; set {' and '.join(wanted)}; its features: {known}"
+            f"'{name}' does not say what is learned from what; set {' and '.join(wanted)}; its features: {known}"
         )
     inputs = tuple(field for key in _flat(chosen) for field in _leaves(_field(name, features, key, "image_key")))
     return inputs, _field(name, features, label, "label_key")

@@ -55,7 +55,7 @@ def diagnosed(wrong: np.ndarray, right: np.ndarray, context: Context) -> str:
     return (
         _zero(wrong, context)
         or _scaled(wrong, right, context)
-        or _regulariser(wrong, right, context)
+        or _regularizer(wrong, right, context)
         or (context.at_kinks and "the derivative at the kink: the entries that differ lie on one")
         or _few(wrong, right)
         or _rearranged(wrong, right)
@@ -113,7 +113,7 @@ def _scaled(wrong: np.ndarray, right: np.ndarray, context: Context) -> str:
     return f"{sign}norm ratio {abs(c):.6g}: a constant factor throughout"
 
 
-def _regulariser(wrong: np.ndarray, right: np.ndarray, context: Context) -> str:
+def _regularizer(wrong: np.ndarray, right: np.ndarray, context: Context) -> str:
     """wrong - right = c times the gradient of the penalty."""
     p = context.penalty
     if p is None or not p.any():
@@ -122,7 +122,7 @@ def _regulariser(wrong: np.ndarray, right: np.ndarray, context: Context) -> str:
     if abs(c) < CLOSE or not _same(wrong - right, c * p):
         return ""
     how = {-1.0: "left out", 1.0: "counted twice", -0.5: "half left out"}.get(round(c, 6), f"{1 + c:.6g} times itself")
-    return f"off by the regulariser: the gradient of the penalty is {how}"
+    return f"off by the regularizer: the gradient of the penalty is {how}"
 
 
 def _off(wrong: np.ndarray, right: np.ndarray) -> np.ndarray:

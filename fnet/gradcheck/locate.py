@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.description import Layer, leaves, rebuilt
+from fnet.core.layer import Layer
+from fnet.core.traversal import leaves, rebuilt
 from fnet.gradcheck.diagnosis import Context, diagnosed
 from fnet.gradcheck.examine import Part, contrast, examine, nested
 from fnet.gradcheck.report import Culprit, Row

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fnet.description import Layer, leaves
+from fnet.core.layer import Layer
+from fnet.core.settings import suggestion
+from fnet.core.traversal import leaves
 from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.examine import ROUNDING, SAMPLES, Part, contrast, examine, nested
 from fnet.gradcheck.locate import culprits
@@ -21,7 +23,6 @@ from fnet.losses import Loss, identified
 from fnet.reference import network as reference
 from fnet.reference.losses import loss_of
 from fnet.regularization import Penalties
-from fnet.settings import suggestion
 from fnet.train.state import Batch
 from fnet.train.step import objective, resolve_loss
 
@@ -102,17 +103,17 @@ def check(
     wanted = _wanted(points, leaf)
     outputs, values, gradients = _by_jax(f, points, data, precision)
     by_hand = {"total": total}
-    if regularization.penalises:
+    if regularization.penalizes:
         of_penalty = reference.penalty(params, regularization)
         by_hand |= {"data loss": hand(), "penalty": total._replace(loss=of_penalty[0], params=of_penalty[1], x=x * 0)}
     parts = [
         Part(part, dict(f.leaves(by_hand[part].params, by_hand[part].x)), gradient)
         for part, gradient in zip(f.parts, gradients, strict=True)
     ]
-    if regularization.penalises:
+    if regularization.penalizes:
         none = {name: np.zeros_like(leaf) for name, leaf in points.items()}
         parts[-1] = parts[-1]._replace(by_hand=none | dict(parts[-1].by_hand))
-    context = _contexts(len(x), outputs.shape, parts[-1].by_jax if regularization.penalises else {})
+    context = _contexts(len(x), outputs.shape, parts[-1].by_jax if regularization.penalizes else {})
     rounding = ROUNDING if precision == "float64" else 1e-6 * max(np.max(np.abs(g)) for g in parts[0].by_jax.values())
     limits = {"tolerance": tolerance, "rounding": rounding}
     rows = [_forward(contrast("outputs", total.outputs, outputs, **limits))]
@@ -160,7 +161,7 @@ class TrainingLoss:
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of the values."""
-        return ("total", "data loss", "penalty") if self.regularization.penalises else ("total",)
+        return ("total", "data loss", "penalty") if self.regularization.penalizes else ("total",)
 
     def leaves(self, params: Any, x: Any) -> list[tuple[str, Any]]:
         """The input, where it counts, and the parameters in the order of the description, under their names."""

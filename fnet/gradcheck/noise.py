@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.description import Layer, rebuilt
+from fnet.core.layer import Layer
+from fnet.core.traversal import rebuilt
 
 
 def draw_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> dict[str, Any]:

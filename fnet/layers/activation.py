@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.construction import Parts, constructor, no_parameters
-from fnet.description import Name, ShapeError
+from fnet.core.constructor import Parts, constructor, no_parameters
+from fnet.core.layer import Name, ShapeError
+
+__all__ = ["elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softmax", "swish", "tanh"]
 
 
 def _pointwise(phi) -> Parts:
@@ -97,7 +99,7 @@ def softmax(*, name: Name = None) -> Parts:
         name: replaces the counted name.
 
     Raises:
-        ShapeError: when an example has no axis to normalise over.
+        ShapeError: when an example has no axis to normalize over.
     """
 
     def shape(in_shape):

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from fnet.construction import Parts, constructor, no_parameters
-from fnet.description import Layer, Name, Shape, ShapeError, key_number
+from fnet.core.constructor import Parts, constructor, no_parameters
+from fnet.core.layer import Layer, Name, Shape, ShapeError
+from fnet.core.settings import checked
+from fnet.core.traversal import key_number
 from fnet.layers.activation import gelu
 from fnet.layers.combine import residual, serial
 from fnet.layers.dense import dense, product
@@ -17,7 +19,8 @@ from fnet.layers.dropout import dropout
 from fnet.layers.initializer import Initializer, initializer
 from fnet.layers.masking import steps_of
 from fnet.layers.norm import layer_norm
-from fnet.settings import checked
+
+__all__ = ["attention", "positions", "sinusoidal_positions", "transformer"]
 
 Positive = Annotated[int, Ge(1)]
 
@@ -52,7 +55,7 @@ def attention(
         heads: how many weighted means there are, each of width / heads entries; it must divide the width.
         causal: whether step t sees the steps s <= t alone, as a model that predicts the next one must.
         bias: whether the projections have a b.
-        init: initialiser of every w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of every w, one of jax.nn.initializers by name or a dotted path.
         name: replaces the counted name.
 
     Raises:
@@ -233,7 +236,7 @@ def transformer(
     Raises:
         ShapeError: when examples are not (time, width), or heads do not divide the width.
 
-    Source: Vaswani et al. (2017); normalised before, not after, as in GPT-2 (Radford et al. 2019; Xiong et al., "On
+    Source: Vaswani et al. (2017); normalized before, not after, as in GPT-2 (Radford et al. 2019; Xiong et al., "On
     layer normalization in the transformer architecture", 2020).
 
     >>> import fnet
@@ -267,5 +270,5 @@ def _check_width(x: jax.Array, w_shape: Shape) -> None:
     if x.shape[2] != w_shape[1]:
         raise ShapeError(
             f"expects (batch, time, {w_shape[1]}), as its w {w_shape} was made for, got {x.shape}; "
-            "initialise it for this shape"
+            "initialize it for this shape"
         )

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 from annotated_types import Ge
 from pydantic import WithJsonSchema
 
-from fnet.construction import Parts, constructor, within
-from fnet.description import Layer, Name, Shape, ShapeError, key_number, named
-from fnet.settings import checked
-from fnet.wiring import INPUT, MERGES, wire
+from fnet.core.constructor import Parts, constructor, within
+from fnet.core.layer import Layer, Name, Shape, ShapeError
+from fnet.core.settings import checked
+from fnet.core.traversal import key_number, named
+from fnet.core.wiring import INPUT, MERGES, wire
+
+__all__ = ["graph", "parallel", "repeat", "residual", "serial"]
 
 Nodes = Annotated[
     tuple[tuple[str, tuple[str, ...]], ...],
@@ -239,7 +242,7 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
 
 
 class Trees:
-    """The parameters and states of a container's children, while it initialises or applies them one by one."""
+    """The parameters and states of a container's children, while it initializes or applies them one by one."""
 
     def __init__(self, params=None, state=None):
         self.params = {} if params is None else params
@@ -247,7 +250,7 @@ class Trees:
         self.new_state = {}
 
     def init(self, name: str, child: Layer, key: jax.Array, in_shape: Shape) -> None:
-        """Initialises a child; one without parameters or state has no entry."""
+        """Initializes a child; one without parameters or state has no entry."""
         with within(name, child):
             params, state = child.init(child_key(key, name), in_shape)
         if params:

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.construction import Parts, constructor
-from fnet.description import Name, Shape, ShapeError
-from fnet.layers.convolution import Window, convolve, convolve_transposed, resolve_padding
+from fnet.core.constructor import Parts, constructor
+from fnet.core.layer import Name, Shape, ShapeError
+from fnet.layers.conv_primitives import Window, convolve, convolve_transposed, resolve_padding
 from fnet.layers.initializer import Initializer, initializer
+
+__all__ = ["conv", "conv_1d", "conv_transpose"]
 
 Positive = Annotated[int, Ge(1)]
 NonNegative = Annotated[int, Ge(0)]
@@ -39,14 +41,14 @@ def conv(
     Args:
         filters: number of output channels.
         kernel_size: k, of the receptive field; one number, or (height, width), as for stride and dilation.
-        stride: s, pixels between neighbouring windows.
+        stride: s, pixels between neighboring windows.
         padding: same (ceil(n / s) outputs, the odd zero after), valid (none), or the zeros on every side; or for height
             and width each a number or (before, after).
-        dilation: d, pixels between neighbouring weights of the kernel.
+        dilation: d, pixels between neighboring weights of the kernel.
         groups: channels are divided into this many groups that do not see each other; as many as channels is a
             depthwise convolution.
         bias: whether b is added; it starts at zero.
-        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
         name: replaces the counted name.
 
     Raises:
@@ -102,13 +104,13 @@ def conv_1d(
     Args:
         filters: number of output channels.
         kernel_size: k, of the receptive field.
-        stride: s, steps between neighbouring windows.
+        stride: s, steps between neighboring windows.
         padding: same (ceil(n / s) outputs, the odd zero after), valid (none), or the zeros on both sides, as a number
             or (before, after).
-        dilation: d, steps between neighbouring weights of the kernel.
+        dilation: d, steps between neighboring weights of the kernel.
         groups: channels are divided into this many groups that do not see each other.
         bias: whether b is added; it starts at zero.
-        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
         name: replaces the counted name.
 
     Raises:
@@ -169,7 +171,7 @@ def conv_transpose(
         padding: same (n s outputs), valid ((n-1) s + k), or how much is cut off every side of the latter; or for height
             and width each a number or (before, after).
         bias: whether b is added; it starts at zero.
-        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
         name: replaces the counted name.
 
     Raises:
@@ -246,5 +248,5 @@ def _check_rank(in_shape: Shape, expected: str) -> None:
 def _check_input(x: jax.Array, rank: int, channels: int, expected: str) -> None:
     if x.ndim != rank or x.shape[-1] != channels:
         raise ShapeError(
-            f"expects {expected.format(channels)}, got {x.shape}; reshape it, or initialise for this shape"
+            f"expects {expected.format(channels)}, got {x.shape}; reshape it, or initialize for this shape"
         )

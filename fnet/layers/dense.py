@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.construction import Parts, constructor
-from fnet.description import Name, ShapeError
+from fnet.core.constructor import Parts, constructor
+from fnet.core.layer import Name, ShapeError
 from fnet.layers.initializer import Initializer, initializer
+
+__all__ = ["dense"]
 
 
 @constructor
@@ -26,7 +28,7 @@ def dense(
     Args:
         units: number of outputs.
         bias: whether b is added; it starts at zero.
-        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
         name: replaces the counted name.
 
     Raises:
@@ -61,7 +63,7 @@ def dense(
         if x.ndim < 2 or x.shape[-1] != w.shape[0]:
             raise ShapeError(
                 f"expects (batch, ..., {w.shape[0]}), as its w {w.shape} was made for, got {x.shape}; "
-                "put a flatten before it, or initialise it for this shape"
+                "put a flatten before it, or initialize it for this shape"
             )
         z = product(x, w)
         return z + params["b"] if bias else z, {}

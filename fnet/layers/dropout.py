@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Lt
 
-from fnet.construction import Parts, constructor, no_parameters
-from fnet.description import Name, Shape, ShapeError
+from fnet.core.constructor import Parts, constructor, no_parameters
+from fnet.core.layer import Name, Shape, ShapeError
+
+__all__ = ["dropout", "spatial_dropout"]
 
 Rate = Annotated[float, Ge(0), Lt(1)]
 
@@ -49,7 +51,7 @@ def dropout(rate: Rate, *, name: Name = None) -> Parts:
 def spatial_dropout(rate: Rate, *, name: Name = None) -> Parts:
     """Dropout of whole channels: y = x * m / (1 - rate) in training, with one entry of m per example and channel.
 
-    Neighbouring pixels, or steps, carry much the same; dropping them one by one hides little.
+    Neighboring pixels, or steps, carry much the same; dropping them one by one hides little.
 
     Shapes: (batch, ..., channels) -> the same; m is (batch, 1, ..., 1, channels). In training it needs a key, unless
     the rate is 0.

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt
 
-from fnet.construction import Parts, constructor, no_parameters
-from fnet.description import Layer, Name, ShapeError
+from fnet.core.constructor import Parts, constructor, no_parameters
+from fnet.core.layer import Layer, Name, ShapeError
 from fnet.layers.combine import serial
 from fnet.layers.dense import product
+
+__all__ = ["embedding", "one_hot", "tied"]
 
 Size = Annotated[int, Ge(1)]
 Deviation = Annotated[float, Gt(0)]

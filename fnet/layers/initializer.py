@@ -1,4 +1,4 @@
-"""Weight initialisers: those of `jax.nn.initializers`, by name, or any function of the same form by its dotted path."""
+"""Weight initializers: those of `jax.nn.initializers`, by name, or any function of the same form by its dotted path."""
 
 import importlib
 from collections.abc import Callable
@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from pydantic import AfterValidator, WithJsonSchema
 
-from fnet.description import Shape
-from fnet.settings import suggestion
+from fnet.core.layer import Shape
+from fnet.core.settings import suggestion
 
 FACTORIES = (
     "glorot_normal",
@@ -30,11 +30,11 @@ def _imported(name: str) -> Callable[..., Any]:
     """The function at a dotted path."""
     module, dot, function = name.rpartition(".")
     if not dot:
-        raise ValueError(f"unknown initialiser '{name}'{suggestion(name, FACTORIES + PLAIN)}")
+        raise ValueError(f"unknown initializer '{name}'{suggestion(name, FACTORIES + PLAIN)}")
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"unknown initialiser '{name}': {error}") from None
+        raise ValueError(f"unknown initializer '{name}': {error}") from None
 
 
 def _known(name: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnet.description import ShapeError
+from fnet.core.layer import ShapeError
 
 
 def steps_of(mask: Any, x: jax.Array) -> jax.Array | None:

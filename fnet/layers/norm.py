@@ -1,6 +1,6 @@
-"""Normalisation: entries are centred and scaled by statistics of their own batch, position or group of channels.
+"""Normalization: entries are centered and scaled by statistics of their own batch, position or group of channels.
 
-Statistics are computed in float32 at least, the mean first and then the variance of the centred values: the difference
+Statistics are computed in float32 at least, the mean first and then the variance of the centered values: the difference
 E[x^2] - E[x]^2 goes negative in float32. The variance is the biased one throughout.
 """
 
@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt, Lt
 
-from fnet.construction import Parts, constructor
-from fnet.description import Name, ShapeError
+from fnet.core.constructor import Parts, constructor
+from fnet.core.layer import Name, ShapeError
+
+__all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
 
 Epsilon = Annotated[float, Gt(0)]
 
@@ -46,7 +48,7 @@ def batch_norm(
         name: replaces the counted name.
 
     Raises:
-        ShapeError: when an example has no axis of channels, or another number than it was initialised for, or when the
+        ShapeError: when an example has no axis of channels, or another number than it was initialized for, or when the
             mask does not fit.
 
     Conventions: v is the biased variance, also in the state, where PyTorch keeps the unbiased one; momentum weighs the
@@ -75,10 +77,10 @@ def batch_norm(
             raise _wrong_channels(channels, x.shape)
         wide = _wide(x)
         if not train:
-            return _affine(params, _standardised(wide, state["mean"], state["var"], eps), x), state
+            return _affine(params, _standardized(wide, state["mean"], state["var"], eps), x), state
         counted = None if mask is None else _counted(mask, x)
         mean, var = _moments(wide, tuple(range(x.ndim - 1)), counted)
-        y = _affine(params, _standardised(wide, mean, var, eps), x)
+        y = _affine(params, _standardized(wide, mean, var, eps), x)
 
         def running(old, of_batch):
             new = momentum * old + (1 - momentum) * of_batch.reshape(channels)
@@ -102,7 +104,7 @@ def layer_norm(*, eps: Epsilon = 1e-5, scale: bool = True, shift: bool = True, n
         name: replaces the counted name.
 
     Raises:
-        ShapeError: when an example has no axis of channels, or another number than it was initialised for.
+        ShapeError: when an example has no axis of channels, or another number than it was initialized for.
 
     Conventions: v is the biased variance. For images this is the form of PyTorch's and Keras's layers given the
     channels; the paper takes the statistics over all of an example, which here is group_norm(1).
@@ -121,7 +123,7 @@ def layer_norm(*, eps: Epsilon = 1e-5, scale: bool = True, shift: bool = True, n
         x = jnp.asarray(x)
         _check_channels(params, x)
         wide = _wide(x)
-        return _affine(params, _standardised(wide, *_moments(wide, (-1,)), eps), x), {}
+        return _affine(params, _standardized(wide, *_moments(wide, (-1,)), eps), x), {}
 
     return Parts(_shape, _init_affine(scale, shift), apply)
 
@@ -137,9 +139,9 @@ def group_norm(
 ) -> Parts:
     """y = scale * (x - mu) / sqrt(v + eps) + shift, with mu and v over a group of channels of one example.
 
-    The channels fall into groups of channels / groups neighbours; mu and v are taken over the channels of a group and
-    over every axis between the batch and the channels. One group of all channels is the paper's layer normalisation,
-    groups of one channel are instance normalisation.
+    The channels fall into groups of channels / groups neighbors; mu and v are taken over the channels of a group and
+    over every axis between the batch and the channels. One group of all channels is the paper's layer normalization,
+    groups of one channel are instance normalization.
 
     Shapes: (batch, ..., channels) -> the same. Parameters: `scale` (channels,), ones; `shift` (channels,), zeros.
 
@@ -155,7 +157,7 @@ def group_norm(
 
     Raises:
         ShapeError: when an example has no axis of channels, or a number that the groups do not divide, or another
-            number than it was initialised for, or when the mask does not fit.
+            number than it was initialized for, or when the mask does not fit.
 
     Source: Wu and He, "Group normalization" (2018).
 
@@ -187,7 +189,7 @@ def group_norm(
         steps = mask is not None and jnp.ndim(mask) == 2 and x.ndim > 2
         counted = _counted(mask, x)[..., None] if steps else None
         axes = (*range(1, x.ndim - 1), x.ndim)
-        xhat = _standardised(grouped, *_moments(grouped, axes, counted), eps).reshape(x.shape)
+        xhat = _standardized(grouped, *_moments(grouped, axes, counted), eps).reshape(x.shape)
         return _affine(params, xhat, x), {}
 
     return Parts(shape, init, apply)
@@ -205,7 +207,7 @@ def rms_norm(*, eps: Epsilon = 1e-6, scale: bool = True, name: Name = None) -> P
         name: replaces the counted name.
 
     Raises:
-        ShapeError: when an example has no axis of channels, or another number than it was initialised for.
+        ShapeError: when an example has no axis of channels, or another number than it was initialized for.
 
     Source: Zhang and Sennrich, "Root mean square layer normalization" (2019), which has no eps.
 
@@ -261,8 +263,8 @@ def _wrong_channels(channels, received):
     if channels is None:
         return ShapeError(f"expects (batch, ..., channels), got {received}; put a reshape before it")
     return ShapeError(
-        f"expects (batch, ..., {channels}), as it was initialised for, got {received}; "
-        "put the channels last, or initialise it for this shape"
+        f"expects (batch, ..., {channels}), as it was initialized for, got {received}; "
+        "put the channels last, or initialize it for this shape"
     )
 
 
@@ -298,7 +300,7 @@ def _moments(x, axes, counted=None):
     return mean, jnp.sum((x - mean) ** 2, axes, keepdims=True, where=counted) / number
 
 
-def _standardised(x, mean, var, eps):
+def _standardized(x, mean, var, eps):
     return (x - mean) * jax.lax.rsqrt(var + eps)
 
 

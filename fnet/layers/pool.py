@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from annotated_types import Ge
 from jax import lax
 
-from fnet.construction import Parts, constructor, no_parameters
-from fnet.description import Name, Shape, ShapeError
-from fnet.layers.convolution import resolve_padding
+from fnet.core.constructor import Parts, constructor, no_parameters
+from fnet.core.layer import Name, Shape, ShapeError
+from fnet.layers.conv_primitives import resolve_padding
+
+__all__ = ["avg_pool", "global_avg_pool", "global_max_pool", "max_pool"]
 
 Positive = Annotated[int, Ge(1)]
 Sizes = Positive | tuple[Positive, ...]
@@ -31,7 +33,7 @@ def max_pool(
 
     Args:
         window: size of the windows; one number, or one for each spatial axis, as for stride.
-        stride: pixels between neighbouring windows; by default the window's size.
+        stride: pixels between neighboring windows; by default the window's size.
         padding: valid (windows lie inside) or same (ceil(n / stride) windows; what lies outside never wins).
         name: replaces the counted name.
 
@@ -68,7 +70,7 @@ def avg_pool(
 
     Args:
         window: size of the windows; one number, or one for each spatial axis, as for stride.
-        stride: pixels between neighbouring windows; by default the window's size.
+        stride: pixels between neighboring windows; by default the window's size.
         padding: valid (windows lie inside) or same (ceil(n / stride) windows).
         name: replaces the counted name.
 

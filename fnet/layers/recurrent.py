@@ -6,14 +6,17 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
-from fnet.construction import Parts, constructor
-from fnet.description import Layer, Name, ShapeError, key_number
+from fnet.core.constructor import Parts, constructor
+from fnet.core.layer import Layer, Name, ShapeError
+from fnet.core.settings import checked
+from fnet.core.traversal import key_number
 from fnet.layers.combine import parallel
 from fnet.layers.dense import product
 from fnet.layers.initializer import Initializer, initializer
 from fnet.layers.masking import steps_of
-from fnet.layers.recurrence import GATED, MEMORY, PLAIN, Cell, recur
-from fnet.settings import checked
+from fnet.layers.recurrent_scan import GATED, MEMORY, PLAIN, Cell, recur
+
+__all__ = ["bidirectional", "gru", "lstm", "rnn"]
 
 Units = Annotated[int, Ge(1)]
 
@@ -45,7 +48,7 @@ def rnn(
         activation: phi: tanh, sigmoid or relu.
         sequence: whether the outputs are the states of all steps, or the last state alone.
         reverse: whether the steps are taken from the last to the first; outputs stay in the order of the inputs.
-        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
         recurrent_init: the same of u.
         name: replaces the counted name.
 
@@ -91,7 +94,7 @@ def gru(
         units: the number of entries of the state h.
         sequence: whether the outputs are the states of all steps, or the last state alone.
         reverse: whether the steps are taken from the last to the first; outputs stay in the order of the inputs.
-        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
         recurrent_init: the same of u.
         name: replaces the counted name.
 
@@ -142,7 +145,7 @@ def lstm(
         sequence: whether the outputs are those of all steps, or the last alone.
         reverse: whether the steps are taken from the last to the first; outputs stay in the order of the inputs.
         forget_bias: where b_f starts; at 1 the cell at first mostly keeps what it holds, and gradients reach far back.
-        init: initialiser of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
         recurrent_init: the same of u.
         name: replaces the counted name.
 
@@ -233,7 +236,7 @@ def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, rec
         if x.shape[-1] != w.shape[0]:
             raise ShapeError(
                 f"expects (batch, time, {w.shape[0]}), as its w {w.shape} was made for, got {x.shape}; "
-                "initialise it for this shape"
+                "initialize it for this shape"
             )
         real = steps_of(mask, x)
         order = slice(None, None, -1 if reverse else 1)

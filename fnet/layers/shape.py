@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from annotated_types import Ge
 from pydantic import AfterValidator, ValidationError, WrapValidator
 
-from fnet.construction import Parts, constructor, no_parameters
-from fnet.description import Name, Shape, ShapeError
+from fnet.core.constructor import Parts, constructor, no_parameters
+from fnet.core.layer import Name, Shape, ShapeError
+
+__all__ = ["flatten", "permute", "reshape", "upsample", "zero_pad"]
 
 
 @constructor
@@ -168,7 +170,7 @@ Factor = Annotated[
 
 @constructor
 def upsample(factor: Factor = 2, *, name: Name = None) -> Parts:
-    """Every entry repeated along the spatial axes (nearest neighbour): (batch, n, ..., channels) -> (batch, f n, ...).
+    """Every entry repeated along the spatial axes (nearest neighbor): (batch, n, ..., channels) -> (batch, f n, ...).
 
     Args:
         factor: how many times, along every spatial axis or along each of them.

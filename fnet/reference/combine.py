@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from fnet.core.wiring import INPUT, MERGES, wire
 from fnet.reference.rule import Rule, plus, rule_of
-from fnet.wiring import INPUT, MERGES, wire
 
 
 def _serial_forward(layer, given, x):

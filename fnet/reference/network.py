@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnet.description import WEIGHT_LEAVES, Layer
+from fnet.core.layer import Layer
+from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.reference.losses import loss_of
 from fnet.reference.rule import Array, Given, Gradients, Params, plus, rule_of
 from fnet.regularization import Penalties

@@ -1,4 +1,4 @@
-"""Normalisation by hand: the derivative goes through the mean and the variance as well."""
+"""Normalization by hand: the derivative goes through the mean and the variance as well."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,8 @@ import numpy as np
 from fnet.reference.rule import Array, Given, Gradients, Rule
 
 
-class Standardised(NamedTuple):
-    """What the backward pass of a normalisation needs.
+class Standardized(NamedTuple):
+    """What the backward pass of a normalization needs.
 
     xhat: (x - mu) s.
     s: 1 / sqrt(v + eps), with length 1 along the axes of the statistics.
@@ -22,7 +22,7 @@ class Standardised(NamedTuple):
     share: Array
 
 
-def standardise(x: Array, axes: tuple[int, ...], m: Array, eps: float) -> Standardised:
+def standardize(x: Array, axes: tuple[int, ...], m: Array, eps: float) -> Standardized:
     """xhat_i = (x_i - mu) s, for every i, with s = 1 / sqrt(v + eps) and the statistics of the entries with m_i = 1:
 
     mu = sum_i m_i x_i / n and v = sum_i m_i (x_i - mu)^2 / n, where n = sum_i m_i, or 1 when that is 0.
@@ -31,10 +31,10 @@ def standardise(x: Array, axes: tuple[int, ...], m: Array, eps: float) -> Standa
     mu = np.sum(m * x, axis=axes, keepdims=True) / n
     v = np.sum(m * (x - mu) ** 2, axis=axes, keepdims=True) / n
     s = 1 / np.sqrt(v + eps)
-    return Standardised((x - mu) * s, s, axes, m / n)
+    return Standardized((x - mu) * s, s, axes, m / n)
 
 
-def standardise_backward(cache: Standardised, h: Array) -> Array:
+def standardize_backward(cache: Standardized, h: Array) -> Array:
     """dx_i = s (h_i - m_i/n (sum_j h_j + xhat_i sum_j h_j xhat_j)), for h = dL/dxhat.
 
     x_i reaches L in three ways: directly, through mu and through v. With xhat_j = (x_j - mu) (v + eps)^(-1/2):
@@ -87,27 +87,27 @@ def _batch_norm_forward(layer, given, x):
     """
     eps, axes = layer.settings["eps"], tuple(range(x.ndim - 1))
     if given.train:
-        cache = standardise(x, axes, _counted(given, x), eps)
+        cache = standardize(x, axes, _counted(given, x), eps)
     else:
         s = 1 / np.sqrt(given.state["var"] + eps)
-        cache = Standardised((x - given.state["mean"]) * s, s, axes, np.zeros(1))
+        cache = Standardized((x - given.state["mean"]) * s, s, axes, np.zeros(1))
     return affine(given, cache.xhat), cache
 
 
 def _batch_norm_backward(layer, given, cache, g):
     h, gradients = affine_backward(given, cache.xhat, g)
-    return standardise_backward(cache, h), gradients
+    return standardize_backward(cache, h), gradients
 
 
 def _layer_norm_forward(layer, given, x):
     """The statistics of a position are over its channels."""
-    cache = standardise(x, (-1,), np.ones([1] * x.ndim), layer.settings["eps"])
+    cache = standardize(x, (-1,), np.ones([1] * x.ndim), layer.settings["eps"])
     return affine(given, cache.xhat), cache
 
 
 def _layer_norm_backward(layer, given, cache, g):
     h, gradients = affine_backward(given, cache.xhat, g)
-    return standardise_backward(cache, h), gradients
+    return standardize_backward(cache, h), gradients
 
 
 def _group_norm_forward(layer, given, x):
@@ -120,13 +120,13 @@ def _group_norm_forward(layer, given, x):
     axes = (*range(1, x.ndim - 1), x.ndim)
     steps = given.mask is not None and np.ndim(given.mask) == 2 and x.ndim > 2
     m = _counted(given, x)[..., None] if steps else np.ones([1] * grouped.ndim)
-    cache = standardise(grouped, axes, m, layer.settings["eps"])
+    cache = standardize(grouped, axes, m, layer.settings["eps"])
     return affine(given, cache.xhat.reshape(x.shape)), cache
 
 
 def _group_norm_backward(layer, given, cache, g):
     h, gradients = affine_backward(given, cache.xhat.reshape(g.shape), g)
-    return standardise_backward(cache, h.reshape(cache.xhat.shape)).reshape(g.shape), gradients
+    return standardize_backward(cache, h.reshape(cache.xhat.shape)).reshape(g.shape), gradients
 
 
 def _rms_norm_forward(layer, given, x):

@@ -15,7 +15,7 @@ from fnet.report.summary import SummaryRow
 from fnet.train.loop import Epoch, Segment
 
 if TYPE_CHECKING:
-    from fnet.train.predict import Prediction
+    from fnet.runs.predict import Prediction
 
 LINES = 20
 """About how many lines a run prints when the output is not a terminal."""

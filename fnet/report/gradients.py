@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fnet.gradcheck.report import IN_WORDS, Report, Row
-from fnet.train.folder import save
-from fnet.train.gradients import Checked
+from fnet.runs.files import save
+from fnet.runs.gradcheck import Checked
 
 LONG = 36
 """Characters of a name from which it is folded, rather than the verdicts."""

@@ -6,9 +6,9 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from fnet.gradcheck.trace import Row, Trace
 from fnet.report.layout import Link, Slot, arrange
 from fnet.report.trace import heading, number
+from fnet.trace.compare import Row, Trace
 
 CHARACTER = 7.9
 """Width of a character at 13 pixels, in the widest of the fonts below."""
@@ -31,7 +31,7 @@ BEND = 56
 MARGIN = 24
 
 INK, FORWARD, BACKWARD, LINE = "#1a1a1a", "#00614a", "#a83200", "#666666"
-"""The lectures' green and red, as a bluish green and a vermilion that the colour-blind tell apart."""
+"""The lectures' green and red, as a bluish green and a vermilion that the color-blind tell apart."""
 
 
 def draw(trace: Trace) -> str:

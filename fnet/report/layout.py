@@ -23,7 +23,7 @@ class Slot(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A piece of an edge between neighbouring columns; it ends `port` below the middle of its right end."""
+    """A piece of an edge between neighboring columns; it ends `port` below the middle of its right end."""
 
     left: Slot
     right: Slot
@@ -44,7 +44,7 @@ class Layout(NamedTuple):
 
 
 def arrange(operands: Mapping[str, Sequence[str]], heights: Mapping[str, float], port: float, gap: float) -> Layout:
-    """Columns by the longest path, order by the mean of the neighbours, heights without overlap.
+    """Columns by the longest path, order by the mean of the neighbors, heights without overlap.
 
     Args:
         operands: what each node is made of; operands come before what is made of them, and the result is the last.
@@ -155,7 +155,7 @@ def _align(
 def _apart(wanted: Sequence[float], heights: Sequence[float], gap: float) -> list[float]:
     """The places nearest to the wanted ones, in least squares, that keep order and distance.
 
-    With the distances taken off, the places need only not decrease: isotonic regression by pooling neighbours.
+    With the distances taken off, the places need only not decrease: isotonic regression by pooling neighbors.
     """
     offsets = [0.0]
     for above, below in itertools.pairwise(heights):

@@ -1,4 +1,4 @@
-"""The picture of `fnet data show`: samples of the training part, the balance of classes, what normalisation did."""
+"""The picture of `fnet data show`: samples of the training part, the balance of classes, what normalization did."""
 
 import io
 from typing import Any
@@ -61,8 +61,8 @@ def _images(figure: Any, found: Inspection) -> None:
             axis.set_axis_off()
             if place < len(chosen):
                 pixels = (train.x[chosen[place]].astype(np.float64) - low) / max(high - low, 1e-12)
-                grey = {"cmap": "gray", "vmin": 0, "vmax": 1} if pixels.shape[2] == 1 else {}
-                axis.imshow(np.clip(pixels, 0, 1).squeeze(), interpolation="nearest", **grey)
+                gray = {"cmap": "gray", "vmin": 0, "vmax": 1} if pixels.shape[2] == 1 else {}
+                axis.imshow(np.clip(pixels, 0, 1).squeeze(), interpolation="nearest", **gray)
         if name:
             line[0].text(
                 -0.15, 0.5, _plain(_short(name)), transform=line[0].transAxes, ha="right", va="center", fontsize=10
@@ -93,14 +93,14 @@ def _points(figure: Any, found: Inspection) -> None:
         axis.set_xlabel("feature 1")
         axis.set_ylabel("feature 2")
     else:
-        centred = x - x.mean(axis=0)
-        _, widths, directions = np.linalg.svd(centred, full_matrices=False)
-        points = centred @ directions[:2].T
+        centered = x - x.mean(axis=0)
+        _, widths, directions = np.linalg.svd(centered, full_matrices=False)
+        points = centered @ directions[:2].T
         share = np.square(widths) / max(np.square(widths).sum(), 1e-12)
         axis.set_xlabel(f"first principal component, {share[0]:.0%} of the variance")
         axis.set_ylabel(f"second, {share[1]:.0%}")
         title = f"training examples in the two of {x.shape[1]} directions that differ most"
-    title += "" if found.normalization == "none" else ", normalised"
+    title += "" if found.normalization == "none" else ", normalized"
     look = {"s": 14, "alpha": 0.75, "linewidths": 0}
     if classes:
         for label in range(min(spec.targets.number, len(COLORS))):
@@ -165,7 +165,7 @@ def _balance(axis: Any, found: Inspection) -> None:
 
 
 def _entries(axis: Any, found: Inspection) -> None:
-    """What the entries of the training part are, as stored and as normalised: features of tables, tokens of texts."""
+    """What the entries of the training part are, as stored and as normalized: features of tables, tokens of texts."""
     train = found.raw[0]
     if found.spec.dtype == "int32":
         counts = np.sort(np.bincount(train.x.reshape(-1), minlength=found.spec.targets.number))[::-1]
@@ -184,7 +184,7 @@ def _entries(axis: Any, found: Inspection) -> None:
     if found.normalization != "none":
         upper = axis.twiny()
         _histogram(upper, normalized, COLORS[5], filled=False)
-        upper.set_xlabel(f"normalised ({found.normalization})", color=COLORS[5])
+        upper.set_xlabel(f"normalized ({found.normalization})", color=COLORS[5])
         upper.spines[["left", "right"]].set_visible(False)
     if shares.max() > 0.5:
         axis.set_yscale("log")
@@ -202,7 +202,7 @@ def _features(axis: Any, found: Inspection) -> None:
         medianprops={"color": COLORS[5], "lw": 1.6},
     )  # fmt: skip
     more = f", the first 20 of {found.spec.shape[0]}" if found.spec.shape[0] > 20 else ""
-    form = "as stored" if found.normalization == "none" else f"normalised ({found.normalization})"
+    form = "as stored" if found.normalization == "none" else f"normalized ({found.normalization})"
     axis.set_title(f"features, {form}{more}", fontsize=11)
     axis.tick_params(axis="x", labelsize=9)
     _clean(axis)

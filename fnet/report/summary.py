@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnet.description import Layer, Shape, headline, indices_of, rebuilt, walk
+from fnet.core.layer import Layer, Shape, headline, walk
+from fnet.core.traversal import indices_of, rebuilt
 
 
 class SummaryRow(NamedTuple):

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fnet.gradcheck.trace import Local, Row, Sent, Trace
+from fnet.trace.compare import Local, Row, Sent, Trace
 
 ENTRIES = 8
 """An array of more entries is shown by its shape and its ends."""

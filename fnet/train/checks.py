@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnet.core.layer import Layer
+from fnet.core.traversal import indices_of
 from fnet.data.source import Rows, portions
-from fnet.description import Layer, indices_of
 from fnet.losses import Loss, identified
 
 

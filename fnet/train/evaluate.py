@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnet.core.layer import Layer
 from fnet.data.source import Rows
 from fnet.data.stream import Stream
-from fnet.description import Layer
 from fnet.losses import Loss
 from fnet.train.feed import batches_in_order, on_device
 from fnet.train.step import counted

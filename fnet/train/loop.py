@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import optax
 
+from fnet.core.layer import Layer
 from fnet.data.augment import Augmentation
 from fnet.data.stream import Stream
-from fnet.description import Layer
 from fnet.losses import Loss
 from fnet.regularization import Penalties
 from fnet.train.checks import check_examples, check_labels
@@ -172,7 +172,7 @@ def fit(
                 for segment in runner.epoch(epoch, max(0, taken - (epoch - 1) * an_epoch), total):
                     on_event(segment)
                     raise_if_interrupted()
-                values = runner.epoch_values(record.metric_name, penalised=regularization.penalises)
+                values = runner.epoch_values(record.metric_name, penalized=regularization.penalizes)
                 current = runner.train_state
                 if held_out is not None:
                     found = score(current.params, current.state, *held_out)

@@ -1,6 +1,6 @@
-"""Optimisers and learning-rate schedules: those of Optax, by name, with their settings bounded and explained.
+"""Optimizers and learning-rate schedules: those of Optax, by name, with their settings bounded and explained.
 
-An optimiser is a function of its learning rate (a number, or a schedule from step to number) and its settings; a
+An optimizer is a function of its learning rate (a number, or a schedule from step to number) and its settings; a
 schedule one of the learning rate, the number of steps of the whole run, and its settings. Steps count from 0.
 """
 
@@ -171,7 +171,7 @@ def lion(
 OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingProxyType(
     {f.__name__: f for f in (sgd, adam, adamw, adamax, radam, rmsprop, adagrad, adadelta, lion)}
 )
-"""The optimisers by name."""
+"""The optimizers by name."""
 
 
 def constant(rate: float, steps: int) -> optax.Schedule:  # noqa: ARG001
@@ -270,7 +270,7 @@ SCHEDULES: Mapping[str, Callable[..., optax.Schedule]] = MappingProxyType(
 def clipped(
     optimizer: optax.GradientTransformation, *, norm: float | None = None, value: float | None = None
 ) -> optax.GradientTransformation:
-    """The optimiser, fed gradients clipped entry by entry to [-value, value], then to a global norm."""
+    """The optimizer, fed gradients clipped entry by entry to [-value, value], then to a global norm."""
     before = []
     if value is not None:
         before.append(optax.clip(value))

@@ -109,14 +109,14 @@ class Runner:
             if start == last:
                 return
 
-    def epoch_values(self, metric_name: str, *, penalised: bool) -> dict[str, float]:
+    def epoch_values(self, metric_name: str, *, penalized: bool) -> dict[str, float]:
         """The means over the steps of the current epoch, each example, or step of one, weighing the same."""
         loss, metric, penalty, weight = self._history
         values = {
             "train_loss": float(np.average(loss, weights=weight)),
             f"train_{metric_name}": float(np.average(metric, weights=weight)),
         }
-        return values | ({"penalty": float(penalty[-1])} if penalised else {})
+        return values | ({"penalty": float(penalty[-1])} if penalized else {})
 
     def _run(self, before: TrainState, piece: Piece, start: int, stop: int) -> tuple[TrainState, Metrics, jax.Array]:
         """The state after steps start ... stop - 1 of the epoch, the metrics of each, and whether all is finite."""
@@ -136,7 +136,7 @@ class Runner:
     def _cause(self, number: int, losses: np.ndarray) -> str:
         finite = [*self._recent, *losses[np.isfinite(losses)].tolist()][-50:]
         if number == 1:
-            return "the loss is NaN or infinite before any update; the data hold extreme values: normalise them"
+            return "the loss is NaN or infinite before any update; the data hold extreme values: normalize them"
         if len(finite) >= 2 and finite[-1] > 2 * min(finite):
             return (
                 f"the loss became NaN or infinite after growing from {min(finite):.4g} to {finite[-1]:.4g}; "

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 
-from fnet.description import Layer, Shape
+from fnet.core.layer import Layer, Shape
 
 
 class TrainState(NamedTuple):
@@ -15,7 +15,7 @@ class TrainState(NamedTuple):
     step: number of steps taken, an int32 scalar.
     params: the parameters.
     state: the network's non-trainable state.
-    opt_state: the optimiser's.
+    opt_state: the optimizer's.
     key: the run's random key, the same throughout.
     """
 
@@ -54,7 +54,7 @@ def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Arr
 
     Args:
         net: the network.
-        optimizer: whose state is initialised too.
+        optimizer: whose state is initialized too.
         key: the run's random key.
         in_shape: the shape of one example.
     """

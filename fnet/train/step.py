@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fnet.core.layer import Layer
+from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.data.augment import Augmentation, augmented
-from fnet.description import WEIGHT_LEAVES, Layer
 from fnet.losses import LOSSES, Loss, identified
 from fnet.regularization import Penalties
 from fnet.train.state import Batch, Metrics, TrainState
@@ -131,7 +132,7 @@ def counted(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[ja
 def objective(
     net: Layer, loss: str | Loss | Callable[..., jax.Array], *, regularization: Penalties = Penalties()
 ) -> Callable[[Any, Any, Batch, jax.Array | None], tuple[jax.Array, tuple[Any, Metrics]]]:
-    """What training minimises, as a pure function.
+    """What training minimizes, as a pure function.
 
     Returns:
         (params, state, batch, key) -> (loss + penalty, (new state, metrics)), where the loss is

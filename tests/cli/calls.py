@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fnet.cli import app
+from fnet.cli.app import app
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 IRIS, DIABETES, XOR, DIGITS = (
@@ -59,7 +59,7 @@ def losses(run):
 
 def process(*arguments):
     """A command in a process of its own; SIGINT is the keyboard's, however these tests were started."""
-    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from fnet.cli import main; main()"
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import fnet.__main__"
     return subprocess.Popen(
         [sys.executable, "-c", start, *map(str, arguments)],
         stdout=subprocess.PIPE,

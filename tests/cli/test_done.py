@@ -67,7 +67,7 @@ def test_the_summary_counts_as_one_does_by_hand():
 
 def test_gradcheck_says_so_in_words_too():
     out = done("gradcheck", XOR)
-    assert "xor-mlp: binary_cross_entropy of 64 examples, at initialisation" in out
+    assert "xor-mlp: binary_cross_entropy of 64 examples, at initialization" in out
     assert "every value and gradient agrees" in out
     assert "dense_2/w" in out
 

@@ -23,7 +23,7 @@ from cli.calls import (
 
 import fnet
 from fnet.report.console import TrainingProgress
-from fnet.train import folder as folder_module
+from fnet.runs import folder as folder_module
 from fnet.train.loop import Segment
 
 # 3: the run failed
@@ -67,7 +67,7 @@ def test_a_full_disk_is_no_bug(monkeypatch, tmp_path):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("fnet.train.folder.append", full)
+    monkeypatch.setattr("fnet.runs.files.append", full)
     result = call("train", IRIS, "train.epochs=1", f"out={tmp_path}")
     assert result.exit_code == 3
     assert re.match(r"error: .*No space left on device", result.stderr)
@@ -94,7 +94,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_what_it_has_learnt(number, tmp_path):
+def test_an_interrupted_run_keeps_what_it_has_learned(number, tmp_path):
     train = process("train", XOR, "train.epochs=1000000", f"out={tmp_path}")
     run = tmp_path / "xor-mlp-1"
     deadline = time.monotonic() + 60

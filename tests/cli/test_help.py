@@ -10,7 +10,7 @@ from cli.calls import done, process
 def test_help_loads_no_jax():
     program = """
 import contextlib, io, sys
-from fnet.cli import app
+from fnet.cli.app import app
 
 names = [command.name or command.callback.__name__ for command in app.registered_commands]
 for arguments in [[], *([name] for name in names)]:

@@ -36,11 +36,11 @@ def folder(tmp_path, monkeypatch):
         ("train good.yaml train.epochs=0", r"^train\.epochs=0: train\.epochs: expected a value of at least 1"),
         ("train good.yaml train.epochs", r"^train\.epochs: expected key=value"),
         ("train tiny.yaml", r"^tiny\.yaml:1:\d+: data\.split\.train: the part would be empty: 1e-09 of the 1797"),
-        ("train init.yaml", r"^.*unknown initialiser 'no\.such'"),
+        ("train init.yaml", r"^.*unknown initializer 'no\.such'"),
         ("train name.yaml", r"^name\.yaml:2:7: "),
         ("validate typo.yaml", r"^typo\.yaml:4:3: unknown key 'epoch'"),
         ("summary typo.yaml", r"^typo\.yaml:4:3: unknown key 'epoch'"),
-        ("summary init.yaml", r"^.*unknown initialiser 'no\.such'"),
+        ("summary init.yaml", r"^.*unknown initializer 'no\.such'"),
         ("gradcheck two.yaml", r"^two\.yaml:1:7: .*\ntwo\.yaml:2:9: unknown layer 'flaten'"),
         ("evaluate missing", r"^error: missing is not a finished run: there is no such folder$"),
         ("evaluate empty", r"^error: empty is not a finished run: it holds no model\.safetensors$"),
@@ -81,7 +81,7 @@ def test_a_wrong_command_line_is_explained(arguments):
 
 def test_a_wrong_request_prints_no_traceback_in_a_process_of_its_own(folder):
     finished = subprocess.run(
-        [sys.executable, "-m", "fnet.cli", "validate", folder / "typo.yaml"],
+        [sys.executable, "-m", "fnet.cli.app", "validate", folder / "typo.yaml"],
         capture_output=True,
         text=True,
         timeout=120,

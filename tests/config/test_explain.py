@@ -13,7 +13,7 @@ from fnet.config.errors import ConfigError
 from fnet.config.explain import UnknownKey, explain, json_schema
 from fnet.config.load import dump, load
 from fnet.data import catalog, synthetic
-from fnet.description import FAMILIES
+from fnet.layers.vocabulary import CONSTRUCTORS
 from fnet.losses import LOSSES
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
 
@@ -300,7 +300,7 @@ def test_a_section_that_is_one_of_several_also_lists_what_all_of_them_take(secti
     assert all(re.search(rf"\b{setting}\b", listed) for setting in settings)
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *OPTIMIZERS, *SCHEDULES, *synthetic.GENERATORS, *LOSSES])
+@pytest.mark.parametrize("name", [*CONSTRUCTORS, *OPTIMIZERS, *SCHEDULES, *synthetic.GENERATORS, *LOSSES])
 def test_every_setting_of_everything_with_a_name_has_a_type_a_default_and_a_meaning(name):
     for explanation in explain(name):
         assert explanation.text

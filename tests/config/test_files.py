@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from fnet.config.errors import ConfigError
 from fnet.config.load import dump
-from fnet.train.run import load_data
+from fnet.runs.run import load_data
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from fnet.config.errors import ConfigError
 from fnet.config.explain import explain, json_schema
 from fnet.config.load import dump
 from fnet.losses import LOSSES
-from fnet.train.gradients import check_gradients
-from fnet.train.run import run
+from fnet.runs.gradcheck import check_gradients
+from fnet.runs.run import run
 
 DIGITS = "data: digits\nmodel: [flatten, {dense: 10}]\n"
 PLANE = "data: {name: xor, samples: 40}\nmodel: [{dense: 1}]\n"

@@ -10,9 +10,9 @@ from fnet.config.explain import explain
 from fnet.config.load import dump
 from fnet.reference import network
 from fnet.regularization import Penalties
-from fnet.train.folder import load as load_model
-from fnet.train.gradients import check_gradients
-from fnet.train.run import run
+from fnet.runs.gradcheck import check_gradients
+from fnet.runs.model_file import load as load_model
+from fnet.runs.run import run
 
 MODEL = """\
 data: {name: xor, samples: 40}
@@ -32,7 +32,7 @@ def test_layers_are_named_by_their_paths(load_text):
     assert penalties.of(("block", "dense_2")) == (1e-4, 1e-4)
 
 
-def test_by_default_nothing_is_penalised(load_text):
+def test_by_default_nothing_is_penalized(load_text):
     assert load_text(MODEL).config.regularization.penalties() == Penalties()
 
 

@@ -10,7 +10,7 @@ import pytest
 from data.own_files import both, refused
 
 from fnet.data import cache, files
-from fnet.data.prepare import prepare
+from fnet.data.pipeline import prepare
 from fnet.data.source import DataError
 
 MNIST = Path(__file__).parents[2] / "../shared/data/mnist-idx"

@@ -93,7 +93,7 @@ def test_rotation_is_that_of_scipy(images):
 
 
 def test_rotation_turns_counterclockwise():
-    """What is right of the centre comes to stand above it."""
+    """What is right of the center comes to stand above it."""
     image = jnp.zeros((1, 3, 3, 1)).at[0, 1, 2, 0].set(1)
     turned = augment.rotation(90.0).parts.apply(image, jnp.array([90.0]))[0, :, :, 0]
     np.testing.assert_allclose(turned, [[0, 1, 0], [0, 0, 0], [0, 0, 0]], atol=1e-6)

@@ -3,11 +3,11 @@ import re
 import numpy as np
 import pytest
 
+from fnet.core.settings import model_of
 from fnet.data import catalog, normalize, sklearn, source, synthetic
-from fnet.data.prepare import prepare
+from fnet.data.pipeline import prepare
 from fnet.data.source import Arrays, DataError, Spec, Targets, fingerprint
 from fnet.data.split import SplitError, default_parts, divide, sizes, split_indices
-from fnet.settings import model_of
 
 DEFAULTS = {
     name: model_of(generator.make, None, ("rng",))().model_dump() for name, generator in synthetic.GENERATORS.items()
@@ -240,7 +240,7 @@ def test_parts_that_cannot_be_made(parts, own, part, message):
         divide(parts, 75, own, seed=0)
 
 
-def test_large_arrays_are_normalised_in_portions_to_the_same_values(rng, monkeypatch):
+def test_large_arrays_are_normalized_in_portions_to_the_same_values(rng, monkeypatch):
     x = rng.integers(0, 256, (50, 4, 3), np.uint8)
     whole = [normalize.fit(kind, x)(x) for kind in ("unit", "standard", "none")]
     np.testing.assert_allclose(whole[1], (x - x.mean(axis=0)) / x.std(axis=0), rtol=1e-5, atol=1e-6)
@@ -249,7 +249,7 @@ def test_large_arrays_are_normalised_in_portions_to_the_same_values(rng, monkeyp
         np.testing.assert_allclose(normalize.fit(kind, x)(x), expected, rtol=1e-6)
 
 
-def test_tokens_are_not_normalised(rng):
+def test_tokens_are_not_normalized(rng):
     x = rng.integers(0, 9, (20, 5), np.int32)
     spec = Spec("text", (5,), Targets("classes", 9, shape=(5,)), 20, dtype="int32", ordered=True)
     splits = prepare(Arrays(x, x), spec, (0.5, 0.25, 0.25), "none", seed=0)

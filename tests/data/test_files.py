@@ -10,7 +10,7 @@ from data.own_files import TABLE, both, refused, write
 from PIL import Image
 
 from fnet.data import files, grammar, synthetic, text
-from fnet.data.prepare import prepare
+from fnet.data.pipeline import prepare
 from fnet.data.source import DataError
 
 pytestmark = pytest.mark.usefixtures("own_folders")
@@ -40,7 +40,7 @@ def test_images(pets):
     assert files.format_of(".") == "images"
 
 
-def test_images_are_resized_and_coloured(pets):
+def test_images_are_resized_and_colored(pets):
     Image.new("RGB", (8, 8), (255, 128, 0)).save("dog/wide.jpg")
     Image.new("RGBA", (2, 2), (0, 255, 0, 9)).save("dog/x.PNG")
     spec, arrays = both("images", path=".", size=[3, 4], color="rgb")

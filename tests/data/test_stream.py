@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from fnet.config.load import load
+from fnet.core.settings import MissingExtra
 from fnet.data import cache, catalog, files, normalize, npz, source, stream, tfds
 from fnet.data.normalize import Normalizer
-from fnet.data.prepare import prepare
+from fnet.data.pipeline import prepare
 from fnet.data.source import Arrays, DataError, Spec, Targets, fingerprint, portions
 from fnet.data.stream import Joined, Stream, View, read_ahead
-from fnet.settings import MissingExtra
 
 
 def reading_threads():
@@ -65,10 +65,10 @@ def test_what_is_read_is_filled_up_with_zeros(rng, monkeypatch, asked, places):
         assert found.ctypes.data % stream.ALIGNMENT == 0
 
 
-# Normalisation
+# Normalization
 
 
-def test_bytes_are_normalised_in_single_precision_to_the_bits_of_double():
+def test_bytes_are_normalized_in_single_precision_to_the_bits_of_double():
     """Every byte, signed or not, with offsets and scales that are whole, and some that are not."""
     for x in (np.arange(256).astype(np.uint8), np.arange(-128, 128).astype(np.int8)):
         for offset in (0.0, 1.0, -7.0, 255.0, 65536.0, 0.5, 1 / 3):

@@ -7,7 +7,7 @@ import pytest
 from data.own_files import TABLE, both, refused, write
 
 from fnet.data import files
-from fnet.data.prepare import prepare
+from fnet.data.pipeline import prepare
 from fnet.data.source import DataError
 
 pytestmark = pytest.mark.usefixtures("own_folders")
@@ -95,7 +95,7 @@ def test_missing_values_get_the_mean_of_the_training_part(kind):
         ("a;y\n1;0,5\n", {}, r"names 1 columns; is data.separator right\? It is ','"),
         ("a,kind\n1,u\n2,v\n", {"target": "knid"}, "t.csv has no column 'knid'; did you mean 'kind'"),
         ("a,y\n1,0\n2,1\n", {"drop": ["b"]}, "t.csv has no column 'b'; known: a, y"),
-        ("a,y\n1,0\n2,1\n", {"drop": ["y"]}, "'y' is to be learnt and dropped at once"),
+        ("a,y\n1,0\n2,1\n", {"drop": ["y"]}, "'y' is to be learned and dropped at once"),
         ("a,y\n1,0\n2,1\n", {"drop": ["a"]}, "has no column beside 'y' to learn from"),
         ("a,a,y\n1,1,0\n", {}, "has two columns 'a'; rename one"),
         ("a,y\n1,0\n2,\n", {"missing": "mean"}, "row 2 has no value for 'y'; fill it in, or set data.missing: drop$"),

@@ -12,7 +12,7 @@ import prepared
 import pytest
 from typer.testing import CliRunner
 
-from fnet.cli import app
+from fnet.cli.app import app
 from fnet.config.errors import ConfigError
 from fnet.config.load import load
 from fnet.data import prepare_tfds, tfds
@@ -166,7 +166,7 @@ def test_only_the_splits_that_parts_name_are_read(tfds_sets):
 @pytest.mark.parametrize(
     ("name", "changed", "message"),
     [
-        ("table", {}, r"does not say what is learnt from what; set data\.image_key and data\.label_key; its features"),
+        ("table", {}, r"does not say what is learned from what; set data\.image_key and data\.label_key; its features"),
         ("table", {"image_key": "x/a"}, r"'table' does not say .*; set data\.label_key; its features: .*\by\b"),
         ("table", {"image_key": "x/aa", "label_key": "y"}, "'table' has no feature 'x/aa'; did you mean 'a'"),
         ("texts", {"label_key": "labl"}, "'texts' has no feature 'labl'; did you mean 'label'"),
@@ -199,7 +199,7 @@ def test_a_set_that_is_not_prepared_is_reported_with_the_command(tfds_sets, tmp_
     )
 
 
-def test_tfrecord_files_are_recognised(tmp_path):
+def test_tfrecord_files_are_recognized(tmp_path):
     place = prepared.prepare_images(tmp_path, "images", train=10)
     header = place / "dataset_info.json"
     header.write_text(header.read_text().replace("array_record", "tfrecord"))
@@ -238,10 +238,10 @@ def test_damaged_files_are_named_with_what_to_do(tmp_path, file, damage, message
 
 
 def test_training_never_imports_tensorflow(tmp_path, tfds_sets):
-    """A module of that name that raises stands first on the path; decoding, normalising and training never meet it."""
+    """A module of that name that raises stands first on the path; decoding, normalizing and training never meet it."""
     (tmp_path / "tensorflow.py").write_text("raise RuntimeError('TensorFlow was imported')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "fnet.cli", "train", str(ROOT / "configs" / "mnist-mlp.yaml")]
+    command = [sys.executable, "-m", "fnet.cli.app", "train", str(ROOT / "configs" / "mnist-mlp.yaml")]
     command += ["train.epochs=1", "train.batch_size=20", f"data.data_dir={tfds_sets}", f"out={tmp_path / 'runs'}"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr

@@ -27,7 +27,7 @@ PROBLEMS = {
         (4,),
     ),
     "kinks": Problem(fnet.serial(fnet.relu(), fnet.dense(3), fnet.sigmoid(), fnet.dense(2)), "mse", (5,)),
-    "penalised": Problem(
+    "penalized": Problem(
         fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2)), "mse", (3,), fnet.Penalties(l1=0.02, l2=0.3)
     ),
     "images": Problem(
@@ -35,7 +35,7 @@ PROBLEMS = {
         "cross_entropy",
         (9, 8, 2),
     ),
-    "normalised": Problem(
+    "normalized": Problem(
         fnet.serial(fnet.dense(5), fnet.batch_norm(), fnet.tanh(), fnet.dense(4), fnet.layer_norm(), fnet.dense(3)),
         "cross_entropy",
         (4,),
@@ -224,7 +224,7 @@ def of_statistics(term: str) -> Callable:
 
 
 def gradients_xhat(of_scale, g, given, layer, cache):
-    """The normalised input, which the cache of the reference holds."""
+    """The normalized input, which the cache of the reference holds."""
     candidates = [a for a in jax.tree.leaves(cache) if isinstance(a, np.ndarray) and a.shape == g.shape]
     return next(a for a in candidates if np.allclose((a * g).sum(axis=0), of_scale))
 
@@ -267,14 +267,14 @@ MUTATIONS = [
     Mutation("no dx", "images", "conv", dx(np.zeros_like), "conv_1", "input", "gradient of the input missing"),
     Mutation("area", "images", "avg_pool", dx(lambda d: 4 * d), "avg_pool_1", "input", "norm ratio 4: a constant"),
     Mutation("all winners", "images", "max_pool", spread, "max_pool_1", "input", "the wrong axis: "),
-    Mutation("no mean", "normalised", "batch_norm", of_statistics("mean"), "batch_norm_1", "input", "that of a mean"),
-    Mutation("no variance", "normalised", "batch_norm", of_statistics("variance"), "batch_norm_1", "input", "term"),
-    Mutation("no scale", "normalised", "batch_norm", of_statistics(""), "batch_norm_1", "input", "index of axis 1"),
+    Mutation("no mean", "normalized", "batch_norm", of_statistics("mean"), "batch_norm_1", "input", "that of a mean"),
+    Mutation("no variance", "normalized", "batch_norm", of_statistics("variance"), "batch_norm_1", "input", "term"),
+    Mutation("no scale", "normalized", "batch_norm", of_statistics(""), "batch_norm_1", "input", "index of axis 1"),
     Mutation(
-        "mean for sum", "normalised", "batch_norm", leaf("shift", lambda b: b / 6), "batch_norm_1", "shift", "= 1/batch"
+        "mean for sum", "normalized", "batch_norm", leaf("shift", lambda b: b / 6), "batch_norm_1", "shift", "= 1/batch"
     ),
     Mutation(
-        "row by row", "normalised", "layer_norm", dx(lambda d: d * np.arange(1, 7)[:, None]), "layer_norm_1", "input",
+        "row by row", "normalized", "layer_norm", dx(lambda d: d * np.arange(1, 7)[:, None]), "layer_norm_1", "input",
         "a factor for every index of axis 0",
     ),
     Mutation("no shortcut", "combined", "residual", without_shortcut, "residual_1", "input", "term|quantity"),

@@ -10,9 +10,9 @@ import pytest
 from gradcheck.mutations import BATCH, IN_JAX, MUTATIONS, PROBLEMS, derived, inputs, planted
 
 import fnet
-from fnet.description import FAMILIES
 from fnet.gradcheck import check
-from fnet.layers import convolution
+from fnet.layers import conv_primitives
+from fnet.layers.vocabulary import CONSTRUCTORS
 from fnet.reference import losses
 from fnet.reference import network as reference_network
 
@@ -42,7 +42,7 @@ def test_nothing_is_wrong_before_a_mistake_is_planted(name):
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[f"{m.kind}: {m.name}" for m in MUTATIONS])
 def test_a_planted_mistake_is_found_where_it_is_and_named(mutation, monkeypatch):
-    module = importlib.import_module(f"fnet.reference.{FAMILIES[mutation.kind]}")
+    module = importlib.import_module(f"fnet.reference.{CONSTRUCTORS[mutation.kind]}")
     monkeypatch.setattr(module, mutation.kind, planted(getattr(module, mutation.kind), mutation.change))
     report = checked(PROBLEMS[mutation.problem])
     assert not report.ok
@@ -86,8 +86,8 @@ def test_the_same_mistake_on_both_sides_is_found_by_differences(monkeypatch):
 
 
 LOSSES = {
-    "half of mse": ("penalised", "mse", lambda c, o, t: c / 2, "norm ratio 1/2"),
-    "mse summed": ("penalised", "mse", lambda c, o, t: c * 2, "norm ratio 2 = outputs"),
+    "half of mse": ("penalized", "mse", lambda c, o, t: c / 2, "norm ratio 1/2"),
+    "mse summed": ("penalized", "mse", lambda c, o, t: c * 2, "norm ratio 2 = outputs"),
     "sign of mse": ("kinks", "mse", lambda c, o, t: -c, "sign: the negative"),
     "no label": ("mlp", "cross_entropy", lambda c, o, t: c + np.eye(3)[t], "term|quantity|entries"),
     "one class": ("mlp", "cross_entropy", lambda c, o, t: c * [1, 1, 0], "only entries with index 2 of axis 1"),
@@ -111,10 +111,10 @@ def test_a_mistake_in_a_loss_is_found_there(name, monkeypatch):
 
 
 PENALTIES = {
-    "left out": (lambda g: 0 * g, "off by the regulariser: the gradient of the penalty is left out"),
-    "twice": (lambda g: 2 * g, "off by the regulariser: the gradient of the penalty is counted twice"),
-    "half": (lambda g: g / 2, "off by the regulariser: the gradient of the penalty is half left out"),
-    "of the wrong sign": (lambda g: -g, "off by the regulariser: the gradient of the penalty is -1 times itself"),
+    "left out": (lambda g: 0 * g, "off by the regularizer: the gradient of the penalty is left out"),
+    "twice": (lambda g: 2 * g, "off by the regularizer: the gradient of the penalty is counted twice"),
+    "half": (lambda g: g / 2, "off by the regularizer: the gradient of the penalty is half left out"),
+    "of the wrong sign": (lambda g: -g, "off by the regularizer: the gradient of the penalty is -1 times itself"),
 }
 
 
@@ -128,7 +128,7 @@ def test_a_mistake_in_a_penalty_is_told_from_one_in_the_data_loss(name, monkeypa
         return value, {n: change(g) if n == "w" else g for n, g in gradients.items()}
 
     monkeypatch.setattr(reference_network, "penalty", wrong)
-    report = checked(PROBLEMS["penalised"])
+    report = checked(PROBLEMS["penalized"])
     assert {row.part for row in report.rows if not row.ok} == {"total", "penalty"}
     assert {row.name for row in report.rows if not row.ok} == {"dense_1/w", "dense_2/w"}
     assert not report.culprits
@@ -138,9 +138,9 @@ def test_a_mistake_in_a_penalty_is_told_from_one_in_the_data_loss(name, monkeypa
 
 def test_a_wrong_rule_of_fnets_own_convolution_is_blamed_on_jax(monkeypatch):
     """The derivative with respect to the kernel, flipped: a rule that JAX differentiates with, not a layer's."""
-    kernel_of = convolution._kernel_of
+    kernel_of = conv_primitives._kernel_of
     flipped = types.SimpleNamespace(bind=lambda x, g, **settings: jnp.flip(kernel_of.bind(x, g, **settings), (0, 1)))
-    monkeypatch.setattr(convolution, "_kernel_of", flipped)
+    monkeypatch.setattr(conv_primitives, "_kernel_of", flipped)
     problem = PROBLEMS["images"]
     net = fnet.build(fnet.describe(problem.net))
     params, state, x, y = inputs(problem)

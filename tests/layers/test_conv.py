@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from layer_cases import CASES, inputs
+from layers.cases import CASES, inputs
 
 import fnet
-from fnet.layers.convolution import LAYOUT, Window, convolve, convolve_transposed, resolve_padding
+from fnet.layers.conv_primitives import LAYOUT, Window, convolve, convolve_transposed, resolve_padding
 from fnet.reference.rule import Given, rule_of
 
 GRID = [

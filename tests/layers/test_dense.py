@@ -20,7 +20,7 @@ def test_affine_map_by_hand():
     assert of_x.tolist() == [[1.0, 4.0, -5.5]]
 
 
-def test_initialisers_have_their_variance():
+def test_initializers_have_their_variance():
     """glorot_uniform: 2 / (in + out); he_normal: 2 / in; and the bias starts at zero."""
     for init, variance in {"glorot_uniform": 2 / (300 + 200), "he_normal": 2 / 300}.items():
         params, _ = fnet.dense(200, init=init).init(jax.random.key(0), (300,))
@@ -28,7 +28,7 @@ def test_initialisers_have_their_variance():
         assert not params["b"].any()
 
 
-def test_initialiser_by_dotted_path():
+def test_initializer_by_dotted_path():
     params, _ = fnet.dense(2, init="jax.nn.initializers.ones").init(jax.random.key(0), (3,))
     assert params["w"].tolist() == [[1.0, 1.0]] * 3
 
@@ -49,7 +49,7 @@ def test_weights_do_not_depend_on_precision():
         ({"units": 1, "bias": "no"}, "dense: bias: expected true or false, got 'no'"),
         (
             {"units": 1, "init": "glorot_unifrom"},
-            "unknown initialiser 'glorot_unifrom'; did you mean 'glorot_uniform'?",
+            "unknown initializer 'glorot_unifrom'; did you mean 'glorot_uniform'?",
         ),
         ({"units": 1, "name": "a/b"}, "a layer's name may not be empty or hold '/', got 'a/b'"),
     ],
@@ -59,8 +59,8 @@ def test_bad_settings_are_named(arguments, message):
         fnet.dense(**arguments)
 
 
-def test_bad_dotted_initialiser():
-    with pytest.raises(ValueError, match=r"unknown initialiser 'no\.such': No module named 'no'"):
+def test_bad_dotted_initializer():
+    with pytest.raises(ValueError, match=r"unknown initializer 'no\.such': No module named 'no'"):
         fnet.dense(1, init="no.such").init(jax.random.key(0), (2,))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet.description import indices_of
+from fnet.core.traversal import indices_of
 
 
 def test_a_row_gets_the_sum_of_the_cotangents_of_its_uses():

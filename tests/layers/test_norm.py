@@ -35,7 +35,7 @@ def passes(layer, params, state, x, g, *, train=True, mask=None):
     [(fnet.batch_norm(eps=0.5), 0), (fnet.layer_norm(eps=0.5), 1), (fnet.group_norm(1, eps=0.5), 1)],
     ids=["batch_norm", "layer_norm", "group_norm"],
 )
-def test_standardised_by_hand(layer, axis):
+def test_standardized_by_hand(layer, axis):
     """With h = (2, 0, 0, 0): sum h = 2, sum h xhat = -2 and dx = (h - (2 - 2 xhat) / 4) / 2, which sums to 0."""
     x = jnp.expand_dims(jnp.array(VALUES), 1 - axis)
     channels = x.shape[1]
@@ -73,7 +73,7 @@ def test_rms_norm_by_hand():
     np.testing.assert_allclose(of_params["scale"], [0.5, 0.0], rtol=1e-6)
 
 
-def test_groups_are_neighbouring_channels():
+def test_groups_are_neighboring_channels():
     """Two groups of two channels over two positions: VALUES, and VALUES moved and stretched by 10."""
     x = jnp.array([[[1.0, 2.0, 10.0, 20.0], [3.0, 6.0, 30.0, 60.0]]])
     y, _ = fnet.group_norm(2, eps=0.5, scale=False, shift=False).apply({}, {}, x, train=False)
@@ -140,7 +140,7 @@ def test_masked_out_rows_count_nowhere(in_shape, rng):
     assert not dx[~kept].any()
 
 
-def test_masked_out_rows_are_normalised_all_the_same(rng):
+def test_masked_out_rows_are_normalized_all_the_same(rng):
     layer = fnet.batch_norm(eps=0.5)
     params, state = layer.init(jax.random.key(0), (1,))
     x = jnp.array([*VALUES, 7.0])[:, None]
@@ -330,8 +330,8 @@ def test_wrong_input_says_what_fits(layer):
     params, state = net.init(jax.random.key(0), (4,))
     for received in ((3, 6), (3,)):
         message = re.escape(
-            f"{layer.kind}_1: expects (batch, ..., 4), as it was initialised for, got {received}; "
-            "put the channels last, or initialise it for this shape"
+            f"{layer.kind}_1: expects (batch, ..., 4), as it was initialized for, got {received}; "
+            "put the channels last, or initialize it for this shape"
         )
         with pytest.raises(fnet.ShapeError, match=f"^{message}$"):
             net.apply(params, state, np.ones(received, np.float32), train=False)

@@ -9,7 +9,7 @@ import pytest
 from numpy import exp, tanh
 
 import fnet
-from fnet.layers.recurrence import GATED, MEMORY, PLAIN, recur
+from fnet.layers.recurrent_scan import GATED, MEMORY, PLAIN, recur
 
 CONSTRUCTORS = {"rnn": fnet.rnn, "gru": fnet.gru, "lstm": fnet.lstm}
 CELLS = {**PLAIN, "gru": GATED, "lstm": MEMORY}
@@ -211,7 +211,7 @@ def test_what_does_not_fit_is_refused(kind):
     for shape, reshape in (((8,), [8, 1]), ((8, 4, 2), [8, -1])):
         with pytest.raises(fnet.ShapeError, match=f"^{re.escape(expected.format(shape, reshape))}$"):
             layer.shape(shape)
-    message = f"{kind}: expects (batch, time, 2), as its w {params['w'].shape} was made for, got (1, 5, 4); initialise"
+    message = f"{kind}: expects (batch, time, 2), as its w {params['w'].shape} was made for, got (1, 5, 4); initialize"
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}"):
         layer.apply(params, {}, jnp.ones((1, 5, 4)), train=False)
     message = (

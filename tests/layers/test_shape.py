@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from layer_cases import CASES
+from layers.cases import CASES
 from ruamel.yaml import YAML
 
 import fnet

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from layer_cases import ALL, CASES, FIRST, inputs
+from layers.cases import ALL, CASES, FIRST, inputs
 from ruamel.yaml import YAML
 
 import fnet
-from fnet.description import FAMILIES
 from fnet.gradcheck.noise import draw_noise
+from fnet.layers.vocabulary import CONSTRUCTORS
 from fnet.reference.network import backward, forward
 from fnet.reference.rule import Given
 
@@ -23,12 +23,12 @@ both_modes = pytest.mark.parametrize("train", [False, True], ids=["apply", "trai
 every_kind = pytest.mark.parametrize("case", FIRST.values(), ids=FIRST.keys())
 
 
-def initialised(case):
-    return _initialised(case.make, case.in_shape)
+def initialized(case):
+    return _initialized(case.make, case.in_shape)
 
 
 @functools.cache
-def _initialised(make, in_shape):
+def _initialized(make, in_shape):
     """The network with parameters and state away from their start; the same arrays for all tests of a case."""
     net = make()
     rng = np.random.default_rng(1)
@@ -52,8 +52,8 @@ def largest_relative(a, b):
 
 
 def test_every_public_layer_is_in_the_table():
-    constructors = {name for name in fnet.__all__ if name in FAMILIES}
-    assert constructors == set(FAMILIES) == set(CASES)
+    constructors = {name for name in fnet.__all__ if name in CONSTRUCTORS}
+    assert constructors == set(CONSTRUCTORS) == set(CASES)
 
 
 def given_to(net, params, state, x, *, train, mask):
@@ -68,7 +68,7 @@ def given_to(net, params, state, x, *, train, mask):
 @every_case
 def test_hand_and_jax_agree(case, train, rng):
     """Outputs and every cotangent, from a random cotangent of the output, in float64 within 1e-10."""
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     x, mask = inputs(rng, case), case.mask
     given, key = given_to(net, params, state, x, train=train, mask=mask)
     with jax.enable_x64(True):
@@ -101,7 +101,7 @@ def test_hand_and_jax_agree(case, train, rng):
 @every_case
 def test_hand_agrees_with_numeric_differences(case, train, rng):
     """Central differences of <g, f> in float64, for every entry of the input and of the parameters."""
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     x = inputs(rng, case)
     given, _ = given_to(net, params, state, x, train=train, mask=case.mask)
     given = given._replace(params=jax.tree.map(np.array, given.params))
@@ -130,7 +130,7 @@ def test_hand_agrees_with_numeric_differences(case, train, rng):
 
 @every_case
 def test_shape_is_what_apply_gives(case, rng):
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     x = jax.ShapeDtypeStruct((3, *case.in_shape), single(inputs(rng, case)).dtype)
     y, _ = jax.eval_shape(lambda x: net.apply(params, state, x, train=False), x)
     assert y.shape == (3, *net.shape(case.in_shape))
@@ -138,7 +138,7 @@ def test_shape_is_what_apply_gives(case, rng):
 
 @every_case
 def test_description_round_trip_gives_the_same_network(case, rng):
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     again = fnet.build(fnet.describe(net))
     x = single(inputs(rng, case))
     repeated = again.init(jax.random.key(7), case.in_shape)
@@ -157,7 +157,7 @@ def test_description_survives_yaml(case, tmp_path):
 
 @every_kind
 def test_jit_agrees_with_plain(case, rng):
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     x = single(inputs(rng, case))
     key = jax.random.key(0)
     plain, _ = net.apply(params, state, x, train=True, key=key)
@@ -168,7 +168,7 @@ def test_jit_agrees_with_plain(case, rng):
 @every_kind
 def test_jvp_is_the_transpose_of_vjp(case, rng):
     """<g, J v> = <J^T g, v> for random g and v."""
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     x = inputs(rng, case)
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
@@ -191,7 +191,7 @@ def test_jvp_is_the_transpose_of_vjp(case, rng):
 @every_kind
 def test_hessian_is_symmetric(case, rng):
     """In the input, or in the parameters where the input are indices."""
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     x = inputs(rng, case, batch=1)
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
@@ -208,7 +208,7 @@ def test_hessian_is_symmetric(case, rng):
 
 @every_kind
 def test_vmap_over_parameters_agrees_with_a_loop(case, rng):
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     x = single(inputs(rng, case))
     members = [jax.tree.map(lambda leaf, factor=factor: factor * np.asarray(leaf), params) for factor in (1, -0.5, 2)]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
@@ -224,7 +224,7 @@ def test_vmap_over_parameters_agrees_with_a_loop(case, rng):
 
 @every_kind
 def test_bfloat16_stays_bfloat16(case, rng):
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     x = inputs(rng, case)
     params16 = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
     y16, _ = net.apply(params16, state, x if is_index(x) else jnp.asarray(x, jnp.bfloat16), train=False)
@@ -236,7 +236,7 @@ def test_bfloat16_stays_bfloat16(case, rng):
 @every_kind
 def test_an_example_does_not_see_the_others(case, rng):
     """A batch of one gives what the same example gives within a batch."""
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     x = single(inputs(rng, case))
     apply = jax.jit(net.apply, static_argnames="train")
     whole, _ = apply(params, state, x, train=False)
@@ -247,7 +247,7 @@ def test_an_example_does_not_see_the_others(case, rng):
 
 @every_kind
 def test_state_keeps_its_structure(case, rng):
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     x = single(inputs(rng, case))
     for train in (True, False):
         apply = functools.partial(net.apply, train=train)
@@ -257,7 +257,7 @@ def test_state_keeps_its_structure(case, rng):
 
 @every_kind
 def test_train_is_a_python_bool(case, rng):
-    net, params, state = initialised(case)
+    net, params, state = initialized(case)
     with pytest.raises(TypeError, match="train must be a Python bool: jit with static_argnames='train'"):
         net.apply(params, state, inputs(rng, case), train=jnp.array(True))
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'train'"):

@@ -21,7 +21,7 @@ def same(first, second):
 
 
 def identity_trainer():
-    """A network and optimiser that record which examples they saw: w is the sum of all examples of the epoch."""
+    """A network and optimizer that record which examples they saw: w is the sum of all examples of the epoch."""
     net = fnet.serial(fnet.dense(1, bias=False, init="zeros"))
     return net, lambda outputs, targets: outputs[:, 0]
 

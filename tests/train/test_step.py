@@ -149,8 +149,8 @@ def test_penalties_are_plain_data():
     assert one == same
     assert hash(one) == hash(same)
     assert one != Penalties(l2=0.1, layers={"a": {"l1": 1.0}})
-    assert not Penalties(layers={"a": {"l1": 0.0}}, max_norm=2.0).penalises
-    assert Penalties(layers={"a": {"l1": 1.0}}).penalises
+    assert not Penalties(layers={"a": {"l1": 0.0}}, max_norm=2.0).penalizes
+    assert Penalties(layers={"a": {"l1": 1.0}}).penalizes
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_the_penalty_is_recorded_when_only_one_layer_has_one():
     net, optimizer = fnet.serial(fnet.dense(1)), optax.sgd(0.1)
     for penalties in (Penalties(layers={"dense_1": {"l2": 1.0}}), Penalties(max_norm=1.0)):
         fitted = fnet.train.fit(net, "mse", optimizer, (x, y), epochs=1, regularization=penalties)
-        assert ("penalty" in fitted.history[0].values) == penalties.penalises
+        assert ("penalty" in fitted.history[0].values) == penalties.penalizes
 
 
 def test_long_columns_are_scaled_down_and_short_ones_left_alone():

@@ -15,16 +15,16 @@ import pytest
 
 import fnet
 from fnet.config.load import load
+from fnet.core.settings import MissingExtra
 from fnet.data import cache, stream
 from fnet.data.source import DataError
 from fnet.data.stream import Stream
-from fnet.settings import MissingExtra
+from fnet.runs.gradcheck import check_gradients
+from fnet.runs.run import evaluate, load_data, run
 from fnet.train import fit, segments
 from fnet.train.evaluate import make_score
 from fnet.train.feed import example_order
-from fnet.train.gradients import check_gradients
 from fnet.train.loop import Diverged, Segment
-from fnet.train.run import evaluate, load_data, run
 from fnet.train.step import resolve_loss
 
 
@@ -270,7 +270,7 @@ def test_the_missing_extra_is_named_before_data_are_read(sources, monkeypatch):
 
 def test_an_interrupted_process_ends_at_once(sources, tmp_path):
     experiment(sources["float"], NETWORKS["float"])
-    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from fnet.cli import main; main()"
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import fnet.__main__"
     command = [sys.executable, "-c", start, "train", "c.yaml", "data.stream=true", "train.epochs=1000000"]
     train = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "runs" / "c-1" / "metrics.jsonl"

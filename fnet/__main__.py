@@ -1,0 +1,5 @@
+"""`python -m fnet`: the command line."""
+
+from fnet.cli.app import main
+
+main()

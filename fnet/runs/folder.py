@@ -1,0 +1,73 @@
+"""A run's folder: making it, and where and with what the run was made."""
+
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+class FolderError(OSError):
+    """A run's folder that cannot be made, or is not one."""
+
+    exit_status = 2
+
+
+def create(out: str, name: str) -> Path:
+    """Makes the next folder out/name-1, out/name-2, ...; two processes never get the same.
+
+    Raises:
+        FolderError: when it cannot be made.
+    """
+    parent = Path(out)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [path.name.removeprefix(f"{name}-") for path in parent.glob(f"{_escaped(name)}-*")]
+        number = max((int(ending) for ending in taken if ending.isdecimal()), default=0) + 1
+        while True:
+            try:
+                (parent / f"{name}-{number}").mkdir()
+                return parent / f"{name}-{number}"
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise FolderError(
+            f"the output folder '{out}' cannot be written: {error.strerror}; set another with out=…"
+        ) from None
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def environment(*, seed: int, fingerprint: str) -> dict[str, Any]:
+    """Where and with what a run was made."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: metadata.version(name) for name in ("fnet", "jax", "jaxlib", "optax", "numpy")},
+        "devices": [str(device) for device in jax.devices()],
+        "seed": seed,
+        "git": _git_commit(),
+        "data": fingerprint,
+    }
+
+
+def _git_commit() -> dict[str, Any] | None:
+    """The commit of the working folder, and whether files differ from it; None where there is no repository."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,212 @@
+"""The functions of the lectures as operations of the computational graph, each beside its derivative.
+
+At a kink, where the left and the right derivative differ, each takes the value that JAX takes, and `kink` says which:
+relu'(0) = 0, abs'(0) = 1, leaky_relu'(0) = 1, and equal operands of max and min receive equal parts.
+
+>>> from fnet.trace.graph import gradient, variable
+>>> x = variable(0.0)
+>>> [float(slope) for function in (sigmoid, tanh, relu) for slope in gradient(function(x), x)]
+[0.25, 1.0, 0.0]
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from fnet.reference.activation import logistic
+from fnet.trace.graph import Node, Operation, broadcast_to, log, matmul, transpose
+
+exp = Operation("exp", "exp({a})", np.exp, (("{y}", lambda y, a: y),))
+
+sqrt = Operation(
+    "sqrt",
+    "sqrt({a})",
+    np.sqrt,
+    (("1 / (2 {y})", lambda y, a: 1 / (2 * y)),),
+    undefined=((lambda a: a < 0, "square root of a negative number"),),
+)
+
+sin = Operation("sin", "sin({a})", np.sin, (("cos({a})", lambda y, a: cos(a)),))
+
+cos = Operation("cos", "cos({a})", np.cos, (("-sin({a})", lambda y, a: -sin(a)),))
+
+tan = Operation("tan", "tan({a})", np.tan, (("1 + {y}^2", lambda y, a: 1 + y**2),))
+
+tanh = Operation("tanh", "tanh({a})", np.tanh, (("1 - {y}^2", lambda y, a: 1 - y**2),))
+
+
+sigmoid = Operation("sigmoid", "sigmoid({a})", logistic, (("{y} (1 - {y})", lambda y, a: y * (1 - y)),))
+
+softplus = Operation(  # log(1 + e^a)
+    "softplus", "softplus({a})", lambda a: np.logaddexp(a, 0), (("sigmoid({a})", lambda y, a: sigmoid(a)),)
+)
+
+swish = Operation(
+    "swish",
+    "swish({a})",
+    lambda a: a * logistic(a),
+    (("s + {y} (1 - s), s = sigmoid({a})", lambda y, a: sigmoid(a) + y * (1 - sigmoid(a))),),
+)
+
+_GELU = math.sqrt(2 / math.pi)
+
+
+def _gelu_slope(y: Node, a: Node) -> Node:
+    """With t = tanh(u) and u = sqrt(2/pi) (a + 0.044715 a^3): (1 + t) / 2 + a / 2 (1 - t^2) du/da."""
+    t = tanh(_GELU * (a + 0.044715 * a**3))
+    return 0.5 * (1 + t) + 0.5 * a * (1 - t**2) * (_GELU * (1 + 3 * 0.044715 * a**2))
+
+
+gelu = Operation(  # the lectures' form: a / 2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3)))
+    "gelu",
+    "gelu({a})",
+    lambda a: 0.5 * a * (1 + np.tanh(_GELU * (a + 0.044715 * a**3))),
+    (("gelu'({a})", _gelu_slope),),
+)
+
+relu = Operation(
+    "relu",
+    "relu({a})",
+    lambda a: np.maximum(a, 0),
+    (("1[{a} > 0]", lambda y, a: a.value > 0),),
+    kink=(lambda a: a == 0, "relu'(0) is taken as 0"),
+)
+
+leaky_relu = Operation(
+    "leaky_relu",
+    "leaky_relu({a}, {b})",
+    lambda a, b: np.where(a >= 0, a, b * a),
+    (
+        ("1 if {a} >= 0 else {b}", lambda y, a, b: (a.value >= 0) + (a.value < 0) * b),
+        ("0 if {a} >= 0 else {a}", lambda y, a, b: (a.value < 0) * a),
+    ),
+    kink=(lambda a, b: (a == 0) & (b != 1), "leaky_relu'(0) is taken as 1"),
+)
+
+elu = Operation(  # with alpha = 1 both sides of 0 have the slope 1
+    "elu",
+    "elu({a})",
+    lambda a: np.where(a > 0, a, np.expm1(np.minimum(a, 0))),
+    (("1 if {a} > 0 else {y} + 1", lambda y, a: (a.value > 0) + (a.value <= 0) * (y + 1)),),
+)
+
+absolute = Operation(
+    "abs",
+    "abs({a})",
+    np.abs,
+    (("1 if {a} >= 0 else -1", lambda y, a: np.where(a.value >= 0, 1, -1)),),
+    kink=(lambda a: a == 0, "abs'(0) is taken as 1"),
+)
+
+
+def _share(first: Node, second: Node) -> np.ndarray:
+    """1 where the first is greater, 0 where the second is, 1/2 where they are equal."""
+    return np.heaviside(first.value - second.value, 0.5)
+
+
+maximum = Operation(
+    "max",
+    "max({a}, {b})",
+    np.maximum,
+    (("1[{a} > {b}]", lambda y, a, b: _share(a, b)), ("1[{b} > {a}]", lambda y, a, b: _share(b, a))),
+    kink=(np.equal, "max of equal numbers sends half to each"),
+)
+
+minimum = Operation(
+    "min",
+    "min({a}, {b})",
+    np.minimum,
+    (("1[{a} < {b}]", lambda y, a, b: _share(b, a)), ("1[{b} < {a}]", lambda y, a, b: _share(a, b))),
+    kink=(np.equal, "min of equal numbers sends half to each"),
+)
+
+# Of whole arrays; none of them works entry by entry, so each states its message
+
+total = Operation(
+    "sum", "sum({a})", np.sum, (("g for each", lambda g, y, a: broadcast_to(g, a.shape)),), pointwise=False
+)
+
+mean = Operation(
+    "mean",
+    "mean({a})",
+    np.mean,
+    (("g / n for each", lambda g, y, a: broadcast_to(g / a.value.size, a.shape)),),
+    pointwise=False,
+    undefined=((lambda a: a.size == 0, "mean of no numbers"),),
+)
+
+
+def _route(g: Node, y: Node, a: Node) -> Node:
+    """To the entries that are equal to the result, in equal parts."""
+    chosen = a.value == y.value
+    return broadcast_to(g, a.shape) * (chosen / chosen.sum())
+
+
+def _tied(extreme: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], bool]:
+    return lambda a: int(np.count_nonzero(a == extreme(a))) > 1
+
+
+largest = Operation(
+    "largest",
+    "max({a})",
+    np.max,
+    (("g to the largest", _route),),
+    pointwise=False,
+    kink=(_tied(np.max), "max of an array shares equally among the largest entries"),
+)
+
+smallest = Operation(
+    "smallest",
+    "min({a})",
+    np.min,
+    (("g to the smallest", _route),),
+    pointwise=False,
+    kink=(_tied(np.min), "min of an array shares equally among the smallest entries"),
+)
+
+
+def _softmax(a: np.ndarray) -> np.ndarray:
+    """e^(a_i) / sum_k e^(a_k) along the last axis, the largest a subtracted first so that nothing overflows."""
+    if a.ndim == 0:
+        raise ValueError("softmax takes vectors and matrices")
+    e = np.exp(a - a.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def _through_softmax(g: Node, y: Node, a: Node) -> Node:
+    """dy_i/da_k = y_i (1[i=k] - y_k), so df/da_k = y_k (g_k - sum_i g_i y_i)."""
+    size = a.shape[-1]
+    sums = (g * y) @ np.ones((size, size))  # the sum along the last axis, in every entry of it
+    return y * (g - sums)
+
+
+softmax = Operation("softmax", "softmax({a})", _softmax, (("{y} (g - sum(g {y}))", _through_softmax),), pointwise=False)
+
+
+class Function(NamedTuple):
+    """What a name means in an expression: an operation for each number of arguments, and defaults of the last ones."""
+
+    operations: Mapping[int, Operation]
+    defaults: tuple[float, ...] = ()
+
+
+def _entry_by_entry(*operations: Operation) -> dict[str, Function]:
+    return {operation.name: Function({1: operation}) for operation in operations}
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    **_entry_by_entry(exp, log, sqrt, sin, cos, tan, tanh, sigmoid, softplus, swish, gelu, relu, elu, absolute),
+    "logistic": Function({1: sigmoid}),
+    "ln": Function({1: log}),
+    "leaky_relu": Function({2: leaky_relu}, defaults=(0.01,)),
+    "max": Function({1: largest, 2: maximum}),
+    "min": Function({1: smallest, 2: minimum}),
+    "sum": Function({1: total}),
+    "mean": Function({1: mean}),
+    "softmax": Function({1: softmax}),
+    "dot": Function({2: matmul}),
+    "transpose": Function({1: transpose}),
+}
+"""The functions of the expressions that `fnet trace` takes."""

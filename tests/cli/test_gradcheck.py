@@ -1,0 +1,122 @@
+"""`fnet gradcheck`: its options, its page, its messages and exit statuses."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fnet.cli.app import app
+from fnet.reference import activation
+from fnet.reference.rule import Rule
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+XOR = CONFIGS / "xor-mlp.yaml"
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["gradcheck", *map(str, arguments)])
+
+
+def checks(*arguments):
+    result = call(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)["checks"]
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """A sign in the derivative of tanh by hand."""
+    right = activation.tanh
+    monkeypatch.setattr(activation, "tanh", Rule(right.forward, lambda *given: (-right.backward(*given)[0], {})))
+
+
+def test_one_leaf_and_a_sample():
+    (check,) = checks(XOR, "--leaf", "dense_1/w", "--samples", "3")
+    assert [row["name"] for row in check["rows"]] == ["outputs", "loss", "dense_1/w"]
+    assert check["rows"][2]["checked"] == 4
+    assert len(check["rows"][2]["worst"]) == 2
+    assert all(isinstance(value, float) for value in check["rows"][2]["values"])
+
+
+def test_an_unknown_leaf_is_told_the_near_one():
+    result = call(XOR, "--leaf", "dense_1/v")
+    assert result.exit_code == 2
+    assert result.stderr == "error: the network has no leaf 'dense_1/v'; did you mean 'dense_1/w'?\n"
+
+
+def test_after_steps_the_parameters_are_others():
+    before, after = checks(XOR, "--after-steps", "5", "--samples", "2")
+    assert (before["when"], after["when"]) == ("at initialization", "after 5 steps")
+    values = [row["values"] for check in (before, after) for row in check["rows"] if row["name"] == "loss"]
+    assert values[0] != values[1]
+
+
+def test_a_run_is_checked_as_it_was_trained(tmp_path):
+    trained = CliRunner().invoke(app, ["train", str(XOR), "train.epochs=2", f"out={tmp_path}"])
+    assert trained.exit_code == 0, trained.output
+    (run,) = tmp_path.iterdir()
+    (check,) = checks(run, "--samples", "2")
+    assert check["when"] == "as trained"
+    (start,) = checks(XOR, "--samples", "2")
+    assert check["rows"][1]["values"] != start["rows"][1]["values"]
+
+
+def test_float32_says_what_to_expect():
+    (check,) = checks(XOR, "--precision", "float32", "--samples", "2")
+    assert (check["precision"], check["tolerance"]) == ("float32", 1e-3)
+    assert check["remark"].startswith("float32 keeps 7 digits")
+    assert 1e-9 < max(row["relative"] for row in check["rows"]) < 1e-4
+
+
+def test_penalties_are_shown_apart():
+    config = CONFIGS / "breast-cancer-elastic-net.yaml"
+    out = call(config, "--samples", "2").stdout
+    assert re.search(r"the data loss alone\n.*the penalty alone\n", out, re.DOTALL)
+    (check,) = checks(config, "--samples", "2")
+    assert {row["part"] for row in check["rows"]} == {"total", "data loss", "penalty"}
+    assert {row["name"] for row in check["rows"] if row["part"] == "penalty"} == {"loss", "select/w", "decide/w"}
+
+
+def test_a_mistake_is_shown_with_its_place_and_its_values(planted):
+    result = call(XOR, "--samples", "2")
+    assert result.exit_code == 1
+    assert "it begins in tanh_1 (tanh), gradient of the input, wrong by hand: sign" in result.stdout
+    assert "WRONG by hand: passed" in result.stdout
+    assert re.search(
+        r"dense_1/b\[\d\]: by hand (-?[\d.e-]+), by JAX -?[\d.e-]+, by differences -?[\d.e-]+; "
+        r"cosine -1\.000000, norm ratio 1\n",
+        result.stdout,
+    )
+
+
+def test_the_page(planted, tmp_path):
+    page = tmp_path / "check.html"
+    assert call(XOR, "--samples", "2", "--html", page).exit_code == 1
+    text = page.read_text()
+    assert "<title>xor-mlp: gradient check</title>" in text
+    assert text.count("<tr>") == 1 + 7
+    assert "It begins in tanh_1 (tanh), gradient of the input, wrong by hand" in text
+    assert not re.search(r'(src|href)="?http|<script', text)
+    assert [path.name for path in tmp_path.iterdir()] == ["check.html"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothere.yaml"], "nothere.yaml: no such file"),
+        ([XOR, "--precision", "float16"], "'float16' is not one of"),
+        ([XOR, "--samples", "0"], "greater than or equal to 1"),
+        (
+            [XOR, "--html", "{tmp}/no/page.html"],
+            "the page cannot be written to '.*page.html': No such file or directory",
+        ),
+        ([XOR, "--html", "{tmp}"], "the page cannot be written to '.*': it is no regular file"),
+        (["{tmp}"], "is not a finished run: it holds no model.safetensors"),
+    ],
+)
+def test_bad_requests(arguments, message, tmp_path):
+    result = call(*(str(argument).replace("{tmp}", str(tmp_path)) for argument in arguments))
+    assert result.exit_code == 2
+    assert re.search(message, " ".join(result.stderr.split()))

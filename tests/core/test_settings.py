@@ -1,0 +1,255 @@
+"""Settings read from signatures: models, checks, and what is said of wrong values."""
+
+from typing import Annotated, Literal
+
+import pytest
+from annotated_types import Ge, Gt, Interval
+from pydantic import ValidationError
+
+from fnet.core.settings import (
+    Strict,
+    checked,
+    explanations,
+    first_parameter,
+    in_words,
+    model_of,
+    named_parameters,
+    shown,
+    suggestion,
+)
+
+
+def brew(
+    cups: Annotated[int, Ge(1)],
+    strength: Annotated[float, Interval(ge=0, lt=1)] = 0.5,
+    *grinds: str,
+    kind: Literal["black", "green"] = "black",
+    sugar: Annotated[float, Gt(0)] | Literal["none"] = "none",
+    minutes: tuple[int, ...] | None = None,
+    hot: bool = True,
+    label: str = "tea",
+    **rest: int,
+):
+    """Makes tea.
+
+    Args:
+        cups: how many cups,
+            each of the same size.
+        strength: from weak to strong: a fraction.
+        kind: of leaves.
+
+    Raises:
+        ValueError: when the pot is empty.
+    """
+    return cups, strength, grinds, kind, sugar, minutes, hot, label, rest
+
+
+# model_of
+
+
+def test_the_model_has_a_field_for_every_parameter_that_can_be_named():
+    fields = model_of(brew).model_fields
+    assert list(fields) == ["cups", "strength", "kind", "sugar", "minutes", "hot", "label"]
+    assert [name for name, field in fields.items() if field.is_required()] == ["cups"]
+    assert fields["strength"].default == 0.5
+    assert fields["cups"].description == "how many cups, each of the same size."
+    assert fields["strength"].description == "from weak to strong: a fraction."
+
+
+def test_a_tag_is_the_only_value_of_the_field_name():
+    tagged = model_of(brew, "tea")
+    assert tagged.model_fields["name"].description == "Makes tea."
+    assert tagged(name="tea", cups=1).name == "tea"
+    with pytest.raises(ValidationError, match="Input should be 'tea'"):
+        tagged(name="coffee", cups=1)
+
+
+def test_what_is_skipped_cannot_be_set():
+    model = model_of(brew, None, ("cups", "hot"))
+    assert model().strength == 0.5
+    with pytest.raises(ValidationError, match="hot"):
+        model(hot=False)
+
+
+def test_a_base_adds_its_fields():
+    class Pot(Strict, frozen=True):
+        size: int = 3
+
+    model = model_of(brew, None, ("cups",), Pot)
+    assert issubclass(model, Pot)
+    assert model(size=4, strength=0.1).model_dump(include={"size", "strength"}) == {"size": 4, "strength": 0.1}
+
+
+def test_the_model_of_a_function_is_made_once():
+    assert model_of(brew) is model_of(brew)
+
+
+def test_a_model_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        model_of(brew)(cups=1).cups = 2
+
+
+def test_the_json_schema_has_bounds_choices_and_meanings():
+    schema = model_of(brew).model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["cups"]
+    properties = schema["properties"]
+    assert (properties["cups"]["type"], properties["cups"]["minimum"]) == ("integer", 1)
+    assert (properties["strength"]["minimum"], properties["strength"]["exclusiveMaximum"]) == (0, 1)
+    assert properties["kind"]["enum"] == ["black", "green"]
+    assert properties["kind"]["description"] == "of leaves."
+
+
+@pytest.mark.parametrize(
+    ("function", "first"), [(brew, "cups"), (lambda *, a: a, None), (lambda *a: a, None), (lambda a, *, b: a, "a")]
+)
+def test_the_first_parameter_is_the_one_that_may_stand_alone(function, first):
+    assert first_parameter(function) == first
+
+
+def test_what_collects_the_rest_is_no_named_parameter():
+    assert not {"grinds", "rest"} & set(named_parameters(brew))
+
+
+def test_explanations_end_with_their_section():
+    assert set(explanations(brew)) == {"cups", "strength", "kind"}
+
+
+def test_a_function_without_a_docstring_explains_nothing():
+    assert explanations(lambda a: a) == {}
+
+
+# checked
+
+
+def test_checked_fills_in_defaults():
+    assert checked(brew, {"cups": 2}) == {
+        "cups": 2,
+        "strength": 0.5,
+        "kind": "black",
+        "sugar": "none",
+        "minutes": None,
+        "hot": True,
+        "label": "tea",
+    }
+
+
+@pytest.mark.parametrize(
+    "values", [{"strength": 0}, {"minutes": (1, 2)}, {"sugar": 2}, {"sugar": "none"}, {"minutes": None}]
+)
+def test_checked_takes_every_value_that_fits(values):
+    result = checked(brew, {"cups": 1, **values})
+    assert {key: result[key] for key in values} == values
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, r"^brew: cups: required, but not given$"),
+        ({"cups": 0}, r"^brew: cups: expected a value of at least 1, got 0$"),
+        ({"cups": True}, r"^brew: cups: expected a whole number, got true$"),
+        ({"cups": 2.0}, r"^brew: cups: expected a whole number, got 2\.0$"),
+        ({"cups": "2"}, r"^brew: cups: expected a whole number, got '2'$"),
+        ({"cups": None}, r"^brew: cups: expected a whole number, got nothing$"),
+        ({"cups": 1, "strength": 1}, r"^brew: strength: expected a value less than 1, got 1$"),
+        ({"cups": 1, "strength": -0.5}, r"^brew: strength: expected a value of at least 0, got -0\.5$"),
+        ({"cups": 1, "strength": float("nan")}, r"^brew: strength: expected a finite number"),
+        ({"cups": 1, "strength": True}, r"^brew: strength: expected a number, got true$"),
+        (
+            {"cups": 1, "kind": "geren"},
+            r"^brew: kind: expected 'black' or 'green', got 'geren'; did you mean 'green'\?$",
+        ),
+        ({"cups": 1, "kind": "zzz"}, r"^brew: kind: expected 'black' or 'green', got 'zzz'$"),
+        ({"cups": 1, "sugar": 0}, r"^brew: sugar: expected a value greater than 0 or 'none', got 0$"),
+        ({"cups": 1, "sugar": "some"}, r"^brew: sugar: expected a number or 'none', got 'some'$"),
+        ({"cups": 1, "hot": 1}, r"^brew: hot: expected true or false, got 1$"),
+        ({"cups": 1, "hot": "yes"}, r"^brew: hot: expected true or false, got 'yes'$"),
+        ({"cups": 1, "label": 3}, r"^brew: label: expected text, got 3$"),
+        ({"cups": 1, "label": [3]}, r"^brew: label: expected text, got a list$"),
+        ({"cups": 1, "label": {"a": 3}}, r"^brew: label: expected text, got a mapping$"),
+        ({"cups": 1, "minutes": 3}, r"^brew: minutes: expected a list, got 3$"),
+        ({"cups": 1, "strenght": 0.1}, r"^brew: unknown setting 'strenght'; did you mean 'strength'\?$"),
+        ({"cups": 0, "hot": 1}, r"^brew: cups: expected a value of at least 1, got 0$"),
+    ],
+)
+def test_checked_names_the_first_setting_that_does_not_fit(values, message):
+    with pytest.raises(ValueError, match=message):
+        checked(brew, values)
+
+
+def test_a_bound_is_written_out_in_full():
+    error = {"type": "less_than", "ctx": {"lt": 2**32}, "input": 2**32}
+    assert in_words(error) == "expected a value less than 4294967296, got 4294967296"
+
+
+# in_words, shown
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ({"type": "missing", "input": {}}, "required, but not given"),
+        ({"type": "greater_than", "ctx": {"gt": 0}, "input": 0}, "expected a value greater than 0, got 0"),
+        ({"type": "less_than_equal", "ctx": {"le": 1}, "input": 1.5}, "expected a value of at most 1, got 1.5"),
+        ({"type": "model_type", "input": [1]}, "expected a mapping of settings, got a list"),
+        ({"type": "value_error", "ctx": {"error": ValueError("the pot is empty")}, "input": 0}, "the pot is empty"),
+    ],
+)
+def test_an_error_says_what_was_expected_and_what_was_received(error, words):
+    assert in_words(error) == words
+
+
+def test_the_errors_of_a_union_are_one_sentence_that_repeats_nothing():
+    errors = [
+        {"type": "int_type", "input": "x"},
+        {"type": "int_type", "input": "x"},
+        {"type": "literal_error", "ctx": {"expected": "'all'"}, "input": "x"},
+    ]
+    assert in_words(*errors) == "expected a whole number or 'all', got 'x'"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "nothing"),
+        (False, "false"),
+        (1.5, "1.5"),
+        ("a", "'a'"),
+        ([1, 2], "a list"),
+        ((1, 2), "a list"),
+        ({"a": 1}, "a mapping"),
+    ],
+)
+def test_a_value_is_shown_as_it_is_written_in_yaml(value, text):
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize("value", ["x" * 1000, 10**1000])
+def test_a_long_value_is_shown_in_part(value):
+    assert len(shown(value)) == 60
+    assert shown(value).endswith("...")
+
+
+# suggestion
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "words"),
+    [
+        ("epoch", ["epochs", "batch_size"], "; did you mean 'epochs'?"),
+        ("Adam", ["adam", "sgd"], "; did you mean 'adam'?"),
+        ("SGD", ["adam", "sgd"], "; did you mean 'sgd'?"),
+        ("rmsprob", ["adam", "radam", "rmsprop"], "; did you mean 'rmsprop'?"),
+        ("zzz", ["b", "c", "a"], "; known: a, b, c"),
+        ("zzz", [], ""),
+        ("", ["a"], "; known: a"),
+    ],
+)
+def test_the_nearest_word_is_suggested_else_all_are_listed(word, known, words):
+    assert suggestion(word, known) == words
+    assert suggestion(word, iter(known)) == words
+
+
+def test_the_listing_can_be_left_out():
+    assert suggestion("zzz", ["a", "b"], listing=False) == ""
+    assert suggestion("aab", ["aaa", "b"], listing=False) == "; did you mean 'aaa'?"

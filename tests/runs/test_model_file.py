@@ -1,0 +1,34 @@
+"""What a run did to its examples is kept with its model."""
+
+import numpy as np
+
+from fnet.config.load import load
+from fnet.data.normalize import AS_THEY_ARE
+from fnet.data.sklearn import load as load_sklearn
+from fnet.runs.model_file import load_model, save_model
+from fnet.runs.run import load_data, run
+
+
+def test_the_statistics_of_the_training_part_are_stored_with_the_run(tmp_path):
+    """An independent mean and deviation of the examples that were trained on, in float64, and their effect."""
+    config = tmp_path / "c.yaml"
+    config.write_text(f"data: wine\nmodel: [{{dense: 3}}]\ntrain: {{epochs: 1}}\nout: {tmp_path / 'runs'}\n")
+    experiment = load(str(config))
+    outcome = run(experiment, "", lambda event: None)
+    normalizer = load_model(outcome.folder).normalizer
+    splits, _ = load_data(experiment)
+    rows = splits.train.x.astype(np.float64) * normalizer.scale + normalizer.offset
+    raw = load_sklearn("wine").x.astype(np.float64)
+    trained = [int(np.argmin(np.abs(raw - row).sum(axis=1))) for row in rows]
+    assert len(set(trained)) == splits.train.size < len(raw)
+    np.testing.assert_allclose(normalizer.offset, raw[trained].mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(normalizer.scale, raw[trained].std(axis=0), rtol=1e-12)
+    assert np.array_equal(normalizer(load_sklearn("wine").x[trained]), splits.train.x)
+
+
+def test_a_model_without_normalization_says_so(tmp_path):
+    import fnet
+
+    net = fnet.serial(fnet.dense(1))
+    save_model(tmp_path / "model.safetensors", net, {"dense_1": {"w": np.ones((2, 1))}}, {})
+    assert load_model(tmp_path).normalizer == AS_THEY_ARE

@@ -1,0 +1,304 @@
+"""The computational graph, against jax.grad, closed forms and the lectures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fnet.trace import functions, graph
+from fnet.trace.functions import cos, exp, maximum, mean, sigmoid, softmax, sqrt, tanh, total
+from fnet.trace.graph import Undefined, backward, constant, gradient, kink, variable
+from fnet.trace.parser import parse
+
+BY_JAX = {
+    "exp": jnp.exp, "log": jnp.log, "sqrt": jnp.sqrt, "sin": jnp.sin, "cos": jnp.cos, "tan": jnp.tan,
+    "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "softplus": jax.nn.softplus, "swish": jax.nn.swish,
+    "gelu": jax.nn.gelu, "relu": jax.nn.relu, "elu": jax.nn.elu, "abs": jnp.abs,
+    "logistic": jax.nn.sigmoid, "ln": jnp.log,
+}  # fmt: skip
+"""Entry by entry, of one operand."""
+
+
+def jax_gradients(function, *points, order=1):
+    """In float64; of the function's sum."""
+    with jax.enable_x64(True):
+        points = tuple(jnp.asarray(point, jnp.float64) for point in points)
+
+        def value(*points):
+            return jnp.sum(function(*points))
+
+        everything = tuple(range(len(points)))
+        first = jax.grad(value, everything)
+        second = jax.grad(lambda *points: sum(map(jnp.sum, first(*points))), everything)
+        return [np.asarray(slope) for slope in (first if order == 1 else second)(*points)]
+
+
+def graph_gradients(function, *points, order=1):
+    nodes = [variable(point) for point in points]
+    slopes = gradient(total(function(*nodes)), *nodes)
+    if order == 2:
+        together = constant(0.0)
+        for slope in slopes:
+            together = together + total(slope)
+        slopes = gradient(together, *nodes)
+    return [slope.value for slope in slopes]
+
+
+def assert_as_jax(function, by_jax, *points, orders=(1, 2)):
+    for order in orders:
+        found, expected = graph_gradients(function, *points, order=order), jax_gradients(by_jax, *points, order=order)
+        for mine, theirs in zip(found, expected, strict=True):
+            assert mine.shape == theirs.shape
+            np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-13)
+
+
+def test_gates():
+    """Item 2: add distributes, multiply swaps, copy adds, max routes."""
+    a, b = variable(3.0), variable(-7.0)
+    assert [float(g) for g in gradient(5 * (a + b), a, b)] == [5, 5]
+    assert [float(g) for g in gradient(5 * (a * b), a, b)] == [-35, 15]
+    assert [float(g) for g in gradient(5 * maximum(a, b), a, b)] == [5, 0]
+    assert [float(g) for g in gradient(5 * (a + a + a), a)] == [15]
+
+
+def test_messages_are_upstream_times_local_and_add_up():
+    x = variable(2.0)
+    a = x**2
+    c = a + exp(a)
+    f = sqrt(c) + cos(c)
+    found = backward(f)
+    for message in found.messages:
+        upstream = found.gradients[message.sender]
+        assert message.local is not None
+        assert float(message.value) == pytest.approx(float(upstream) * float(message.local), rel=1e-15)
+    for node, slope in found.gradients.items():
+        received = [float(message.value) for message in found.messages if message.receiver is node]
+        assert float(slope) == pytest.approx(sum(received) if received else 1.0, rel=1e-15)
+    senders = [message.sender.number for message in found.messages]
+    assert senders == sorted(senders, reverse=True)
+
+
+@pytest.mark.parametrize("name", sorted(BY_JAX))
+def test_functions_have_jaxs_derivatives_to_second_order(name):
+    operation = functions.FUNCTIONS[name].operations[1]
+    points = np.array([0.3, 0.9, 2.4])
+    assert_as_jax(operation, BY_JAX[name], points)
+    if name not in ("log", "ln", "sqrt"):
+        assert_as_jax(operation, BY_JAX[name], -points)
+    np.testing.assert_allclose(operation(points).value, BY_JAX[name](points), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus", "swish", "gelu", "elu"])
+def test_functions_far_out_neither_overflow_nor_lose_their_limits(name):
+    operation = functions.FUNCTIONS[name].operations[1]
+    far = np.array([-800.0, 800.0])
+    limits = {"tanh": [-1, 1], "sigmoid": [0, 1], "elu": [-1, 800]}.get(name, [0, 800])
+    slopes = {"tanh": [0, 0], "sigmoid": [0, 0]}.get(name, [0, 1])
+    np.testing.assert_allclose(operation(far).value, limits, atol=1e-12)
+    np.testing.assert_allclose(graph_gradients(operation, far)[0], slopes, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("mine", "by_jax"),
+    [
+        (lambda a, b: a / b, jnp.divide),
+        (lambda a, b: a - b, jnp.subtract),
+        (functions.leaky_relu, jax.nn.leaky_relu),
+        (functions.maximum, jnp.maximum),
+        (functions.minimum, jnp.minimum),
+    ],
+    ids=["divide", "subtract", "leaky_relu", "max", "min"],
+)
+@pytest.mark.parametrize("shapes", [((), ()), ((3,), ()), ((2, 1), (3,)), ((2, 3), (1, 3))])
+def test_two_operands_broadcast(mine, by_jax, shapes, rng):
+    assert_as_jax(mine, by_jax, *(rng.uniform(0.5, 2, shape) * rng.choice([-1, 1], shape) for shape in shapes))
+
+
+def test_power(rng):
+    base, exponent = rng.uniform(0.5, 2, 4), rng.uniform(-2, 2, 4)
+    assert_as_jax(lambda a, b: a**b, jnp.power, base, exponent)
+    for whole in (-2, -1, 0, 1, 2, 3):
+        points = np.append(-base, 0) if whole >= 0 else -base
+        assert_as_jax(lambda a, whole=whole: a**whole, lambda a, whole=whole: a**whole, points)
+
+
+@pytest.mark.parametrize("shapes", [((4,), (4,)), ((2, 4), (4,)), ((4,), (4, 3)), ((2, 4), (4, 3))])
+def test_matrix_products(shapes, rng):
+    assert_as_jax(lambda a, b: sigmoid(a @ b), lambda a, b: jax.nn.sigmoid(a @ b), *map(rng.standard_normal, shapes))
+
+
+def test_matrix_product_of_the_lecture(rng):
+    """Item 3: q = W x has dW = dq x^T and dx = W^T dq."""
+    w, x, dq = rng.standard_normal((2, 3)), rng.standard_normal(3), rng.standard_normal(2)
+    weights, point = variable(w), variable(x)
+    of_w, of_x = gradient(total(dq * (weights @ point)), weights, point)
+    np.testing.assert_allclose(of_w.value, np.outer(dq, x), rtol=1e-14)
+    np.testing.assert_allclose(of_x.value, w.T @ dq, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("mine", "by_jax"),
+    [
+        (lambda a: mean(a**3), lambda a: jnp.mean(a**3)),
+        (lambda a: functions.largest(a) ** 2, lambda a: jnp.max(a) ** 2),
+        (lambda a: functions.smallest(a) ** 2, lambda a: jnp.min(a) ** 2),
+        (lambda a: softmax(a) ** 2, lambda a: jax.nn.softmax(a) ** 2),
+        (lambda a: graph.transpose(a) @ tanh(a), lambda a: a.T @ jnp.tanh(a)),
+        (lambda a: graph.reshape(a, (6,)) ** 3, lambda a: a.reshape(6) ** 3),
+    ],
+    ids=["mean", "largest", "smallest", "softmax", "transpose", "reshape"],
+)
+def test_functions_of_whole_arrays(mine, by_jax, rng):
+    assert_as_jax(mine, by_jax, rng.standard_normal((2, 3)))
+
+
+KINKS = {
+    "relu(x)": "relu'(0) is taken as 0",
+    "abs(x)": "abs'(0) is taken as 1",
+    "leaky_relu(x, 0.1)": "leaky_relu'(0) is taken as 1",
+    "max(x, 0)": "max of equal numbers sends half to each",
+    "min(x, 0)": "min of equal numbers sends half to each",
+}
+
+
+@pytest.mark.parametrize("source", KINKS)
+def test_kinks_are_taken_as_jax_takes_them_and_said(source):
+    (number,) = [n for n, step in enumerate(parse(source).steps) if step.operation]
+    operation = parse(source).steps[number].operation
+    others = [0.1 if "leaky" in source else 0.0] if "," in source else []
+    by_jax = {"max": jnp.maximum, "min": jnp.minimum, "leaky_relu": jax.nn.leaky_relu}.get(source.partition("(")[0])
+    by_jax = by_jax or BY_JAX[source.partition("(")[0]]
+    assert_as_jax(lambda x: operation(x, *others), lambda x: by_jax(x, *others), 0.0, orders=(1,))
+    assert kink(operation(variable(0.0), *others)) == KINKS[source]
+    assert kink(operation(variable(1.5), *others)) is None
+
+
+@pytest.mark.parametrize("function", [functions.largest, functions.smallest])
+def test_ties_within_an_array_share(function):
+    by_jax = jnp.max if function is functions.largest else jnp.min
+    assert_as_jax(function, by_jax, np.array([1.0, 1.0, 1.0]), orders=(1,))
+    assert "shares equally" in str(kink(function(np.array([2.0, 2.0]))))
+    assert kink(function(np.array([1.0, 2.0]))) is None
+
+
+def test_total_derivative_over_two_branches():
+    """Item 6: the first and the second derivative of 2 x^3 + 2 e^(2x) are 6 x^2 + 4 e^(2x) and 12 x + 8 e^(2x)."""
+    for point in (-1.3, 0.0, 0.7, 2.0):
+        x = variable(point)
+        (first,) = gradient(2 * x**3 + 2 * exp(2 * x), x)
+        (second,) = gradient(first, x)
+        (third,) = gradient(second, x)
+        assert float(first) == pytest.approx(6 * point**2 + 4 * np.exp(2 * point), rel=1e-13)
+        assert float(second) == pytest.approx(12 * point + 8 * np.exp(2 * point), rel=1e-13)
+        assert float(third) == pytest.approx(12 + 16 * np.exp(2 * point), rel=1e-13)
+
+
+def test_reflected_operators_and_arrays_on_the_left():
+    x = variable(np.array([1.0, 2.0]))
+    node = np.array([3.0, 4.0]) @ (2 - 1 / x + 2**x - np.array([1.0, 1.0]) * x)
+    assert float(node) == pytest.approx(3 * (2 - 1 + 2 - 1) + 4 * (2 - 0.5 + 4 - 2))
+    np.testing.assert_allclose(
+        gradient(node, x)[0].value, [3 * (1 + 2 * np.log(2) - 1), 4 * (0.25 + 4 * np.log(2) - 1)], rtol=1e-14
+    )
+
+
+def test_what_the_output_does_not_depend_on_has_gradient_zero():
+    x, y = variable(1.0), variable(np.ones(2))
+    assert gradient(x * 2, y)[0].value.tolist() == [0, 0]
+
+
+def test_a_long_chain_and_a_much_used_node():
+    """No recursion, and a node is visited once however many paths lead to it: here 2^2000."""
+    x = node = variable(1.0)
+    for _ in range(2000):
+        node = 0.5 * (node + node)
+    assert float(gradient(node, x)[0]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: 1 / variable(0.0), "division by zero"),
+        (lambda: functions.log(-1.0), "logarithm of a number that is not positive"),
+        (lambda: sqrt(-1.0), "square root of a negative number"),
+        (lambda: variable(-1.0) ** 0.5, "a negative number to a power that is not whole"),
+        (lambda: variable(0.0) ** -1, "0 to a negative power is a division by zero"),
+        (lambda: exp(1000.0), "overflow: the result exceeds the largest number in float64"),
+        (lambda: variable(np.nan), "nan is no finite number"),
+    ],
+)
+def test_values_that_are_no_numbers_are_refused(make, message):
+    with pytest.raises(Undefined, match=message):
+        make()
+
+
+def test_an_infinite_derivative_names_its_node():
+    x = variable(0.0)
+    root = sqrt(x)
+    with pytest.raises(
+        Undefined, match=r"the derivative of sqrt is no finite number here \(division by zero\)"
+    ) as error:
+        gradient(2 * root, x)
+    assert error.value.node is root
+
+
+def test_gradients_are_of_one_number():
+    with pytest.raises(ValueError, match=r"this has the shape \(2,\): take the sum or mean"):
+        backward(variable(np.ones(2)) * 2)
+
+
+def test_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"matmul: the shapes \(2, 3\) and \(2,\) do not fit"):
+        variable(np.ones((2, 3))) @ np.ones(2)
+    with pytest.raises(ValueError, match=r"matmul: the shapes \(\) and \(2,\) do not fit"):
+        variable(1.0) @ np.ones(2)
+
+
+# Random graphs
+
+UNARY = ("tanh", "sigmoid", "sin", "cos", "swish", "softplus", "gelu", "elu", "relu", "abs")
+
+
+@st.composite
+def random_graphs(draw):
+    """Instructions on a growing list of values that begins with two variables; operands are drawn from all before."""
+    size = draw(st.integers(1, 14))
+    steps = []
+    for number in range(size):
+        operation = draw(st.sampled_from(["+", "-", "*", "/", "max", "min", *UNARY]))
+        operands = draw(st.tuples(*[st.integers(max(0, number - 4), number + 1)] * 2))
+        steps.append((operation, *operands))
+    return steps
+
+
+def run(steps, values, function):
+    values = list(values)
+    for operation, first, second in steps:
+        a, b = values[first], values[second]
+        match operation:
+            case "+":
+                values.append(a + b)
+            case "-":
+                values.append(a - b)
+            case "*":
+                values.append(0.5 * a * b)
+            case "/":
+                values.append(a / (1.5 + b * b))
+            case "max" | "min":
+                values.append(function(operation, 2)(a, b))
+            case _:
+                values.append(function(operation, 1)(a))
+    return values[-1]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(random_graphs(), st.integers(0, 2**32 - 1))
+def test_random_graphs_have_jaxs_gradients(steps, seed):
+    points = np.random.default_rng(seed).uniform(-1.5, 1.5, 2)
+    extremes = {"max": jnp.maximum, "min": jnp.minimum}
+    found = graph_gradients(lambda *v: run(steps, v, lambda name, n: functions.FUNCTIONS[name].operations[n]), *points)
+    expected = jax_gradients(lambda *v: run(steps, v, lambda name, n: (extremes | BY_JAX)[name]), *points)
+    scale = 1 + max(np.abs(expected))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11 * scale)
