@@ -1,9 +1,9 @@
-"""Losses per example, and the decision rule of each.
+"""Losses per example, each with its prediction rule and its metrics.
 
 A loss maps the outputs of a batch and its targets to one number per example; the caller averages, so that the
-gradient of the training loss is the mean of the per-example gradients. Where an example has several outputs its loss
-is their mean. A loss refuses to broadcast: shapes that do not belong together raise, and the message names both. What
-a loss takes beside outputs and targets are its settings, given to it by `functools.partial`.
+gradient of the training loss is the mean of the per-example gradients. The loss of an example with several outputs is
+the mean over them. A loss refuses to broadcast: shapes that do not match raise an error that names both. The other
+parameters of a loss are its settings, bound with `functools.partial`.
 """
 
 import functools
@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from annotated_types import Gt, Interval
 from jaxtyping import Array, Float, Int, Num
 
-from fnet import metrics
-from fnet.metrics import per_example
+from fnet.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, Metric, per_example
 
 
 def mse(outputs: Float[Array, "batch *outputs"], targets: Num[Array, "batch *outputs"]) -> Float[Array, " batch"]:
@@ -42,13 +41,13 @@ def huber(
 ) -> Float[Array, " batch"]:
     """L_i = mean over the outputs of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), for errors e = g - y.
 
-    Squared near the target and linear far from it, so that an outlier pulls with a force of delta at most (Huber 1964).
-    The two pieces meet with equal values and derivatives. Libraries agree on the half, which `mse` does not have.
+    Quadratic near the target and linear far from it, so that the gradient of an outlier is at most delta (Huber 1964).
+    Value and derivative are continuous at |e| = delta. Libraries agree on the factor 1/2, which `mse` does not have.
 
     Args:
         outputs: g.
         targets: y, of the shape of the outputs.
-        delta: the error up to which the loss is squared, in the unit of the target.
+        delta: error up to which the loss is quadratic, in the unit of the target.
 
     Raises:
         ValueError: when the shapes differ.
@@ -69,7 +68,7 @@ def binary_cross_entropy(
     """L_i = mean over the labels of -[y log p + (1-y) log(1-p)], with p = sigmoid(z), for labels y in [0, 1].
 
     Several outputs are several independent labels (multilabel). Computed from the logits z as log(1 + e^z) - y z, which
-    neither overflows nor loses the small probabilities.
+    neither overflows nor loses small probabilities.
 
     Raises:
         ValueError: when the shapes differ.
@@ -85,12 +84,12 @@ def binary_cross_entropy(
 def hinge(logits: Float[Array, "batch *labels"], labels: Num[Array, "batch *labels"]) -> Float[Array, " batch"]:
     """L_i = mean over the labels of max(0, 1 - t z), with t = 2y - 1, for labels y that are 0 or 1.
 
-    What a support vector machine minimizes (Cortes and Vapnik 1995): nothing to gain beyond the margin t z = 1. At that
-    kink the derivative is 0, as `jax.nn.relu` takes it. Textbooks write labels as t = -1 or 1; here they are 0 or 1, as
-    in data and in the other losses.
+    The loss of a support vector machine (Cortes and Vapnik 1995): 0 beyond the margin t z = 1. The derivative at that
+    kink is 0, the value that `jax.nn.relu` uses. Textbooks write labels as t = -1 or 1; here they are 0 or 1, as in
+    data and in the other losses.
 
     Args:
-        logits: z; the decision is 1 if and only if z >= 0.
+        logits: z; the prediction is 1 if and only if z >= 0.
         labels: y, of the shape of the logits.
 
     Raises:
@@ -113,18 +112,18 @@ def cross_entropy(
 ) -> Float[Array, " batch"]:
     """L_i = -sum_c y'_c log p_c, with p = softmax(z), for integer labels or one-hot (or soft) labels y.
 
-    Here y' = (1 - s) y + s / C over C classes, which is y itself without label smoothing (s = 0). Computed from the
+    Label smoothing replaces y by y' = (1 - s) y + s / C over C classes; without it, s = 0 and y' = y. Computed from the
     logits z, as log(sum_k e^(z_k)) - z_y where s = 0.
 
     Args:
         logits: z, the classes on the last axis.
         labels: integers of the shape of z without its last axis, or a distribution y of the shape of z. An integer
-            outside 0 ... classes - 1 gives NaN: a compiled program cannot raise, so check labels before.
-        label_smoothing: s, the share of every label that is spread over all classes, its own included (Szegedy et al.
+            outside 0 ... classes - 1 gives NaN: a compiled program cannot raise, so check labels beforehand.
+        label_smoothing: s, fraction of every label that is spread over all classes, its own included (Szegedy et al.
             2016).
 
     Raises:
-        ValueError: when the labels are of neither form.
+        ValueError: when the labels have neither form.
 
     >>> import jax.numpy as jnp
     >>> logits = jnp.array([[2.0, 0.0, 0.0]])
@@ -145,7 +144,7 @@ def cross_entropy(
             f"cross_entropy: logits {logits.shape} take integer labels {logits.shape[:-1]} or one-hot labels "
             f"{logits.shape}, got {labels.dtype} labels {labels.shape}"
         )
-    # Where nothing is smoothed, a class of probability 0 must not spoil the sum: 0 * inf is NaN.
+    # Without smoothing, a class of probability 0 must not contribute: 0 * inf is NaN.
     spread = jnp.where(label_smoothing > 0, -label_smoothing * jnp.mean(log_p, axis=-1), 0.0)
     return per_example((1 - label_smoothing) * losses + spread)
 
@@ -155,16 +154,16 @@ def kl_divergence(
 ) -> Float[Array, " batch"]:
     """L_i = sum_c y_c (log y_c - log p_c), with p = softmax(z) and 0 log 0 = 0, for distributions y.
 
-    The divergence D(y || p) of Kullback and Leibler (1951): cross-entropy less the entropy of y, which no parameter
-    changes, so that its gradient is that of cross-entropy and its least value is 0. In place of logits Keras's takes p,
-    and PyTorch's log p; PyTorch's divides by the number of all entries unless told otherwise.
+    The divergence D(y || p) of Kullback and Leibler (1951) is cross-entropy minus the entropy of y, which does not
+    depend on the parameters: the gradient is that of cross-entropy, and the minimum is 0. Instead of logits, Keras
+    takes p and PyTorch takes log p; PyTorch divides by the number of all entries by default.
 
     Args:
         logits: z, the classes on the last axis.
-        targets: y, of the shape of the logits. An entry below 0 gives NaN.
+        targets: y, of the shape of the logits. A negative entry gives NaN.
 
     Raises:
-        ValueError: when the shapes differ, or there is no axis of classes.
+        ValueError: when the shapes differ, or the logits have no class axis.
 
     >>> import jax.numpy as jnp
     >>> round(float(kl_divergence(jnp.zeros((1, 2)), jnp.array([[0.0, 1.0]]))[0]), 4)
@@ -179,64 +178,63 @@ def kl_divergence(
     return per_example(jnp.sum(jnp.where(targets == 0, 0.0, targets * (log_y - log_p)), axis=-1))
 
 
-def value(outputs: Float[Array, "batch *outputs"]) -> Float[Array, "batch *outputs"]:
-    """The decision rule of a regression: the output itself."""
+def identity(outputs: Float[Array, "batch *outputs"]) -> Float[Array, "batch *outputs"]:
+    """Prediction of a regression: the output itself."""
     return outputs
 
 
-def at_least_half(logits: Float[Array, "batch *labels"]) -> Int[Array, "batch *labels"]:
-    """The decision rule of binary cross-entropy, class 1 if and only if p >= 0.5, which is z >= 0; and of hinge.
+def threshold(logits: Float[Array, "batch *labels"]) -> Int[Array, "batch *labels"]:
+    """Prediction of binary cross-entropy, 1 if and only if p >= 0.5, which is z >= 0; and of hinge.
 
     >>> import jax.numpy as jnp
-    >>> at_least_half(jnp.array([-0.1, 0.0, 3.0])).tolist()
+    >>> threshold(jnp.array([-0.1, 0.0, 3.0])).tolist()
     [0, 1, 1]
     """
     return (logits >= 0).astype(jnp.int32)
 
 
-def most_likely(logits: Float[Array, "batch *positions classes"]) -> Int[Array, "batch *positions"]:
-    """The decision rule over several classes: argmax_c p_c = argmax_c z_c, the first of equals.
+def argmax(logits: Float[Array, "batch *positions classes"]) -> Int[Array, "batch *positions"]:
+    """Prediction over several classes: argmax_c p_c = argmax_c z_c, the first one in a tie.
 
     >>> import jax.numpy as jnp
-    >>> most_likely(jnp.array([[0.0, 3.0, 1.0]])).tolist()
+    >>> argmax(jnp.array([[0.0, 3.0, 1.0]])).tolist()
     [1]
     """
     return jnp.argmax(logits, axis=-1)
 
 
 class Loss(NamedTuple):
-    """A loss with what belongs to it.
+    """A loss function with its prediction rule and its metrics.
 
     Args:
         function: (outputs, targets) -> one number per example.
-        decide: the decision rule, outputs -> decisions.
-        metric: (decisions, targets) -> one number per example, and its name.
-        targets: what it compares outputs with: real numbers (`values`), 0 or 1 for each output (`labels`), one of as
-            many classes as there are outputs (`classes`), or a distribution over them (`distributions`).
+        predict: prediction rule, outputs -> predictions.
+        metrics: metrics of the predictions, recorded beside the loss.
+        targets: kind of targets: real numbers (`values`), 0 or 1 for each output (`labels`), one of as many classes as
+            there are outputs (`classes`), or a distribution over them (`distributions`); None for any.
         summary: what it is for.
-        probabilities: outputs -> the probabilities that it takes them for, if it does.
+        probabilities: maps outputs to probabilities, if defined.
     """
 
     function: Callable[..., Array]
-    decide: Callable[..., Array]
-    metric_name: str
-    metric: Callable[..., Array]
+    predict: Callable[..., Array]
+    metrics: tuple[Metric, ...]
     targets: Literal["values", "labels", "classes", "distributions"] | None
     summary: str
     probabilities: Callable[..., Array] | None = None
 
 
 def _of_values(function: Callable[..., Array], summary: str) -> Loss:
-    return Loss(function, value, "mean_absolute_error", metrics.absolute_error, "values", summary)
+    return Loss(function, identity, (MEAN_ABSOLUTE_ERROR,), "values", summary)
 
 
 def _of_labels(function: Callable[..., Array], summary: str) -> Loss:
     probabilities = jax.nn.sigmoid if function is binary_cross_entropy else None
-    return Loss(function, at_least_half, "accuracy", metrics.accuracy, "labels", summary, probabilities)
+    return Loss(function, threshold, (ACCURACY,), "labels", summary, probabilities)
 
 
 def _of_classes(function: Callable[..., Array], targets: Literal["classes", "distributions"], summary: str) -> Loss:
-    return Loss(function, most_likely, "accuracy", metrics.accuracy, targets, summary, jax.nn.softmax)
+    return Loss(function, argmax, (ACCURACY,), targets, summary, jax.nn.softmax)
 
 
 LOSSES: Mapping[str, Loss] = MappingProxyType(
@@ -252,19 +250,50 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
 """The losses by name."""
 
 SUPPLIED = ("outputs", "targets", "logits", "labels")
-"""The parameters of losses that are no settings."""
+"""Parameters of losses that are data, not settings."""
 
 
-def identified(function: Callable[..., Array]) -> tuple[str, dict[str, Any]] | None:
-    """The name of one of these losses and its settings, seen through `functools.partial`; None for another function.
+def loss_name_of(function: Callable[..., Array]) -> tuple[str, dict[str, Any]] | None:
+    """Return the name of one of these losses with the settings bound to it by `functools.partial`, else None.
 
-    >>> identified(functools.partial(huber, delta=2.0))
+    >>> loss_name_of(functools.partial(huber, delta=2.0))
     ('huber', {'delta': 2.0})
     """
     settings: dict[str, Any] = {}
     while isinstance(function, functools.partial) and not function.args:
         function, settings = function.func, {**function.keywords, **settings}
-    return next(((name, settings) for name, known in LOSSES.items() if known.function is function), None)
+    return next(((name, settings) for name, loss in LOSSES.items() if loss.function is function), None)
+
+
+def resolve_loss(loss: str | Loss | Callable[..., Array], settings: Mapping[str, Any] = MappingProxyType({})) -> Loss:
+    """Return a loss with its prediction rule and metrics, given its name or a function per example.
+
+    For a function that is not one of these losses, predictions are the outputs, and there are no metrics.
+
+    Args:
+        loss: a name, a function, or a `functools.partial` that binds settings.
+        settings: settings to bind as well.
+
+    Raises:
+        ValueError: for an unknown name, and for metrics that cannot be told apart by name.
+
+    >>> resolve_loss(functools.partial(huber, delta=2.0)).metrics[0].name
+    'mean_absolute_error'
+    """
+    if isinstance(loss, str):
+        if loss not in LOSSES:
+            raise ValueError(f"unknown loss '{loss}'; known: {', '.join(LOSSES)}")
+        loss = LOSSES[loss]
+    if not isinstance(loss, Loss):
+        known = loss_name_of(loss)
+        if known is None:
+            loss = Loss(loss, identity, (), None, "a custom function")
+        else:
+            loss, settings = LOSSES[known[0]], {**known[1], **settings}
+    names = ["loss", *(metric.name for metric in loss.metrics)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a loss and its metrics need different names, got {', '.join(names)}")
+    return loss._replace(function=functools.partial(loss.function, **settings)) if settings else loss
 
 
 def _refuse_broadcast(name: str, outputs: Array, targets: Array) -> None:

@@ -1,33 +1,39 @@
-"""Metrics per example, of decisions against targets; the caller averages."""
+"""Metrics: what a training run reports beside the loss, with the direction and the format of each.
+
+A metric maps the predictions of a batch and its targets to one number per example; the caller averages.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 
-def accuracy(decisions: Num[Array, "batch *labels"], targets: Num[Array, "batch ..."]) -> Float[Array, " batch"]:
-    """The share of an example's labels that are decided right; with one label, 1 or 0.
+def accuracy(predictions: Num[Array, "batch *labels"], targets: Num[Array, "batch ..."]) -> Float[Array, " batch"]:
+    """Fraction of an example's labels that are predicted correctly; with one label, 1 or 0.
 
     Args:
-        decisions: class numbers.
-        targets: class numbers of the same shape, or one-hot labels with one more axis.
+        predictions: class indices.
+        targets: class indices of the same shape, or one-hot labels with one more axis.
 
     Raises:
-        ValueError: when the shapes do not belong together.
+        ValueError: when the shapes do not match.
 
     >>> import jax.numpy as jnp
     >>> accuracy(jnp.array([1, 2]), jnp.array([1, 0])).tolist()
     [1.0, 0.0]
     """
-    if targets.ndim == decisions.ndim + 1:
+    if targets.ndim == predictions.ndim + 1:
         targets = jnp.argmax(targets, axis=-1)
-    _same_shape("accuracy", decisions, targets)
-    return per_example((decisions == targets).astype(jnp.float32))
+    _require_same_shape("accuracy", predictions, targets)
+    return per_example((predictions == targets).astype(jnp.float32))
 
 
 def absolute_error(
-    outputs: Num[Array, "batch *outputs"], targets: Num[Array, "batch *outputs"]
+    predictions: Num[Array, "batch *outputs"], targets: Num[Array, "batch *outputs"]
 ) -> Float[Array, " batch"]:
-    """Mean over the outputs of |g - y|, in the unit of the target.
+    """Mean over the outputs of |g - y|, for predictions g and targets y, in the unit of the target.
 
     Raises:
         ValueError: when the shapes differ.
@@ -36,15 +42,40 @@ def absolute_error(
     >>> absolute_error(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 0.0]])).tolist()
     [2.0]
     """
-    _same_shape("absolute_error", outputs, targets)
-    return per_example(jnp.abs(outputs - targets))
+    _require_same_shape("absolute_error", predictions, targets)
+    return per_example(jnp.abs(predictions - targets))
 
 
-def _same_shape(name: str, outputs: Array, targets: Array) -> None:
-    if outputs.shape != targets.shape:
-        raise ValueError(f"{name}: decisions {outputs.shape} and targets {targets.shape} must have the same shape")
+class Metric(NamedTuple):
+    """A metric and how to read its values.
+
+    Args:
+        name: recorded as train_<name> and validation_<name>.
+        function: (predictions, targets) -> one number per example.
+        higher_is_better: whether training improves when the value rises.
+        format: format specification that shows a value, such as ".1%".
+
+    >>> f"{0.98765:{ACCURACY.format}}"
+    '98.8%'
+    """
+
+    name: str
+    function: Callable[..., Array]
+    higher_is_better: bool
+    format: str = ".4g"
+
+
+ACCURACY = Metric("accuracy", accuracy, higher_is_better=True, format=".1%")
+MEAN_ABSOLUTE_ERROR = Metric("mean_absolute_error", absolute_error, higher_is_better=False)
 
 
 def per_example(values: Array) -> Array:
-    """The mean over every axis but the batch's."""
+    """Return the mean over every axis but the first, the batch."""
     return values.reshape(values.shape[0], -1).mean(axis=1)
+
+
+def _require_same_shape(name: str, predictions: Array, targets: Array) -> None:
+    if predictions.shape != targets.shape:
+        raise ValueError(
+            f"{name}: predictions {predictions.shape} and targets {targets.shape} must have the same shape"
+        )

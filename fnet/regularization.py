@@ -1,4 +1,4 @@
-"""What keeps weights small: penalties added to the loss, and a greatest length of the weights into a unit.
+"""Weight penalties and the max-norm constraint.
 
 Plain data that both interpreters of a network read. This module imports neither JAX nor NumPy.
 """
@@ -16,33 +16,33 @@ from fnet.core.settings import checked, suggestion
 Weight = Annotated[float, Ge(0)]
 Length = Annotated[float, Gt(0)]
 
-VALUES = ("l1", "l2", "max_norm")
-"""What can be set for single layers as well."""
+LAYER_SETTINGS = ("l1", "l2", "max_norm")
+"""Settings of `Penalties` that single layers can replace."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Penalties:
     """l1 sum|w| + (l2/2) sum w^2, summed over the weights w, and the constraint |column| <= max_norm on each of them.
 
-    Weights are the leaves named w or u, not biases or scales. A column of a weight is what one unit receives through
-    it, and its length |column| the Euclidean norm over all axes but the last.
+    Weights are the leaves named w or u, not biases or scales. A column of a weight contains the incoming weights of one
+    unit, and its length |column| is the Euclidean norm over all axes but the last.
 
     Args:
         l1: weight of sum|w|, whose derivative at 0 is taken to be 0.
-        l2: weight of sum w^2 / 2. Keras has no half: its l2 is half of this one.
-        layers: values that replace these for the weights under a path, such as {"dense_1": {"l2": 1e-3}}. A path is
-            the names that lead to a layer, joined by "/"; a container's covers all that it contains. For each value by
-            itself the longest path wins; None is no value.
-        max_norm: columns that are longer after an update are scaled down to this length (Srebro and Shraibman 2005;
-            Hinton et al. 2012); None for no constraint.
+        l2: weight of sum w^2 / 2. Keras omits the 1/2: its l2 is half of this one.
+        layers: values for single layers that replace these, by path, such as {"dense_1": {"l2": 1e-3}}. A path is the
+            names that lead to a layer, joined by "/"; that of a container covers all layers inside. The longest path
+            wins, for each value separately; None leaves a value unchanged.
+        max_norm: maximum length of a column; longer ones are scaled down to it after each update (Srebro and Shraibman
+            2005; Hinton et al. 2012). None for no constraint.
 
     Raises:
-        ValueError: for a value out of bounds, or an unknown one of a layer.
+        ValueError: for a value out of bounds, and for an unknown value of a layer.
 
     >>> penalties = Penalties(l2=1e-4, layers={"block": {"l1": 0.1}, "block/dense_2": {"l2": 0.5, "max_norm": 3.0}})
-    >>> [penalties.of(path) for path in (("dense_1",), ("block", "dense_1"), ("block", "dense_2"))]
+    >>> [penalties.coefficients_of(path) for path in (("dense_1",), ("block", "dense_1"), ("block", "dense_2"))]
     [(0.0, 0.0001), (0.1, 0.0001), (0.1, 0.5)]
-    >>> penalties.longest(("dense_1",)), penalties.longest(("block", "dense_2"))
+    >>> penalties.max_norm_of(("dense_1",)), penalties.max_norm_of(("block", "dense_2"))
     (None, 3.0)
     """
 
@@ -52,40 +52,40 @@ class Penalties:
     max_norm: Length | None = None
 
     def __post_init__(self):
-        checked(Penalties, {value: getattr(self, value) for value in VALUES})
-        layers = {path: _given(path, entry) for path, entry in self.layers.items()}
+        checked(Penalties, {name: getattr(self, name) for name in LAYER_SETTINGS})
+        layers = {path: _checked_layer(path, settings) for path, settings in self.layers.items()}
         object.__setattr__(self, "layers", MappingProxyType(layers))
 
     def __hash__(self) -> int:
-        layers = frozenset((path, frozenset(entry.items())) for path, entry in self.layers.items())
+        layers = frozenset((path, frozenset(settings.items())) for path, settings in self.layers.items())
         return hash((self.l1, self.l2, layers, self.max_norm))
 
     @property
     def penalizes(self) -> bool:
-        """Whether there is a penalty at all."""
-        return any(entry.get(value) for entry in (vars(self), *self.layers.values()) for value in ("l1", "l2"))
+        """Whether any weight has a penalty."""
+        return any(settings.get(name) for settings in (vars(self), *self.layers.values()) for name in ("l1", "l2"))
 
-    def of(self, path: tuple[str, ...]) -> tuple[float, float]:
-        """The l1 and l2 of the weights of the layer that the names lead to."""
-        return self._nearest(path, "l1") or 0.0, self._nearest(path, "l2") or 0.0
+    def coefficients_of(self, path: tuple[str, ...]) -> tuple[float, float]:
+        """Return the l1 and l2 of the weights of the layer at a path."""
+        return self._value_at(path, "l1") or 0.0, self._value_at(path, "l2") or 0.0
 
-    def longest(self, path: tuple[str, ...]) -> float | None:
-        """The max_norm of the weights of the layer that the names lead to."""
-        return self._nearest(path, "max_norm")
+    def max_norm_of(self, path: tuple[str, ...]) -> float | None:
+        """Return the max_norm of the weights of the layer at a path."""
+        return self._value_at(path, "max_norm")
 
-    def _nearest(self, path: tuple[str, ...], value: str) -> float | None:
-        """A value as the longest path that has it says, or else as it is for all."""
+    def _value_at(self, path: tuple[str, ...], name: str) -> float | None:
+        """Return a value from the longest path that sets it, else the one for all layers."""
         for length in range(len(path), 0, -1):
-            entry = self.layers.get("/".join(path[:length]), {})
-            if value in entry:
-                return entry[value]
-        return getattr(self, value)
+            settings = self.layers.get("/".join(path[:length]), {})
+            if name in settings:
+                return settings[name]
+        return getattr(self, name)
 
-    def unknown(self, net: Layer) -> Iterator[tuple[str, str]]:
-        """The paths that lead to no layer of the network, each with a message that says so.
+    def unknown_layers(self, net: Layer) -> Iterator[tuple[str, str]]:
+        """Yield the paths that do not lead to a layer of the network, each with an error message.
 
         >>> import fnet
-        >>> dict(Penalties(layers={"dens_1": {"l2": 1.0}}).unknown(fnet.serial(fnet.dense(3))))
+        >>> dict(Penalties(layers={"dens_1": {"l2": 1.0}}).unknown_layers(fnet.serial(fnet.dense(3))))
         {'dens_1': "no layer is called 'dens_1'; did you mean 'dense_1'?"}
         """
         known = ["/".join(path) for path, _ in walk(net) if path]
@@ -94,14 +94,14 @@ class Penalties:
                 yield path, f"no layer is called '{path}'{suggestion(path, known)}"
 
 
-def _given(path: str, entry: Mapping[str, float | None]) -> Mapping[str, float]:
-    """The values of a layer's entry that are given, checked."""
-    for value in entry:
-        if value not in VALUES:
-            raise ValueError(f"Penalties: layers: {path}: unknown key '{value}'{suggestion(value, VALUES)}")
-    given = {value: number for value, number in entry.items() if number is not None}
+def _checked_layer(path: str, settings: Mapping[str, float | None]) -> Mapping[str, float]:
+    """Return the values that replace those for all layers, checked."""
+    for name in settings:
+        if name not in LAYER_SETTINGS:
+            raise ValueError(f"Penalties: layers: {path}: unknown key '{name}'{suggestion(name, LAYER_SETTINGS)}")
+    values = {name: value for name, value in settings.items() if value is not None}
     try:
-        checked(Penalties, given)
+        checked(Penalties, values)
     except ValueError as error:
         raise ValueError(f"{error}, in the layer '{path}'") from None
-    return MappingProxyType(given)
+    return MappingProxyType(values)

@@ -9,18 +9,19 @@ from fnet.core.settings import named_parameters
 from fnet.losses import (
     LOSSES,
     SUPPLIED,
-    at_least_half,
+    argmax,
     binary_cross_entropy,
     cross_entropy,
     hinge,
     huber,
-    identified,
+    identity,
     kl_divergence,
-    most_likely,
+    loss_name_of,
     mse,
-    value,
+    resolve_loss,
+    threshold,
 )
-from fnet.metrics import absolute_error, accuracy
+from fnet.metrics import ACCURACY, absolute_error, accuracy
 from fnet.reference import losses as reference
 from fnet.reference.rule import NoReference
 
@@ -266,24 +267,25 @@ def test_a_label_out_of_range_is_nan_not_a_wrong_number():
 
 
 def test_decision_rules():
-    assert most_likely(jnp.array([[1.0, 3.0, 2.0], [5.0, 5.0, 0.0]])).tolist() == [1, 0]
-    assert at_least_half(jnp.array([[0.0], [-1e-6], [2.0]])).tolist() == [[1], [0], [1]]
-    assert value(jnp.array([1.5])).tolist() == [1.5]
+    assert argmax(jnp.array([[1.0, 3.0, 2.0], [5.0, 5.0, 0.0]])).tolist() == [1, 0]
+    assert threshold(jnp.array([[0.0], [-1e-6], [2.0]])).tolist() == [[1], [0], [1]]
+    assert identity(jnp.array([1.5])).tolist() == [1.5]
     rules = {
-        "mse": value,
-        "huber": value,
-        "binary_cross_entropy": at_least_half,
-        "hinge": at_least_half,
-        "cross_entropy": most_likely,
-        "kl_divergence": most_likely,
+        "mse": identity,
+        "huber": identity,
+        "binary_cross_entropy": threshold,
+        "hinge": threshold,
+        "cross_entropy": argmax,
+        "kl_divergence": argmax,
     }
-    assert {name: known.decide for name, known in LOSSES.items()} == rules
+    assert {name: known.predict for name, known in LOSSES.items()} == rules
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_rule_and_metric_fit_the_outputs_and_targets(name, rng):
+def test_predictions_and_metrics_fit_the_outputs_and_targets(name, rng):
     for outputs, targets in batches(rng)[name]:
-        assert LOSSES[name].metric(LOSSES[name].decide(outputs), jnp.asarray(targets)).shape == (5,)
+        for metric in LOSSES[name].metrics:
+            assert metric.function(LOSSES[name].predict(outputs), jnp.asarray(targets)).shape == (5,)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -296,14 +298,35 @@ def test_losses_keep_the_precision_of_the_outputs(name, rng):
 
 def test_a_loss_is_known_through_its_settings():
     partial = functools.partial
-    assert identified(mse) == ("mse", {})
-    assert identified(partial(huber, delta=2.0)) == ("huber", {"delta": 2.0})
+    assert loss_name_of(mse) == ("mse", {})
+    assert loss_name_of(partial(huber, delta=2.0)) == ("huber", {"delta": 2.0})
     wide = partial(huber, delta=2.0)
     wide.__name__ = "wide"  # a partial with attributes is not merged into the next one
-    assert identified(partial(wide, delta=3.0)) == identified(partial(partial(huber), delta=3.0))
-    assert identified(partial(wide)) == identified(jax.tree_util.Partial(huber, delta=2.0)) == ("huber", {"delta": 2.0})
-    assert identified(lambda outputs, targets: mse(outputs, targets)) is None
-    assert identified(partial(mse, jnp.zeros((2, 1)))) is None
+    assert loss_name_of(partial(wide, delta=3.0)) == loss_name_of(partial(partial(huber), delta=3.0))
+    for wrapped in (partial(wide), jax.tree_util.Partial(huber, delta=2.0)):
+        assert loss_name_of(wrapped) == ("huber", {"delta": 2.0})
+    assert loss_name_of(lambda outputs, targets: mse(outputs, targets)) is None
+    assert loss_name_of(partial(mse, jnp.zeros((2, 1)))) is None
+
+
+def test_every_loss_has_metrics_with_a_direction():
+    rules = {name: [(metric.name, metric.higher_is_better) for metric in loss.metrics] for name, loss in LOSSES.items()}
+    error, right = [("mean_absolute_error", False)], [("accuracy", True)]
+    assert rules == {
+        "mse": error,
+        "huber": error,
+        "binary_cross_entropy": right,
+        "hinge": right,
+        "cross_entropy": right,
+        "kl_divergence": right,
+    }
+
+
+def test_metrics_of_a_loss_need_different_names():
+    with pytest.raises(ValueError, match="a loss and its metrics need different names, got loss, accuracy, accuracy"):
+        resolve_loss(LOSSES["hinge"]._replace(metrics=(ACCURACY, ACCURACY)))
+    with pytest.raises(ValueError, match="need different names, got loss, loss"):
+        resolve_loss(LOSSES["hinge"]._replace(metrics=(ACCURACY._replace(name="loss"),)))
 
 
 def test_a_loss_without_a_hand_written_one_is_named():
@@ -316,7 +339,7 @@ def test_metrics():
     assert accuracy(jnp.array([1, 2]), jnp.eye(3)[jnp.array([1, 0])]).tolist() == [1.0, 0.0]
     assert accuracy(jnp.array([[1, 0], [1, 1]]), jnp.array([[1, 1], [1, 1]])).tolist() == [0.5, 1.0]
     assert absolute_error(jnp.array([[1.0], [5.0]]), jnp.array([[2.0], [2.0]])).tolist() == [1.0, 3.0]
-    with pytest.raises(ValueError, match=r"accuracy: decisions \(2,\) and targets \(3,\) must have the same shape"):
+    with pytest.raises(ValueError, match=r"accuracy: predictions \(2,\) and targets \(3,\) must have the same shape"):
         accuracy(jnp.zeros(2), jnp.zeros(3))
-    with pytest.raises(ValueError, match=r"absolute_error: decisions \(2, 1\) and targets \(2,\)"):
+    with pytest.raises(ValueError, match=r"absolute_error: predictions \(2, 1\) and targets \(2,\)"):
         absolute_error(jnp.zeros((2, 1)), jnp.zeros(2))

@@ -44,13 +44,13 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
         f"{settings.name}: {spec.name}, {spec.size} examples {spec.shape} with {spec.targets}", soft_wrap=True
     )
     epochs = experiment.plan().epochs
-    with TrainingProgress(console, epochs) as progress:
+    with TrainingProgress(console, epochs, experiment.loss().metrics) as progress:
         outcome = run(experiment, dump(settings), progress)
     fitted = outcome.fitted
     if fitted.stopped != "done":
         why = {"early": "stopped early", "interrupted": "interrupted"}[fitted.stopped]
         console.print(f"{why} after {len(fitted.history)} of {epochs} epochs; kept epoch {fitted.kept_epoch}")
-    console.print(scores_table(outcome.scores, outcome.sizes))
+    console.print(scores_table(outcome.scores, outcome.sizes, experiment.loss().metrics))
     console.print(
         f"the run is in {outcome.folder}: config.yaml, environment.json, metrics.jsonl, model.safetensors",
         soft_wrap=True,
@@ -78,7 +78,7 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
         print(to_json({"examples": result.sizes, "scores": result.scores}))
         return
     console = terminal()
-    console.print(scores_table(result.scores, result.sizes))
+    console.print(scores_table(result.scores, result.sizes, experiment.loss().metrics))
     targets = experiment.spec.targets
     if targets.kind == "classes":
         names = targets.names or tuple(map(str, range(targets.number)))

@@ -21,9 +21,9 @@ from fnet.core.settings import suggestion
 from fnet.data import augment, catalog, files
 from fnet.data.source import DataError, Spec
 from fnet.data.split import PARTS, SplitError, sizes
-from fnet.losses import LOSSES, Loss
-from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, clipped
-from fnet.train.step import resolve_loss
+from fnet.losses import LOSSES, Loss, resolve_loss
+from fnet.train.early_stopping import recorded_values
+from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, with_clipping
 
 
 class Experiment(NamedTuple):
@@ -156,7 +156,7 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
     own = settings.own()
     schedule = SCHEDULES[settings.schedule.name](own.pop("learning_rate"), steps, **settings.schedule.own())
     optimizer = OPTIMIZERS[settings.name](schedule, **own)
-    return clipped(optimizer, norm=settings.clip_norm, value=settings.clip_value)
+    return with_clipping(optimizer, norm=settings.clip_norm, value=settings.clip_value)
 
 
 def _write_out(data: dict[str, Any]) -> list[Problem]:
@@ -225,14 +225,14 @@ def _misfits(config: Config, net: Layer, spec: Spec):
     misfit = index_misfit(net, spec)
     if misfit is not None:
         yield Problem(path_of(config.model, model, net, [name for name, _ in net.children][:1]), misfit)
-    for layer, message in config.regularization.penalties().unknown(net):
+    for layer, message in config.regularization.penalties().unknown_layers(net):
         yield Problem(("regularization", "layers", layer), f"regularization.layers: {message}", at_key=True)
     stopping = config.train.early_stopping
     if stopping is not None:
-        metric = LOSSES[_loss_name(config, spec, ())].metric_name
-        monitors = [f"train_{value}" for value in ("loss", metric)]
-        if config.data.parts(spec.splits)[1]:
-            monitors += [f"validation_{value}" for value in ("loss", metric)]
+        metrics = LOSSES[_loss_name(config, spec, ())].metrics
+        validation = bool(config.data.parts(spec.splits)[1])
+        penalized = config.regularization.penalties().penalizes
+        monitors = recorded_values(metrics, validation=validation, penalized=penalized)
         if stopping.monitor not in monitors:
             what = f"nothing records '{stopping.monitor}' in this run{suggestion(stopping.monitor, monitors)}"
             yield Problem(("train", "early_stopping", "monitor"), what)

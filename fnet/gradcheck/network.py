@@ -19,12 +19,12 @@ from fnet.gradcheck.examine import ROUNDING, SAMPLES, Part, contrast, examine, n
 from fnet.gradcheck.locate import culprits
 from fnet.gradcheck.noise import draw_noise
 from fnet.gradcheck.report import Culprit, Report, Row
-from fnet.losses import Loss, identified
+from fnet.losses import Loss, loss_name_of, resolve_loss
 from fnet.reference import network as reference
 from fnet.reference.losses import loss_of
 from fnet.regularization import Penalties
 from fnet.train.state import Batch
-from fnet.train.step import objective, resolve_loss
+from fnet.train.step import objective
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-3}
 """The greatest relative difference that passes, by the precision that JAX computes in, unless told otherwise."""
@@ -92,7 +92,7 @@ def check(
     noise = draw_noise(net, params, state, x, key)
     params, state, x, y = jax.tree.map(_float64, (params, state, x, y))
     record = resolve_loss(loss)
-    name, settings = identified(record.function) or (getattr(loss, "__name__", repr(loss)), {})
+    name, settings = loss_name_of(record.function) or (getattr(loss, "__name__", repr(loss)), {})
     loss_by_hand = functools.partial(loss_of(name), **settings)
     hand = functools.partial(reference.loss_and_gradients, net, params, x, y, loss_by_hand, state=state, noise=noise)
     total = hand(regularization=regularization)

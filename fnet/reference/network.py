@@ -103,7 +103,7 @@ def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = (
         regularization: the penalties.
         path: the names that lead there; empty for the whole network.
     """
-    l1, l2 = regularization.of(path)
+    l1, l2 = regularization.coefficients_of(path)
     total, gradients = 0.0, {}
     for name, p in params.items():
         if isinstance(p, Mapping):

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from fnet.metrics import Metric
 from fnet.report.summary import SummaryRow
 from fnet.train.loop import Epoch, Segment
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 LINES = 20
 """About how many lines a run prints when the output is not a terminal."""
+
+DIGITS = ".4g"
+"""Format of a value that is not one of the metrics."""
 
 SILENCE = 10.0
 """Seconds without a line after which one is printed within an epoch, when the output is not a terminal."""
@@ -30,11 +34,13 @@ class TrainingProgress:
     Args:
         console: where to print.
         epochs: of the whole run.
+        metrics: metrics of the loss.
     """
 
-    def __init__(self, console: Console, epochs: int):
+    def __init__(self, console: Console, epochs: int, metrics: Sequence[Metric]):
         self._console = console
         self._epochs = epochs
+        self._formats = {f"{part}_{m.name}": m.format for part in ("train", "validation") for m in metrics}
         self._interval = -(-epochs // LINES)
         self._began: float | None = None
         self._last_line = time.perf_counter()
@@ -72,7 +78,7 @@ class TrainingProgress:
                 name: value for name, value in self._values.items() if name.startswith("validation")
             }
             if self._console.is_terminal:
-                text = f"{format_values(values)}  {self._rate()}"
+                text = f"{format_values(values, self._formats)}  {self._rate()}"
                 self._bar.update(self._task, epoch=event.epoch, values=text, completed=taken, total=event.total_steps)
             elif time.perf_counter() - self._last_line > SILENCE:
                 self._line(event.epoch, values, taken / event.total_steps)
@@ -87,7 +93,7 @@ class TrainingProgress:
         elapsed = self._last_line - (self._began or self._last_line)
         ending = f"{elapsed * (1 / done - 1):.0f} s left" if done < 1 else f"{elapsed:.1f} s"
         self._console.print(
-            f"epoch {epoch}/{self._epochs}  {format_values(values)}  {self._rate()}  {ending}",
+            f"epoch {epoch}/{self._epochs}  {format_values(values, self._formats)}  {self._rate()}  {ending}",
             highlight=False,
             soft_wrap=True,
         )
@@ -96,18 +102,13 @@ class TrainingProgress:
         return f"{self._examples / max(self._seconds, 1e-9):,.0f} examples/s"
 
 
-def format_values(values: Mapping[str, float]) -> str:
-    """Named numbers on one line.
+def format_values(values: Mapping[str, float], formats: Mapping[str, str]) -> str:
+    """Named numbers on one line, each in its format, else with four digits.
 
-    >>> format_values({"train_loss": 0.123456, "train_accuracy": 0.98765})
+    >>> format_values({"train_loss": 0.123456, "train_accuracy": 0.98765}, {"train_accuracy": ".1%"})
     'train_loss 0.1235  train_accuracy 98.8%'
     """
-    return "  ".join(f"{name} {format_value(name, value)}" for name, value in values.items())
-
-
-def format_value(name: str, value: float) -> str:
-    """One number: accuracies in percent, the rest to four digits."""
-    return f"{100 * value:.1f}%" if name.endswith("accuracy") else f"{value:.4g}"
+    return "  ".join(f"{name} {value:{formats.get(name, DIGITS)}}" for name, value in values.items())
 
 
 def summary_table(rows: Sequence[SummaryRow], in_shape: tuple[int, ...]) -> Table:
@@ -133,15 +134,20 @@ def summary_table(rows: Sequence[SummaryRow], in_shape: tuple[int, ...]) -> Tabl
     return table
 
 
-def scores_table(scores: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> Table:
-    """Loss and metric of every part of the data."""
+def scores_table(
+    scores: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int], metrics: Sequence[Metric]
+) -> Table:
+    """Loss and metrics of every part of the data."""
+    formats = {metric.name: metric.format for metric in metrics}
     table = Table()
     table.add_column("part")
     table.add_column("examples", justify="right")
     for name in next(iter(scores.values())):
         table.add_column(name.replace("_", " "), justify="right")
     for part, values in scores.items():
-        table.add_row(part, f"{sizes[part]:,}", *(format_value(name, value) for name, value in values.items()))
+        table.add_row(
+            part, f"{sizes[part]:,}", *(f"{value:{formats.get(name, DIGITS)}}" for name, value in values.items())
+        )
     return table
 
 

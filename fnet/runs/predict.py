@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from fnet.core.layer import Layer
 from fnet.data import inputs
 from fnet.data.source import DataError, Spec
 from fnet.data.text import encode
-from fnet.core.layer import Layer
 from fnet.layers.vocabulary import build
-from fnet.train.generation import generate
-from fnet.train.evaluate import outputs_of
+from fnet.losses import resolve_loss
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import Model, load_model
-from fnet.train.step import resolve_loss
+from fnet.train.evaluate import outputs_of
+from fnet.train.generation import generate
 
 
 class Prediction(NamedTuple):
@@ -76,7 +76,7 @@ def predict(run: Trained, path: str) -> list[Prediction]:
         values = [dict(zip(columns, row.tolist(), strict=True)) for row in rows]
         return [Prediction(name, row, {}) for name, row in zip(names, values, strict=True)]
     classes = spec.targets.names or tuple(map(str, range(spec.targets.number)))
-    decisions = np.asarray(loss.decide(outputs)).reshape(len(names)).astype(int)
+    decisions = np.asarray(loss.predict(outputs)).reshape(len(names)).astype(int)
     shares: list[dict[str, float]] = [{}] * len(names)
     if loss.probabilities is not None:
         p = np.asarray(loss.probabilities(outputs), np.float64).reshape(len(names), -1)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from fnet.core.settings import MissingExtra
 from fnet.data import catalog
 from fnet.data.pipeline import Splits, prepare
 from fnet.data.source import DataError
 from fnet.data.stream import require
-from fnet.core.settings import MissingExtra
 from fnet.runs import files, folder, model_file
-from fnet.train.evaluate import make_score, outputs_of, scored
+from fnet.train.evaluate import make_score, outputs_of, score_inputs, values_of
 from fnet.train.loop import Diverged, EarlyStopping, Epoch, Fitted, Segment, fit
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def evaluate(experiment: "Experiment", params: Any, state: Any) -> Evaluation:
     splits, _ = load_data(experiment)
     part, arrays = list(splits.parts().items())[-1]
     outputs = outputs_of(experiment.net, params, state, arrays.x)
-    decisions = np.asarray(experiment.loss().decide(jnp.asarray(outputs)))
+    decisions = np.asarray(experiment.loss().predict(jnp.asarray(outputs)))
     labels = np.asarray(arrays.y).reshape(decisions.shape)
     if experiment.spec.targets.kind == "classes":
         decisions, labels = decisions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
@@ -164,11 +164,9 @@ def evaluate(experiment: "Experiment", params: Any, state: Any) -> Evaluation:
 
 
 def _scores(experiment: "Experiment", params: Any, state: Any, splits: Splits[Any]) -> Scores:
-    """Loss and metric of the parameters on every part of the data."""
-    loss = experiment.loss()
-    score = make_score(experiment.net, loss)
-    found = {part: score(params, state, *scored(data)) for part, data in splits.parts().items()}
-    return {part: {"loss": float(s.loss), loss.metric_name: float(s.metric)} for part, s in found.items()}
+    """Loss and metrics of the parameters on every part of the data."""
+    score = make_score(experiment.net, experiment.loss())
+    return {part: values_of(score(params, state, *score_inputs(data))) for part, data in splits.parts().items()}
 
 
 def _sizes(splits: Splits[Any]) -> dict[str, int]:

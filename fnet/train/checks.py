@@ -8,7 +8,7 @@ import numpy as np
 from fnet.core.layer import Layer
 from fnet.core.traversal import indices_of
 from fnet.data.source import Rows, portions
-from fnet.losses import Loss, identified
+from fnet.losses import Loss, loss_name_of
 
 
 def check_examples(net: Layer, x: Any, mask: Any = None) -> None:
@@ -70,7 +70,7 @@ def check_labels(loss: Loss, targets: Any, out_shape: tuple[int, ...], mask: Any
         ValueError: with the first such label.
     """
     targets = _rows(targets)
-    name, _ = identified(loss.function) or (None, {})
+    name, _ = loss_name_of(loss.function) or (None, {})
     if name != "cross_entropy" or not np.issubdtype(targets.dtype, np.integer) or not out_shape:
         return
     if targets.shape[1:] == out_shape:

@@ -1,8 +1,8 @@
-"""Outputs and averages of a trained network over a whole set of examples."""
+"""Outputs and scores of a network over a whole dataset."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,81 +12,96 @@ from fnet.core.layer import Layer
 from fnet.data.source import Rows
 from fnet.data.stream import Stream
 from fnet.losses import Loss
-from fnet.train.feed import batches_in_order, on_device
-from fnet.train.step import counted
+from fnet.train.feed import chunks_in_order, on_device
+from fnet.train.step import Score, flatten_steps, score_examples
 
-BATCH = 1024
-"""The most examples that are put through a network at once; it bounds memory, and changes no result."""
-
-
-class Score(NamedTuple):
-    """Means over a set of examples, or over the steps of theirs that a mask counts, each counted once."""
-
-    loss: jax.Array
-    metric: jax.Array
+BATCH_SIZE = 1024
+"""Largest number of examples to apply a network to at once; it bounds memory, and does not change results."""
 
 
 def make_score(net: Layer, loss: Loss) -> Callable[..., Score]:
-    """The function (params, state, x, y, steps_mask=None) -> Score, over any number of examples, or of a Stream for x.
+    """Return the function (params, state, x, y, steps_mask=None) -> Score, which also takes a Stream in place of x.
 
-    It is compiled once for arrays of a shape, and once for a stream, which it reads in portions. The last batch is
-    padded with the last example, which the mask takes out again.
+    The score is the mean over any number of examples, or over their unmasked steps. The function is compiled once per
+    shape of the arrays, and once for a stream, which it reads in chunks.
     """
-
-    @functools.partial(jax.jit, static_argnames="batch")
-    def add_up(totals, params, state, data, size, batch):
-        x, y, *steps_mask = data
-
-        def add(i, totals):
-            position = i * batch + jnp.arange(batch)
-            chosen, mask = jnp.minimum(position, size - 1), position < size
-            if steps_mask:
-                mask = mask[:, None] & steps_mask[0][chosen]
-            outputs, _ = net.apply(params, state, x[chosen], train=False, mask=mask)
-            outputs, targets, mask = counted(outputs, y[chosen], mask)
-            losses = loss.function(outputs, targets)
-            metrics = loss.metric(loss.decide(outputs), targets)
-            sums, count = totals
-            added = (jnp.sum(jnp.where(mask, values, 0)) for values in (losses, metrics))
-            return Score(*map(jnp.add, sums, added)), count + jnp.sum(mask)
-
-        return jax.lax.fori_loop(0, (size + batch - 1) // batch, add, totals)
+    add_chunk = _make_add_chunk(net, loss)
+    zero = jnp.zeros(())
 
     def score(params, state, x, y=None, steps_mask=None) -> Score:
-        batch = min(x.size if isinstance(x, Stream) else len(x), BATCH)
+        batch_size = min(x.size if isinstance(x, Stream) else len(x), BATCH_SIZE)
+        chunks: Iterable[tuple[Any, int]]
         if isinstance(x, Stream):
-            portions = batches_in_order(x, batch)
+            chunks = chunks_in_order(x, batch_size)
         else:
-            portions = [((x, y) if steps_mask is None else (x, y, steps_mask), len(x))]
-        before = totals = Score(jnp.zeros(()), jnp.zeros(())), jnp.zeros((), int)
-        for data, size in portions:
-            jax.block_until_ready(before)  # one portion may wait while another is computed with, and no more
-            before, totals = totals, add_up(totals, params, state, data, size, batch)
+            chunks = [((x, y) if steps_mask is None else (x, y, steps_mask), len(x))]
+        totals = Score(zero, {metric.name: zero for metric in loss.metrics}), jnp.zeros((), int)
+        before = totals
+        for data, size in chunks:
+            jax.block_until_ready(before)  # bounds memory: at most one chunk waits while another is in use
+            before, totals = totals, add_chunk(totals, params, state, data, size, batch_size)
         sums, count = totals
-        return Score(sums.loss / count, sums.metric / count)
+        return Score(sums.loss / count, {metric.name: sums.metrics[metric.name] / count for metric in loss.metrics})
 
     return score
 
 
-def scored(data: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments of `make_score`'s function for examples and targets, with their mask if there is one, or a Stream.
+def _make_add_chunk(net: Layer, loss: Loss) -> Callable[..., tuple[Score, jax.Array]]:
+    """Return the compiled function that adds the scores of a chunk of examples to totals (sums, count).
 
-    Arrays are put on the device.
+    The last batch is padded with the last example, which the mask removes.
+    """
+
+    @functools.partial(jax.jit, static_argnames="batch_size")
+    def add_chunk(totals, params, state, data, size, batch_size):
+        x, y, *steps_mask = data
+
+        def add_batch(i, totals):
+            rows = i * batch_size + jnp.arange(batch_size)
+            chosen, mask = jnp.minimum(rows, size - 1), rows < size
+            if steps_mask:
+                mask = mask[:, None] & steps_mask[0][chosen]
+            outputs, _ = net.apply(params, state, x[chosen], train=False, mask=mask)
+            outputs, targets, mask = flatten_steps(outputs, y[chosen], mask)
+            scores = score_examples(loss, outputs, targets)
+            sums, count = totals
+            sums = jax.tree.map(lambda total, values: total + jnp.sum(jnp.where(mask, values, 0)), sums, scores)
+            return sums, count + jnp.sum(mask)
+
+        return jax.lax.fori_loop(0, (size + batch_size - 1) // batch_size, add_batch, totals)
+
+    return add_chunk
+
+
+def score_inputs(data: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a dataset as arguments of the function that `make_score` returns, with its arrays on the device.
+
+    Args:
+        data: examples, targets and mask, if there is one; or a Stream.
     """
     return (data,) if isinstance(data, Stream) else on_device(data)
 
 
+def values_of(score: Score) -> dict[str, float]:
+    """Return the loss and the metrics of a score by name, as Python numbers.
+
+    >>> values_of(Score(jnp.array(0.5), {"accuracy": jnp.array(0.75)}))
+    {'loss': 0.5, 'accuracy': 0.75}
+    """
+    return {"loss": float(score.loss)} | {name: float(value) for name, value in score.metrics.items()}
+
+
 def outputs_of(net: Layer, params: Any, state: Any, x: Rows) -> np.ndarray:
-    """The outputs of the network for every example of x (n, ...), as a NumPy array (n, ...)."""
-    batch = min(len(x), BATCH)
+    """Return the outputs of a network for every example of x (n, ...), as a NumPy array (n, ...)."""
+    batch_size = min(len(x), BATCH_SIZE)
 
     @jax.jit
-    def apply(chunk):
-        return net.apply(params, state, chunk, train=False)[0]
+    def apply(batch):
+        return net.apply(params, state, batch, train=False)[0]
 
-    chunks = []
-    for start in range(0, len(x), batch):
-        chunk = x[start : start + batch]
-        padding = [(0, batch - len(chunk))] + [(0, 0)] * (len(x.shape) - 1)
-        chunks.append(np.asarray(apply(np.pad(chunk, padding)))[: len(chunk)])
-    return np.concatenate(chunks)
+    outputs = []
+    for start in range(0, len(x), batch_size):
+        batch = x[start : start + batch_size]
+        padding = [(0, batch_size - len(batch))] + [(0, 0)] * (len(x.shape) - 1)
+        outputs.append(np.asarray(apply(np.pad(batch, padding)))[: len(batch)])
+    return np.concatenate(outputs)

@@ -1,4 +1,4 @@
-"""Where the steps of training get their examples: from arrays on the device, or from a stream read ahead of them."""
+"""The examples of each step, from arrays on the device or from a stream that is read ahead of the steps."""
 
 import functools
 import math
@@ -10,18 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.data.stream import Stream, read_ahead
+from fnet.train.plan import Plan
 
 Data = tuple[jax.Array, ...]
-"""Examples, targets, and the mask of their steps, if there is one."""
+"""Examples, targets and, for sequences of different lengths, the mask of their steps."""
 
 
-class Piece(NamedTuple):
-    """Some steps of an epoch, and what they need.
+class Chunk(NamedTuple):
+    """Examples of consecutive steps of an epoch, on the device together.
 
-    first, stop: the first step, counted from 0 in the epoch, and the one behind the last.
-    data: where the examples are, on the device.
-    order: which of them belongs in each place of the batches of these steps, (steps * batch,) or longer.
-    filled: how many places hold an example; the others, at the end, are padding.
+    first, stop: half-open range [first, stop) of the steps, counted from 0 within the epoch.
+    data: examples, targets and mask, in any order.
+    order: index into the data of every row of the batches, (steps * batch_size,) or longer.
+    filled: number of rows that contain an example; the rows after them are padding.
     """
 
     first: int
@@ -30,9 +31,14 @@ class Piece(NamedTuple):
     order: jax.Array
     filled: int
 
+    def examples_in(self, first: int, stop: int, batch_size: int) -> int:
+        """Return the number of examples in the steps [first, stop) of the epoch."""
+        rows = range((first - self.first) * batch_size, (stop - self.first) * batch_size)
+        return min(rows.stop, self.filled) - rows.start
+
 
 def example_order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order of the examples in an epoch: a permutation that depends on (seed, epoch, size) alone.
+    """Return the order of the examples in an epoch, a permutation that depends only on (seed, epoch, size).
 
     >>> sorted(example_order(0, 1, 5).tolist())
     [0, 1, 2, 3, 4]
@@ -41,100 +47,109 @@ def example_order(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def on_device(data: tuple[Any, ...]) -> Data:
-    """Examples, targets and mask, if there is one, as arrays of JAX."""
+    """Return examples, targets and mask, if there is one, as JAX arrays."""
     x, y, *mask = data
     return (jnp.asarray(x), jnp.asarray(y), *(jnp.asarray(part, bool) for part in mask))
 
 
-class Resident:
-    """Data that stay on the device as a whole: an epoch is one piece, and only the order moves."""
+class ResidentBatches:
+    """Batches of data that stay on the device: an epoch is one chunk, and only the order of the examples changes.
 
-    def __init__(self, data: tuple[Any, ...], batch: int, seed: int):
+    Args:
+        data: training examples, targets and mask, if there is one.
+        plan: length of the run.
+        seed: seed of the order of the examples.
+    """
+
+    def __init__(self, data: tuple[Any, ...], plan: Plan, seed: int):
         self._data = on_device(data)
-        self._batch = batch
+        self._plan = plan
         self._seed = seed
         self._size = len(self._data[0])
-        self._steps = math.ceil(self._size / batch)
+        self._rows = plan.steps_per_epoch * plan.batch_size
 
-    def example(self) -> Piece:
-        """A piece as the others are, to compile a program for."""
-        return Piece(0, self._steps, self._data, jnp.zeros(self._steps * self._batch, jnp.int32), self._size)
+    def example(self) -> Chunk:
+        """Return a chunk of the shapes and types of all others, to compile a program for."""
+        return self._chunk(np.zeros(self._size, np.int32))
 
-    def pieces(self, epoch: int, first: int) -> Iterator[Piece]:  # noqa: ARG002
-        """An epoch's, counted from 1, from the one that holds a step on."""
-        order = np.pad(example_order(self._seed, epoch, self._size), (0, self._steps * self._batch - self._size))
-        yield Piece(0, self._steps, self._data, jnp.asarray(order), self._size)
+    def chunks(self, epoch: int, first_step: int) -> Iterator[Chunk]:  # noqa: ARG002
+        """Yield the chunks of an epoch, counted from 1, beginning with the one that contains a step."""
+        yield self._chunk(example_order(self._seed, epoch, self._size))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no resource is open."""
+
+    def _chunk(self, order: np.ndarray) -> Chunk:
+        padded = np.pad(order, (0, self._rows - self._size))
+        return Chunk(0, self._plan.steps_per_epoch, self._data, jnp.asarray(padded), self._size)
 
 
-class Streamed:
-    """Data that are read in the order of the steps: an epoch is several pieces, each of some consecutive steps.
+class StreamedBatches:
+    """Batches of data that are read in the order of the steps: an epoch is several chunks.
 
-    The pieces are numbered through the whole run, and each is a function of its number alone, so that the number of
-    steps taken says where to go on.
+    Chunks are numbered through the whole run, and the content of each depends only on its number, so that training
+    can resume after any number of steps.
 
     Args:
         data: the training examples.
-        batch: examples a step.
-        seed: of the order.
-        start: steps that have been taken.
-        epochs: of the whole run.
+        plan: length of the run.
+        seed: seed of the order of the examples.
+        start: number of steps completed.
     """
 
-    def __init__(self, data: Stream, batch: int, seed: int, start: int, epochs: int):
+    def __init__(self, data: Stream, plan: Plan, seed: int, start: int):
         self._data = data
-        self._batch = batch
-        self._steps = math.ceil(data.size / batch)
-        self._at_once = data.groups_at_once(batch)
-        self._pieces = math.ceil(self._steps / self._at_once)
-        self._places = self._at_once * batch
+        self._plan = plan
+        self._steps_per_chunk = data.groups_at_once(plan.batch_size)
+        self._chunks_per_epoch = math.ceil(plan.steps_per_epoch / self._steps_per_chunk)
+        self._rows = self._steps_per_chunk * plan.batch_size
         self._order_of = functools.lru_cache(maxsize=2)(lambda epoch: example_order(seed, epoch, data.size))
-        self._order = jnp.arange(self._places, dtype=jnp.int32)
-        done, within = divmod(start, self._steps)
-        self._ahead = read_ahead(
-            self._read, range(done * self._pieces + within // self._at_once, epochs * self._pieces)
-        )
+        self._order = jnp.arange(self._rows, dtype=jnp.int32)
+        epochs, steps = divmod(start, plan.steps_per_epoch)
+        next_chunk = epochs * self._chunks_per_epoch + steps // self._steps_per_chunk
+        self._arrays = read_ahead(self._read, range(next_chunk, plan.epochs * self._chunks_per_epoch))
 
-    def example(self) -> Piece:
-        """A piece as the others are, to compile a program for."""
-        like = self._data.read(np.zeros(0, int), self._places)
-        return Piece(0, self._at_once, _handed_over(like), self._order, self._places)
+    def example(self) -> Chunk:
+        """Return a chunk of the shapes and types of all others, to compile a program for."""
+        data = _to_device(self._data.read(np.zeros(0, int), self._rows))
+        return Chunk(0, self._steps_per_chunk, data, self._order, self._rows)
 
-    def pieces(self, epoch: int, first: int) -> Iterator[Piece]:  # noqa: ARG002
-        """An epoch's, counted from 1, from the one that holds a step on; the epochs must come in their order."""
-        for number in range(first // self._at_once, self._pieces):
-            begin = number * self._at_once
-            data = _handed_over(next(self._ahead))
-            filled = min(self._places, self._data.size - begin * self._batch)
-            yield Piece(begin, begin + math.ceil(filled / self._batch), data, self._order, filled)
+    def chunks(self, epoch: int, first_step: int) -> Iterator[Chunk]:  # noqa: ARG002
+        """Yield the chunks of an epoch, counted from 1, beginning with the one that contains a step.
+
+        The epochs must be requested in order.
+        """
+        for number in range(first_step // self._steps_per_chunk, self._chunks_per_epoch):
+            first = number * self._steps_per_chunk
+            data = _to_device(next(self._arrays))
+            filled = min(self._rows, self._data.size - first * self._plan.batch_size)
+            yield Chunk(first, first + math.ceil(filled / self._plan.batch_size), data, self._order, filled)
 
     def close(self) -> None:
-        """Stops reading ahead."""
-        self._ahead.close()
+        """Stop reading ahead."""
+        self._arrays.close()
 
     def _read(self, number: int) -> tuple[np.ndarray, ...]:
-        """The examples of a piece; what fills up the last batch is example 0, as on the device."""
-        done, piece = divmod(number, self._pieces)
-        start = piece * self._places
-        rows = self._order_of(done + 1)[start : start + self._places]
-        rows = np.pad(rows, (0, -len(rows) % self._batch))
-        return self._data.read(rows, self._places)
+        """Return the examples of a chunk; the last batch is padded with example 0, as it is in `ResidentBatches`."""
+        epochs, chunk = divmod(number, self._chunks_per_epoch)
+        start = chunk * self._rows
+        rows = self._order_of(epochs + 1)[start : start + self._rows]
+        rows = np.pad(rows, (0, -len(rows) % self._plan.batch_size))
+        return self._data.read(rows, self._rows)
 
 
-def batches_in_order(data: Stream, batch: int) -> Iterator[tuple[Data, int]]:
-    """All examples in their order, as arrays of some whole batches each, and how many of their rows are examples.
+def chunks_in_order(data: Stream, batch_size: int) -> Iterator[tuple[Data, int]]:
+    """Yield all examples in source order, as arrays of several whole batches, each with its number of examples.
 
-    All arrays are of one length; only the last may hold fewer examples.
+    All arrays have the same length; only the last may contain fewer examples.
     """
-    places = batch * data.groups_at_once(batch)
-    for start in range(0, data.size, places):
-        rows = np.arange(start, min(data.size, start + places))
-        yield _handed_over(data.read(rows, places)), len(rows)
+    rows_per_chunk = batch_size * data.groups_at_once(batch_size)
+    for start in range(0, data.size, rows_per_chunk):
+        rows = np.arange(start, min(data.size, start + rows_per_chunk))
+        yield _to_device(data.read(rows, rows_per_chunk)), len(rows)
 
 
-def _handed_over(arrays: tuple[np.ndarray, ...]) -> Data:
-    """As `on_device`, of arrays that nothing else holds: JAX need not copy them."""
+def _to_device(arrays: tuple[np.ndarray, ...]) -> Data:
+    """Return arrays as `on_device` does, without a copy: nothing else refers to them."""
     x, y, *mask = jax.device_put(arrays)
     return (x, y, *(part.astype(bool) for part in mask))

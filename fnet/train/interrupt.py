@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Callable[[], None]]:
+def defer_interrupts() -> Iterator[Callable[[], None]]:
     """Holds back SIGINT, and SIGTERM where the program handles it, until the function that this gives is called.
 
     That function raises the KeyboardInterrupt that is due, if any. A second signal while one is held back raises at

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,36 +13,39 @@ import optax
 from fnet.core.layer import Layer
 from fnet.data.augment import Augmentation
 from fnet.data.stream import Stream
-from fnet.losses import Loss
+from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
 from fnet.train.checks import check_examples, check_labels
-from fnet.train.evaluate import make_score, scored
-from fnet.train.feed import Resident, Streamed
-from fnet.train.feed import example_order as example_order
-from fnet.train.interrupt import deferred
+from fnet.train.early_stopping import (
+    BestEpoch,
+    EarlyStopping,
+    better_epoch,
+    check_monitor,
+    out_of_patience,
+    recorded_values,
+)
+from fnet.train.evaluate import make_score, score_inputs, values_of
+from fnet.train.feed import ResidentBatches, StreamedBatches
+from fnet.train.interrupt import defer_interrupts
+from fnet.train.plan import Plan, plan
 from fnet.train.segments import Diverged as Diverged
 from fnet.train.segments import Runner
 from fnet.train.segments import Segment as Segment
 from fnet.train.state import TrainState, init_state
-from fnet.train.step import make_step, resolve_loss
+from fnet.train.step import make_step
 
-
-class EarlyStopping(NamedTuple):
-    """Stop when `monitor` has not improved for `patience` epochs, and keep the parameters of its best epoch."""
-
-    monitor: str
-    patience: int
+Stopped = Literal["done", "early", "interrupted"]
 
 
 class Epoch(NamedTuple):
     """A complete pass over the training examples.
 
     epoch: counted from 1.
-    step: number of steps taken so far.
+    step: number of steps completed so far.
     values: train_loss and train_<metric>, means over the pass while the parameters changed; penalty, where one is set,
-        at the last step; validation_loss and validation_<metric> after the pass, where there are such examples.
-    seconds: the pass took, with its validation.
-    improved: whether early stopping saw its best value so far.
+        at the last step; validation_loss and validation_<metric> after the pass, where there are validation examples.
+    seconds: duration of the pass and its validation.
+    improved: whether the value that early stopping monitors was the best so far.
     """
 
     epoch: int
@@ -53,19 +56,19 @@ class Epoch(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What training gives.
+    """The result of training.
 
-    params, state: of the best epoch with early stopping, else of the last step.
+    params, state: those of the best epoch with early stopping, else those after the last step.
     history: one record per completed epoch.
     stopped: `done`, `early` or `interrupted`.
-    kept_epoch: the epoch that params are of, which an interrupted run may not have completed.
-    train_state: of the last step, to go on from.
+    kept_epoch: the epoch of params, which an interrupted run may not have completed.
+    train_state: training state after the last step, to continue from.
     """
 
     params: Any
     state: Any
     history: list[Epoch]
-    stopped: Literal["done", "early", "interrupted"]
+    stopped: Stopped
     kept_epoch: int
     train_state: TrainState
 
@@ -87,40 +90,41 @@ def fit(
     start: TrainState | None = None,
     on_event: Callable[[Segment | Epoch], None] = lambda event: None,
 ) -> Fitted:
-    """Trains a network; every epoch sees every example exactly once, the short last batch included.
+    """Train a network; every epoch uses every example exactly once, including a short last batch.
 
-    Ctrl-C ends training after the steps under way and returns what there is, with `stopped="interrupted"`.
+    Ctrl-C ends training after the current steps and returns the result so far, with `stopped="interrupted"`.
 
-    Data larger than memory are given as a `fnet.data.stream.Stream`, of memory-mapped arrays for example; its batches
+    Data larger than memory are passed as a `fnet.data.stream.Stream`, of memory-mapped arrays for example; its batches
     are read ahead of the steps, and the results are the same to the bit.
 
     Args:
         net: the network.
-        loss: a name of `fnet.losses.LOSSES`, or a function (outputs, targets) -> one number per example, such as
-            `functools.partial(fnet.losses.huber, delta=2.0)`.
+        loss: a name in `fnet.losses.LOSSES`, a function (outputs, targets) -> one number per example, such as
+            `functools.partial(fnet.losses.huber, delta=2.0)`, or a `fnet.losses.Loss`, which names its metrics too.
         optimizer: any Optax transformation.
-        train: examples (n, ...) and targets (n, ...), and of sequences of different lengths, filled up to one, a mask
-            (n, time) as well, True for real steps; or a Stream of them.
-        validation: the same, of examples that are not trained on; scored after every epoch.
-        epochs: passes over the training examples, with those that `start` has behind it.
-        steps: how many to take in all, in place of `epochs`; the last epoch may then be cut short.
-        batch_size: examples a step: 1 is stochastic, "all" full-batch gradient descent.
-        seed: of the initial parameters, the order of examples and dropout.
-        regularization: penalties on the weights, and how long their columns may be.
-        augment: what changes the training images at random, in this order, such as `[fnet.data.augment.shift(2)]`.
+        train: examples (n, ...) and targets (n, ...); for sequences of different lengths, padded to one, also a mask
+            (n, time), True for real steps; or a Stream of them.
+        validation: the same for examples that are not trained on; scored after every epoch.
+        epochs: passes over the training examples, including those already completed in `start`.
+        steps: total number of steps, in place of `epochs`; the last epoch may then be cut short.
+        batch_size: examples per step: 1 is stochastic, "all" full-batch gradient descent.
+        seed: seed of the initial parameters, the order of the examples, dropout and augmentation.
+        regularization: weight penalties and max-norm constraint.
+        augment: random augmentations of the training images, applied in this order, such as
+            `[fnet.data.augment.shift(2)]`.
         early_stopping: when to stop before the last epoch.
-        start: the `train_state` of an earlier call with the same data, batch_size and seed, to go on from: its step
-            is the position in the order of examples, in the middle of an epoch too, and what follows is the same to
-            the bit as if training had not stopped. The record of an epoch that it is in has the steps from there on.
+        start: the `train_state` of an earlier call with the same data, batch_size and seed, to continue from: its step
+            is the position in the order of the examples, also within an epoch, and the result is the same to the bit
+            as that of an uninterrupted run. The record of an epoch that it continues covers only the steps from there.
         on_event: called after every segment and every epoch.
 
     Raises:
-        AugmentationError: when the examples are not what `augment` takes.
+        AugmentationError: when `augment` does not accept the examples.
         DataError: when a stream cannot be read.
-        Diverged: when the loss or a parameter becomes NaN or infinite; carries the last good state.
+        Diverged: when the loss or a parameter becomes NaN or infinite; carries the last finite state.
         MissingExtra: for a stream, when the extra `stream` is not installed.
-        ValueError: for labels or indices out of range, a sequence without real steps, no examples, or a monitor that is
-            not recorded.
+        ValueError: for labels or indices out of range, a sequence without real steps, no examples, or a monitored
+            value that is not recorded.
 
     >>> import fnet, numpy as np
     >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
@@ -129,7 +133,7 @@ def fit(
     >>> fitted.history[-1].values["train_accuracy"]
     1.0
 
-    The same from a file that stays on the disk:
+    The same from a file that stays on disk:
 
     >>> import tempfile, pathlib
     >>> from fnet.data.stream import Stream
@@ -142,81 +146,107 @@ def fit(
     True
     """
     record = resolve_loss(loss)
+    _check_data(net, record, train, validation)
+    recorded = recorded_values(record.metrics, validation=validation is not None, penalized=regularization.penalizes)
+    if early_stopping is not None:
+        check_monitor(early_stopping, recorded)
+    length = plan(len(train[0]), batch_size=batch_size, epochs=epochs, steps=steps)
+    start = start or _initial_state(net, optimizer, train[0], seed)
+    step = make_step(net, record, optimizer, regularization=regularization, augment=augment)
+    batches = _batches_of(train, length, seed, int(start.step))
+    runner = Runner(step, start, batches, length, record.metrics)
+    validate = _make_validate(net, record, validation)
+
+    def values_of_epoch() -> dict[str, float]:
+        return runner.epoch_values(penalized=regularization.penalizes) | validate(runner.train_state)
+
+    return _run_epochs(runner, length, values_of_epoch, early_stopping, recorded, on_event)
+
+
+def _check_data(net: Layer, loss: Loss, train: tuple[Any, ...], validation: tuple[Any, ...] | None) -> None:
+    """Raise ValueError for data that the network or the loss cannot take."""
     x, y = train[:2]
-    size = len(x)
-    if size == 0 or size != len(y):
-        raise ValueError(f"fit: {size} examples and {len(y)} targets; there must be as many of both, and at least one")
-    in_shape = tuple(np.shape(x)[1:])
-    out_shape = net.shape(in_shape)
+    if len(x) == 0 or len(x) != len(y):
+        raise ValueError(
+            f"fit: expected at least one training example and as many targets, got {len(x)} examples and "
+            f"{len(y)} targets"
+        )
+    out_shape = net.shape(tuple(np.shape(x)[1:]))
     for examples, targets, *mask in (train, validation) if validation is not None else (train,):
         check_examples(net, examples, *mask)
-        check_labels(record, targets, out_shape, *mask)
-    batch = size if batch_size == "all" else min(batch_size, size)
-    an_epoch = math.ceil(size / batch)
-    total = epochs * an_epoch if steps is None else steps
-    epochs = math.ceil(total / an_epoch)
-    initial = start or jax.jit(lambda key: init_state(net, optimizer, key, in_shape))(jax.random.key(seed))
-    taken = int(initial.step)
-    feed = Streamed(train, batch, seed, taken, epochs) if isinstance(train, Stream) else Resident(train, batch, seed)
-    step = make_step(net, record, optimizer, regularization=regularization, augment=augment)
-    runner = Runner(step, initial, feed, size, batch)
-    score = make_score(net, record)
-    held_out = None if validation is None else scored(validation)
-    best = _Best(early_stopping)
+        check_labels(loss, targets, out_shape, *mask)
+
+
+def _initial_state(net: Layer, optimizer: optax.GradientTransformation, x: Any, seed: int) -> TrainState:
+    """Return the state before the first step, computed by one compiled program."""
+    in_shape = tuple(np.shape(x)[1:])
+    return jax.jit(lambda key: init_state(net, optimizer, key, in_shape))(jax.random.key(seed))
+
+
+def _batches_of(train: tuple[Any, ...], length: Plan, seed: int, completed: int) -> ResidentBatches | StreamedBatches:
+    """Return the batches of the training examples after a number of completed steps."""
+    if isinstance(train, Stream):
+        return StreamedBatches(train, length, seed, completed)
+    return ResidentBatches(train, length, seed)
+
+
+def _make_validate(
+    net: Layer, loss: Loss, validation: tuple[Any, ...] | None
+) -> Callable[[TrainState], dict[str, float]]:
+    """Return the function from a training state to the validation values to record, none without such examples."""
+    if validation is None:
+        return lambda train_state: {}
+    score, inputs = make_score(net, loss), score_inputs(validation)
+
+    def validate(train_state: TrainState) -> dict[str, float]:
+        values = values_of(score(train_state.params, train_state.state, *inputs))
+        return {f"validation_{name}": value for name, value in values.items()}
+
+    return validate
+
+
+def _run_epochs(
+    runner: Runner,
+    length: Plan,
+    values_of_epoch: Callable[[], dict[str, float]],
+    early_stopping: EarlyStopping | None,
+    recorded: Mapping[str, bool],
+    on_event: Callable[[Segment | Epoch], None],
+) -> Fitted:
+    """Run the remaining epochs, until the last, early stopping or an interrupt."""
+    completed = int(runner.train_state.step)
+    first = completed // length.steps_per_epoch + 1
     history: list[Epoch] = []
-    stopped = "done"
+    best: BestEpoch | None = None
+    stopped: Stopped = "done"
     try:
-        with contextlib.closing(feed), deferred() as raise_if_interrupted:
-            for epoch in range(taken // an_epoch + 1, epochs + 1):
+        with contextlib.closing(runner), defer_interrupts() as raise_if_interrupted:
+            for epoch in range(first, length.epochs + 1) if completed < length.steps else ():
                 began = time.perf_counter()
-                for segment in runner.epoch(epoch, max(0, taken - (epoch - 1) * an_epoch), total):
+                for segment in runner.epoch(epoch):
                     on_event(segment)
                     raise_if_interrupted()
-                values = runner.epoch_values(record.metric_name, penalized=regularization.penalizes)
-                current = runner.train_state
-                if held_out is not None:
-                    found = score(current.params, current.state, *held_out)
-                    values["validation_loss"] = float(found.loss)
-                    values[f"validation_{record.metric_name}"] = float(found.metric)
-                improved = best.update(epoch, values, current)
-                history.append(
-                    Epoch(epoch, min(total, epoch * an_epoch), values, time.perf_counter() - began, improved)
-                )
+                values = values_of_epoch()
+                if early_stopping is not None:
+                    candidate = BestEpoch(epoch, values[early_stopping.monitor], runner.train_state)
+                    best = better_epoch(best, candidate, higher_is_better=recorded[early_stopping.monitor])
+                step = min(length.steps, epoch * length.steps_per_epoch)
+                improved = best is not None and best.epoch == epoch
+                history.append(Epoch(epoch, step, values, time.perf_counter() - began, improved))
                 on_event(history[-1])
                 raise_if_interrupted()
-                if best.exhausted(epoch):
+                if early_stopping is not None and out_of_patience(early_stopping, best, epoch):
                     stopped = "early"
                     break
     except KeyboardInterrupt:
         stopped = "interrupted"
-    kept = best.kept or (math.ceil(int(runner.train_state.step) / an_epoch), runner.train_state)
-    return Fitted(kept[1].params, kept[1].state, history, stopped, kept[0], runner.train_state)
+    return _fitted(runner.train_state, length, best, history, stopped)
 
 
-class _Best:
-    """The best epoch so far, for early stopping."""
-
-    def __init__(self, early_stopping: EarlyStopping | None):
-        self._settings = early_stopping
-        self._sign = -1 if early_stopping is not None and early_stopping.monitor.endswith("accuracy") else 1
-        self._value = math.inf
-        self.kept: tuple[int, TrainState] | None = None
-
-    def update(self, epoch: int, values: dict[str, float], train_state: TrainState) -> bool:
-        """Notes an epoch; whether it is the best so far."""
-        if self._settings is None:
-            return False
-        if self._settings.monitor not in values:
-            raise ValueError(
-                f"early stopping monitors '{self._settings.monitor}', which is not recorded; "
-                f"recorded: {', '.join(values)}"
-            )
-        value = self._sign * values[self._settings.monitor]
-        if value >= self._value:
-            return False
-        self._value, self.kept = value, (epoch, train_state)
-        return True
-
-    def exhausted(self, epoch: int) -> bool:
-        """Whether patience has run out."""
-        return self._settings is not None and self.kept is not None and epoch - self.kept[0] >= self._settings.patience
+def _fitted(last: TrainState, length: Plan, best: BestEpoch | None, history: list[Epoch], stopped: Stopped) -> Fitted:
+    """Return the result of training: that of the best epoch, or of the last step without early stopping."""
+    if best is None:
+        epoch = math.ceil(int(last.step) / length.steps_per_epoch)
+        return Fitted(last.params, last.state, history, stopped, epoch, last)
+    kept = best.train_state
+    return Fitted(kept.params, kept.state, history, stopped, best.epoch, last)

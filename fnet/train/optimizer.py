@@ -267,10 +267,10 @@ SCHEDULES: Mapping[str, Callable[..., optax.Schedule]] = MappingProxyType(
 """The schedules by name."""
 
 
-def clipped(
+def with_clipping(
     optimizer: optax.GradientTransformation, *, norm: float | None = None, value: float | None = None
 ) -> optax.GradientTransformation:
-    """The optimizer, fed gradients clipped entry by entry to [-value, value], then to a global norm."""
+    """Return the optimizer applied to gradients clipped elementwise to [-value, value], then to a global norm."""
     before = []
     if value is not None:
         before.append(optax.clip(value))

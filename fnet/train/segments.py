@@ -1,37 +1,37 @@
-"""Steps in segments: one compiled program that takes as many steps as fit between two things that the host has to do.
+"""Steps in segments: one compiled program runs all steps between two things that the host must do.
 
-These are to show progress, to log, to be interrupted, and to hand over examples that are read from a stream. The number
-of steps of a segment is an argument of the program, so that one compilation serves them all and no result depends on
-where they end.
+The host shows progress, logs, handles interrupts, and passes on examples that are read from a stream. The number of
+steps of a segment is an argument of the program: it is compiled once, and no result depends on where segments end.
 """
 
-import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.train.feed import Piece, Resident, Streamed
+from fnet.metrics import Metric
+from fnet.train.feed import Chunk, ResidentBatches, StreamedBatches
+from fnet.train.plan import Plan
 from fnet.train.state import Batch, Metrics, TrainState
 from fnet.train.step import Step
 
 SEGMENT_SECONDS = 0.2
-"""How long a segment should run: what one waits at most for a sign of progress."""
+"""Target seconds between progress updates."""
 
 
 class Segment(NamedTuple):
-    """Steps that have been taken: what a progress bar and a log need.
+    """Completed steps, for a progress bar and a log.
 
     epoch: counted from 1.
-    first_step: number of steps before this segment.
-    total_steps: of the whole run.
-    metrics: arrays with one entry a step.
-    examples: number of examples seen.
-    seconds: the segment took.
+    first_step: number of steps completed before this segment.
+    total_steps: number of steps of the whole run.
+    metrics: arrays with one entry per step.
+    examples: number of examples in these steps.
+    seconds: duration.
     """
 
     epoch: int
@@ -47,8 +47,8 @@ class Diverged(ArithmeticError):
 
     Args:
         message: the step and the likely cause.
-        train_state: the last whose loss was finite.
-        epoch: in which it happened.
+        train_state: the last training state with a finite loss.
+        epoch: the epoch in which it happened.
     """
 
     def __init__(self, message: str, train_state: TrainState, epoch: int):
@@ -57,115 +57,146 @@ class Diverged(ArithmeticError):
         self.epoch = epoch
 
 
+class _Steps(NamedTuple):
+    """Steps to run: the state before them, and the half-open range [first, stop) of them within a chunk's epoch."""
+
+    before: TrainState
+    chunk: Chunk
+    first: int
+    stop: int
+
+
 class Runner:
-    """Runs the steps of an epoch in segments, and keeps the state between them."""
+    """Runs the steps of an epoch in segments, and keeps the training state between them.
 
-    def __init__(self, step: Step, start: TrainState, feed: Resident | Streamed, size: int, batch: int):
+    Args:
+        step: the pure training step.
+        start: state before the first step.
+        batches: the training examples.
+        plan: length of the run.
+        metrics: metrics of the loss.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        start: TrainState,
+        batches: ResidentBatches | StreamedBatches,
+        plan: Plan,
+        metrics: Sequence[Metric],
+    ):
         self.train_state = start
-        self._feed = feed
-        self._steps = math.ceil(size / batch)
-        self._counts = np.minimum(batch, size - batch * np.arange(self._steps))
-        self._history = Metrics(*(np.zeros(0) for _ in Metrics._fields))
+        self._batches = batches
+        self._plan = plan
+        self._metrics = tuple(metric.name for metric in metrics)
+        self._history: list[Metrics] = []
         self._recent: deque[float] = deque(maxlen=50)
-        self._chunk = 1
-        piece = feed.example()
-        self._previous = (start, piece, 0, 1)
-        example = (start, piece.data, piece.order, piece.filled, 0, 0)
-        self._segment = jax.jit(_program(step, batch)).lower(*example).compile()
+        self._segment_steps = 1
+        chunk = batches.example()
+        self._previous = _Steps(start, chunk, 0, 1)
+        example = (start, chunk.data, chunk.order, chunk.filled, 0, 0)
+        self._program = jax.jit(_segment_program(step, plan.batch_size, self._metrics)).lower(*example).compile()
 
-    def epoch(self, epoch: int, first: int, total: int) -> Iterator[Segment]:
-        """Takes the steps of one epoch from a step on, yielding a `Segment` whenever some are done.
-
-        Args:
-            epoch: counted from 1.
-            first: the step of the epoch to begin with, counted from 0.
-            total: steps of the whole run, which may end within this epoch.
+    def epoch(self, epoch: int) -> Iterator[Segment]:
+        """Run the remaining steps of an epoch, counted from 1, yielding a `Segment` whenever some are done.
 
         Raises:
             Diverged: when the loss or a parameter is no longer finite.
         """
-        start, before_this = first, (epoch - 1) * self._steps
-        last = min(self._steps, total - before_this)
-        self._history = Metrics(*(np.zeros(last) for _ in Metrics._fields))
+        before_epoch = (epoch - 1) * self._plan.steps_per_epoch
+        last = min(self._plan.steps_per_epoch, self._plan.steps - before_epoch)
+        first = int(self.train_state.step) - before_epoch
+        self._history = []
         began = time.perf_counter()
-        for piece in self._feed.pieces(epoch, first):
-            while start < min(last, piece.stop):
-                stop = min(last, piece.stop, start + self._chunk)
-                before = self.train_state
-                after, metrics, finite = self._run(before, piece, start, stop)
-                if not (finite and np.isfinite(metrics.loss).all() and np.isfinite(metrics.penalty).all()):
-                    raise self._diverged(before, piece, epoch, start, stop, metrics)
-                self._previous = (before, piece, start, stop)
-                self.train_state = after
-                for values, new in zip(self._history, metrics, strict=True):
-                    values[start:stop] = new
-                self._recent.extend(metrics.loss.tolist())
+        for chunk in self._batches.chunks(epoch, first):
+            while first < min(last, chunk.stop):
+                stop = min(last, chunk.stop, first + self._segment_steps)
+                metrics = self._take(_Steps(self.train_state, chunk, first, stop), epoch)
                 seconds = time.perf_counter() - began
-                self._chunk = max(1, round((stop - start) * min(8.0, SEGMENT_SECONDS / max(seconds, 1e-6))))
-                examples = int(self._counts[start:stop].sum())
-                yield Segment(epoch, before_this + start, total, metrics, examples, seconds)
-                start = stop
+                growth = min(8.0, SEGMENT_SECONDS / max(seconds, 1e-6))
+                self._segment_steps = max(1, round((stop - first) * growth))
+                examples = chunk.examples_in(first, stop, self._plan.batch_size)
+                yield Segment(epoch, before_epoch + first, self._plan.steps, metrics, examples, seconds)
+                first = stop
                 began = time.perf_counter()
-            if start == last:
+            if first == last:
                 return
 
-    def epoch_values(self, metric_name: str, *, penalized: bool) -> dict[str, float]:
-        """The means over the steps of the current epoch, each example, or step of one, weighing the same."""
-        loss, metric, penalty, weight = self._history
-        values = {
-            "train_loss": float(np.average(loss, weights=weight)),
-            f"train_{metric_name}": float(np.average(metric, weights=weight)),
-        }
-        return values | ({"penalty": float(penalty[-1])} if penalized else {})
+    def epoch_values(self, *, penalized: bool) -> dict[str, float]:
+        """Return the values to record of the current epoch.
 
-    def _run(self, before: TrainState, piece: Piece, start: int, stop: int) -> tuple[TrainState, Metrics, jax.Array]:
-        """The state after steps start ... stop - 1 of the epoch, the metrics of each, and whether all is finite."""
-        start, stop = start - piece.first, stop - piece.first
-        after, history, finite = self._segment(before, piece.data, piece.order, piece.filled, start, stop)
-        return after, Metrics(*(np.asarray(values)[start:stop] for values in history)), finite
+        Loss and metrics are means over its steps, in which every example, or step of an example, has the same weight;
+        the penalty is that of the last step.
+        """
+        history = jax.tree.map(lambda *parts: np.concatenate(parts, dtype=np.float64), *self._history)
+        values = {"loss": history.loss} | {name: history.metrics[name] for name in self._metrics}
+        means = {f"train_{name}": float(np.average(x, weights=history.weight)) for name, x in values.items()}
+        return means | ({"penalty": float(history.penalty[-1])} if penalized else {})
 
-    def _diverged(self, before: TrainState, piece: Piece, epoch: int, start: int, stop: int, metrics: Metrics):
-        """The error for a segment that went wrong: the step, the likely cause, and the last state of finite loss."""
+    def close(self) -> None:
+        """Release the resources of the batches."""
+        self._batches.close()
+
+    def _take(self, steps: _Steps, epoch: int) -> Metrics:
+        """Run steps, advance the training state, and return the metrics of each step."""
+        after, metrics, finite = self._run(steps)
+        if not (finite and np.isfinite(metrics.loss).all() and np.isfinite(metrics.penalty).all()):
+            raise self._diverged(steps, metrics, epoch)
+        self._previous, self.train_state = steps, after
+        self._history.append(metrics)
+        self._recent.extend(metrics.loss.tolist())
+        return metrics
+
+    def _run(self, steps: _Steps) -> tuple[TrainState, Metrics, jax.Array]:
+        """Return the state after the steps, the metrics of each, and whether all parameters are finite."""
+        before, chunk, first, stop = steps
+        first, stop = first - chunk.first, stop - chunk.first
+        after, history, finite = self._program(before, chunk.data, chunk.order, chunk.filled, first, stop)
+        return after, jax.tree.map(lambda values: np.asarray(values)[first:stop], history), finite
+
+    def _diverged(self, steps: _Steps, metrics: Metrics, epoch: int) -> Diverged:
+        """Return the error for steps that diverged: which step, the likely cause, and the last finite state."""
         bad = ~(np.isfinite(metrics.loss) & np.isfinite(metrics.penalty))
-        first_bad = start + int(np.argmax(bad)) if bad.any() else stop
-        run = (before, piece, start, first_bad) if first_bad > start else self._previous
-        good, *_ = self._run(*run[:3], run[3] - 1)
-        number = int(before.step) + first_bad - start + 1
-        return Diverged(f"step {number} (epoch {epoch}): {self._cause(number, np.asarray(metrics.loss))}", good, epoch)
+        first_bad = steps.first + int(np.argmax(bad)) if bad.any() else steps.stop
+        good = steps._replace(stop=first_bad) if first_bad > steps.first else self._previous
+        train_state, *_ = self._run(good._replace(stop=good.stop - 1))
+        number = int(steps.before.step) + first_bad - steps.first + 1
+        message = f"step {number} (epoch {epoch}): {self._cause(number, np.asarray(metrics.loss))}"
+        return Diverged(message, train_state, epoch)
 
     def _cause(self, number: int, losses: np.ndarray) -> str:
         finite = [*self._recent, *losses[np.isfinite(losses)].tolist()][-50:]
         if number == 1:
-            return "the loss is NaN or infinite before any update; the data hold extreme values: normalize them"
+            return "the loss is NaN or infinite before any update; the data contain extreme values: normalize them"
         if len(finite) >= 2 and finite[-1] > 2 * min(finite):
             return (
                 f"the loss became NaN or infinite after growing from {min(finite):.4g} to {finite[-1]:.4g}; "
-                "the learning rate is probably too large: divide it by 10, or clip the gradient's norm"
+                "the learning rate is probably too large: divide it by 10, or clip the norm of the gradient"
             )
         return (
             "the loss or a parameter became NaN or infinite without warning; "
-            "look for a too large learning rate or an operation without a gradient there"
+            "look for a learning rate that is too large, or an operation that has no gradient at this point"
         )
 
 
-def _program(step: Step, batch: int):
-    """The program of a segment: steps start ... stop - 1 of a piece of an epoch."""
+def _segment_program(step: Step, batch_size: int, metrics: Sequence[str]):
+    """Return the function to compile: it runs the steps [first, stop) of a chunk."""
 
-    def segment(train_state, data, order, filled, start, stop):
+    def segment(train_state, data, order, filled, first, stop):
         x, y, *steps_mask = data
 
         def body(i, carry):
             train_state, history = carry
-            chosen = jax.lax.dynamic_slice(order, (i * batch,), (batch,))
-            mask = i * batch + jnp.arange(batch) < filled
+            chosen = jax.lax.dynamic_slice(order, (i * batch_size,), (batch_size,))
+            mask = i * batch_size + jnp.arange(batch_size) < filled
             if steps_mask:
                 mask = mask[:, None] & steps_mask[0][chosen]
-            train_state, metrics = step(train_state, Batch(x[chosen], y[chosen], mask))
-            history = jax.tree.map(lambda values, value: values.at[i].set(value), history, metrics)
-            return train_state, history
+            train_state, values = step(train_state, Batch(x[chosen], y[chosen], mask))
+            return train_state, jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), history, values)
 
-        history = Metrics(*(jnp.zeros(len(order) // batch) for _ in Metrics._fields))
-        train_state, history = jax.lax.fori_loop(start, stop, body, (train_state, history))
+        zeros = jnp.zeros(len(order) // batch_size)
+        history = Metrics(zeros, dict.fromkeys(metrics, zeros), zeros, zeros)
+        train_state, history = jax.lax.fori_loop(first, stop, body, (train_state, history))
         return train_state, history, _all_finite(train_state.params)
 
     return segment

@@ -1,4 +1,4 @@
-"""What a training step takes and gives, as pytrees."""
+"""Inputs and outputs of a training step, as pytrees."""
 
 from typing import Any, NamedTuple
 
@@ -12,11 +12,11 @@ from fnet.core.layer import Layer, Shape
 class TrainState(NamedTuple):
     """Everything that a step changes, and the key that it folds the step into.
 
-    step: number of steps taken, an int32 scalar.
-    params: the parameters.
-    state: the network's non-trainable state.
-    opt_state: the optimizer's.
-    key: the run's random key, the same throughout.
+    step: number of steps completed, an int32 scalar.
+    params: parameters.
+    state: non-trainable state of the network.
+    opt_state: state of the optimizer.
+    key: random key of the run, the same in every step.
     """
 
     step: jax.Array
@@ -27,9 +27,9 @@ class TrainState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Examples (batch, ...), their targets (batch, ...), and which of them are real; the rest is padding.
+    """Examples (batch, ...), their targets (batch, ...), and a mask of those that are real; the rest is padding.
 
-    mask: (batch,), or (batch, time) for which steps of each are.
+    mask: (batch,), or (batch, time) where steps of the examples are masked.
     """
 
     x: jax.Array
@@ -38,25 +38,28 @@ class Batch(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Of one step, before its update: means over the real examples of the batch, and the penalty.
+    """Loss, metrics and penalty of one step, before its update.
 
-    weight: how many examples, or steps of sequences, the means are over.
+    loss: mean over the real examples, or their real steps.
+    metrics: the same mean of every metric of the loss, by name.
+    penalty: penalty on the weights.
+    weight: number of examples, or steps of sequences, that the means are over.
     """
 
     loss: jax.Array | np.ndarray
-    metric: jax.Array | np.ndarray
+    metrics: dict[str, jax.Array] | dict[str, np.ndarray]
     penalty: jax.Array | np.ndarray
     weight: jax.Array | np.ndarray
 
 
 def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Array, in_shape: Shape) -> TrainState:
-    """The state before the first step. Parameters and steps draw from different halves of the key.
+    """Return the state before the first step. Initialization and training use different halves of the key.
 
     Args:
         net: the network.
-        optimizer: whose state is initialized too.
-        key: the run's random key.
-        in_shape: the shape of one example.
+        optimizer: the optimizer, whose state is initialized too.
+        key: random key of the run.
+        in_shape: shape of one example.
     """
     init_key, step_key = jax.random.split(key)
     params, state = net.init(init_key, in_shape)

@@ -29,7 +29,7 @@ def test_layers_are_named_by_their_paths(load_text):
     penalties = load_text(text).config.regularization.penalties()
     layers = {"dense_1": {"l2": 1e-3}, "block/dense_2": {"l1": 1e-4}}
     assert penalties == Penalties(l2=1e-4, layers=layers, max_norm=3.0)
-    assert penalties.of(("block", "dense_2")) == (1e-4, 1e-4)
+    assert penalties.coefficients_of(("block", "dense_2")) == (1e-4, 1e-4)
 
 
 def test_by_default_nothing_is_penalized(load_text):

@@ -3,7 +3,8 @@
 import numpy as np
 from rich.console import Console
 
-from fnet.report.console import confusion_table
+from fnet.metrics import Metric
+from fnet.report.console import confusion_table, scores_table
 
 
 def printed(table):
@@ -31,3 +32,11 @@ def test_of_many_classes_the_most_frequent_mistakes_are_listed():
     assert ["4 of 23 decisions are wrong; most often:"] in lines
     rows = [line for line in lines if len(line) == 4]
     assert rows[1:] == [["' '", "h", "3", "75.0%"], ["'\\n'", "' '", "1", "100.0%"]]
+
+
+def test_values_are_shown_in_the_format_of_their_metric_whatever_its_name():
+    percent = Metric("hits", lambda predictions, targets: targets, higher_is_better=True, format=".1%")
+    plain = Metric("accuracy", lambda predictions, targets: targets, higher_is_better=True, format=".2f")
+    scores = {"test": {"loss": 0.123456, "hits": 0.98765, "accuracy": 0.98765}}
+    lines = printed(scores_table(scores, {"test": 1000}, (percent, plain)))
+    assert ["test", "1,000", "0.1235", "98.8%", "0.99"] in lines

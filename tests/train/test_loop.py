@@ -5,9 +5,12 @@ import optax
 import pytest
 
 import fnet
-from fnet.train import fit, segments
-from fnet.train.evaluate import BATCH, make_score, outputs_of
-from fnet.train.loop import Diverged, EarlyStopping, Epoch, Segment, example_order
+from fnet.losses import LOSSES
+from fnet.metrics import MEAN_ABSOLUTE_ERROR, Metric
+from fnet.train import Diverged, EarlyStopping, Epoch, Segment, fit, segments
+from fnet.train.early_stopping import recorded_values
+from fnet.train.evaluate import BATCH_SIZE, make_score, outputs_of
+from fnet.train.feed import example_order
 
 
 def regression(rng, n=11):
@@ -145,10 +148,67 @@ def test_accuracy_is_better_when_higher(rng):
     assert fitted.history[fitted.kept_epoch - 1].values["validation_accuracy"] == best > 0.9
 
 
-def test_an_unknown_monitor_is_refused(rng):
+GAIN = Metric("gain", lambda outputs, targets: -jnp.abs(outputs - targets)[:, 0], higher_is_better=True)
+"""The opposite of the mean absolute error: the name of neither says which of them should rise."""
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_every_metric_of_a_loss_is_recorded(rng, part):
     x, y = regression(rng)
-    with pytest.raises(ValueError, match="monitors 'val_loss', which is not recorded; recorded: train_loss"):
-        fit(fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), early_stopping=EarlyStopping("val_loss", 3))
+    loss = LOSSES["mse"]._replace(metrics=(MEAN_ABSOLUTE_ERROR, GAIN))
+    fitted = fit(fnet.serial(fnet.dense(1)), loss, optax.sgd(0.1), (x, y), validation=(x, y), epochs=2, batch_size=4)
+    names = [f"{part}_{name}" for name in ("loss", "mean_absolute_error", "gain")]
+    for epoch in fitted.history:
+        assert [name for name in epoch.values if name.startswith(part)] == names
+        assert epoch.values[names[1]] == pytest.approx(-epoch.values[names[2]])
+    outputs, _ = fnet.serial(fnet.dense(1)).apply(fitted.params, {}, x, train=False)
+    assert fitted.history[-1].values["validation_gain"] == pytest.approx(-np.abs(outputs - y).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "best"),
+    [
+        ("validation_gain", np.argmax),
+        ("validation_mean_absolute_error", np.argmin),
+        ("train_loss", np.argmin),
+        ("penalty", np.argmin),
+    ],
+)
+def test_the_direction_of_a_monitored_value_is_that_of_its_metric(rng, monitor, best):
+    """A learning rate that turns negative first improves and then worsens every value."""
+    x, y = regression(rng, 20)
+    fitted = fit(
+        fnet.serial(fnet.dense(1)), LOSSES["mse"]._replace(metrics=(MEAN_ABSOLUTE_ERROR, GAIN)),
+        optax.sgd(lambda step: jnp.where(step < 6, 0.1, -0.05)), (x, y), validation=(x, y), epochs=15,
+        batch_size="all", regularization=fnet.Penalties(l2=0.01), early_stopping=EarlyStopping(monitor, 15),
+    )  # fmt: skip
+    values = [epoch.values[monitor] for epoch in fitted.history]
+    assert fitted.kept_epoch == int(best(values)) + 1
+    assert [epoch.epoch for epoch in fitted.history if epoch.improved][-1] == fitted.kept_epoch
+
+
+def test_an_unknown_monitor_is_refused_before_training(rng):
+    x, y = regression(rng)
+    events = []
+    recorded = "recorded: train_loss, train_mean_absolute_error, penalty$"
+    with pytest.raises(ValueError, match=f"monitors 'val_loss', which is not recorded; {recorded}"):
+        fit(
+            fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), early_stopping=EarlyStopping("val_loss", 3),
+            regularization=fnet.Penalties(l2=0.1), on_event=events.append,
+        )  # fmt: skip
+    assert events == []
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_what_is_recorded_is_known_before_training(rng, penalty):
+    x, y = regression(rng)
+    for validation in (None, (x, y)):
+        fitted = fit(
+            fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), validation=validation, epochs=1,
+            regularization=fnet.Penalties(l2=penalty),
+        )  # fmt: skip
+        recorded = recorded_values((MEAN_ABSOLUTE_ERROR,), validation=validation is not None, penalized=penalty > 0)
+        assert set(recorded) == set(fitted.history[0].values)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, "all"])
@@ -167,7 +227,7 @@ def test_divergence_keeps_the_last_good_parameters(rng, batch_size):
 def test_nan_in_the_first_loss_is_said(rng):
     x, y = regression(rng)
     y[3] = np.nan
-    with pytest.raises(Diverged, match=r"step 1 .*before any update; the data hold extreme values"):
+    with pytest.raises(Diverged, match=r"step 1 .*before any update; the data contain extreme values"):
         fit(fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), batch_size="all")
 
 
@@ -219,6 +279,16 @@ def test_training_goes_on_in_the_middle_of_an_epoch(rng, monkeypatch):
     assert rest.history[1].values == whole.history[2].values
 
 
+def test_a_finished_run_of_a_number_of_steps_stays_as_it_is(rng):
+    """It ended within an epoch: there is no step left, and so no epoch to record."""
+    x, y = regression(rng)
+    net, optimizer = fnet.serial(fnet.dense(1)), optax.adam(0.1)
+    first = fit(net, "mse", optimizer, (x, y), steps=5, batch_size=4)
+    over = fit(net, "mse", optimizer, (x, y), steps=5, batch_size=4, start=first.train_state)
+    assert (over.history, over.kept_epoch, over.stopped) == ([], 2, "done")
+    assert same(over.params, first.params)
+
+
 def test_bad_data_is_refused_before_training(rng):
     net = fnet.serial(fnet.dense(2))
     with pytest.raises(ValueError, match="the label of example 1 is 2, but the network has 2 outputs"):
@@ -226,13 +296,13 @@ def test_bad_data_is_refused_before_training(rng):
     good = (np.ones((3, 2)), np.array([0, 1, 1]))
     with pytest.raises(ValueError, match="the label of example 0 is -1"):
         fit(net, "cross_entropy", optax.sgd(0.1), good, validation=(np.ones((1, 2)), np.array([-1])))
-    with pytest.raises(ValueError, match="3 examples and 2 targets"):
+    with pytest.raises(ValueError, match="got 3 examples and 2 targets"):
         fit(net, "cross_entropy", optax.sgd(0.1), (np.ones((3, 2)), np.array([0, 1])))
-    with pytest.raises(ValueError, match="0 examples and 0 targets"):
+    with pytest.raises(ValueError, match="got 0 examples and 0 targets"):
         fit(net, "cross_entropy", optax.sgd(0.1), (np.ones((0, 2)), np.array([], int)))
 
 
-@pytest.mark.parametrize("size", [1, BATCH, BATCH + 1, 2 * BATCH + 3])
+@pytest.mark.parametrize("size", [1, BATCH_SIZE, BATCH_SIZE + 1, 2 * BATCH_SIZE + 3])
 def test_scores_count_every_example_once(rng, size):
     net = fnet.serial(fnet.dense(1))
     params, state = net.init(jax.random.key(0), (2,))
@@ -242,4 +312,4 @@ def test_scores_count_every_example_once(rng, size):
     assert outputs.shape == (size, 1)
     np.testing.assert_allclose(outputs, net.apply(params, state, x, train=False)[0], rtol=1e-5, atol=1e-6)
     assert float(score.loss) == pytest.approx(float(np.mean((outputs - y) ** 2)), rel=1e-4)
-    assert float(score.metric) == pytest.approx(float(np.mean(np.abs(outputs - y))), rel=1e-4)
+    assert float(score.metrics["mean_absolute_error"]) == pytest.approx(float(np.mean(np.abs(outputs - y))), rel=1e-4)

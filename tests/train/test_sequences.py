@@ -9,11 +9,12 @@ import optax
 import pytest
 
 import fnet
+from fnet.losses import resolve_loss
 from fnet.reference.network import loss_and_gradients
 from fnet.report.summary import summarize
 from fnet.train.evaluate import make_score
 from fnet.train.state import Batch
-from fnet.train.step import objective, resolve_loss
+from fnet.train.step import objective
 
 MASK = np.array([[True, True, True, False], [True, False, False, False], [False, True, True, True]])
 
@@ -33,7 +34,7 @@ def test_the_loss_is_the_mean_over_the_real_steps(rng):
     expected = [-log_p[i, t, labels[i, t]] for i, t in np.argwhere(MASK)]
     np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-6)
     right = [np.argmax(log_p[i, t]) == labels[i, t] for i, t in np.argwhere(MASK)]
-    np.testing.assert_allclose(metrics.metric, np.mean(right), rtol=1e-6)
+    np.testing.assert_allclose(metrics.metrics["accuracy"], np.mean(right), rtol=1e-6)
     assert metrics.weight == MASK.sum()
 
 
@@ -86,8 +87,8 @@ def test_fit_trains_and_scores_on_the_real_steps_alone():
     score = make_score(net, resolve_loss("cross_entropy"))(fitted.params, {}, x, labels, mask)
     logits, _ = net.apply(fitted.params, {}, x, train=False, mask=mask)
     right = np.argmax(logits, axis=-1) == labels
-    np.testing.assert_allclose(score.metric, right[mask].mean(), rtol=1e-6)
-    assert results[0][1][-1]["validation_accuracy"] == score.metric
+    np.testing.assert_allclose(score.metrics["accuracy"], right[mask].mean(), rtol=1e-6)
+    assert results[0][1][-1]["validation_accuracy"] == score.metrics["accuracy"]
 
 
 def test_an_epoch_weighs_every_step_the_same():

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -7,12 +8,13 @@ import optax
 import pytest
 
 import fnet
-from fnet.losses import LOSSES
+from fnet.core.settings import explanations, model_of
+from fnet.losses import LOSSES, resolve_loss
 from fnet.reference.network import loss_and_gradients
 from fnet.regularization import Penalties
 from fnet.train import make_step
 from fnet.train.state import Batch, init_state
-from fnet.train.step import limited, penalty_of, resolve_loss
+from fnet.train.step import penalty_of, project_max_norm
 
 
 def start(net, optimizer, in_shape=(3,)):
@@ -75,8 +77,11 @@ def test_a_loss_of_ones_own(rng):
     net, optimizer = fnet.serial(fnet.dense(1)), optax.sgd(0.1)
     step = make_step(net, lambda outputs, targets: jnp.abs(outputs - targets)[:, 0] ** 3, optimizer)
     x = rng.standard_normal((2, 3)).astype(np.float32)
-    _, metrics = step(start(net, optimizer), Batch(x, np.ones((2, 1)), np.ones(2, bool)))
-    assert float(metrics.loss) == pytest.approx(float(metrics.metric))
+    before = start(net, optimizer)
+    _, metrics = step(before, Batch(x, np.ones((2, 1)), np.ones(2, bool)))
+    outputs, _ = net.apply(before.params, {}, x, train=False)
+    assert float(metrics.loss) == pytest.approx(float(np.mean(np.abs(outputs - 1) ** 3)), rel=1e-5)
+    assert metrics.metrics == {}
 
 
 def test_losses_are_found_by_name_and_by_function():
@@ -106,7 +111,7 @@ def test_settings_of_a_loss_of_ones_own_are_given_to_it():
         return jnp.abs(outputs - targets)[:, 0] ** power
 
     found = resolve_loss(functools.partial(own, power=3))
-    assert (found.metric_name, found.function(jnp.array([[2.0]]), jnp.zeros((1, 1))).tolist()) == ("loss", [8.0])
+    assert (found.metrics, found.function(jnp.array([[2.0]]), jnp.zeros((1, 1))).tolist()) == ((), [8.0])
 
 
 def test_a_step_takes_a_loss_with_settings(rng):
@@ -117,7 +122,7 @@ def test_a_step_takes_a_loss_with_settings(rng):
     x = np.array([[1.0, 0.0, -1.0]], np.float32)
     after, metrics = step(before, Batch(x, np.full((1, 1), 8.0, np.float32), np.ones(1, bool)))
     assert after.params["dense_1"]["w"].tolist() == [[2.0], [2.0], [2.0]]
-    assert (float(metrics.loss), float(metrics.metric)) == (18.0, 10.0)
+    assert (float(metrics.loss), float(metrics.metrics["mean_absolute_error"])) == (18.0, 10.0)
 
 
 def test_labels_out_of_range_are_refused_through_settings():
@@ -151,6 +156,13 @@ def test_penalties_are_plain_data():
     assert one != Penalties(l2=0.1, layers={"a": {"l1": 1.0}})
     assert not Penalties(layers={"a": {"l1": 0.0}}, max_norm=2.0).penalizes
     assert Penalties(layers={"a": {"l1": 1.0}}).penalizes
+
+
+def test_penalties_are_declared_once_with_bounds_defaults_and_meanings():
+    model = model_of(Penalties, None, ("layers",))
+    assert model().model_dump() == {"l1": 0.0, "l2": 0.0, "max_norm": None}
+    assert all(field.description for field in model.model_fields.values())
+    assert set(explanations(Penalties)) == {field.name for field in dataclasses.fields(Penalties)}
 
 
 @pytest.mark.parametrize(
@@ -187,7 +199,7 @@ def test_long_columns_are_scaled_down_and_short_ones_left_alone():
     w = jnp.array([[3.0, 0.3, 0.0, 0.6], [4.0, 0.4, 0.0, 0.8]])
     kernel = jnp.stack([jnp.full((2, 2, 4), 1.0), jnp.full((2, 2, 4), 0.1)], axis=-1)
     params = {"dense_1": {"w": w, "b": jnp.full(4, 9.0)}, "block": {"conv_1": {"w": kernel}}, "n": {"scale": 9 * w}}
-    short = limited(params, Penalties(max_norm=1.0))
+    short = project_max_norm(params, Penalties(max_norm=1.0))
     np.testing.assert_allclose(short["dense_1"]["w"][:, 0], [0.6, 0.8], rtol=1e-6)
     assert (short["dense_1"]["w"][:, 1:3] == w[:, 1:3]).all()
     np.testing.assert_allclose(short["dense_1"]["w"][:, 3], [0.6, 0.8], rtol=1e-6)
@@ -201,7 +213,7 @@ def test_short_columns_are_left_alone_to_the_bit(rng):
     """Not multiplied by longest / sqrt(longest^2), which rounding may keep from being 1."""
     params = {"dense_1": {"w": jnp.asarray(rng.uniform(-0.3, 0.3, (4, 50)), jnp.float32)}}
     for longest in np.linspace(0.61, 9.0, 40):
-        assert (limited(params, Penalties(max_norm=longest))["dense_1"]["w"] == params["dense_1"]["w"]).all()
+        assert (project_max_norm(params, Penalties(max_norm=longest))["dense_1"]["w"] == params["dense_1"]["w"]).all()
 
 
 def test_max_norm_of_each_layer():
@@ -210,10 +222,10 @@ def test_max_norm_of_each_layer():
     limits = Penalties(
         max_norm=2.5, layers={"block": {"max_norm": 1.0}, "block/dense_2": {"l1": 1.0, "max_norm": 10.0}}
     )
-    short = limited(params, limits)
+    short = project_max_norm(params, limits)
     lengths = [float(jnp.linalg.norm(p["w"])) for p in (short["dense_1"], *short["block"].values())]
     assert lengths == pytest.approx([2.5, 1.0, 5.0], rel=1e-6)
-    assert limited(params, Penalties(layers={"block": {"max_norm": 1.0}}))["dense_1"]["w"] is w["w"]
+    assert project_max_norm(params, Penalties(layers={"block": {"max_norm": 1.0}}))["dense_1"]["w"] is w["w"]
 
 
 def test_max_norm_holds_after_every_step_and_not_in_the_loss(rng):
@@ -242,7 +254,7 @@ def test_a_step_with_max_norm_can_be_differentiated():
     """Through a column of zeros too, whose length has no derivative."""
 
     def total(params):
-        return limited(params, Penalties(max_norm=1.0))["dense_1"]["w"].sum()
+        return project_max_norm(params, Penalties(max_norm=1.0))["dense_1"]["w"].sum()
 
     slopes = jax.grad(total)({"dense_1": {"w": jnp.array([[0.0, 3.0], [0.0, 4.0]])}})["dense_1"]["w"]
     # d/dw sum(w) / |w| = 1 / |w| - sum(w) w / |w|^3

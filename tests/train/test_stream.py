@@ -19,13 +19,13 @@ from fnet.core.settings import MissingExtra
 from fnet.data import cache, stream
 from fnet.data.source import DataError
 from fnet.data.stream import Stream
+from fnet.losses import resolve_loss
 from fnet.runs.gradcheck import check_gradients
 from fnet.runs.run import evaluate, load_data, run
 from fnet.train import fit, segments
 from fnet.train.evaluate import make_score
 from fnet.train.feed import example_order
 from fnet.train.loop import Diverged, Segment
-from fnet.train.step import resolve_loss
 
 
 @pytest.fixture(autouse=True)
@@ -187,7 +187,7 @@ def test_training_goes_on_from_any_position(rng, monkeypatch, at_once, groups, t
 
 
 def test_scores_of_a_stream(rng, monkeypatch):
-    monkeypatch.setattr("fnet.train.evaluate.BATCH", 16)
+    monkeypatch.setattr("fnet.train.evaluate.BATCH_SIZE", 16)
     x, y = table(rng)
     net = fnet.serial(fnet.dense(1))
     params, state = net.init(jax.random.key(0), (3,))
