@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from fnet.core.layer import Layer
 from fnet.data import inputs
 from fnet.data.source import DataError, Spec
 from fnet.data.text import encode
-from fnet.core.layer import Layer
 from fnet.layers.vocabulary import build
-from fnet.train.generation import generate
-from fnet.train.evaluate import outputs_of
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import Model, load_model
+from fnet.train.evaluate import outputs_of
+from fnet.train.generation import generate
 from fnet.train.step import resolve_loss
 
 

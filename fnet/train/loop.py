@@ -16,6 +16,7 @@ from fnet.data.stream import Stream
 from fnet.losses import Loss
 from fnet.regularization import Penalties
 from fnet.train.checks import check_examples, check_labels
+from fnet.train.early_stopping import EarlyStopping as EarlyStopping
 from fnet.train.evaluate import make_score, scored
 from fnet.train.feed import Resident, Streamed
 from fnet.train.feed import example_order as example_order
@@ -25,13 +26,6 @@ from fnet.train.segments import Runner
 from fnet.train.segments import Segment as Segment
 from fnet.train.state import TrainState, init_state
 from fnet.train.step import make_step, resolve_loss
-
-
-class EarlyStopping(NamedTuple):
-    """Stop when `monitor` has not improved for `patience` epochs, and keep the parameters of its best epoch."""
-
-    monitor: str
-    patience: int
 
 
 class Epoch(NamedTuple):

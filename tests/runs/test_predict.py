@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import fnet
 from fnet.cli.app import app
-from fnet.config.load import dump, load
+from fnet.config.load import load
 from fnet.data.source import DataError
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import load_model, save_model
@@ -30,7 +30,7 @@ def train(tmp_path_factory):
             config = folder / "c.yaml"
             config.write_text(text + f"\ntrain: {{epochs: 2}}\nout: {folder}\n")
             experiment = load(str(config))
-            made[text] = run(experiment, dump(experiment.config), lambda event: None).folder
+            made[text] = run(experiment).folder
         return made[text]
 
     return of

@@ -19,8 +19,10 @@ from fnet.core.settings import MissingExtra
 from fnet.data import cache, stream
 from fnet.data.source import DataError
 from fnet.data.stream import Stream
+from fnet.runs.data import load_data
+from fnet.runs.evaluation import evaluate
 from fnet.runs.gradcheck import check_gradients
-from fnet.runs.run import evaluate, load_data, run
+from fnet.runs.run import run
 from fnet.train import fit, segments
 from fnet.train.evaluate import make_score
 from fnet.train.feed import example_order
@@ -96,14 +98,14 @@ def test_training_on_a_stream_is_training_in_memory(name, sources, tmp_path, mon
         events = []
         fitted = fit(
             chosen.net,
-            chosen.loss(),
+            chosen.loss,
             chosen.optimizer(10),
             splits.train,
             validation=splits.validation,
             batch_size=16,
             epochs=2,
-            augment=chosen.augmentations(),
-            regularization=chosen.config.regularization.penalties(),
+            augment=chosen.augmentations,
+            regularization=chosen.penalties,
             on_event=events.append,
         )
         taken = [event for event in events if isinstance(event, Segment)]
@@ -125,7 +127,7 @@ def test_a_run_on_a_stream_is_the_run_in_memory(sources):
     found = []
     for where in ("true", "false"):
         chosen = experiment(sources["two classes"], NETWORKS["two classes"], f"data.stream={where}")
-        outcome = run(chosen, "", lambda event: None)
+        outcome = run(chosen)
         found.append((outcome.scores, outcome.sizes, (outcome.folder / "model.safetensors").read_bytes()))
     assert found[0] == found[1]
 
@@ -264,7 +266,7 @@ def test_the_missing_extra_is_named_before_data_are_read(sources, monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     chosen = experiment(sources["float"], NETWORKS["float"], "data.stream=true", "data.path=table.npz")
     with pytest.raises(MissingExtra, match=r"data.stream needs the extra 'stream': pip install 'fnet\[stream\]'"):
-        run(chosen, "", lambda event: None)
+        run(chosen)
     assert not Path("runs").exists()
 
 

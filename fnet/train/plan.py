@@ -1,0 +1,39 @@
+"""The length of a run: its batch size, epochs and steps."""
+
+import math
+from typing import Literal, NamedTuple
+
+
+class Plan(NamedTuple):
+    """Length of a training run.
+
+    batch_size: examples per step, at most as many as there are; the last step of an epoch may have fewer.
+    steps_per_epoch: steps that cover every example once.
+    epochs: epochs of the run, of which the last may be cut short.
+    steps: steps of the whole run.
+    """
+
+    batch_size: int
+    steps_per_epoch: int
+    epochs: int
+    steps: int
+
+
+def plan(examples: int, *, batch_size: int | Literal["all"], epochs: int, steps: int | None = None) -> Plan:
+    """Return the length of a run on a number of training examples.
+
+    Args:
+        examples: number of training examples, at least 1.
+        batch_size: examples per step; "all" puts all of them into one step.
+        epochs: passes over the examples; ignored where `steps` is given.
+        steps: total number of steps; None for `epochs` complete passes.
+
+    >>> plan(10, batch_size=4, epochs=2)
+    Plan(batch_size=4, steps_per_epoch=3, epochs=2, steps=6)
+    >>> plan(10, batch_size=4, epochs=2, steps=7)
+    Plan(batch_size=4, steps_per_epoch=3, epochs=3, steps=7)
+    """
+    batch_size = examples if batch_size == "all" else min(batch_size, examples)
+    steps_per_epoch = math.ceil(examples / batch_size)
+    steps = epochs * steps_per_epoch if steps is None else steps
+    return Plan(batch_size, steps_per_epoch, math.ceil(steps / steps_per_epoch), steps)
