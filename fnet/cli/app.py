@@ -107,12 +107,12 @@ def predict(
     """Decide on the examples in INPUT, or go on with a text, with the network of RUN."""
     from fnet.report.console import predictions_table
     from fnet.runs.files import to_json
-    from fnet.runs.predict import continuation, predict, trained
+    from fnet.runs.predict import continue_text, load_trained, predict
 
     start_jax()
-    network = trained(run)
+    network = load_trained(run)
     if network.spec.is_language:
-        pieces = continuation(network, given, length=length, temperature=temperature, seed=seed)
+        pieces = continue_text(network, given, length=length, temperature=temperature, seed=seed)
         if as_json:
             print(to_json({"prompt": given, "continuation": "".join(pieces)}))
             return

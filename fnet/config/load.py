@@ -142,7 +142,7 @@ def _with_defaults(config: Config, net: Layer, spec: Spec, *, name: str) -> Conf
     """Return the config with the defaults that depend on its file, its data and its network."""
     loss = loss_name_of(config, spec, net.shape(spec.shape))
     data = {
-        "normalize": config.data.normalize or data_source(config.data).default_normalization(),
+        "normalize": config.data.normalize or data_source(config.data).default_normalization(spec),
         "split": schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True))),
         "augment": [{chosen.kind: dict(chosen.settings)} for chosen in augment.build(config.data.augment)],
     }

@@ -52,6 +52,6 @@ class DataSource:
         """Return a hash of the data that `read` or `stream` returned."""
         return catalog.fingerprint_of(self.kind, self.name, self.settings, data)
 
-    def default_normalization(self) -> Normalization:
-        """Return the normalization that suits the dataset."""
-        return catalog.default_normalization(self.kind, self.spec())
+    def default_normalization(self, spec: Spec) -> Normalization:
+        """Return the normalization of a dataset with this spec where the config does not say."""
+        return catalog.default_normalization(self.kind, spec)

@@ -43,7 +43,7 @@ def folder(tmp_path, monkeypatch):
         ("summary init.yaml", r"^.*unknown initializer 'no\.such'"),
         ("gradcheck two.yaml", r"^two\.yaml:1:7: .*\ntwo\.yaml:2:9: unknown layer 'flaten'"),
         ("evaluate missing", r"^error: missing is not a finished run: there is no such folder$"),
-        ("evaluate empty", r"^error: empty is not a finished run: it holds no model\.safetensors$"),
+        ("evaluate empty", r"^error: empty is not a finished run: it contains no model\.safetensors$"),
         ("evaluate a_file", r"^error: a_file is not a finished run: it is (a file|no folder)"),
         ("evaluate garbled", r"^error: garbled/model\.safetensors cannot be read: "),
         ("explain epoch", r"^error: unknown key or name 'epoch'; did you mean 'epochs'"),

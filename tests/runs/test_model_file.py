@@ -1,4 +1,4 @@
-"""What a run did to its examples is kept with its model."""
+"""The normalization of a run is stored with its model."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from fnet.runs.run import run
 
 
 def test_the_statistics_of_the_training_part_are_stored_with_the_run(tmp_path):
-    """An independent mean and deviation of the examples that were trained on, in float64, and their effect."""
+    """Against an independent mean and standard deviation of the training examples, in float64."""
     config = tmp_path / "c.yaml"
     config.write_text(f"data: wine\nmodel: [{{dense: 3}}]\ntrain: {{epochs: 1}}\nout: {tmp_path / 'runs'}\n")
     experiment = load(str(config))
