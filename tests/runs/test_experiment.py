@@ -59,10 +59,13 @@ def test_it_is_the_experiment_of_the_same_config(experiment, tmp_path):
 
 def test_gradients_are_checked_after_the_steps_that_training_takes(experiment, monkeypatch):
     """The state of the second check is the one of `fit` after five steps."""
-    states = []
-    monkeypatch.setattr(
-        gradcheck, "fit", lambda *given, **settings: states.append(fit(*given, **settings)) or states[-1]
-    )
+    results = []
+
+    def recorded(*arguments, **settings):
+        results.append(fit(*arguments, **settings))
+        return results[-1]
+
+    monkeypatch.setattr(gradcheck, "fit", recorded)
     before, after = check_gradients(experiment, after_steps=5, samples=2)
     assert (before.when, after.when) == ("at initialization", "after 5 steps")
     assert before.report.ok
