@@ -310,7 +310,7 @@ def test_jax_has_a_function_for_every_operation():
             ["x*x", "x=1", "--svg", "/no/such/folder/x.svg"],
             "error: the drawing cannot be written to '/no/such/folder/x.svg'",
         ),
-        (["x*x", "x=1", "--svg", "/"], "error: the drawing cannot be written to '/': it is no regular file"),
+        (["x*x", "x=1", "--svg", "/"], "error: the drawing cannot be written to '/': it is not a regular file"),
         (["-" * 1 + "(" * 2000 + "x", "x=1"], "nested too deeply"),
     ],
 )

@@ -18,8 +18,9 @@ import numpy as np
 import optax
 
 import fnet
-from fnet.config.load import Experiment, load
-from fnet.runs.run import load_data
+from fnet.config.load import load
+from fnet.runs.data import load_data
+from fnet.runs.experiment import Experiment
 from fnet.train.loop import Epoch
 from fnet.train.state import TrainState
 
@@ -71,7 +72,7 @@ def main() -> None:
         with mock.patch("fnet.data.tfds.room", return_value=0):  # for a decoded copy
             first = load_data(streamed)[0].train
         kinds = {"in memory": load_data(experiment(given.folder))[0].train}
-        if streamed.config.data.source == "tfds":
+        if streamed.data.source.kind == "tfds":
             kinds["stream of records"] = first
         kinds["stream of decoded files"] = load_data(streamed)[0].train
         states: dict[str, TrainState | None] = dict.fromkeys(kinds)

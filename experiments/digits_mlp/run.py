@@ -18,9 +18,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from fnet.config.load import Experiment, load
+from fnet.config.load import load
 from fnet.data.pipeline import Splits
-from fnet.runs.run import load_data
+from fnet.runs.data import load_data
+from fnet.runs.experiment import Experiment
 from fnet.train import fit
 from fnet.train.evaluate import outputs_of
 from fnet.train.loop import Epoch, Segment
@@ -64,20 +65,19 @@ def fit_fnet(experiment: Experiment, splits: Splits) -> Fit:
     Raises:
         ValueError: for a config with early stopping, which needs the validation part: only one model would use it.
     """
-    config = experiment.config
-    if config.train.early_stopping is not None:
+    if experiment.early_stopping is not None:
         raise ValueError("the comparison trains both models for a fixed number of epochs; remove train.early_stopping")
     events: list[Segment | Epoch] = []
     began = time.perf_counter()
     fitted = fit(
         experiment.net,
-        experiment.loss(),
+        experiment.loss,
         experiment.optimizer(experiment.plan().steps),
         splits.train,
-        epochs=config.train.epochs,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        regularization=config.regularization.penalties(),
+        epochs=experiment.epochs,
+        batch_size=experiment.batch_size,
+        seed=experiment.seed,
+        regularization=experiment.penalties,
         on_event=events.append,
     )
     seconds = time.perf_counter() - began

@@ -28,7 +28,7 @@ Precision = Literal["float64", "float32"]
 @command
 def train(config: ConfigFile, overrides: Overrides = None) -> int:
     """Train the network of CONFIG, and write the run's folder."""
-    from fnet.config.load import dump, load
+    from fnet.config.load import load
     from fnet.report.console import TrainingProgress, scores_table
     from fnet.runs.run import run
 
@@ -39,18 +39,18 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
     start_jax()
     console = terminal()
     experiment = load(config, overrides or ())
-    settings, spec = experiment.config, experiment.spec
+    spec = experiment.spec
     console.print(
-        f"{settings.name}: {spec.name}, {spec.size} examples {spec.shape} with {spec.targets}", soft_wrap=True
+        f"{experiment.name}: {spec.name}, {spec.size} examples {spec.shape} with {spec.targets}", soft_wrap=True
     )
     epochs = experiment.plan().epochs
-    with TrainingProgress(console, epochs, experiment.loss().metrics) as progress:
-        outcome = run(experiment, dump(settings), progress)
+    with TrainingProgress(console, epochs, experiment.loss.metrics) as progress:
+        outcome = run(experiment, progress)
     fitted = outcome.fitted
     if fitted.stopped != "done":
         why = {"early": "stopped early", "interrupted": "interrupted"}[fitted.stopped]
         console.print(f"{why} after {len(fitted.history)} of {epochs} epochs; kept epoch {fitted.kept_epoch}")
-    console.print(scores_table(outcome.scores, outcome.sizes, experiment.loss().metrics))
+    console.print(scores_table(outcome.scores, outcome.sizes, experiment.loss.metrics))
     console.print(
         f"the run is in {outcome.folder}: config.yaml, environment.json, metrics.jsonl, model.safetensors",
         soft_wrap=True,
@@ -66,9 +66,9 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
     """Score the network of RUN on every part of its data, and show which classes it confuses."""
     from fnet.config.load import load
     from fnet.report.console import confusion_table, scores_table
+    from fnet.runs.evaluation import evaluate
     from fnet.runs.files import to_json
     from fnet.runs.model_file import load_model
-    from fnet.runs.run import evaluate
 
     start_jax()
     model = load_model(run)
@@ -78,7 +78,7 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
         print(to_json({"examples": result.sizes, "scores": result.scores}))
         return
     console = terminal()
-    console.print(scores_table(result.scores, result.sizes, experiment.loss().metrics))
+    console.print(scores_table(result.scores, result.sizes, experiment.loss.metrics))
     targets = experiment.spec.targets
     if targets.kind == "classes":
         names = targets.names or tuple(map(str, range(targets.number)))
@@ -107,12 +107,12 @@ def predict(
     """Decide on the examples in INPUT, or go on with a text, with the network of RUN."""
     from fnet.report.console import predictions_table
     from fnet.runs.files import to_json
-    from fnet.runs.predict import continuation, predict, trained
+    from fnet.runs.predict import continue_text, load_trained, predict
 
     start_jax()
-    network = trained(run)
+    network = load_trained(run)
     if network.spec.is_language:
-        pieces = continuation(network, given, length=length, temperature=temperature, seed=seed)
+        pieces = continue_text(network, given, length=length, temperature=temperature, seed=seed)
         if as_json:
             print(to_json({"prompt": given, "continuation": "".join(pieces)}))
             return
@@ -176,15 +176,15 @@ def gradcheck(
         precision=precision,
     )
     if html is not None:
-        save_page(html, experiment.config.name, checks)
+        save_page(html, experiment.name, checks)
     ok = all(check.report.ok for check in checks)
     if as_json:
         found = [{"when": when, "examples": examples, **report.plain()} for when, examples, report in checks]
         print(to_json({"ok": ok, "checks": found}))
     else:
-        loss = experiment.config.loss and experiment.config.loss.name
+        loss = experiment.loss_settings["name"]
         for when, examples, report in checks:
-            print_check(terminal(), f"{experiment.config.name}: {loss} of {examples} examples, {when}", report)
+            print_check(terminal(), f"{experiment.name}: {loss} of {examples} examples, {when}", report)
     return 0 if ok else 1
 
 
@@ -254,11 +254,11 @@ def validate(
     resolved: Annotated[bool, typer.Option(help="Print the config with every default filled in.")] = False,
 ) -> None:
     """Check CONFIG without reading data or training."""
-    from fnet.config.load import dump, load
+    from fnet.config.load import load
 
     experiment = load(config, overrides or ())
     if resolved:
-        print(dump(experiment.config), end="")
+        print(experiment.config_text, end="")
     else:
         print(f"{config}: ok")
 
@@ -266,7 +266,7 @@ def validate(
 @command
 def schema() -> None:
     """Print the JSON Schema of the config, for editors: `fnet schema > fnet.schema.json`."""
-    from fnet.config.explain import json_schema
+    from fnet.config.json_schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 

@@ -23,18 +23,16 @@ def data_show(
 ) -> None:
     """Look at the data of CONFIG: shapes, classes, ranges before and after normalization, and a picture of samples."""
     from fnet.config.load import load
-    from fnet.data import catalog
     from fnet.data.inspect import inspect
     from fnet.report.data import tables
     from fnet.report.samples import drawn
     from fnet.runs.files import save, to_json
 
     experiment = load(config, overrides or ())
-    settings, spec = experiment.config.data, experiment.spec
-    arrays = catalog.read(settings.source, settings.name, settings.own(), experiment.config.seed)
-    parts = settings.parts(spec.splits)
-    found = inspect(arrays, spec, parts, settings.normalize or "none", seed=experiment.config.seed)
-    picture = png or f"{experiment.config.name}-data.png"
+    data = experiment.data
+    arrays = data.source.read(experiment.seed)
+    found = inspect(arrays, data.spec, data.parts, data.normalization, seed=experiment.seed)
+    picture = png or f"{experiment.name}-data.png"
     if png is not None or not as_json:
         save(picture, drawn(found), "picture")
     if as_json:

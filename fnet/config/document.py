@@ -1,4 +1,4 @@
-"""A config file as data whose every place knows its line and column."""
+"""A config file as plain data, with the line and column of every value."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fnet.config.errors import ConfigError, Path, Problem
-from fnet.core.settings import first_parameter
+from fnet.core.settings import first_parameter, shown
 from fnet.data import augment
 from fnet.layers.vocabulary import constructor_of
 
@@ -18,7 +18,7 @@ class Document:
     """The data of a config file, with `key=value` overrides applied.
 
     Args:
-        file: where the text is from, for messages.
+        file: name of the file, for messages.
         text: YAML 1.2.
         overrides: `key=value` each, the key dotted, the value YAML.
 
@@ -31,21 +31,23 @@ class Document:
         self._marked = _parse(file, text)
         self._overridden: dict[Path, str] = {}
         if not isinstance(self._marked, Mapping):
-            what = "is empty" if self._marked is None else "holds no mapping of keys to values"
-            raise ConfigError([f"{file}:1:1: the config {what}; the smallest one has the keys data and model"])
+            received = "an empty file" if self._marked is None else shown(_plain(self._marked))
+            raise ConfigError(
+                [f"{file}:1:1: expected a mapping, got {received}; the smallest config has the keys data and model"]
+            )
         self.data: dict[str, Any] = _plain(self._marked)
         for override in overrides:
             self._apply(override)
 
     def problems(self, problems: Sequence[Problem]) -> ConfigError:
-        """The error that reports problems, in the order of the file."""
-        placed = sorted((self._place(problem), problem.message) for problem in problems)
-        lines = (f"{where or f'{self.file}:{line}:{column}'}: {message}" for (where, line, column), message in placed)
+        """Return the error that reports problems, in the order of the file."""
+        placed = sorted((self._place(problem), problem.text) for problem in problems)
+        lines = (f"{where or f'{self.file}:{line}:{column}'}: {text}" for (where, line, column), text in placed)
         return ConfigError(list(dict.fromkeys(lines)))
 
     def _place(self, problem: Problem) -> tuple[str, int, int]:
-        """The override that a problem is in, or the line and column of its place or of the nearest one around it."""
-        around = problem.path if self._holds(problem.path) else problem.path[:-1]
+        """Return the override that a problem is in, or else the line and column of the innermost value around it."""
+        around = problem.path if self._contains(problem.path) else problem.path[:-1]
         for path, override in self._overridden.items():
             if problem.path[: len(path)] == path or (around and path[: len(around)] == around):
                 return override, 0, 0
@@ -62,8 +64,8 @@ class Document:
             node = node[part]  # pyright: ignore
         return "", line + 1, column + 1
 
-    def _holds(self, path: Path) -> bool:
-        """Whether there is something at a path."""
+    def _contains(self, path: Path) -> bool:
+        """Return whether the data have a value at a path."""
         node: Any = self.data
         part: Any
         for part in path:
@@ -82,37 +84,43 @@ class Document:
         part: Any
         for depth, part in enumerate(path):
             if isinstance(node, list) and not (isinstance(part, int) and part < len(node)):
-                raise ConfigError([f"{override}: '{part}' is no place in a list of {len(node)}; places count from 0"])
+                raise ConfigError(
+                    [f"{override}: expected an index of a list of length {len(node)}, counted from 0, got '{part}'"]
+                )
             if depth == len(path) - 1:
                 node[part] = value
                 break
             inner = node[part] if isinstance(node, list) else node.get(part)
             if not isinstance(inner, dict | list):
-                node[part] = _written_out(path[: depth + 1], inner)
+                node[part] = _long_form(path[: depth + 1], inner)
             node = node[part]
         self._overridden[path] = override
 
 
 def read(file: str, overrides: Sequence[str] = ()) -> Document:
-    """The document of a config file.
+    """Read a config file.
+
+    Args:
+        file: the path of a YAML file.
+        overrides: `key=value` each.
 
     Raises:
-        ConfigError: when it cannot be read as well.
+        ConfigError: as `Document`, and when the file cannot be read.
     """
     try:
         return Document(file, FilePath(file).read_text(encoding="utf-8"), overrides)
     except FileNotFoundError:
         raise ConfigError([f"{file}: no such file"]) from None
     except IsADirectoryError:
-        raise ConfigError([f"{file}: a folder, not a config file"]) from None
+        raise ConfigError([f"{file}: expected a config file, got a folder"]) from None
     except UnicodeDecodeError:
-        raise ConfigError([f"{file}: not a text file in UTF-8"]) from None
+        raise ConfigError([f"{file}: expected text in UTF-8; save the file with that encoding"]) from None
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
 
 
-def _written_out(path: Path, value: Any) -> dict[Any, Any]:
-    """The mapping that a short form stands for: `data: digits` is {name: digits}, `dense: 64` {units: 64}."""
+def _long_form(path: Path, value: Any) -> dict[Any, Any]:
+    """Return the mapping that a short form stands for: {name: digits} for digits, {units: 64} for the 64 of a dense."""
     section = path[-1]
     if value is None:
         return {}
@@ -126,7 +134,16 @@ def _written_out(path: Path, value: Any) -> dict[Any, Any]:
 
 
 def _parse(file: str, text: str, *, placed: bool = True) -> Any:
-    """The YAML of a text; what is wrong with it is reported with its place, unless the text has no lines."""
+    """Parse YAML.
+
+    Args:
+        file: name of the file, or the override, for messages.
+        text: the YAML.
+        placed: whether messages give line and column.
+
+    Raises:
+        ConfigError: when the text is not YAML.
+    """
     try:
         return YAML().load(text)
     except MarkedYAMLError as error:
@@ -145,7 +162,7 @@ def _parse(file: str, text: str, *, placed: bool = True) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The data without ruamel's types: dict, list, str, bool, int, float or None."""
+    """Return the data without ruamel's types: as dict, list, str, bool, int, float or None."""
     match value:
         case None | bool():
             return value

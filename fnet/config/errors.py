@@ -1,29 +1,52 @@
-"""What can be wrong with a config, said so that it can be mended."""
+"""What is wrong with a config: problems as records, whose text is made last."""
 
+import dataclasses
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
-from fnet.config.schema import homes, members_at, model_at
-from fnet.core.settings import Strict, in_words, suggestion
+from fnet.config.sections import Tag, members_at, model_at, sections_of, tag_at, tag_values
+from fnet.core.settings import Strict, in_words
 
 Path = tuple[str | int, ...]
 
 
-class Problem(NamedTuple):
-    """One thing that is wrong.
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a config.
 
-    path: to the place in the config's data.
-    message: what is wrong and how to mend it.
-    at_key: whether the key itself is wrong, rather than its value.
+    Args:
+        path: the place in the config's data.
+        message: what was expected and what was received.
+        at_key: whether the key itself is wrong, rather than its value.
+        fix: how to fix it, if that is known.
+        suggestion: the name that was probably meant, if one is near.
+        known: the names that exist, to be listed when there is neither a fix nor a suggestion.
     """
 
     path: Path
     message: str
     at_key: bool = False
+    fix: str | None = None
+    suggestion: str | None = None
+    known: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The message, with the fix, the suggestion or the names that exist.
+
+        >>> Problem(("seeed",), "unknown key 'seeed'", suggestion="seed").text
+        "unknown key 'seeed'; did you mean 'seed'?"
+        """
+        if self.fix:
+            return f"{self.message}; {self.fix}"
+        if self.suggestion:
+            return f"{self.message}; did you mean '{self.suggestion}'?"
+        return f"{self.message}; known: {', '.join(self.known)}" if self.known else self.message
 
 
 class ConfigError(ValueError):
-    """A config that cannot be used; its text is one line a problem, each with file, line and column."""
+    """A config that cannot be used; its text is one line per problem, each with file, line and column."""
 
     exit_status = 2
 
@@ -32,16 +55,30 @@ class ConfigError(ValueError):
         self.lines = tuple(lines)
 
 
-def problems_of(errors: Iterable[Mapping[str, Any]], data: Any) -> list[Problem]:
-    """Pydantic's errors about `Config(**data)` as problems; the errors of one union become one problem."""
-    grouped: dict[Path, list[Mapping[str, Any]]] = {}
-    for error in errors:
-        grouped.setdefault(_real_path(error, data), []).append(error)
-    return [_problem(path, group, data) for path, group in grouped.items()]
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most similar to a word; None when none is similar.
+
+    >>> nearest("lerning_rate", ["learning_rate", "momentum"])
+    'learning_rate'
+    """
+    return next(iter(difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)), None)
+
+
+def unknown_name(path: Path, noun: str, name: str, known: Iterable[str]) -> Problem:
+    """Return the problem of a name that does not exist.
+
+    Args:
+        path: to the name.
+        noun: what the name should be: "optimizer".
+        name: the name.
+        known: the names that exist.
+    """
+    known = sorted(known)
+    return Problem(path, f"unknown {noun} '{name}'", suggestion=nearest(name, known), known=tuple(known))
 
 
 def unknown_key(path: Path, known: Iterable[str], section: str, *, elsewhere: bool = True) -> Problem:
-    """The problem of a key that does not exist in its section.
+    """Return the problem of a key that does not exist in its section.
 
     Args:
         path: to the key.
@@ -49,86 +86,111 @@ def unknown_key(path: Path, known: Iterable[str], section: str, *, elsewhere: bo
         section: its name for the reader; empty for the top level.
         elsewhere: whether to look for the key in the other sections of the config.
     """
-    key, known = str(path[-1]), sorted(known)
-    place = f"in {section}" if section else "at the top level"
+    key, known, sections = str(path[-1]), sorted(known), sections_of()
+    message = f"unknown key '{key}' in {section}" if section else f"unknown key '{key}' at the top level"
+    fix = _undotted(key, sections)
+    suggestion = None
+    if elsewhere and fix is None:
+        fix = _right_section(path, sections)
+    if fix is None:
+        suggestion = nearest(key, known) or (_nearest_elsewhere(key, sections) if elsewhere else None)
+    return Problem(path, message, True, fix, suggestion, tuple(known))
+
+
+def _undotted(key: str, sections: Mapping[str, Sequence[str]]) -> str | None:
+    """Return how to write a dotted key, such as train.epochs, in the file."""
     first, dot, rest = key.partition(".")
-    if dot and first in homes():
-        return Problem(path, f"unknown key '{key}' {place}; write '{first}' and, indented under it, '{rest}'", True)
-    if elsewhere and section and "" in homes().get(key, []):
-        return Problem(path, f"unknown key '{key}' {place}; it belongs at the top level", True)
-    other = [home for home in homes().get(key, []) if home] if elsewhere else []
-    if other and ".".join(map(str, path[:-1])) not in other:
-        return Problem(path, f"unknown key '{key}' {place}; it belongs under {' or '.join(map(repr, other))}", True)
-    near = suggestion(key, known)
-    if elsewhere and "did you mean" not in near:
-        further = suggestion(key, homes(), listing=False)
-        if further:
-            word = further.split("'")[1]
-            near = f"; did you mean '{'.'.join(filter(None, (homes()[word][0], word)))}'?"
-    return Problem(path, f"unknown key '{key}' {place}{near}", True)
+    return f"write '{first}' and, indented under it, '{rest}'" if dot and first in sections else None
 
 
-_NOUNS = {"name": "data set", "source": "data source"}
+def _right_section(path: Path, sections: Mapping[str, Sequence[str]]) -> str | None:
+    """Return where a key belongs that exists in other sections than the one it is in."""
+    here, key = _dotted(path[:-1]), str(path[-1])
+    names = sections.get(key, [])
+    if here and "" in names:
+        return "it belongs at the top level"
+    names = [name for name in names if name]
+    return f"it belongs under {' or '.join(map(repr, names))}" if names and here not in names else None
+
+
+def _nearest_elsewhere(key: str, sections: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the dotted key of any section that is most similar to a key."""
+    word = nearest(key, sections)
+    return word and ".".join(filter(None, (sections[word][0], word)))
+
+
+def problems_of(errors: Iterable[Mapping[str, Any]], data: Any) -> list[Problem]:
+    """Return pydantic's errors about `Config(**data)` as problems, one per place."""
+    grouped: dict[Path, list[Mapping[str, Any]]] = {}
+    for error in errors:
+        grouped.setdefault(_path_in_data(error, data), []).append(error)
+    return [_problem(path, group, data) for path, group in grouped.items()]
 
 
 def _problem(path: Path, errors: Sequence[Mapping[str, Any]], data: Any) -> Problem:
-    first = errors[0]
-    match first["type"]:
+    match errors[0]["type"]:
         case "extra_forbidden":
-            key, section = path[-1], path[:-1]
-            owners = [_tag(member) for member in members_at(section, data) if key in member.model_fields]
-            if owners:
-                return Problem(
-                    path,
-                    f"'{key}' is no setting of {_section(section, data)}, but of {', '.join(owners)}",
-                    True,
-                )
-            return unknown_key(path, model_at(section, data).model_fields, _section(section, data))
+            return _extra_key(path, data)
         case "union_tag_invalid":
-            tag = first["ctx"]["discriminator"].strip("'")
-            known = [word.strip("' ") for word in first["ctx"]["expected_tags"].split(",")]
-            noun = _NOUNS[tag] if path == ("data",) else path[-1]
-            return Problem(
-                (*path, tag),
-                f"unknown {noun} '{first['ctx']['tag']}'{suggestion(first['ctx']['tag'], known)}",
-            )
+            tag = tag_at(path, data)
+            return unknown_name((*path, tag.key), _noun(path, tag), str(_at(data, path)[tag.key]), tag.values)
         case "union_tag_not_found":
-            tag = first["ctx"]["discriminator"].strip("'")
-            return Problem((*path, tag), f"'{tag}' is required in '{_dotted(path)}', but not given")
+            tag = tag_at(path, data)
+            return Problem((*path, tag.key), f"'{tag.key}' is required in '{_dotted(path)}', but not given")
         case "missing":
             return Problem(path, f"'{_dotted(path)}' is required, but not given")
         case _:
             return Problem(path, f"{_dotted(path)}: {in_words(*errors)}")
 
 
-def _real_path(error: Mapping[str, Any], data: Any) -> Path:
-    """The error's location without the tags that pydantic adds for the members of unions."""
+def _extra_key(path: Path, data: Any) -> Problem:
+    """Return the problem of a key that its section does not have, but perhaps another member of the same union."""
+    *section, key = path
+    owners = [_name_of(member) for member in members_at(section, data) if key in member.model_fields]
+    name = _section_name(tuple(section), data)
+    if owners:
+        return Problem(path, f"'{key}' is not a setting of {name}, only of {', '.join(owners)}", at_key=True)
+    return unknown_key(path, model_at(section, data).model_fields, name)
+
+
+def _noun(path: Path, tag: Tag) -> str:
+    if path == ("data",):
+        return "dataset" if tag.key == "name" else "data source"
+    return str(path[-1])
+
+
+def _path_in_data(error: Mapping[str, Any], data: Any) -> Path:
+    """Return the error's location without the tags that pydantic adds for the members of unions."""
     path: list[str | int] = []
-    parts = error["loc"]
-    for number, part in enumerate(parts):
+    location = error["loc"]
+    for number, part in enumerate(location):
         if (isinstance(data, Mapping) and part in data) or (
             isinstance(data, Sequence) and not isinstance(data, str) and isinstance(part, int)
         ):
             data = data[part]
-        elif not (error["type"] == "missing" and number == len(parts) - 1):
+        elif not (error["type"] == "missing" and number == len(location) - 1):
             continue
         path.append(part)
     return tuple(path)
 
 
-def _tag(member: type[Strict]) -> str:
-    """The name, or else the source, by which a member of a union is chosen."""
-    tags = (get_args(member.model_fields[tag].annotation) for tag in ("name", "source") if tag in member.model_fields)
-    return str(next(values[0] for values in tags if values))
+def _name_of(member: type[Strict]) -> str:
+    """Return the name, or else the source, that chooses a member of a union."""
+    return (tag_values(member, "name") or tag_values(member, "source"))[0]
 
 
-def _section(path: Path, data: Any) -> str:
-    """How to call a section to the reader: 'optimizer' (adam); nothing for the top level."""
+def _section_name(path: Path, data: Any) -> str:
+    """Return how to call a section: 'optimizer' (adam); empty for the top level."""
     if not path:
         return ""
+    section = _at(data, path)
+    return f"'{_dotted(path)}'" + (f" ({section['name']})" if "name" in section else "")
+
+
+def _at(data: Any, path: Path) -> Any:
     for part in path:
         data = data[part]
-    return f"'{_dotted(path)}'" + (f" ({data['name']})" if "name" in data else "")
+    return data
 
 
 def _dotted(path: Path) -> str:

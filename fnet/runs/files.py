@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and JSON; what every part of the application that leaves files uses."""
+"""Writing files atomically, and JSON; imports no JAX."""
 
 import json
 import math
@@ -10,13 +10,13 @@ from typing import Any
 
 
 class OutputError(OSError):
-    """What was asked for cannot be written where it was asked for."""
+    """An output file that the user asked for cannot be written."""
 
     exit_status = 2
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all: to a temporary name beside it first, which then takes its place."""
+    """Write a file atomically: under a temporary name beside it, which then replaces it."""
     data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
@@ -32,19 +32,19 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def save(file: str, content: str | bytes, what: str) -> None:
-    """Writes what the user asked for, whole or not at all.
+    """Write an output file that the user asked for, atomically.
 
     Args:
-        file: where to.
-        content: what to write.
-        what: it is, as the message calls it: "page".
+        file: path of the file.
+        content: content of the file.
+        what: name of the content in messages, such as "page".
 
     Raises:
-        OutputError: when it cannot be written.
+        OutputError: when the file cannot be written.
     """
     path = Path(file).resolve()
     if path.exists() and not path.is_file():
-        raise OutputError(f"the {what} cannot be written to '{file}': it is no regular file")
+        raise OutputError(f"the {what} cannot be written to '{file}': it is not a regular file")
     try:
         write(path, content)
     except OSError as error:
@@ -52,13 +52,13 @@ def save(file: str, content: str | bytes, what: str) -> None:
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
-    """Appends one line of JSON, in one write."""
+    """Append one line of JSON, in one write."""
     with path.open("a", encoding="utf-8") as file:
         file.write(to_json(record) + "\n")
 
 
 def to_json(value: Any) -> str:
-    """JSON on one line; it knows no NaN and no infinity, which become null.
+    """Return a value as JSON on one line; NaN and infinity, which JSON does not have, become null.
 
     >>> to_json({"loss": float("nan"), "rows": [1, float("inf")]})
     '{"loss": null, "rows": [1, null]}'

@@ -1,4 +1,4 @@
-"""A run's folder: making it, and where and with what the run was made."""
+"""A run's folder, and the environment of the run."""
 
 import platform
 import subprocess
@@ -12,22 +12,26 @@ import jax
 
 
 class FolderError(OSError):
-    """A run's folder that cannot be made, or is not one."""
+    """A run's folder that cannot be created or read."""
 
     exit_status = 2
 
 
 def create(out: str, name: str) -> Path:
-    """Makes the next folder out/name-1, out/name-2, ...; two processes never get the same.
+    """Create the next folder of out/name-1, out/name-2, ...; two processes never get the same one.
+
+    Args:
+        out: parent of the folder; created if it does not exist.
+        name: name of the folder, without its number.
 
     Raises:
-        FolderError: when it cannot be made.
+        FolderError: when the folder cannot be created.
     """
     parent = Path(out)
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        taken = [path.name.removeprefix(f"{name}-") for path in parent.glob(f"{_escaped(name)}-*")]
-        number = max((int(ending) for ending in taken if ending.isdecimal()), default=0) + 1
+        endings = [path.name.removeprefix(f"{name}-") for path in parent.glob(f"{_escaped(name)}-*")]
+        number = max((int(ending) for ending in endings if ending.isdecimal()), default=0) + 1
         while True:
             try:
                 (parent / f"{name}-{number}").mkdir()
@@ -36,16 +40,17 @@ def create(out: str, name: str) -> Path:
                 number += 1
     except OSError as error:
         raise FolderError(
-            f"the output folder '{out}' cannot be written: {error.strerror}; set another with out=…"
+            f"the output folder '{out}' cannot be written: {error.strerror}; choose another with out=FOLDER"
         ) from None
 
 
 def _escaped(name: str) -> str:
+    """Return a name as a glob pattern that matches nothing else."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def environment(*, seed: int, fingerprint: str) -> dict[str, Any]:
-    """Where and with what a run was made."""
+    """Return the environment of a run: time, command, versions, devices, seed, git commit and data fingerprint."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -60,7 +65,7 @@ def environment(*, seed: int, fingerprint: str) -> dict[str, Any]:
 
 
 def _git_commit() -> dict[str, Any] | None:
-    """The commit of the working folder, and whether files differ from it; None where there is no repository."""
+    """Return the commit of the current directory, and whether files differ from it; None outside a repository."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(

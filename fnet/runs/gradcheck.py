@@ -1,33 +1,36 @@
-"""Checking the gradients of an experiment: before training, after some steps of it, or as a run left its parameters."""
+"""Checking the gradients of an experiment: at initialization, after steps of training, or of a finished run."""
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+import optax
 
 from fnet.data.source import Arrays
 from fnet.data.stream import Stream
 from fnet.gradcheck import Report, check
 from fnet.gradcheck.examine import SAMPLES
-from fnet.runs.run import load_data
-from fnet.train.feed import example_order
-from fnet.train.state import Batch, TrainState, init_state
-from fnet.train.step import make_step
+from fnet.runs.data import load_data
+from fnet.runs.experiment import Experiment
+from fnet.runs.run import RunFailed
+from fnet.train.loop import Diverged, fit
+from fnet.train.state import TrainState, init_state
 
-if TYPE_CHECKING:
-    from fnet.config.load import Experiment
-
-EXAMPLES, STEPS = 64, 128
-"""How many examples a check takes, and of sequences that have a target at every step how many steps in all."""
+EXAMPLES, TIME_STEPS = 64, 128
+"""The default number of examples, and of time steps in total where every step of a sequence has a target."""
 
 ENTRIES = 400
-"""How many entries of all leaves together are compared with differences, where that is three of each or more."""
+"""About how many entries of all leaves together are compared with differences, with at least three per leaf."""
 
 
 class Checked(NamedTuple):
-    """A check: at which point of training, on how many examples, and what it found."""
+    """The result of one check.
+
+    when: the point of training: "at initialization", "as trained" or "after N steps".
+    examples: the number of examples.
+    report: the gradient report.
+    """
 
     when: str
     examples: int
@@ -35,7 +38,7 @@ class Checked(NamedTuple):
 
 
 def check_gradients(
-    experiment: "Experiment",
+    experiment: Experiment,
     *,
     trained: tuple[Any, Any] | None = None,
     after_steps: int = 0,
@@ -44,78 +47,100 @@ def check_gradients(
     samples: int | None = None,
     precision: str = "float64",
 ) -> list[Checked]:
-    """Checks the gradients of an experiment's network on the first training examples.
+    """Check the gradients of an experiment's network on the first training examples.
 
-    Some mistakes hide at initialization, where biases are 0 and a network is nearly symmetric.
+    Some mistakes show no effect at initialization, where biases are 0 and a network is nearly symmetric.
 
     Args:
-        experiment: a config that fits together.
-        trained: (params, state) to check instead of those that training starts from.
-        after_steps: check once more after this many steps of training from there.
-        examples: how many of the training examples to take at most; a check takes time in proportion. By default 64,
-            or as many sequences as have 128 steps.
-        samples: entries of every leaf to compare with differences; by default 20, in a large network fewer.
-        leaf, precision: as for `fnet.gradcheck.check`.
+        experiment: the experiment.
+        trained: (params, state) to check; by default, the initial ones.
+        after_steps: if positive, check again after this many steps of training from there.
+        examples: maximum number of training examples; time grows in proportion. By default 64, or as many sequences as
+            have 128 time steps in total.
+        leaf: the leaf to check, such as "dense_1/w"; by default all.
+        samples: entries per leaf to compare with differences; by default 20, fewer in a large network.
+        precision: the precision of JAX's gradients, float64 or float32.
 
     Raises:
         DataError: when the data cannot be used.
         NoReference: when a layer or the loss has no hand-written backward.
+        RunFailed: when training diverges before the second check.
         UnknownLeaf: when the network has no such leaf.
     """
-    config, net = experiment.config, experiment.net
     train = load_data(experiment)[0].train
-    places = math.prod(experiment.spec.targets.shape)
-    examples = min(examples or (EXAMPLES if places == 1 else max(1, STEPS // places)), train.size)
-    plan = config.train.plan(train.size)
-    optimizer = experiment.optimizer(plan.steps)
-    shape = train.x.shape[1:]
-    start = jax.jit(lambda key: init_state(net, optimizer, key, shape))(jax.random.key(config.seed))
-    if trained is not None:
-        start = start._replace(params=trained[0], state=trained[1])
-    leaves = 1 if leaf else len(jax.tree.leaves(start.params))
-    samples = samples or min(SAMPLES, max(3, ENTRIES // leaves))
-    points = [("as trained" if trained else "at initialization", start)]
-    if after_steps:
-        points.append(
-            (f"after {after_steps} steps", _stepped(experiment, start, train, optimizer, plan.batch, after_steps))
-        )
+    examples = min(examples or _default_examples(experiment), train.size)
+    optimizer = experiment.optimizer(experiment.plan().steps)
+    initial = _initial_state(experiment, optimizer, trained)
+    leaves = 1 if leaf else len(jax.tree.leaves(initial.params))
+
+    def points() -> Iterator[tuple[str, TrainState]]:
+        yield "as trained" if trained else "at initialization", initial
+        if after_steps:
+            yield f"after {after_steps} steps", _train(experiment, optimizer, train, initial, after_steps)
+
     return [
         Checked(
             when,
             examples,
             check(
-                net,
-                experiment.loss(),
+                experiment.net,
+                experiment.loss,
                 point.params,
                 point.state,
                 train.x[:examples],
                 train.y[:examples],
-                regularization=config.regularization.penalties(),
+                regularization=experiment.penalties,
                 leaf=leaf,
-                samples=samples,
+                samples=samples or min(SAMPLES, max(3, ENTRIES // leaves)),
                 precision=precision,
             ),
         )
-        for when, point in points
+        for when, point in points()
     ]
 
 
-def _stepped(
-    experiment: "Experiment", start: TrainState, train: Arrays | Stream, optimizer: Any, batch: int, steps: int
+def _default_examples(experiment: Experiment) -> int:
+    time_steps = math.prod(experiment.spec.targets.shape)
+    return EXAMPLES if time_steps == 1 else max(1, TIME_STEPS // time_steps)
+
+
+def _initial_state(
+    experiment: Experiment, optimizer: optax.GradientTransformation, trained: tuple[Any, Any] | None
 ) -> TrainState:
-    """The state after some full batches of training, in the order of the first epoch, over and over."""
-    step = jax.jit(
-        make_step(
+    """Return the state before the first step, with trained parameters if there are any."""
+    key, shape = jax.random.key(experiment.seed), experiment.spec.shape
+    initial = jax.jit(lambda key: init_state(experiment.net, optimizer, key, shape))(key)
+    return initial if trained is None else initial._replace(params=trained[0], state=trained[1])
+
+
+def _train(
+    experiment: Experiment,
+    optimizer: optax.GradientTransformation,
+    train: Arrays | Stream,
+    start: TrainState,
+    steps: int,
+) -> TrainState:
+    """Return the state after steps of training.
+
+    Raises:
+        KeyboardInterrupt: when training is interrupted.
+        RunFailed: when training diverges.
+    """
+    try:
+        fitted = fit(
             experiment.net,
-            experiment.loss(),
+            experiment.loss,
             optimizer,
-            regularization=experiment.config.regularization.penalties(),
-            augment=experiment.augmentations(),
+            train,
+            steps=steps,
+            batch_size=experiment.batch_size,
+            seed=experiment.seed,
+            regularization=experiment.penalties,
+            augment=experiment.augmentations,
+            start=start,
         )
-    )
-    order = example_order(experiment.config.seed, 1, train.size)
-    real = jnp.ones(batch, bool)
-    for number in range(steps):
-        chosen = order[np.arange(number * batch, (number + 1) * batch) % train.size]
-        start, _ = step(start, Batch(jnp.asarray(train.x[chosen]), jnp.asarray(train.y[chosen]), real))
-    return start
+    except Diverged as error:
+        raise RunFailed(f"training before the check failed at {error}") from error
+    if fitted.stopped == "interrupted":
+        raise KeyboardInterrupt
+    return fitted.train_state

@@ -1,4 +1,4 @@
-"""The file of a trained network: parameters, state and what predicting needs, readable anywhere."""
+"""The model file: parameters and state of a trained network, with what prediction needs, readable anywhere."""
 
 import json
 import os
@@ -21,13 +21,14 @@ from fnet.runs.folder import FolderError
 
 
 class Model(NamedTuple):
-    """What is kept of a trained network.
+    """The content of a model file.
 
-    network: its description, as from `fnet.describe`; None for a network made by hand, which has none.
-    params, state: as from `net.init`.
-    normalizer: what examples go through before the network sees them, with the statistics of the training part.
-    spec: what is known of the examples that it was trained on, if they came from a source.
-    loss: the name of the loss and its settings, if it was one of fnet's.
+    network: the network's description, as from `fnet.describe`; None if it has none.
+    params: the parameters, as from `net.init`.
+    state: the non-trainable state, as from `net.init`.
+    normalizer: the normalization of examples, with the statistics of the training part.
+    spec: the spec of the data that the network was trained on, if they came from a source.
+    loss: the name of the loss and its settings, if it is one of fnet's.
     """
 
     network: Any
@@ -39,13 +40,14 @@ class Model(NamedTuple):
 
 
 def save_model(path: Path, net: Layer, params: Any, state: Any, **about: Any) -> None:
-    """Writes parameters and state as safetensors, under names such as "params/dense_1/w", with what belongs to them.
+    """Write parameters and state as safetensors, under names such as "params/dense_1/w".
 
     Args:
-        path: of the file.
+        path: path of the file.
         net: the network.
-        params, state: of the network.
-        about: the normalizer, spec and loss of `Model`, where there are such.
+        params: its parameters.
+        state: its non-trainable state.
+        about: the normalizer, spec and loss of `Model`, as far as they are known.
     """
     try:
         network = describe(net)
@@ -58,59 +60,73 @@ def save_model(path: Path, net: Layer, params: Any, state: Any, **about: Any) ->
         for part, tree in trees.items()
         for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-    # One entry: safetensors writes several in an order that differs between processes, and equal runs give equal files.
-    plain = {"network": network, "spec": model.spec and model.spec.plain(), "loss": model.loss}
-    write(path, serialized(tensors, {"fnet": json.dumps(plain)}))
+    # A single entry: safetensors writes several in an order that differs between processes.
+    metadata = {"network": network, "spec": model.spec and model.spec.plain(), "loss": model.loss}
+    write(path, serialized(tensors, {"fnet": json.dumps(metadata)}))
 
 
 def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
-    """The network of a run with its final (best) parameters and state.
+    """Return the network of a run with its final (best) parameters and state.
 
     Args:
-        run: the run's folder.
+        run: folder of the run.
 
     Returns:
         (net, params, state), as from `net.init`.
 
     Raises:
-        FolderError: when the folder holds no readable model.
-        ValueError: when the network was made by hand and so has no description.
+        FolderError: when the folder does not contain a readable model.
+        ValueError: when the network has no description, because it contains a layer without a constructor.
     """
     model = load_model(run)
     if model.network is None:
-        raise ValueError(f"the network of {run} was made by hand and has no description; build it, and use load_model")
+        raise ValueError(
+            f"the model in {run} does not describe its network; build the network yourself, and use load_model"
+        )
     return build(model.network), model.params, model.state
 
 
 def load_model(run: str | os.PathLike[str]) -> Model:
-    """Everything that a run keeps of its trained network.
+    """Return the content of a run's model file.
+
+    Args:
+        run: folder of the run.
 
     Raises:
-        FolderError: when the folder holds no readable model.
+        FolderError: when the folder does not contain a readable model.
     """
-    path = Path(run) / "model.safetensors"
-    if not path.is_file():
-        what = "it holds no model.safetensors" if Path(run).is_dir() else "there is no such folder"
-        if Path(run).is_file():
-            what = "it is a file, not a folder"
-        raise FolderError(f"{run} is not a finished run: {what}")
+    path = _existing(Path(run) / "model.safetensors")
     trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}, "normalization": AS_THEY_ARE._asdict()}
     try:
         with safe_open(path, framework="numpy") as file:
-            said = (file.metadata() or {}).get("fnet")
-            if said is None:
-                raise FolderError(
-                    f"{path} was not written by fnet, or by an older version: it does not say what it holds"
-                )
-            plain = json.loads(said)
-            for name in file.keys():  # noqa: SIM118 (not a mapping)
+            metadata = (file.metadata() or {}).get("fnet")
+            for name in file.keys() if metadata else ():
                 part, *keys, leaf = name.split("/")
                 node = trees[part]
                 for key in keys:
                     node = node.setdefault(key, {})
                 node[leaf] = file.get_tensor(name)
+        if metadata is None:
+            raise FolderError(f"{path} was not written by fnet, or by an older version: it has no metadata of fnet's")
+        about = json.loads(metadata)
         params, state = jax.tree.map(jax.numpy.asarray, (trees["params"], trees["state"]))
-        spec = plain["spec"] and Spec.of_plain(plain["spec"])
-        return Model(plain["network"], params, state, Normalizer(**trees["normalization"]), spec, plain["loss"])
+        spec = about["spec"] and Spec.of_plain(about["spec"])
+        return Model(about["network"], params, state, Normalizer(**trees["normalization"]), spec, about["loss"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{path} cannot be read: {error}") from None
+
+
+def _existing(path: Path) -> Path:
+    """Return the path of a model file that exists.
+
+    Raises:
+        FolderError: when there is no such file.
+    """
+    if path.is_file():
+        return path
+    run = path.parent
+    if run.is_file():
+        reason = "it is a file, not a folder"
+    else:
+        reason = "it contains no model.safetensors" if run.is_dir() else "there is no such folder"
+    raise FolderError(f"{run} is not a finished run: {reason}")

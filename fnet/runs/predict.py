@@ -1,11 +1,12 @@
-"""What a trained network says of new examples, or how it goes on with a text."""
+"""Predictions of a trained network: for new examples, or as the continuation of a text."""
 
 import codecs
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,7 +15,7 @@ from fnet.data import inputs
 from fnet.data.source import DataError, Spec
 from fnet.data.text import encode
 from fnet.layers.vocabulary import build
-from fnet.losses import resolve_loss
+from fnet.losses import Loss, resolve_loss
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import Model, load_model
 from fnet.train.evaluate import outputs_of
@@ -22,11 +23,11 @@ from fnet.train.generation import generate
 
 
 class Prediction(NamedTuple):
-    """Of one example.
+    """The prediction for one example.
 
-    example: its file, or its number.
-    decision: the name of the class, or the values by their names.
-    probabilities: of all classes by name, the likeliest first; none where the loss knows no probabilities.
+    example: the file or the number of the example.
+    decision: the name of the class, or the values by name.
+    probabilities: the probabilities of all classes by name, most probable first; empty where the loss defines none.
     """
 
     example: str
@@ -35,91 +36,124 @@ class Prediction(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A run's network with all that predicting needs."""
+    """The network of a run, with everything that prediction needs.
+
+    net: the network.
+    model: the content of its model file.
+    spec: what is known of the data that it was trained on.
+    loss: the loss that it was trained with.
+    """
 
     net: Layer
     model: Model
     spec: Spec
+    loss: Loss
 
 
-def trained(run: str | os.PathLike[str]) -> Trained:
-    """The trained network of a run.
+def load_trained(run: str | os.PathLike[str]) -> Trained:
+    """Load the trained network of a run.
+
+    Args:
+        run: folder of the run.
 
     Raises:
-        FolderError: when the folder holds no readable model, or one that does not say what it was trained on.
+        FolderError: when the folder does not contain a readable model, or the model does not say what it was trained
+            on.
     """
     model = load_model(run)
     if model.spec is None or model.loss is None or model.network is None:
         raise FolderError(f"the model in {run} does not say what it was trained on; only `fnet train` writes that")
-    return Trained(build(model.network), model, model.spec)
+    settings: dict[str, Any] = dict(model.loss)
+    return Trained(build(model.network), model, model.spec, resolve_loss(settings.pop("name"), settings))
 
 
 def predict(run: Trained, path: str) -> list[Prediction]:
-    """The decisions of a network on the examples in a file, normalized as those that it was trained on.
+    """Predict the targets of the examples in a file, normalized like the training examples.
 
     Args:
-        run: from `trained`.
-        path: of the examples, as for `fnet.data.inputs.read`.
+        run: from `load_trained`.
+        path: path of the examples, as for `fnet.data.inputs.read`.
 
     Raises:
-        DataError: when the file does not hold examples that the network takes.
+        DataError: when the file does not contain examples that the network takes.
     """
-    net, model, spec = run
+    net, model, spec, loss = run
     x, names = inputs.read(path, spec)
-    settings: dict[str, Any] = dict(model.loss or {})
-    loss = resolve_loss(settings.pop("name"), settings)
     x = x.astype(np.int32) if spec.dtype == "int32" else model.normalizer(x)
     outputs = jnp.asarray(outputs_of(net, model.params, model.state, x))
     if spec.targets.kind == "values":
-        columns = spec.targets.names or tuple(f"output_{number}" for number in range(outputs.shape[-1]))
-        rows = np.asarray(outputs, np.float64).reshape(len(names), -1)
-        values = [dict(zip(columns, row.tolist(), strict=True)) for row in rows]
-        return [Prediction(name, row, {}) for name, row in zip(names, values, strict=True)]
+        return _value_predictions(names, spec, outputs)
+    return _class_predictions(names, spec, loss, outputs)
+
+
+def _value_predictions(names: Sequence[str], spec: Spec, outputs: jax.Array) -> list[Prediction]:
+    columns = spec.targets.names or tuple(f"output_{number}" for number in range(outputs.shape[-1]))
+    rows = np.asarray(outputs, np.float64).reshape(len(names), -1).tolist()
+    return [Prediction(name, dict(zip(columns, row, strict=True)), {}) for name, row in zip(names, rows, strict=True)]
+
+
+def _class_predictions(names: Sequence[str], spec: Spec, loss: Loss, outputs: jax.Array) -> list[Prediction]:
     classes = spec.targets.names or tuple(map(str, range(spec.targets.number)))
     decisions = np.asarray(loss.predict(outputs)).reshape(len(names)).astype(int)
-    shares: list[dict[str, float]] = [{}] * len(names)
-    if loss.probabilities is not None:
-        p = np.asarray(loss.probabilities(outputs), np.float64).reshape(len(names), -1)
-        p = np.concatenate([1 - p, p], axis=1) if loss.targets == "labels" else p
-        shares = [{classes[k]: float(row[k]) for k in np.argsort(-row, kind="stable")} for row in p]
-    decided = zip(names, decisions, shares, strict=True)
-    return [Prediction(name, classes[decision], share) for name, decision, share in decided]
+    probabilities = _class_probabilities(classes, loss, outputs)
+    return [
+        Prediction(name, classes[decision], row)
+        for name, decision, row in zip(names, decisions, probabilities, strict=True)
+    ]
 
 
-def continuation(run: Trained, prompt: str, *, length: int, temperature: float, seed: int) -> Iterator[str]:
-    """The text that follows a prompt, piece by piece.
+def _class_probabilities(classes: tuple[str, ...], loss: Loss, outputs: jax.Array) -> list[dict[str, float]]:
+    """Return the probabilities of all classes for every example, most probable first."""
+    if loss.probabilities is None:
+        return [{}] * len(outputs)
+    p = np.asarray(loss.probabilities(outputs), np.float64).reshape(len(outputs), -1)
+    p = np.concatenate([1 - p, p], axis=1) if loss.targets == "labels" else p
+    return [{classes[k]: float(row[k]) for k in np.argsort(-row, kind="stable")} for row in p]
+
+
+def continue_text(run: Trained, prompt: str, *, length: int, temperature: float, seed: int) -> Iterator[str]:
+    """Yield the text that follows a prompt, token by token.
 
     Args:
-        run: from `trained`, of a network that foretells the next token.
-        prompt: what to go on from.
-        length: tokens to add.
-        temperature: as for `fnet.generate`.
-        seed: of the draws.
+        run: from `load_trained`, of a network that predicts the next token.
+        prompt: the text to continue.
+        length: number of tokens to add.
+        temperature: sampling temperature; 0 is greedy.
+        seed: seed of the sampling.
 
     Raises:
-        DataError: for a character that the training text does not have.
-        GenerationError: for an empty prompt, a negative temperature, or a network that looks at later tokens.
+        DataError: for a character that does not occur in the training text.
+        GenerationError: for an empty prompt, a negative temperature, or a network whose outputs depend on later tokens.
     """
-    net, model, spec = run
-    vocabulary = spec.vocabulary
+    vocabulary = run.spec.vocabulary
     assert vocabulary is not None
-    if isinstance(vocabulary, str) and not set(prompt) <= set(vocabulary):
-        unknown = ", ".join(map(repr, sorted(set(prompt) - set(vocabulary))))
-        known = "".join(filter(str.isprintable, vocabulary))
-        raise DataError(
-            f"the prompt has {unknown}, which the text that the network was trained on has not; leave it out, or train "
-            f"on a text that has it; known: {known}"
-        )
+    if isinstance(vocabulary, str):
+        _check_characters(prompt, vocabulary)
     tokens = generate(
-        net,
-        model.params,
-        model.state,
+        run.net,
+        run.model.params,
+        run.model.state,
         encode(prompt, vocabulary),
-        window=spec.shape[0],
+        window=run.spec.shape[0],
         temperature=temperature,
         seed=seed,
     )
-    chosen = itertools.islice(tokens, length)
+    sampled = itertools.islice(tokens, length)
     if isinstance(vocabulary, bytes):
-        return codecs.iterdecode((bytes([token]) for token in chosen), "utf-8", errors="replace")
-    return (vocabulary[token] for token in chosen)
+        return codecs.iterdecode((bytes([token]) for token in sampled), "utf-8", errors="replace")
+    return (vocabulary[token] for token in sampled)
+
+
+def _check_characters(prompt: str, vocabulary: str) -> None:
+    """Check that every character of a prompt occurs in the vocabulary.
+
+    Raises:
+        DataError: for characters that do not.
+    """
+    unknown = ", ".join(map(repr, sorted(set(prompt) - set(vocabulary))))
+    if unknown:
+        known = "".join(filter(str.isprintable, vocabulary))
+        raise DataError(
+            f"the prompt contains {unknown}, which does not occur in the training text; remove it, or train on a text "
+            f"that contains it; known: {known}"
+        )

@@ -1,21 +1,13 @@
-"""Commands as the tests call them, the configs they call them with, and what a run leaves."""
+"""Commands as the tests call them, and what a run leaves."""
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from fnet.cli.app import app
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-IRIS, DIABETES, XOR, DIGITS = (
-    Path(__file__).parents[2] / "configs" / f"{name}.yaml"
-    for name in ("iris-logistic", "diabetes-linear", "xor-mlp", "digits-mlp")
-)
-SHIPPED = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 FEW = "data.split={train: 0.02, validation: 0.02, test: 0.02}"
 """Leaves few of the digits, whose convolutions take long: some 36 examples a part."""
 PARTS = ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]

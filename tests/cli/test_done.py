@@ -4,7 +4,8 @@ import re
 
 import jax
 import pytest
-from cli.calls import DIGITS, IRIS, RUN_FILES, SHIPPED, XOR, done, few, losses, process, records, strictly
+from cli.calls import RUN_FILES, done, few, losses, process, records, strictly
+from shipped import DIGITS, IRIS, SHIPPED, XOR
 
 
 @SHIPPED

@@ -9,21 +9,12 @@ import time
 import jax
 import numpy as np
 import pytest
-from cli.calls import (
-    DIABETES,
-    IRIS,
-    RUN_FILES,
-    XOR,
-    call,
-    done,
-    process,
-    records,
-    strictly,
-)
+from cli.calls import RUN_FILES, call, done, process, records, strictly
+from shipped import DIABETES, IRIS, XOR
 
 import fnet
 from fnet.report.console import TrainingProgress
-from fnet.runs import folder as folder_module
+from fnet.runs import files
 from fnet.train.loop import Segment
 
 # 3: the run failed
@@ -44,7 +35,7 @@ def test_a_run_that_diverges_says_at_which_step_and_why(diverged):
         r"^error: the run failed at step \d+ \(epoch \d+\): .*after growing from .* to .*learning rate .*too large"
     )
     assert re.search(pattern, result.stderr)
-    assert f"the last good parameters are kept in {run}" in result.stderr
+    assert f"the last good parameters are in {run}" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -81,7 +72,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch):
     def buggy():
         raise RuntimeError("planted")
 
-    monkeypatch.setattr("fnet.config.explain.json_schema", buggy)
+    monkeypatch.setattr("fnet.config.json_schema.json_schema", buggy)
     result = call("schema")
     assert result.exit_code == 70
     assert "Traceback (most recent call last)" in result.stderr
@@ -123,7 +114,7 @@ def test_an_interrupt_leaves_a_log_that_fits_what_is_kept(event, monkeypatch, tm
     """In the third epoch, while its line is written or after its steps: every epoch that is counted has its line, and
     what is kept is of the epoch that is named, or of one that was not completed."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    append, progress = folder_module.append, TrainingProgress.__call__
+    append, progress = files.append, TrainingProgress.__call__
 
     def append_when_interrupted(path, record):
         if event == "epoch" and record.get("epoch") == 3:
@@ -135,7 +126,7 @@ def test_an_interrupt_leaves_a_log_that_fits_what_is_kept(event, monkeypatch, tm
             signal.raise_signal(signal.SIGINT)
         progress(self, shown)
 
-    monkeypatch.setattr(folder_module, "append", append_when_interrupted)
+    monkeypatch.setattr(files, "append", append_when_interrupted)
     monkeypatch.setattr(TrainingProgress, "__call__", show_when_interrupted)
     try:
         result = call("train", IRIS, "train.epochs=6", f"out={tmp_path}")

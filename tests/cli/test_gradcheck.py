@@ -2,17 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
+from shipped import ELASTIC_NET, XOR
 from typer.testing import CliRunner
 
 from fnet.cli.app import app
 from fnet.reference import activation
 from fnet.reference.rule import Rule
-
-CONFIGS = Path(__file__).parents[2] / "configs"
-XOR = CONFIGS / "xor-mlp.yaml"
 
 
 def call(*arguments):
@@ -71,7 +68,7 @@ def test_float32_says_what_to_expect():
 
 
 def test_penalties_are_shown_apart():
-    config = CONFIGS / "breast-cancer-elastic-net.yaml"
+    config = ELASTIC_NET
     out = call(config, "--samples", "2").stdout
     assert re.search(r"the data loss alone\n.*the penalty alone\n", out, re.DOTALL)
     (check,) = checks(config, "--samples", "2")
@@ -112,8 +109,8 @@ def test_the_page(planted, tmp_path):
             [XOR, "--html", "{tmp}/no/page.html"],
             "the page cannot be written to '.*page.html': No such file or directory",
         ),
-        ([XOR, "--html", "{tmp}"], "the page cannot be written to '.*': it is no regular file"),
-        (["{tmp}"], "is not a finished run: it holds no model.safetensors"),
+        ([XOR, "--html", "{tmp}"], "the page cannot be written to '.*': it is not a regular file"),
+        (["{tmp}"], "is not a finished run: it contains no model.safetensors"),
     ],
 )
 def test_bad_requests(arguments, message, tmp_path):

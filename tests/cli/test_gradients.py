@@ -3,7 +3,8 @@
 import importlib
 
 import pytest
-from cli.calls import XOR, call, strictly
+from cli.calls import call, strictly
+from shipped import XOR
 
 from fnet.reference.rule import Rule
 

@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         ("train missing.yaml", r"^missing\.yaml: no such file$"),
-        ("train empty", r"^empty: a folder, not a config file$"),
+        ("train empty", r"^empty: expected a config file, got a folder$"),
         ("train typo.yaml", r"^typo\.yaml:4:3: unknown key 'epoch' in 'train'; did you mean 'epochs'\?$"),
         ("train good.yaml train.epochs=0", r"^train\.epochs=0: train\.epochs: expected a value of at least 1"),
         ("train good.yaml train.epochs", r"^train\.epochs: expected key=value"),
@@ -43,10 +43,10 @@ def folder(tmp_path, monkeypatch):
         ("summary init.yaml", r"^.*unknown initializer 'no\.such'"),
         ("gradcheck two.yaml", r"^two\.yaml:1:7: .*\ntwo\.yaml:2:9: unknown layer 'flaten'"),
         ("evaluate missing", r"^error: missing is not a finished run: there is no such folder$"),
-        ("evaluate empty", r"^error: empty is not a finished run: it holds no model\.safetensors$"),
+        ("evaluate empty", r"^error: empty is not a finished run: it contains no model\.safetensors$"),
         ("evaluate a_file", r"^error: a_file is not a finished run: it is (a file|no folder)"),
         ("evaluate garbled", r"^error: garbled/model\.safetensors cannot be read: "),
-        ("explain epoch", r"^error: nothing is called 'epoch'; did you mean 'epochs'"),
+        ("explain epoch", r"^error: unknown key or name 'epoch'; did you mean 'epochs'"),
     ],
 )
 def test_a_wrong_request_gets_a_short_message_and_leaves_nothing(folder, arguments, message):

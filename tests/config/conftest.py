@@ -1,19 +1,31 @@
-"""What the tests of the config share."""
+"""Fixtures of the tests of the config."""
 
 from pathlib import Path
 
 import pytest
 
-from fnet.config.load import load
+from fnet.config.load import load, resolve
 
 
 @pytest.fixture
-def load_text(tmp_path, monkeypatch):
-    """Loads text as c.yaml of the working folder, so that messages start with that name."""
+def config_file(tmp_path, monkeypatch):
+    """Writes text as c.yaml of the current directory, so that messages start with that name."""
     monkeypatch.chdir(tmp_path)
 
-    def load_text(text, *overrides):
+    def config_file(text):
         Path("c.yaml").write_text(text, encoding="utf-8")
-        return load("c.yaml", overrides)
+        return "c.yaml"
 
-    return load_text
+    return config_file
+
+
+@pytest.fixture
+def load_text(config_file):
+    """Builds the experiment of a config."""
+    return lambda text, *overrides: load(config_file(text), overrides)
+
+
+@pytest.fixture
+def resolve_text(config_file):
+    """Resolves a config."""
+    return lambda text, *overrides: resolve(config_file(text), overrides)

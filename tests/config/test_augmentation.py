@@ -41,7 +41,7 @@ def test_a_wrong_augmentation_is_reported_with_its_place(load_text, items, line)
     ],
 )
 def test_an_override_reaches_into_the_short_form(load_text, items, override, pixels):
-    (shift,) = load_text(TEXT.format(items=items), override).augmentations()
+    (shift,) = load_text(TEXT.format(items=items), override).augmentations
     assert (shift.kind, dict(shift.settings)) == ("shift", {"pixels": pixels})
 
 
@@ -55,11 +55,11 @@ def test_tables_are_not_augmented(load_text):
         load_text("data: {name: wine, augment: [flip]}\nmodel: [{dense: 3}]\n")
 
 
-def test_the_resolved_config_names_every_setting(load_text):
-    experiment = load_text(TEXT.format(items="flip"), "data.augment=[flip, {rotation: 15}]")
+def test_the_resolved_config_names_every_setting(load_text, resolve_text):
+    request = TEXT.format(items="flip"), "data.augment=[flip, {rotation: 15}]"
     written = [{"flip": {"rate": 0.5, "axis": "horizontal"}}, {"rotation": {"degrees": 15.0}}]
-    assert experiment.config.data.augment == written
-    assert [augmentation.kind for augmentation in experiment.augmentations()] == ["flip", "rotation"]
+    assert resolve_text(*request).config.data.augment == written
+    assert [augmentation.kind for augmentation in load_text(*request).augmentations] == ["flip", "rotation"]
 
 
 def test_an_augmentation_is_explained():

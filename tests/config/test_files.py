@@ -8,12 +8,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from fnet.config.errors import ConfigError
-from fnet.config.load import dump
-from fnet.runs.run import load_data
+from fnet.config.experiment import dump
+from fnet.runs.data import load_data
 
 
 @pytest.fixture(autouse=True)
-def _data(load_text, tmp_path, monkeypatch, rng):
+def _data(config_file, tmp_path, monkeypatch, rng):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rows = [f"{value:.3f},{'ab'[int(value > 0)]}" for value in rng.standard_normal(40)]
     Path("t.csv").write_text("\n".join(["x,kind", *rows]))
@@ -27,20 +27,20 @@ IMAGES = "data: {path: digits.npz}\nmodel: [flatten, {dense: 3}]\n"
 TEXT = "data: {path: t.txt, block: 4}\nmodel: [{embedding: {size: 14, width: 2}}, {dense: 14}]\n"
 
 
-def test_the_ending_says_the_format(load_text, tmp_path):
-    experiment = load_text(TABLE)
-    data = experiment.config.data
+def test_the_ending_says_the_format(resolve_text, tmp_path):
+    config = resolve_text(TABLE).config
+    data = config.data
     assert (data.source, data.name, data.normalize) == ("files", "csv", "standard")
-    assert experiment.config.loss.name == "binary_cross_entropy"
-    written = YAML(typ="safe").load(dump(experiment.config))["data"]
+    assert config.loss.name == "binary_cross_entropy"
+    written = YAML(typ="safe").load(dump(config))["data"]
     assert written["path"] == str(tmp_path / "t.csv")
     assert written["split"] == {"train": 0.8, "validation": 0.1, "test": 0.1}
-    assert load_text(dump(experiment.config)).config == experiment.config
+    assert resolve_text(dump(config)).config == config
 
 
 def test_a_source_with_a_test_split_keeps_it_for_the_test(load_text):
     experiment = load_text(IMAGES)
-    assert experiment.config.data.parts(()) == (0.9, 0.1, "test")
+    assert experiment.data.parts == (0.9, 0.1, "test")
     splits, _ = load_data(experiment)
     assert [part.size for part in splits[:3]] == [18, 2, 10]
     assert splits.test.y.tolist() == [i % 3 for i in range(20, 30)]
@@ -65,8 +65,8 @@ def test_parts_by_name(load_text, split, sizes):
 
 def test_a_language_model(load_text):
     experiment = load_text(TEXT)
-    assert experiment.config.data.normalize == "none"
-    assert experiment.config.loss.name == "cross_entropy"
+    assert experiment.data.normalization == "none"
+    assert experiment.loss_settings["name"] == "cross_entropy"
     splits, _ = load_data(experiment)
     assert splits.train.x.dtype == splits.train.y.dtype == np.int32
 
@@ -80,14 +80,15 @@ def test_a_language_model(load_text):
         (TABLE.replace("kind", "kind, missing: men"), "expected 'refuse', 'mean' or 'drop', got 'men'; did you"),
         (TABLE.replace("path", "pth"), "c.yaml:1:7: 'data.name' is required, but not given"),
         (TABLE.replace("t.csv", "c.yaml"), "c.yaml:1:14: data.path: the ending '.yaml' does not tell what"),
-        (TABLE.replace("kind", "kind, block: 3"), "'block' is no setting of 'data' (csv), but of sentences, text"),
+        (TABLE.replace("kind", "kind, block: 3"), "'block' is not a setting of 'data' (csv), only of sentences, text"),
         (IMAGES.replace("npz}", "npz, split: {test: t}}"), ":1:40: data.split.test: the source has no split 't'"),
         (IMAGES.replace("npz}", "npz, classes: 2}"), ":1:35: data: {here}/digits.npz: 'y' has the label 2 in row 2"),
         (IMAGES.replace("npz}", "npz, split: {test: true}}"), "data.split.test: expected a number or text"),
         (TEXT.replace("4}", "64}", 1), "c.yaml:1:28: data: t has 40 tokens, and a block of 64 with the token"),
-        (TEXT.replace("4}", "4, normalize: unit}", 1), "c.yaml:1:42: data.normalize: token numbers have no scale to"),
-        (TEXT.replace("dense: 14", "dense: 3"), "dense_1 gives outputs of shape (4, 3), but t has 14 classes at each "
-         "of 4 positions, so the network must give (4, 14): end it with dense: 14"),
+        (TEXT.replace("4}", "4, normalize: unit}", 1), "c.yaml:1:42: data.normalize: expected none, because "
+         "tokens have no scale, got 'unit'; remove the key"),
+        (TEXT.replace("dense: 14", "dense: 3"), "dense_1: expected outputs of shape (4, 14) for cross_entropy, because "
+         "t has 14 classes at each of 4 positions; got outputs of shape (4, 3); end the network with dense: 14"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_place(load_text, tmp_path, text, message):

@@ -16,35 +16,38 @@ from fnet.config.errors import ConfigError
         (
             "data: digits\nmodel:\n  - flatten\n  - dense: 64\n  - relu\n  - dense: 12\n",
             "c.yaml:6:5",
-            "dense_2 gives 12, but digits has 10 classes, so with cross_entropy the network must give 10 outputs; "
-            "make it dense: 10",
+            "dense_2: expected 10 outputs for cross_entropy, because digits has 10 classes; got 12; make it dense: 10",
         ),
         (
             "data: digits\nmodel: [flatten, [{dense: 3}]]\n",
             "c.yaml:2:18",
-            "serial_1 gives 3, but digits has 10 classes",
+            "serial_1: expected 10 outputs for cross_entropy, because digits has 10 classes; got 3",
         ),
         (
             "data: digits\nmodel:\n  - dense: 10\n",
             "c.yaml:3:5",
-            "dense_1 gives outputs of shape (8, 8, 10), but digits has 10 classes, so with cross_entropy the network "
-            "must give 10 outputs; put a flatten before the last dense",
+            "dense_1: expected 10 outputs for cross_entropy, because digits has 10 classes; got outputs of shape "
+            "(8, 8, 10); put a flatten before the last dense",
         ),
         (
             "data: diabetes\nmodel: [{dense: 2}]\n",
             "c.yaml:2:9",
-            "diabetes has 1 value, so with mse the network must give 1 output;",
+            "dense_1: expected 1 output for mse, because diabetes has 1 value; got 2;",
         ),
-        ("data: xor\nmodel: [{dense: 3}]\n", "c.yaml:2:9", "dense_1 gives 3, but xor has 2 classes"),
+        (
+            "data: xor\nmodel: [{dense: 3}]\n",
+            "c.yaml:2:9",
+            "dense_1: expected 2 outputs for cross_entropy, because xor has 2 classes; got 3",
+        ),
         (
             "data: xor\nmodel: [{dense: 2}]\nloss: binary_cross_entropy\n",
             "c.yaml:2:9",
-            "must give 1 output; make it dense: 1",
+            "expected 1 output for binary_cross_entropy, because xor has 2 classes; got 2; make it dense: 1",
         ),
         (
             "data: xor\nmodel: [{dense: 1}]\nloss: cross_entropy\n",
             "c.yaml:2:9",
-            "must give 2 outputs; make it dense: 2",
+            "expected 2 outputs for cross_entropy, because xor has 2 classes; got 1; make it dense: 2",
         ),
         (NET + "loss: mse\n", "c.yaml:5:7", "mse is for regression, but digits has 10 classes; use cross_entropy"),
         (
@@ -57,7 +60,7 @@ from fnet.config.errors import ConfigError
         (
             NET + "train: {early_stopping: {monitor: val_loss}}\n",
             "c.yaml:5:35",
-            "nothing records 'val_loss' in this run; did you mean 'validation_loss'?",
+            "expected a value that the run records, got 'val_loss'; did you mean 'validation_loss'?",
         ),
         (
             NET + "train: {early_stopping: {monitor: validation_mean_absolute_error}}\n",
@@ -67,7 +70,7 @@ from fnet.config.errors import ConfigError
         (
             "data: {name: digits, split: {validation: 0}}\n" + LAYERS + "train:\n  early_stopping: {patience: 2}\n",
             "c.yaml:4:19",
-            "nothing records 'validation_loss' in this run",
+            "expected a value that the run records, got 'validation_loss'",
         ),
         (
             NET + "optimizer:\n  schedule: {name: cosine, warmup_steps: 5000}\n",
@@ -96,14 +99,18 @@ def test_what_does_not_fit_together_is_reported(load_text, text, where, what):
         (
             "data: digits\nmodel: [flatten, {dense: 10}, softmax]\n",
             "c.yaml:2:31",
-            "softmax_1: cross_entropy takes logits",
+            "softmax_1: cross_entropy takes logits, so the network must not end with a softmax",
         ),
         (
             "data: digits\nmodel: [flatten, [{dense: 10}, softmax]]\n",
             "c.yaml:2:32",
-            "serial_1/softmax_1: cross_entropy takes logits",
+            "serial_1/softmax_1: cross_entropy takes logits, so the network must not end with a softmax",
         ),
-        ("data: xor\nmodel: [{dense: 1}, sigmoid]\n", "c.yaml:2:21", "sigmoid_1: binary_cross_entropy takes logits"),
+        (
+            "data: xor\nmodel: [{dense: 1}, sigmoid]\n",
+            "c.yaml:2:21",
+            "sigmoid_1: binary_cross_entropy takes logits, so the network must not end with a sigmoid",
+        ),
         (
             "data: digits\nmodel: [flatten, {dense: 10}, sigmoid]\n",
             "c.yaml:2:31",
@@ -156,7 +163,7 @@ def test_a_layer_that_cannot_take_its_input_is_reported_at_its_place(load_text, 
     refused(
         load_text,
         "c.yaml:4:12",
-        "serial_1/table_1: expects (batch, rows, columns), got (64,); digits has examples (8, 8, 1)",
+        "serial_1/table_1: expects (batch, rows, columns), got (64,); examples of digits have the shape (8, 8, 1)",
         text,
     )
 
@@ -207,6 +214,6 @@ model: [flatten, {dense: 12}]
 train: {early_stopping: {monitor: accuracy}}
 optimizer: {schedule: {name: cosine, warmup_steps: 99999}}
 """
-    with pytest.raises(ConfigError, match="dense_1 gives 12") as caught:
+    with pytest.raises(ConfigError, match=r"dense_1: expected 10 outputs .* got 12") as caught:
         load_text(text)
     assert [line.split(":")[1] for line in caught.value.lines] == ["2", "3", "4"]

@@ -17,23 +17,23 @@ def test_a_missing_file_is_named():
 
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=rf"^{re.escape(str(tmp_path))}: a folder, not a config file$"):
+    with pytest.raises(ConfigError, match=rf"^{re.escape(str(tmp_path))}: expected a config file, got a folder$"):
         load(str(tmp_path))
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "c.yaml").write_bytes(b"data: \xff\xfe\n")
-    with pytest.raises(ConfigError, match=r"c\.yaml: not a text file in UTF-8$"):
+    with pytest.raises(ConfigError, match=r"c\.yaml: expected text in UTF-8; save the file with that encoding$"):
         load(str(tmp_path / "c.yaml"))
 
 
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
-        ("", "c.yaml:1:1", "is empty; the smallest one has the keys data and model"),
-        ("# nothing yet\n", "c.yaml:1:1", "is empty"),
-        ("- digits\n", "c.yaml:1:1", "holds no mapping of keys to values"),
-        ("digits\n", "c.yaml:1:1", "holds no mapping of keys to values"),
+        ("", "c.yaml:1:1", "expected a mapping, got an empty file; the smallest config has the keys data and model"),
+        ("# nothing yet\n", "c.yaml:1:1", "expected a mapping, got an empty file"),
+        ("- digits\n", "c.yaml:1:1", "expected a mapping, got a list"),
+        ("digits\n", "c.yaml:1:1", "expected a mapping, got 'digits'"),
         (NET + "name: a: b\n", "c.yaml:5:8", "not YAML: mapping values are not allowed here"),
         (NET + "train:\n\tepochs: 3\n", "c.yaml:6:1", "a tab; YAML indents with spaces"),
         (NET + "name: @home\n", "c.yaml:5:7", "not YAML: found character '@' that cannot start any token"),
@@ -79,11 +79,15 @@ def test_what_is_never_closed_is_reported_where_it_opens(load_text, text, openin
         ),
         ("optimizer: {lerning_rate: 1}\n", "c.yaml:5:13", "in 'optimizer' (adam); did you mean 'learning_rate'?"),
         ("optimizer: {name: sgd, zzqq: 1}\n", "c.yaml:5:24", "unknown key 'zzqq' in 'optimizer' (sgd); known: "),
-        ("optimizer: {momentum: 0.9}\n", "c.yaml:5:13", "'momentum' is no setting of 'optimizer' (adam), but of sgd"),
+        (
+            "optimizer: {momentum: 0.9}\n",
+            "c.yaml:5:13",
+            "'momentum' is not a setting of 'optimizer' (adam), only of sgd",
+        ),
         (
             "optimizer: {schedule: {name: constant, warmup_steps: 3}}\n",
             "c.yaml:5:40",
-            "'warmup_steps' is no setting of 'optimizer.schedule' (constant), but of cosine, linear",
+            "'warmup_steps' is not a setting of 'optimizer.schedule' (constant), only of cosine, linear",
         ),
         (
             "optimizer: {schedule: {name: cosine, warmup_step: 3}}\n",
@@ -115,8 +119,8 @@ def test_a_dotted_key_in_the_file_is_explained_and_not_suggested_to_itself(load_
     [
         ("{name: digits, splits: {train: 0.5}}", 22, "unknown key 'splits' in 'data' (digits); did you mean 'split'?"),
         ("{name: digits, zzz: 3}", 22, "unknown key 'zzz' in 'data' (digits); known: augment, name, "),
-        ("{name: digits, noise: 0.1}", 22, "'noise' is no setting of 'data' (digits), but of xor, circle"),
-        ("{name: xor, bits: 3}", 19, "'bits' is no setting of 'data' (xor), but of parity"),
+        ("{name: digits, noise: 0.1}", 22, "'noise' is not a setting of 'data' (digits), only of xor, circle"),
+        ("{name: xor, bits: 3}", 19, "'bits' is not a setting of 'data' (xor), only of parity"),
         ("{name: digits, split: {trian: 0.5}}", 30, "unknown key 'trian' in 'data.split'; did you mean 'train'?"),
     ],
 )

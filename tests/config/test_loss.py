@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 from fnet.config.errors import ConfigError
-from fnet.config.explain import explain, json_schema
-from fnet.config.load import dump
+from fnet.config.experiment import dump
+from fnet.config.explain import explain
+from fnet.config.json_schema import json_schema
 from fnet.losses import LOSSES
 from fnet.runs.gradcheck import check_gradients
 from fnet.runs.run import run
@@ -32,10 +33,10 @@ VALUES = "data: {name: diabetes, normalize: standard}\nmodel: [{dense: 1}]\n"
         (PLANE, "null", {"name": "binary_cross_entropy"}),
     ],
 )
-def test_a_loss_is_a_name_or_a_mapping_and_resolved_a_mapping(load_text, text, written, resolved):
-    config = load_text(f"{text}loss: {written}\n").config
+def test_a_loss_is_a_name_or_a_mapping_and_resolved_a_mapping(resolve_text, text, written, resolved):
+    config = resolve_text(f"{text}loss: {written}\n").config
     assert list(config.model_dump()["loss"].items()) == list(resolved.items())
-    assert load_text(dump(config)).config == config
+    assert resolve_text(dump(config)).config == config
     assert re.search(rf"^loss:\n  name: {resolved['name']}\n", dump(config), re.MULTILINE)
 
 
@@ -58,7 +59,7 @@ def test_a_loss_is_a_name_or_a_mapping_and_resolved_a_mapping(load_text, text, w
             DIGITS,
             "{name: cross_entropy, delta: 1}",
             "3:29",
-            "'delta' is no setting of 'loss' (cross_entropy), but of huber",
+            "'delta' is not a setting of 'loss' (cross_entropy), only of huber",
         ),
         (VALUES, "{name: mse, zzz: 1}", "3:19", "unknown key 'zzz' in 'loss' (mse); known: name"),
         (
@@ -101,7 +102,7 @@ def test_what_is_wrong_is_reported_at_its_place(load_text, text, loss, where, wh
 
 
 def test_hinge_takes_one_output(load_text):
-    message = r"^c\.yaml:2:9: dense_1 gives 2, but xor has 2 classes, so with hinge the network must give 1 output;"
+    message = r"^c\.yaml:2:9: dense_1: expected 1 output for hinge, because xor has 2 classes; got 2;"
     with pytest.raises(ConfigError, match=message):
         load_text("data: xor\nmodel: [{dense: 2}]\nloss: hinge\n")
 
@@ -115,9 +116,9 @@ def test_hinge_takes_one_output(load_text):
         ("loss.name=mse", "mse", {}),
     ],
 )
-def test_the_loss_can_be_overridden(load_text, override, name, own):
-    loss = load_text(f"{VALUES}loss: huber\n", override).config.loss
-    assert (loss.name, loss.own()) == (name, own)
+def test_the_loss_can_be_overridden(resolve_text, override, name, own):
+    loss = resolve_text(f"{VALUES}loss: huber\n", override).config.loss
+    assert (loss.name, loss.specific_settings()) == (name, own)
 
 
 @pytest.mark.parametrize(
@@ -136,11 +137,11 @@ def test_a_wrong_override_is_named(load_text, override, what):
 
 
 def test_the_experiment_has_the_loss_with_its_settings(load_text):
-    loss = load_text(f"{VALUES}loss: {{name: huber, delta: 2}}\n").loss()
+    loss = load_text(f"{VALUES}loss: {{name: huber, delta: 2}}\n").loss
     assert isinstance(loss.function, functools.partial)
     assert loss.function(jnp.array([[4.0]]), jnp.array([[0.0]])).tolist() == [6.0]
     assert loss[1:] == LOSSES["huber"][1:]
-    assert load_text(f"{VALUES}loss: mse\n").loss() is LOSSES["mse"]
+    assert load_text(f"{VALUES}loss: mse\n").loss is LOSSES["mse"]
 
 
 @pytest.mark.parametrize(
@@ -156,12 +157,12 @@ def test_a_run_trains_and_checks_with_the_settings(load_text, text, loss, metric
     experiment = load_text(f"{text}loss: {loss}\n", "train.epochs=2")
     report = check_gradients(experiment)[0].report
     assert report.ok, str(report)
-    outcome = run(experiment, dump(experiment.config), lambda event: None)
+    outcome = run(experiment)
     scores = outcome.scores["train"]
     assert set(scores) == {"loss", metric}
-    plain = load_text(f"{text}loss: {experiment.config.loss.name}\n", "train.epochs=2")
-    if plain.config != experiment.config:
-        assert run(plain, dump(plain.config), lambda event: None).scores["train"]["loss"] != scores["loss"]
+    plain = load_text(f"{text}loss: {experiment.loss_settings['name']}\n", "train.epochs=2")
+    if plain.config_text != experiment.config_text:
+        assert run(plain).scores["train"]["loss"] != scores["loss"]
     end = json.loads((outcome.folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert end["train_loss"] == scores["loss"]
 

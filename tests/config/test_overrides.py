@@ -50,20 +50,20 @@ train: {epochs: 2}
         ("model=[flatten, {dense: 10}]", ["model", 0], "flatten"),
     ],
 )
-def test_any_value_can_be_overridden(load_text, override, path, value):
-    config = load_text(DEEP, override).config
+def test_any_value_can_be_overridden(resolve_text, override, path, value):
+    config = resolve_text(DEEP, override).config
     assert at(config.model_dump(), path) == value
 
 
-def test_an_override_changes_nothing_else(load_text):
-    before, after = load_text(DEEP).config, load_text(DEEP, "optimizer.learning_rate=0.5").config
+def test_an_override_changes_nothing_else(resolve_text):
+    before, after = resolve_text(DEEP).config, resolve_text(DEEP, "optimizer.learning_rate=0.5").config
     assert before.optimizer.learning_rate != 0.5
     same = after.optimizer.model_copy(update={"learning_rate": before.optimizer.learning_rate})
     assert after.model_copy(update={"optimizer": same}) == before
 
 
-def test_overrides_apply_in_order(load_text):
-    config = load_text(DEEP, "train.epochs=5", "optimizer=sgd", "train.epochs=6", "optimizer.momentum=0.9").config
+def test_overrides_apply_in_order(resolve_text):
+    config = resolve_text(DEEP, "train.epochs=5", "optimizer=sgd", "train.epochs=6", "optimizer.momentum=0.9").config
     assert (config.train.epochs, config.optimizer.name, config.optimizer.momentum) == (6, "sgd", 0.9)
 
 
@@ -80,24 +80,24 @@ def test_overrides_apply_in_order(load_text):
         ("epochs=3", "unknown key 'epochs' at the top level; it belongs under 'train'"),
         ("zzz=3", "unknown key 'zzz' at the top level; known: data"),
         ("train=3", "train: expected a mapping of settings, got 3"),
-        ("optimizer.momentum=0.9", "'momentum' is no setting of 'optimizer' (adam), but of sgd"),
+        ("optimizer.momentum=0.9", "'momentum' is not a setting of 'optimizer' (adam), only of sgd"),
         ("optimizer.lerning_rate=1", "unknown key 'lerning_rate' in 'optimizer' (adam); did you mean 'learning_rate'?"),
         ("optimizer=adm", "unknown optimizer 'adm'; did you mean 'adam'?"),
         ("optimizer.name=adm", "unknown optimizer 'adm'; did you mean 'adam'?"),
-        ("data=digit", "unknown data set 'digit'; did you mean 'digits'?"),
-        ("data.name=digit", "unknown data set 'digit'; did you mean 'digits'?"),
+        ("data=digit", "unknown dataset 'digit'; did you mean 'digits'?"),
+        ("data.name=digit", "unknown dataset 'digit'; did you mean 'digits'?"),
         ("data.split=0.8", "data.split: expected a mapping of settings, got 0.8"),
         ("loss=mse", "mse is for regression, but digits has 10 classes; use cross_entropy"),
-        ("train.early_stopping.monitor=val_loss", "nothing records 'val_loss' in this run"),
+        ("train.early_stopping.monitor=val_loss", "expected a value that the run records, got 'val_loss'"),
         ("model=relu", "model: expected a list, got 'relu'"),
         ("model.1=null", "expected a layer, such as relu or {dense: 64}, got nothing"),
         ("model.2=tahn", "unknown layer 'tahn'; did you mean 'tanh'?"),
         ("model.1.dense=-1", "dense: units: expected a value of at least 1, got -1"),
         ("model.1.dense.units=ten", "dense: units: expected a whole number, got 'ten'"),
-        ("model.9.dense=5", "'9' is no place in a list of 6; places count from 0"),
-        ("model.-1.dense=5", "'-1' is no place in a list of 6; places count from 0"),
-        ("model.last.dense=5", "'last' is no place in a list of 6; places count from 0"),
-        ("model.²=relu", "'²' is no place in a list of 6; places count from 0"),
+        ("model.9.dense=5", "expected an index of a list of length 6, counted from 0, got '9'"),
+        ("model.-1.dense=5", "expected an index of a list of length 6, counted from 0, got '-1'"),
+        ("model.last.dense=5", "expected an index of a list of length 6, counted from 0, got 'last'"),
+        ("model.²=relu", "expected an index of a list of length 6, counted from 0, got '²'"),
         ("seed=[", "not YAML"),
         ("seed=a: b: c", "not YAML: mapping values are not allowed here"),
     ],
@@ -109,9 +109,12 @@ def test_a_wrong_override_is_named_in_place_of_a_line(load_text, override, what)
 @pytest.mark.parametrize(
     ("override", "what"),
     [
-        ("data.split.train=0.95", "the parts sum to 1.15, which is more than 1"),
-        ("model.5.dense=12", "dense_2 gives 12, but digits has 10 classes"),
-        ("model.5.dense.units=12", "dense_2 gives 12, but digits has 10 classes"),
+        ("data.split.train=0.95", "expected fractions that sum to at most 1, got a sum of 1.15"),
+        ("model.5.dense=12", "dense_2: expected 10 outputs for cross_entropy, because digits has 10"),
+        (
+            "model.5.dense.units=12",
+            "dense_2: expected 10 outputs for cross_entropy, because digits has 10",
+        ),
         ("model.2.leaky_relu=0.1", "expected a layer"),
         ("train.epochs.of=3", "train.epochs: expected a whole number, got a mapping"),
         ("seed.of=3", "seed: expected a whole number, got a mapping"),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fnet.config.errors import ConfigError
+from fnet.config.experiment import dump
 from fnet.config.explain import explain
-from fnet.config.load import dump
 from fnet.reference import network
 from fnet.regularization import Penalties
 from fnet.runs.gradcheck import check_gradients
@@ -26,20 +26,20 @@ model:
 
 def test_layers_are_named_by_their_paths(load_text):
     text = MODEL + "regularization: {l2: 1e-4, layers: {dense_1: {l2: 1e-3}, block/dense_2: {l1: 1e-4}}, max_norm: 3}\n"
-    penalties = load_text(text).config.regularization.penalties()
+    penalties = load_text(text).penalties
     layers = {"dense_1": {"l2": 1e-3}, "block/dense_2": {"l1": 1e-4}}
     assert penalties == Penalties(l2=1e-4, layers=layers, max_norm=3.0)
     assert penalties.coefficients_of(("block", "dense_2")) == (1e-4, 1e-4)
 
 
 def test_by_default_nothing_is_penalized(load_text):
-    assert load_text(MODEL).config.regularization.penalties() == Penalties()
+    assert load_text(MODEL).penalties == Penalties()
 
 
-def test_the_resolved_config_loads_to_the_same(load_text):
+def test_the_resolved_config_loads_to_the_same(resolve_text):
     text = MODEL + "regularization: {layers: {block: {l2: 1e-3, max_norm: 2}, block/dense_1: {l1: 0}}}\n"
-    first = load_text(text).config
-    assert load_text(dump(first)).config == first
+    first = resolve_text(text).config
+    assert resolve_text(dump(first)).config == first
     for setting in ("layers", "block/dense_1", "l1", "l2", "max_norm"):
         assert re.search(rf"^ +{setting}:", dump(first), re.MULTILINE)
 
@@ -100,8 +100,8 @@ def test_a_key_at_the_wrong_place_is_sent_to_its_section_and_not_to_single_layer
 
 
 def test_single_layers_can_be_overridden(load_text):
-    config = load_text(MODEL, "regularization.layers.block/dense_1.l2=1e-3", "regularization.max_norm=2").config
-    assert config.regularization.penalties() == Penalties(layers={"block/dense_1": {"l2": 1e-3}}, max_norm=2.0)
+    experiment = load_text(MODEL, "regularization.layers.block/dense_1.l2=1e-3", "regularization.max_norm=2")
+    assert experiment.penalties == Penalties(layers={"block/dense_1": {"l2": 1e-3}}, max_norm=2.0)
     override = "regularization.layers.dens_1.l2=1e-3"
     with pytest.raises(ConfigError, match=f"^{override}: regularization.layers: no layer is called 'dens_1'"):
         load_text(MODEL, override)
@@ -136,7 +136,7 @@ def test_gradients_of_a_config_with_penalties_of_single_layers_agree(load_text, 
 def test_columns_are_short_after_a_run(load_text):
     text = MODEL + "regularization: {max_norm: 0.5, layers: {dense_1: {max_norm: 0.25}}}\ntrain: {epochs: 2}\n"
     experiment = load_text(text, "optimizer={name: sgd, learning_rate: 1.0}")
-    outcome = run(experiment, dump(experiment.config), lambda event: None)
+    outcome = run(experiment)
     _, params, _ = load_model(str(outcome.folder))
     lengths = [np.linalg.norm(layer["w"], axis=0) for layer in (*params["block"].values(), params["dense_1"])]
     for columns, longest in zip(lengths, (0.5, 0.5, 0.25), strict=True):

@@ -20,12 +20,12 @@ def spec(dtype, vocabulary=None):
         (
             "  - reshape: [8, 8]\n  - transformer: {width: 8, heads: 3}\n  - flatten\n",
             "c.yaml:4:5: serial_1/residual_1/attention_1: its heads must divide the width, and 3 does not divide 8; "
-            "use 1, 2, 4, 8; digits has examples (8, 8, 1)",
+            "use 1, 2, 4, 8; examples of digits have the shape (8, 8, 1)",
         ),
         (
             "  - bidirectional: [{lstm: 4}]\n",
             "c.yaml:3:5: parallel_1/forward: expects examples (time, features), got (8, 8, 1); "
-            "put a reshape before it, such as reshape: [8, -1]; digits has examples (8, 8, 1)",
+            "put a reshape before it, such as reshape: [8, -1]; examples of digits have the shape (8, 8, 1)",
         ),
         (
             "  - flatten\n  - tied: [{dense: 4}]\n",

@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 
 from fnet.config.errors import ConfigError
-from fnet.config.explain import json_schema
-from fnet.config.load import dump, load
+from fnet.config.json_schema import json_schema
+from fnet.config.load import load
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_a_word_becomes_the_number_at_any_depth(config, tmp_path):
     experiment = load(config("data: iris\nmodel: [{serial: [{dense: {units: classes}}]}, tanh, {dense: classes}]"))
     inner, _, last = (layer for _, layer in experiment.net.children)
     assert inner.children[0][1].settings["units"] == last.settings["units"] == 3
-    assert "classes" not in dump(experiment.config)
+    assert "classes" not in experiment.config_text
     (tmp_path / "t.txt").write_text("abca" * 40)
     model = "[{embedding: {size: vocabulary, width: 5}}, {gru: 4}, {dense: {units: vocabulary, name: vocabulary}}]"
     net = load(config(f"data: {{path: {tmp_path / 't.txt'}, block: 8}}\nmodel: {model}")).net
@@ -68,7 +68,7 @@ def test_a_word_without_a_number_is_refused(config, text, message):
 def test_what_is_wrong_with_the_data_is_said_once(config):
     with pytest.raises(ConfigError) as caught:
         load(config("data: irys\nmodel: [{dense: classes}]"))
-    assert [line.partition(": ")[2] for line in caught.value.lines] == ["unknown data set 'irys'; did you mean 'iris'?"]
+    assert [line.partition(": ")[2] for line in caught.value.lines] == ["unknown dataset 'irys'; did you mean 'iris'?"]
 
 
 def test_the_schema_takes_the_words_for_whole_numbers_of_layers_alone():

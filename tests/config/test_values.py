@@ -72,7 +72,7 @@ def test_a_long_value_is_shortened_in_the_message(load_text):
         (
             "{name: digits, split: {train: 0.9, validation: 0.2}}",
             29,
-            "data.split: the parts sum to 1.2, which is more than 1",
+            "data.split: expected fractions that sum to at most 1, got a sum of 1.2",
         ),
         ("{name: digits, split: {train: 1.5}}", 37, "data.split.train: expected a value of at most 1, got 1.5"),
         ("{name: digits, split: {train: 0}}", 37, "data.split.train: expected a value greater than 0, got 0"),
@@ -173,9 +173,9 @@ def test_a_name_that_would_lead_out_of_the_run_folder_is_refused(load_text):
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
-        ("data: digit\n" + LAYERS, "c.yaml:1:7", "unknown data set 'digit'; did you mean 'digits'?"),
-        ("data: qqqq\n" + LAYERS, "c.yaml:1:7", "unknown data set 'qqqq'; known: breast_cancer, chocolate"),
-        ("data: {name: digit}\n" + LAYERS, "c.yaml:1:14", "unknown data set 'digit'; did you mean 'digits'?"),
+        ("data: digit\n" + LAYERS, "c.yaml:1:7", "unknown dataset 'digit'; did you mean 'digits'?"),
+        ("data: qqqq\n" + LAYERS, "c.yaml:1:7", "unknown dataset 'qqqq'; known: breast_cancer, chocolate"),
+        ("data: {name: digit}\n" + LAYERS, "c.yaml:1:14", "unknown dataset 'digit'; did you mean 'digits'?"),
         ("data: {name: 3}\n" + LAYERS, "c.yaml:1:14", "3"),
         ("data: {source: sklern, name: digits}\n" + LAYERS, "c.yaml:1:16", "source 'sklern'; did you mean 'sklearn'?"),
         ("data: {source: qqq, name: digits}\n" + LAYERS, "c.yaml:1:16", "source 'qqq'; known: files, sklearn, "),

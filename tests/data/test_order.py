@@ -7,7 +7,8 @@ import pytest
 from fnet.config.load import load
 from fnet.data.pipeline import by_content
 from fnet.data.source import Arrays
-from fnet.runs.run import load_data, run
+from fnet.runs.data import load_data
+from fnet.runs.run import run
 
 MODEL = "model: [flatten, {dense: 3}]\ntrain: {epochs: 2, batch_size: 8}"
 
@@ -25,7 +26,7 @@ def images(rng):
 def trained(tmp_path, data):
     """The parameters of a run and its scores."""
     (tmp_path / "c.yaml").write_text(f"data: {data}\n{MODEL}\nout: {tmp_path}\n")
-    outcome = run(load(str(tmp_path / "c.yaml")), "", lambda event: None)
+    outcome = run(load(str(tmp_path / "c.yaml")))
     return jax.tree.map(np.asarray, outcome.fitted.params), outcome.scores
 
 

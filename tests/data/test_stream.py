@@ -353,7 +353,7 @@ def test_a_set_in_memory_can_be_streamed_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text("data: {name: iris, stream: true}\nmodel: [{dense: 3}]\n")
     experiment = load("c.yaml")
-    assert experiment.config.data.stream
+    assert experiment.data.stream
     streamed = catalog.stream("sklearn", "iris", {}, 0)
     assert np.array_equal(streamed.x, catalog.read("sklearn", "iris", {}, 0).x)
 

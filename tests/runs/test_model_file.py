@@ -1,20 +1,21 @@
-"""What a run did to its examples is kept with its model."""
+"""The normalization of a run is stored with its model."""
 
 import numpy as np
 
 from fnet.config.load import load
 from fnet.data.normalize import AS_THEY_ARE
 from fnet.data.sklearn import load as load_sklearn
+from fnet.runs.data import load_data
 from fnet.runs.model_file import load_model, save_model
-from fnet.runs.run import load_data, run
+from fnet.runs.run import run
 
 
 def test_the_statistics_of_the_training_part_are_stored_with_the_run(tmp_path):
-    """An independent mean and deviation of the examples that were trained on, in float64, and their effect."""
+    """Against an independent mean and standard deviation of the training examples, in float64."""
     config = tmp_path / "c.yaml"
     config.write_text(f"data: wine\nmodel: [{{dense: 3}}]\ntrain: {{epochs: 1}}\nout: {tmp_path / 'runs'}\n")
     experiment = load(str(config))
-    outcome = run(experiment, "", lambda event: None)
+    outcome = run(experiment)
     normalizer = load_model(outcome.folder).normalizer
     splits, _ = load_data(experiment)
     rows = splits.train.x.astype(np.float64) * normalizer.scale + normalizer.offset

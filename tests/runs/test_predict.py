@@ -1,4 +1,4 @@
-"""fnet predict: what a run says of new examples, and how it goes on with a text."""
+"""Predictions of a run for new examples, and its continuation of a text; `fnet predict`."""
 
 import json
 
@@ -11,17 +11,17 @@ from typer.testing import CliRunner
 
 import fnet
 from fnet.cli.app import app
-from fnet.config.load import dump, load
+from fnet.config.load import load
 from fnet.data.source import DataError
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import load_model, save_model
-from fnet.runs.predict import continuation, predict, trained
+from fnet.runs.predict import continue_text, load_trained, predict
 from fnet.runs.run import run
 
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
-    """Trains a config, once, and gives the run's folder."""
+    """Trains a config once, and returns the run's folder."""
     folder = tmp_path_factory.mktemp("runs")
     made = {}
 
@@ -30,7 +30,7 @@ def train(tmp_path_factory):
             config = folder / "c.yaml"
             config.write_text(text + f"\ntrain: {{epochs: 2}}\nout: {folder}\n")
             experiment = load(str(config))
-            made[text] = run(experiment, dump(experiment.config), lambda event: None).folder
+            made[text] = run(experiment).folder
         return made[text]
 
     return of
@@ -47,7 +47,7 @@ def test_classes_are_those_of_the_network_on_normalized_examples(train, tmp_path
     folder = train("data: iris\nmodel: [{dense: 8}, tanh, {dense: 3}]")
     iris = load_iris()
     np.save(tmp_path / "x.npy", iris.data[::10])
-    found = predict(trained(folder), str(tmp_path / "x.npy"))
+    found = predict(load_trained(folder), str(tmp_path / "x.npy"))
     net, params, state = fnet.load(folder)
     model = load_model(folder)
     x = (iris.data[::10].astype(np.float32) - model.normalizer.offset) / model.normalizer.scale
@@ -64,7 +64,7 @@ def test_one_output_for_two_classes_has_the_probability_of_the_second(train, tmp
     folder = train(f"data: breast_cancer\nmodel: [{{dense: 1}}]\n{loss}")
     cancer = load_breast_cancer()
     np.save(tmp_path / "x.npy", cancer.data)
-    found = predict(trained(folder), str(tmp_path / "x.npy"))
+    found = predict(load_trained(folder), str(tmp_path / "x.npy"))
     assert [row.probabilities["benign"] >= 0.5 for row in found] == [row.decision == "benign" for row in found]
     right = np.mean(
         [row.decision == cancer.target_names[label] for row, label in zip(found, cancer.target, strict=True)]
@@ -77,7 +77,7 @@ def test_one_output_for_two_classes_has_the_probability_of_the_second(train, tmp
 def test_values_have_their_names_and_no_probabilities(train, tmp_path):
     folder = train("data: diabetes\nmodel: [{dense: 1}]")
     np.save(tmp_path / "x.npy", load_diabetes().data[:2])
-    first, second = predict(trained(folder), str(tmp_path / "x.npy"))
+    first, second = predict(load_trained(folder), str(tmp_path / "x.npy"))
     assert set(first.decision) == {"disease progression"}
     assert first.decision != second.decision
     assert first.probabilities == {}
@@ -86,48 +86,52 @@ def test_values_have_their_names_and_no_probabilities(train, tmp_path):
 TEXT = "data: {name: sentences, samples: 40, block: 8}\nmodel: [{one_hot: 27}, {gru: 8}, {dense: 27}]"
 
 
-def test_a_text_goes_on_as_the_network_generates_it(train):
+def test_a_text_continues_as_the_network_generates_it(train):
     folder = train(TEXT)
-    network = trained(folder)
+    network = load_trained(folder)
     vocabulary = network.spec.vocabulary
-    found = "".join(continuation(network, "the dog", length=12, temperature=0.7, seed=3))
+    found = "".join(continue_text(network, "the dog", length=12, temperature=0.7, seed=3))
     net, params, state = fnet.load(folder)
     prompt = [vocabulary.index(character) for character in "the dog"]
     tokens = fnet.generate(net, params, state, prompt, window=8, temperature=0.7, seed=3)
     assert found == "".join(vocabulary[next(tokens)] for _ in range(12))
 
 
-def test_bytes_go_on_as_text_whatever_they_are(train, tmp_path):
+def test_generated_bytes_are_decoded_as_text(train, tmp_path):
     (tmp_path / "t.txt").write_text("äöü" * 60)
     model = "model: [{one_hot: 256}, {dense: 256}]"
     folder = train(f"data: {{path: {tmp_path / 't.txt'}, tokens: bytes, block: 4}}\n{model}")
-    found = "".join(continuation(trained(folder), "é", length=40, temperature=5.0, seed=0))
-    assert "\N{REPLACEMENT CHARACTER}" in found  # few bytes drawn at random are UTF-8, and none of them is lost
+    found = "".join(continue_text(load_trained(folder), "é", length=40, temperature=5.0, seed=0))
+    assert "\N{REPLACEMENT CHARACTER}" in found  # most random bytes are not UTF-8, and none of them is lost
 
 
-def test_a_character_never_seen_is_named(train):
-    with pytest.raises(DataError, match=r"the prompt has 'D', 'ö', which the text .* has not; .* known:  .abc"):
-        continuation(trained(train(TEXT)), "the Dög", length=1, temperature=1.0, seed=0)
+def test_a_character_outside_the_training_text_is_named(train):
+    with pytest.raises(
+        DataError, match=r"the prompt contains 'D', 'ö', which does not occur in the training text; .* known:  .abc"
+    ):
+        continue_text(load_trained(train(TEXT)), "the Dög", length=1, temperature=1.0, seed=0)
 
 
-def test_the_model_goes_on_without_the_data_it_was_trained_on(train, tmp_path):
+def test_prediction_does_not_need_the_training_data(train, tmp_path):
     path = tmp_path / "gone.csv"
     path.write_text("a,b,kind\n" + "1,red,x\n2,blue,y\n" * 10)
     folder = train(f"data: {{path: {path}, target: kind}}\nmodel: [{{dense: 2}}]")
     path.rename(tmp_path / "new.csv")
-    assert [row.example for row in predict(trained(folder), str(tmp_path / "new.csv"))] == list(map(str, range(20)))
+    assert [row.example for row in predict(load_trained(folder), str(tmp_path / "new.csv"))] == list(
+        map(str, range(20))
+    )
 
 
-def test_a_model_saved_by_hand_says_that_it_is_not_enough(tmp_path):
+def test_a_model_that_training_did_not_save_is_refused(tmp_path):
     save_model(tmp_path / "model.safetensors", fnet.serial(fnet.dense(1)), {"dense_1": {"w": np.ones((2, 1))}}, {})
     with pytest.raises(FolderError, match="does not say what it was trained on; only `fnet train` writes that"):
-        trained(tmp_path)
+        load_trained(tmp_path)
 
 
-def test_a_file_of_another_program_is_told_from_a_model(tmp_path):
+def test_a_file_of_another_program_is_not_taken_for_a_model(tmp_path):
     save_file({"w": np.ones(3)}, tmp_path / "model.safetensors")
     with pytest.raises(FolderError, match=r"model\.safetensors was not written by fnet, or by an older version"):
-        trained(tmp_path)
+        load_trained(tmp_path)
 
 
 def test_the_command_prints_text_and_json(train):
@@ -140,7 +144,7 @@ def test_the_command_prints_text_and_json(train):
     assert len(json.loads(printed)["continuation"]) == 9
 
 
-def test_the_command_prints_a_table_and_json_of_decisions(train, tmp_path):
+def test_the_command_prints_predictions_as_a_table_and_as_json(train, tmp_path):
     folder = train("data: iris\nmodel: [{dense: 8}, tanh, {dense: 3}]")
     np.save(tmp_path / "x.npy", np.tile(load_iris().data[:1], (60, 1)))
     out, _, status = call("predict", folder, tmp_path / "x.npy")

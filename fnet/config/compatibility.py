@@ -1,0 +1,149 @@
+"""Checks of settings that are valid one by one: whether network, data, loss and training go together."""
+
+from collections.abc import Iterator
+
+from fnet.config import augmentation
+from fnet.config.errors import Path, Problem, nearest
+from fnet.config.experiment import dataset, make_optimizer, make_schedule, penalties
+from fnet.config.model import index_misfit, path_of
+from fnet.config.schema import Config
+from fnet.core.layer import Layer, Shape, ShapeError, walk
+from fnet.data.source import Spec
+from fnet.losses import LOSSES
+from fnet.train.early_stopping import recorded_values
+from fnet.train.plan import plan
+
+MODEL: Path = ("model",)
+
+
+def incompatibilities(config: Config, net: Layer, spec: Spec) -> Iterator[Problem]:
+    """Yield what does not go together in a valid config.
+
+    Args:
+        config: the config.
+        net: its network.
+        spec: what is known of its data.
+    """
+    yield from _data_problems(config, spec)
+    yield from _network_problems(config, net, spec)
+    yield from _regularization_problems(config, net)
+    yield from _monitor_problems(config, spec)
+    yield from _optimizer_problems(config, spec)
+
+
+def loss_name_of(config: Config, spec: Spec, out_shape: Shape) -> str:
+    """Return the name of the loss: the config's, or else the default for the task.
+
+    The default follows from the targets, and for two classes from the outputs of the network.
+    """
+    if config.loss is not None:
+        return config.loss.name
+    if spec.targets.kind == "values":
+        return "mse"
+    return "binary_cross_entropy" if spec.targets.number == 2 and out_shape == (1,) else "cross_entropy"
+
+
+def _data_problems(config: Config, spec: Spec) -> Iterator[Problem]:
+    normalize = config.data.normalize
+    if spec.dtype == "int32" and normalize not in (None, "none"):
+        message = f"data.normalize: expected none, because tokens have no scale, got '{normalize}'"
+        yield Problem(("data", "normalize"), message, fix="remove the key")
+    yield from augmentation.misfits(config.data.augment, spec.shape, ("data", "augment"))
+
+
+def _network_problems(config: Config, net: Layer, spec: Spec) -> Iterator[Problem]:
+    try:
+        out_shape = net.shape(spec.shape)
+    except ShapeError as error:
+        path = path_of(config.model, MODEL, net, error.path)
+        yield Problem(path, f"{error}; examples of {spec.name} have the shape {spec.shape}")
+    else:
+        yield from _loss_problems(config, net, spec, loss_name_of(config, spec, out_shape), out_shape)
+    message = index_misfit(net, spec)
+    if message is not None:
+        yield Problem(path_of(config.model, MODEL, net, [name for name, _ in net.children][:1]), message)
+
+
+def _loss_problems(config: Config, net: Layer, spec: Spec, loss: str, out_shape: Shape) -> Iterator[Problem]:
+    suitable = _suitable_losses(spec)
+    if loss not in suitable:
+        message = f"loss: {loss} is for {LOSSES[loss].summary}, but {spec.name} has {spec.targets}"
+        yield Problem(("loss", "name"), message, fix=f"use {' or '.join(suitable)}")
+        return
+    yield from _output_problems(config, net, spec, loss, out_shape)
+    *_, (path, final) = walk(net)
+    if final.kind in ("sigmoid", "softmax") and LOSSES[loss].targets != "values":
+        message = f"{'/'.join(path)}: {loss} takes logits, so the network must not end with a {final.kind}"
+        yield Problem(path_of(config.model, MODEL, net, path), message, fix="remove it")
+
+
+def _suitable_losses(spec: Spec) -> list[str]:
+    """Return the losses for the targets of a dataset."""
+    targets = spec.targets
+    fits = {
+        "values": targets.kind == "values",
+        "labels": targets.kind == "classes" and targets.number == 2 and not targets.shape,
+        "classes": targets.kind == "classes",
+    }
+    return [name for name, loss in LOSSES.items() if fits.get(loss.targets or "")]
+
+
+def _output_problems(config: Config, net: Layer, spec: Spec, loss: str, out_shape: Shape) -> Iterator[Problem]:
+    """Yield the problem of a network whose outputs do not have the shape that the loss compares with the targets."""
+    targets = spec.targets
+    units = 1 if LOSSES[loss].targets == "labels" else targets.number
+    expected = (*targets.shape, units)
+    if out_shape == expected:
+        return
+    last = [name for name, _ in net.children][-1:]
+    wanted = f"{units} output{'s' if units > 1 else ''}" if len(expected) == 1 else f"outputs of shape {expected}"
+    received = str(out_shape[0]) if len(out_shape) == len(expected) == 1 else f"outputs of shape {out_shape}"
+    message = f"{last[0]}: expected {wanted} for {loss}, because {spec.name} has {targets}; got {received}"
+    *_, (_, final) = walk(net)
+    if targets.shape:
+        fix = f"end the network with dense: {units}"
+    elif len(out_shape) != 1:
+        fix = "put a flatten before the last dense"
+    else:
+        fix = f"make it dense: {units}" if final.kind == "dense" else f"append dense: {units}"
+    yield Problem(path_of(config.model, MODEL, net, last), message, fix=fix)
+
+
+def _regularization_problems(config: Config, net: Layer) -> Iterator[Problem]:
+    for layer, message in penalties(config).unknown_layers(net):
+        yield Problem(("regularization", "layers", layer), f"regularization.layers: {message}", at_key=True)
+
+
+def _monitor_problems(config: Config, spec: Spec) -> Iterator[Problem]:
+    """Yield the problem of early stopping on a value that the run does not record."""
+    stopping = config.train.early_stopping
+    if stopping is None:
+        return
+    monitor: str = stopping.model_dump()["monitor"]
+    known = recorded_values(
+        LOSSES[loss_name_of(config, spec, ())].metrics,
+        validation=bool(config.data.parts(spec.splits)[1]),
+        penalized=penalties(config).penalizes,
+    )
+    if monitor not in known:
+        yield Problem(
+            ("train", "early_stopping", "monitor"),
+            f"train.early_stopping.monitor: expected a value that the run records, got '{monitor}'",
+            suggestion=nearest(monitor, known),
+            known=tuple(known),
+        )
+
+
+def _optimizer_problems(config: Config, spec: Spec) -> Iterator[Problem]:
+    train = config.train
+    size = dataset(config.data, spec).training_size
+    steps = plan(size, batch_size=train.batch_size, epochs=train.epochs, steps=train.steps).steps
+    try:
+        make_schedule(config.optimizer, steps)
+    except ValueError as error:
+        yield Problem(("optimizer", "schedule"), f"optimizer.schedule: {error}")
+        return
+    try:
+        make_optimizer(config.optimizer, steps)
+    except ValueError as error:
+        yield Problem(("optimizer",), f"optimizer: {error}")

@@ -1,0 +1,117 @@
+"""From a validated config to an experiment."""
+
+import io
+from typing import Any
+
+import optax
+from ruamel.yaml import YAML
+
+from fnet.config.schema import Choice, Config, DataSettings, LossSettings, OptimizerSettings
+from fnet.core.layer import Layer
+from fnet.data import augment
+from fnet.data.source import Spec
+from fnet.losses import Loss, resolve_loss
+from fnet.regularization import Penalties
+from fnet.runs.experiment import Dataset, Experiment
+from fnet.runs.source import DataSource
+from fnet.train.early_stopping import EarlyStopping
+from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, with_clipping
+
+
+def build_experiment(config: Config, net: Layer, spec: Spec) -> Experiment:
+    """Build the experiment of a resolved config.
+
+    Args:
+        config: every default filled in.
+        net: its network.
+        spec: what is known of its data.
+    """
+    train, stopping = config.train, config.train.early_stopping
+    assert config.loss is not None  # a resolved config has one
+    return Experiment(
+        name=config.name,
+        net=net,
+        data=dataset(config.data, spec),
+        loss=make_loss(config.loss),
+        loss_settings=config.loss.model_dump(),
+        optimizer=lambda steps: make_optimizer(config.optimizer, steps),
+        seed=config.seed,
+        out=config.out,
+        penalties=penalties(config),
+        augmentations=augment.build(config.data.augment),
+        early_stopping=None if stopping is None else EarlyStopping(**stopping.model_dump()),
+        batch_size=train.batch_size,
+        epochs=train.epochs,
+        steps=train.steps,
+        log_every=train.log_every,
+        tensorboard=train.tensorboard,
+        config_text=dump(config),
+    )
+
+
+def data_source(settings: DataSettings) -> DataSource:
+    """Return the source of the data."""
+    return DataSource(settings.source, settings.name, settings.specific_settings())
+
+
+def dataset(settings: DataSettings, spec: Spec) -> Dataset:
+    """Return the dataset of resolved settings."""
+    return Dataset(
+        source=data_source(settings),
+        spec=spec,
+        parts=settings.parts(spec.splits),
+        normalization=settings.normalize or "none",
+        order=settings.order,
+        stream=settings.stream,
+    )
+
+
+def make_loss(settings: LossSettings) -> Loss:
+    """Return the loss with its settings."""
+    return resolve_loss(settings.name, settings.specific_settings())
+
+
+def penalties(config: Config) -> Penalties:
+    """Return the weight penalties and the max-norm constraint."""
+    return Penalties(**config.regularization.model_dump())
+
+
+def make_schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:
+    """Return the learning-rate schedule of an optimizer for a run of this many steps.
+
+    Raises:
+        ValueError: when the schedule does not fit into the run.
+    """
+    rate = settings.specific_settings()["learning_rate"]
+    return SCHEDULES[settings.schedule.name](rate, steps, **settings.schedule.specific_settings())
+
+
+def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
+    """Return the optimizer for a run of this many steps.
+
+    Raises:
+        ValueError: when the schedule does not fit into the run, or settings exclude each other.
+    """
+    specific = settings.specific_settings() | {"learning_rate": make_schedule(settings, steps)}
+    optimizer = OPTIMIZERS[settings.name](specific.pop("learning_rate"), **specific)
+    return with_clipping(optimizer, norm=settings.clip_norm, value=settings.clip_value)
+
+
+def dump(config: Config) -> str:
+    """Return the config as YAML, with every value written out."""
+    data = config.model_dump(mode="json")
+    data["optimizer"]["schedule"] = _ordered(config.optimizer.schedule, data["optimizer"]["schedule"])
+    data["optimizer"] = _ordered(config.optimizer, data["optimizer"])
+    data["data"] = _ordered(config.data, data["data"])
+    yaml, text = YAML(), io.StringIO()
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    yaml.dump(data, text)
+    return text.getvalue()
+
+
+def _ordered(settings: Choice, data: dict[str, Any]) -> dict[str, Any]:
+    """Return a section with its source and name first, then its specific settings, then the shared ones."""
+    tags = [tag for tag in ("source", "name") if tag in data]
+    return {key: data[key] for key in (*tags, *settings.specific_settings(), *data)}

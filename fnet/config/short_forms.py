@@ -1,0 +1,89 @@
+"""The short forms of a config, written out before it is validated."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from fnet.config import schema
+from fnet.config.errors import Path, Problem, nearest
+from fnet.config.experiment import data_source
+from fnet.config.model import size_of, sizes_in
+from fnet.data import catalog, files
+from fnet.data.source import DataError, Spec
+
+NAMED_SECTIONS = ("data", "loss", "optimizer", "schedule")
+"""The sections that may consist of a name alone."""
+
+
+def expand(data: dict[str, Any]) -> list[Problem]:
+    """Write out all short forms in place, and return what is wrong with them."""
+    _expand_names(data)
+    return [*_expand_data(data), *_replace_size_words(data)]
+
+
+def _expand_names(data: dict[str, Any]) -> None:
+    """Write out names without settings, and settings without a name."""
+    for section in (data, data.get("optimizer")):
+        for key in NAMED_SECTIONS:
+            if isinstance(section, dict) and isinstance(section.get(key), str):
+                section[key] = {"name": section[key]}
+    optimizer = data.get("optimizer")
+    if isinstance(optimizer, dict):
+        data["optimizer"] = {"name": "adam"} | optimizer
+
+
+def _expand_data(data: dict[str, Any]) -> Iterator[Problem]:
+    """Add the source, and for files the format, where `data` leaves them out."""
+    settings = data.get("data")
+    if not isinstance(settings, dict) or "source" in settings:
+        return
+    if "name" not in settings and isinstance(settings.get("path"), str):
+        try:
+            settings = {"name": files.format_of(settings["path"])} | settings
+        except DataError as error:
+            yield Problem(("data", "path"), f"data.path: {error}")
+            return
+    if "name" not in settings:
+        yield Problem(("data", "name"), "'data.name' is required, but not given")
+        return
+    source = catalog.source_of(settings["name"])
+    if source is None:
+        yield _unknown_dataset(str(settings["name"]))
+    else:
+        data["data"] = {"source": source} | settings
+
+
+def _unknown_dataset(name: str) -> Problem:
+    known = sorted(dataset for datasets in catalog.SOURCES.values() for dataset in datasets)
+    message, suggestion = f"unknown dataset '{name}'", nearest(name, known)
+    if suggestion is not None:
+        return Problem(("data", "name"), message, suggestion=suggestion)
+    fix = f"known: {', '.join(known)}; for a dataset of TensorFlow Datasets, add source: tfds"
+    return Problem(("data", "name"), message, fix=fix)
+
+
+def _replace_size_words(data: dict[str, Any]) -> Iterator[Problem]:
+    """Replace the words that stand for a size of the data, such as {dense: classes}, by numbers."""
+    places = list(sizes_in(data.get("model"), ("model",)))
+    spec = _spec_if_valid(data.get("data")) if places else None
+    for path, word in places:
+        size = 1 if spec is None else size_of(word, spec)  # without a spec, the problem with the data is reported
+        if isinstance(size, str):
+            yield Problem(path, size)
+            size = 1
+        _replace(data, path, size)
+
+
+def _spec_if_valid(settings: Any) -> Spec | None:
+    with contextlib.suppress(ValidationError, DataError):
+        return data_source(TypeAdapter(schema.Data).validate_python(settings)).spec()
+    return None
+
+
+def _replace(data: Any, path: Path, value: Any) -> None:
+    *outer, key = path
+    for part in outer:
+        data = data[part]
+    data[key] = value

@@ -1,0 +1,35 @@
+"""Loading the data of an experiment."""
+
+from typing import Any
+
+import numpy as np
+
+from fnet.data.pipeline import Splits, prepare
+from fnet.data.stream import require
+from fnet.runs.experiment import Experiment
+
+
+def load_data(experiment: Experiment) -> tuple[Splits[Any], str]:
+    """Load, split and normalize the data of an experiment, with targets in the form that its loss takes.
+
+    Returns:
+        The parts of the data and their fingerprint.
+
+    Raises:
+        DataError: when the data cannot be used.
+        MissingExtra: when the data are a stream and the library that reads ahead is not installed.
+    """
+    data = experiment.data
+    if data.stream:
+        require()
+    raw: Any = (data.source.stream if data.stream else data.source.read)(experiment.seed)
+    splits = prepare(raw, data.spec, data.parts, data.normalization, seed=experiment.seed, order=data.order)
+    if experiment.loss.targets == "labels":
+        train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])
+        splits = splits._replace(train=train, validation=validation, test=test)
+    return splits, data.source.fingerprint(raw)
+
+
+def _as_column(labels: np.ndarray) -> np.ndarray:
+    """Return binary labels (n,) as floats (n, 1), the shape of the one output that they are compared with."""
+    return labels.astype(np.float32)[:, None]

@@ -1,0 +1,58 @@
+"""Evaluating parameters on the data of an experiment."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnet.data.pipeline import Splits
+from fnet.runs.data import load_data
+from fnet.runs.experiment import Experiment
+from fnet.train.evaluate import make_score, outputs_of, score_inputs, values_of
+
+Scores = dict[str, dict[str, float]]
+"""Loss and metric by the name of the part: {"train": {"loss": 0.1, "accuracy": 0.97}, ...}."""
+
+
+class Evaluation(NamedTuple):
+    """The scores of every part of the data, and the predictions of one part.
+
+    scores: loss and metric of every part.
+    sizes: number of examples of every part.
+    part: the part that was predicted: test, or the last one that has examples.
+    decisions: the predictions of that part.
+    labels: its targets.
+    """
+
+    scores: Scores
+    sizes: dict[str, int]
+    part: str
+    decisions: np.ndarray
+    labels: np.ndarray
+
+
+def evaluate(experiment: Experiment, params: Any, state: Any) -> Evaluation:
+    """Score parameters on the data of an experiment.
+
+    Raises:
+        DataError: when the data cannot be used.
+    """
+    splits, _ = load_data(experiment)
+    part, data = list(splits.parts().items())[-1]
+    outputs = outputs_of(experiment.net, params, state, data.x)
+    decisions = np.asarray(experiment.loss.predict(jnp.asarray(outputs)))
+    labels = np.asarray(data.y).reshape(decisions.shape)
+    if experiment.spec.targets.kind == "classes":
+        decisions, labels = decisions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
+    return Evaluation(scores_of(experiment, params, state, splits), sizes_of(splits), part, decisions, labels)
+
+
+def scores_of(experiment: Experiment, params: Any, state: Any, splits: Splits[Any]) -> Scores:
+    """Return the loss and the metrics of the parameters on every part of the data."""
+    score = make_score(experiment.net, experiment.loss)
+    return {part: values_of(score(params, state, *score_inputs(data))) for part, data in splits.parts().items()}
+
+
+def sizes_of(splits: Splits[Any]) -> dict[str, int]:
+    """Return the number of examples of every part that has examples."""
+    return {part: data.size for part, data in splits.parts().items()}

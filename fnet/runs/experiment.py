@@ -1,0 +1,100 @@
+"""An experiment: everything that a run needs, in the library's own terms.
+
+`fnet.config.load.load` builds one from a YAML file; it can be built in Python as well.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import optax
+
+from fnet.core.layer import Layer
+from fnet.data.augment import Augmentation
+from fnet.data.normalize import Normalization
+from fnet.data.pipeline import Order
+from fnet.data.source import Spec
+from fnet.data.split import sizes
+from fnet.losses import Loss
+from fnet.regularization import Penalties
+from fnet.runs.source import DataSource
+from fnet.train.early_stopping import EarlyStopping
+from fnet.train.plan import Plan, plan
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data source, and how its examples are split, normalized, ordered and read.
+
+    Args:
+        source: where the examples come from.
+        spec: what is known of them without reading them.
+        parts: the training, validation and test part, each a fraction or the names of the source's own splits.
+        normalization: unit, standard or none.
+        order: source order, or sorted by content hash.
+        stream: read the examples in batches during training instead of loading them into memory.
+    """
+
+    source: DataSource
+    spec: Spec
+    parts: tuple[float | str, float | str, float | str] = (0.8, 0.1, 0.1)
+    normalization: Normalization = "none"
+    order: Order = "source"
+    stream: bool = False
+
+    @property
+    def training_size(self) -> int:
+        """The number of training examples."""
+        return sizes(self.parts, self.spec.size, self.spec.splits)[0]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A network, its data, and how it is trained.
+
+    Args:
+        name: the name of the run's folder, without its number.
+        net: the network.
+        data: the dataset.
+        loss: the loss record, with its settings applied.
+        loss_settings: the loss as plain data, its name and its settings; stored in the model file.
+        optimizer: function of the number of steps of the run, over which its schedule extends.
+        seed: seed of the split, the initial parameters, the order of examples, dropout and synthetic data.
+        out: parent of the run's folder.
+        penalties: weight penalties and max-norm constraint.
+        augmentations: random changes of the training images, in order.
+        early_stopping: when to stop before the last epoch; None for never.
+        batch_size: examples per step; "all" is full-batch gradient descent.
+        epochs: passes over the training examples.
+        steps: total number of steps; overrides `epochs`.
+        log_every: number of steps between records of single steps in metrics.jsonl; None records epochs only.
+        tensorboard: also write the values of every epoch for TensorBoard.
+        config_text: the resolved config as YAML, written into the run's folder.
+    """
+
+    name: str
+    net: Layer
+    data: Dataset
+    loss: Loss
+    loss_settings: Mapping[str, Any]
+    optimizer: Callable[[int], optax.GradientTransformation]
+    seed: int = 0
+    out: str = "runs"
+    penalties: Penalties = Penalties()
+    augmentations: Sequence[Augmentation] = ()
+    early_stopping: EarlyStopping | None = None
+    batch_size: int | Literal["all"] = 32
+    epochs: int = 20
+    steps: int | None = None
+    log_every: int | None = None
+    tensorboard: bool = False
+    config_text: str = ""
+
+    @property
+    def spec(self) -> Spec:
+        """What is known of the data without reading them."""
+        return self.data.spec
+
+    def plan(self) -> Plan:
+        """Return how many steps and epochs the run has."""
+        return plan(self.data.training_size, batch_size=self.batch_size, epochs=self.epochs, steps=self.steps)
