@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
 from fnet.config.schema import homes, members_at, model_at
-from fnet.core.settings import Strict, in_words, suggestion
+from fnet.core.settings import Strict
+from fnet.core.wording import in_words, suggestion
 
 Path = tuple[str | int, ...]
 

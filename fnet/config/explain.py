@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from fnet.config.model import SIZES
 from fnet.config.schema import Config, homes, models_in, value_of
-from fnet.core.settings import Strict, children_of, first_parameter, model_of, number, suggestion
+from fnet.core.settings import Strict, first_parameter, layers_parameter, model_of
+from fnet.core.wording import number, suggestion
 from fnet.data import augment, catalog, files, synthetic
 from fnet.layers.vocabulary import CONSTRUCTORS, constructor_of
 from fnet.losses import LOSSES, SUPPLIED
@@ -291,7 +292,7 @@ def _layer_schema(kind: str, construct: Callable[..., Any], words: Sequence[str]
     forms: list[dict[str, Any]] = [settings]
     if not settings.get("required"):
         forms.append({"type": "null"})
-    if children_of(construct):
+    if layers_parameter(construct):
         layers = {"$ref": "#/$defs/layers"}
         settings["properties"]["layers"] = layers
         forms.append(layers)

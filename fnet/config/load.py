@@ -13,11 +13,11 @@ from ruamel.yaml import YAML
 
 from fnet.config import augmentation, document, schema
 from fnet.config.errors import Path, Problem, problems_of
-from fnet.config.model import build_network, check_layers, index_misfit, path_of, size_of, sizes_in
+from fnet.config.model import build_network, check_layers, index_incompatibility, path_of, size_of, sizes_in
 from fnet.config.schema import Config, DataSettings, OptimizerSettings, ScheduleSettings
 from fnet.core.description import describe
 from fnet.core.layer import Layer, ShapeError, walk
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data import augment, catalog, files
 from fnet.data.source import DataError, Spec
 from fnet.data.split import PARTS, SplitError, sizes
@@ -215,14 +215,14 @@ def _misfits(config: Config, net: Layer, spec: Spec):
     model: Path = ("model",)
     if spec.dtype == "int32" and config.data.normalize not in (None, "none"):
         yield Problem(("data", "normalize"), "data.normalize: token numbers have no scale to normalize; leave it out")
-    yield from augmentation.misfits(config.data.augment, spec.shape, ("data", "augment"))
+    yield from augmentation.incompatibilities(config.data.augment, spec.shape, ("data", "augment"))
     try:
         out_shape = net.shape(spec.shape)
     except ShapeError as error:
         yield Problem(path_of(config.model, model, net, error.path), f"{error}; {spec.name} has examples {spec.shape}")
     else:
         yield from _loss_misfits(config, net, spec, out_shape)
-    misfit = index_misfit(net, spec)
+    misfit = index_incompatibility(net, spec)
     if misfit is not None:
         yield Problem(path_of(config.model, model, net, [name for name, _ in net.children][:1]), misfit)
     for layer, message in config.regularization.penalties().unknown(net):
@@ -293,7 +293,7 @@ def _resolved(config: Config, net: Layer, spec: Spec, stem: str) -> Config:
     name = default_loss(spec, net.shape(spec.shape))
     normalization = config.data.normalize or catalog.default_normalization(config.data.source, spec)
     split = schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True)))
-    augmentations = [{chosen.kind: dict(chosen.settings)} for chosen in augment.build(config.data.augment)]
+    augmentations = augment.describe(augment.build(config.data.augment))
     return config.model_copy(
         update={
             "name": config.name or stem,

@@ -6,7 +6,7 @@ import pytest
 
 import fnet
 from fnet.config.errors import ConfigError
-from fnet.config.model import index_misfit
+from fnet.config.model import index_incompatibility
 from fnet.data.source import Spec, Targets
 
 
@@ -19,12 +19,12 @@ def spec(dtype, vocabulary=None):
     [
         (
             "  - reshape: [8, 8]\n  - transformer: {width: 8, heads: 3}\n  - flatten\n",
-            "c.yaml:4:5: serial_1/residual_1/attention_1: its heads must divide the width, and 3 does not divide 8; "
+            "c.yaml:4:5: transformer_1/residual_1/attention_1: its heads must divide the width, and 3 does not divide 8; "
             "use 1, 2, 4, 8; digits has examples (8, 8, 1)",
         ),
         (
             "  - bidirectional: [{lstm: 4}]\n",
-            "c.yaml:3:5: parallel_1/forward: expects examples (time, features), got (8, 8, 1); "
+            "c.yaml:3:5: bidirectional_1/forward: expects examples (time, features), got (8, 8, 1); "
             "put a reshape before it, such as reshape: [8, -1]; digits has examples (8, 8, 1)",
         ),
         (
@@ -80,4 +80,4 @@ def own(*, name: str | None = None):
     ],
 )
 def test_token_numbers_need_a_layer_for_as_many_indices(net, data, message):
-    assert index_misfit(net, data) == message
+    assert index_incompatibility(net, data) == message

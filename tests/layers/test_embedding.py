@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet.core.traversal import indices_of
 
 
 def test_a_row_gets_the_sum_of_the_cotangents_of_its_uses():
@@ -102,4 +101,4 @@ def test_tied_needs_the_width_of_its_embedding():
     ],
 )
 def test_how_many_indices_a_network_takes(net, number):
-    assert indices_of(net) == number
+    assert net.indices == number
