@@ -19,8 +19,8 @@ def spec(dtype, vocabulary=None):
     [
         (
             "  - reshape: [8, 8]\n  - transformer: {width: 8, heads: 3}\n  - flatten\n",
-            "c.yaml:4:5: transformer_1/residual_1/attention_1: its heads must divide the width, and 3 does not divide 8; "
-            "use 1, 2, 4, 8; digits has examples (8, 8, 1)",
+            "c.yaml:4:5: transformer_1/residual_1/attention_1: its heads must divide the width, and 3 does not divide 8"
+            "; use 1, 2, 4, 8; digits has examples (8, 8, 1)",
         ),
         (
             "  - bidirectional: [{lstm: 4}]\n",
@@ -59,6 +59,12 @@ def own(*, name: str | None = None):
     return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, lambda params, state, x, **_: (x, {}))
 
 
+@fnet.constructor
+def own_indices(size: int, *, name: str | None = None):
+    """y = x, for the indices 0 ... size - 1."""
+    return own.__wrapped__()._replace(indices=size)
+
+
 @pytest.mark.parametrize(
     ("net", "data", "message"),
     [
@@ -69,6 +75,12 @@ def own(*, name: str | None = None):
             "{size: 3, width: 64} or one_hot: 3",
         ),
         (fnet.serial(own(), fnet.dense(3)), spec("int32", "abc"), None),
+        (fnet.serial(own_indices(3), fnet.dense(3)), spec("int32", "abc"), None),
+        (
+            fnet.serial(own_indices(2), fnet.dense(3)),
+            spec("int32", "abc"),
+            "the network begins with a layer for 2 indices, and verses has 3 token numbers; make its size 3",
+        ),
         (fnet.serial(fnet.one_hot(3)), spec("int32", "abc"), None),
         (fnet.serial(fnet.one_hot(3)), spec("int32"), None),
         (fnet.serial(fnet.dense(3)), spec("float32"), None),
