@@ -11,7 +11,8 @@ from typing import Annotated
 from annotated_types import Ge, Gt
 
 from fnet.core.layer import Layer, walk
-from fnet.core.settings import checked, suggestion
+from fnet.core.settings import checked
+from fnet.core.wording import suggestion
 
 Weight = Annotated[float, Ge(0)]
 Length = Annotated[float, Gt(0)]

@@ -9,7 +9,7 @@ import pytest
 
 import fnet
 from fnet.reference.network import backward, forward, loss_and_gradients
-from fnet.reference.rule import Given
+from fnet.reference.rule import Scope
 from fnet.trace.functions import tanh
 from fnet.trace.graph import constant, gradient, variable
 
@@ -26,8 +26,8 @@ def test_upstream_times_local_gradient():
         "z": {"w": np.array([[0.0], [0.0], [1.0]])},
     }
     point = np.array([[-2.0, 5.0, -4.0]])
-    f, cache = forward(net, Given(params), point)
-    dx, gradients = backward(net, Given(params), cache, np.ones((1, 1)))
+    f, cache = forward(net, Scope(params), point)
+    dx, gradients = backward(net, Scope(params), cache, np.ones((1, 1)))
     of_params, of_x = jax.grad(lambda p, x: net.apply(p, {}, x, train=False)[0].sum(), argnums=(0, 1))(
         jax.tree.map(lambda leaf: leaf.astype(np.float32), params), point.astype(np.float32)
     )
@@ -114,9 +114,9 @@ def test_the_total_derivative_of_a_recurrence_wired_unit_by_unit(rng):
     of_graph = dict(zip(names, map(float, gradient(3 * h[0] - h[1] ** 2, *nodes)), strict=True))
 
     params = {"rnn_1": weights}
-    y, cache = forward(net, Given(params), x)
+    y, cache = forward(net, Scope(params), x)
     np.testing.assert_allclose(y[0], [float(node) for node in h], rtol=1e-14)
-    _, of_layer = backward(net, Given(params), cache, np.array([[3.0, -2 * y[0, 1]]]))
+    _, of_layer = backward(net, Scope(params), cache, np.array([[3.0, -2 * y[0, 1]]]))
     with jax.enable_x64(True):
         of_jax = jax.grad(lambda p: (lambda h: 3 * h[0] - h[1] ** 2)(net.apply(p, {}, x, train=False)[0][0]))(params)
     for (leaf, *place), expected in of_graph.items():

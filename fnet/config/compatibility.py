@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from fnet.config import augmentation
-from fnet.config.errors import Path, Problem, nearest
+from fnet.config.errors import Path, Problem
 from fnet.config.experiment import dataset, make_optimizer, make_schedule, penalties
-from fnet.config.model import index_misfit, path_of
+from fnet.config.model import index_incompatibility, path_of
 from fnet.config.schema import Config
 from fnet.core.layer import Layer, Shape, ShapeError, walk
+from fnet.core.wording import nearest
 from fnet.data.source import Spec
 from fnet.losses import LOSSES
 from fnet.train.early_stopping import recorded_values
@@ -48,7 +49,7 @@ def _data_problems(config: Config, spec: Spec) -> Iterator[Problem]:
     if spec.dtype == "int32" and normalize not in (None, "none"):
         message = f"data.normalize: expected none, because tokens have no scale, got '{normalize}'"
         yield Problem(("data", "normalize"), message, fix="remove the key")
-    yield from augmentation.misfits(config.data.augment, spec.shape, ("data", "augment"))
+    yield from augmentation.incompatibilities(config.data.augment, spec.shape, ("data", "augment"))
 
 
 def _network_problems(config: Config, net: Layer, spec: Spec) -> Iterator[Problem]:
@@ -59,7 +60,7 @@ def _network_problems(config: Config, net: Layer, spec: Spec) -> Iterator[Proble
         yield Problem(path, f"{error}; examples of {spec.name} have the shape {spec.shape}")
     else:
         yield from _loss_problems(config, net, spec, loss_name_of(config, spec, out_shape), out_shape)
-    message = index_misfit(net, spec)
+    message = index_incompatibility(net, spec)
     if message is not None:
         yield Problem(path_of(config.model, MODEL, net, [name for name, _ in net.children][:1]), message)
 

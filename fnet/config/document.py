@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fnet.config.errors import ConfigError, Path, Problem
-from fnet.core.settings import first_parameter, shown
+from fnet.core.settings import first_parameter
+from fnet.core.wording import shown
 from fnet.data import augment
 from fnet.layers.vocabulary import constructor_of
 

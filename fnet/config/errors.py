@@ -1,12 +1,12 @@
 """What is wrong with a config: problems as records, whose text is made last."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fnet.config.sections import Tag, members_at, model_at, sections_of, tag_at, tag_values
-from fnet.core.settings import Strict, in_words
+from fnet.core.settings import Strict
+from fnet.core.wording import in_words, nearest
 
 Path = tuple[str | int, ...]
 
@@ -53,15 +53,6 @@ class ConfigError(ValueError):
     def __init__(self, lines: Sequence[str]):
         super().__init__("\n".join(lines))
         self.lines = tuple(lines)
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most similar to a word; None when none is similar.
-
-    >>> nearest("lerning_rate", ["learning_rate", "momentum"])
-    'learning_rate'
-    """
-    return next(iter(difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)), None)
 
 
 def unknown_name(path: Path, noun: str, name: str, known: Iterable[str]) -> Problem:

@@ -4,10 +4,10 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fnet.config.errors import nearest
 from fnet.config.schema import Config
 from fnet.config.sections import models_in, sections_of, tag_values, value_type
-from fnet.core.settings import Strict, model_of, number
+from fnet.core.settings import Strict, model_of
+from fnet.core.wording import nearest, number
 from fnet.data import augment, catalog, files, synthetic
 from fnet.layers.vocabulary import CONSTRUCTORS, constructor_of
 from fnet.losses import LOSSES, SUPPLIED

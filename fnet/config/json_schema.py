@@ -6,7 +6,7 @@ from typing import Any
 
 from fnet.config.model import SIZES
 from fnet.config.schema import Config
-from fnet.core.settings import children_of, first_parameter, model_of
+from fnet.core.settings import first_parameter, layers_parameter, model_of
 from fnet.data import augment, catalog, files
 from fnet.layers.vocabulary import CONSTRUCTORS
 from fnet.losses import LOSSES
@@ -108,7 +108,7 @@ def _item_schema(kind: str, construct: Callable[..., Any], size_words: Sequence[
     forms: list[dict[str, Any]] = [settings]
     if not settings.get("required"):
         forms.append({"type": "null"})
-    if children_of(construct):
+    if layers_parameter(construct):
         layers = {"$ref": "#/$defs/layers"}
         settings["properties"]["layers"] = layers
         forms.append(layers)

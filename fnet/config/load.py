@@ -144,7 +144,7 @@ def _with_defaults(config: Config, net: Layer, spec: Spec, *, name: str) -> Conf
     data = {
         "normalize": config.data.normalize or data_source(config.data).default_normalization(spec),
         "split": schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True))),
-        "augment": [{chosen.kind: dict(chosen.settings)} for chosen in augment.build(config.data.augment)],
+        "augment": augment.describe(augment.build(config.data.augment)),
     }
     return config.model_copy(
         update={

@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from fnet.config import schema
-from fnet.config.errors import Path, Problem, nearest
+from fnet.config.errors import Path, Problem
 from fnet.config.experiment import data_source
 from fnet.config.model import size_of, sizes_in
+from fnet.core.wording import nearest
 from fnet.data import catalog, files
 from fnet.data.source import DataError, Spec
 

@@ -1,41 +1,104 @@
-"""How a layer is made: from a function of its settings to a `Layer` that checks what it is given."""
+"""Constructors: functions of settings that check their arguments and make a record, such as a `Layer`.
+
+Layers, composites, augmentations and a user's own are all made by `make_constructor`.
+"""
 
 import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from fnet.core.layer import Layer, Shape, ShapeError, frozen, headline
-from fnet.core.settings import checked, children_of
+from fnet.core.layer import Layer, Shape, ShapeError, freeze, headline
+from fnet.core.settings import checked, layers_parameter
 
 
 class Parts(NamedTuple):
-    """What the body of a constructor returns: three functions, a container's children, how dropout draws its mask."""
+    """The parts of a layer that the body of its constructor returns.
+
+    shape, init, apply: the layer's functions, as `fnet.Layer` describes them.
+    children: (name, layer) pairs of a container.
+    draw: (key, shape) -> the random mask that apply draws in training, if it draws one.
+    indices: number of different indices that the input may contain, for a layer that takes indices. A container takes
+        by default what its first layer takes.
+    rearranges: whether the layer only moves the entries of its input and therefore takes indices as well.
+    """
 
     shape: Callable[[Shape], Shape]
     init: Callable[[Any, Shape], tuple[dict[str, Any], dict[str, Any]]]
     apply: Callable[..., tuple[Any, dict[str, Any]]]
     children: tuple[tuple[str, Layer], ...] = ()
     draw: Callable[[Any, Shape], Any] | None = None
+    indices: int | None = None
+    rearranges: bool = False
 
 
 def no_parameters(key: Any, in_shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The `init` of a layer that has neither parameters nor state."""
+    """The `init` of a layer without parameters and without state."""
     del key, in_shape
     return {}, {}
 
 
 P = ParamSpec("P")
+Body = TypeVar("Body")
+Record = TypeVar("Record")
 
 
-def constructor(body: Callable[P, Parts]) -> Callable[P, Layer]:
-    """Makes a layer constructor of a function from settings to `Parts`.
+class Call(NamedTuple):
+    """A checked call of a constructor.
 
-    The constructor checks its arguments against the annotated signature (a setting out of bounds raises a ValueError
-    that names it), and the layer it returns checks that `train` is a Python bool and that shape errors say where they
-    arose. The kind is the function's name, or its dotted path when it lies outside fnet, so that `describe` and the
-    config find it again.
+    constructor: the constructor that was called.
+    kind: name of the constructor, or its dotted path if it lies outside fnet.
+    settings: values of all settings, defaults included.
+    layers: positional layers of a container or composite.
+    name: the setting `name`, if there is one.
+    """
+
+    constructor: Callable[..., Any]
+    kind: str
+    settings: dict[str, Any]
+    layers: tuple[Layer, ...]
+    name: str | None
+
+
+def make_constructor(
+    body: Callable[P, Body], record: type[Record], assemble: Callable[[Call, Body], Record]
+) -> Callable[P, Record]:
+    """Make a constructor from a function of settings.
+
+    Args:
+        body: an annotated function of the settings.
+        record: the type that the constructor returns, which is also the return annotation of its signature.
+        assemble: makes the record from the checked call and the value that `body` returned.
+
+    Returns:
+        The constructor. It checks its arguments against the signature of `body`.
+    """
+    signature = inspect.signature(body)
+    kind = body.__name__ if body.__module__.startswith("fnet.") else f"{body.__module__}.{body.__name__}"
+    variadic = layers_parameter(body)
+
+    @functools.wraps(body)
+    def construct(*args: P.args, **kwargs: P.kwargs) -> Record:
+        try:
+            arguments = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{body.__name__}: {error}") from None
+        layers = arguments.pop(variadic, ()) if variadic else ()
+        settings = checked(body, {key: freeze(value) for key, value in arguments.items()})
+        call = Call(construct, kind, settings, layers, settings.pop("name", None))
+        return assemble(call, body(*layers, **settings))  # pyright: ignore[reportCallIssue]
+
+    vars(construct)["__signature__"] = signature.replace(return_annotation=record)
+    return construct
+
+
+def constructor(body: Callable[P, Parts | Layer]) -> Callable[P, Layer]:
+    """Make a layer constructor from a function of settings that returns `Parts`, or for a composite another layer.
+
+    The constructor checks its arguments against the annotated signature: an invalid setting raises a ValueError that
+    names it. The layer checks that `train` is a Python bool, and its shape errors say where they occurred. The kind is
+    the function's name, or its dotted path if it lies outside fnet, so that `describe` and the config find it again.
 
     >>> import fnet
     >>> @fnet.constructor
@@ -46,52 +109,54 @@ def constructor(body: Callable[P, Parts]) -> Callable[P, Layer]:
     ...     return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, apply)
     >>> double().shape((3,))
     (3,)
+
+    A composite is defined by another layer, which it shows as its children:
+
+    >>> @fnet.constructor
+    ... def block(units: int, *, name: str | None = None):
+    ...     '''A dense layer and its activation.'''
+    ...     return fnet.serial(fnet.dense(units), fnet.relu())
+    >>> [name for name, _ in block(3).children]
+    ['dense_1', 'relu_1']
     """
-    signature = inspect.signature(body)
-    own = body.__module__.startswith("fnet.")
-    kind = body.__name__ if own else f"{body.__module__}.{body.__name__}"
-    children_parameter = children_of(body)
-
-    @functools.wraps(body)
-    def construct(*args: P.args, **kwargs: P.kwargs) -> Layer:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{body.__name__}: {error}") from None
-        layers = bound.arguments.pop(children_parameter, ()) if children_parameter else ()
-        values = checked(body, {key: frozen(value) for key, value in bound.arguments.items()})
-        name = values.pop("name", None)
-        parts = body(*layers, **values)  # pyright: ignore[reportCallIssue]
-        return Layer(
-            kind=kind,
-            settings=values,
-            shape=_located(parts.shape, kind),
-            init=_located(parts.init, kind),
-            apply=_located(_checking_train(parts.apply), kind),
-            children=parts.children,
-            name=name,
-            constructor=construct,
-            draw=parts.draw,
-        )
-
-    vars(construct)["makes_layers"] = True
-    return construct
+    return make_constructor(body, Layer, _layer)
 
 
-def _located(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
-    """The function, with the layer's kind in front of its shape errors until a container knows the name."""
+def _layer(call: Call, body: Parts | Layer) -> Layer:
+    return Layer(
+        **call._asdict(),
+        shape=_locate_errors(body.shape, call.kind),
+        init=_locate_errors(body.init, call.kind),
+        apply=_locate_errors(_check_train(body.apply), call.kind),
+        children=body.children,
+        expansion=body if isinstance(body, Layer) else None,
+        indices=_indices_of_first(body.children) if body.indices is None else body.indices,
+        rearranges=body.rearranges,
+        draw=body.draw,
+    )
+
+
+def _indices_of_first(children: tuple[tuple[str, Layer], ...]) -> int | None:
+    """Return the number of indices that layers in series take."""
+    return next((child.indices for _, child in children if not child.rearranges), None)
+
+
+def _locate_errors(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    """Return the function with the layer's kind added to its shape errors, until a container knows the name."""
 
     @functools.wraps(function)
     def located(*args, **kwargs):
         try:
             return function(*args, **kwargs)
         except ShapeError as error:
-            raise ShapeError(error.message, error.path, error.kind or kind) from None
+            raise ShapeError(error.message, error.path, kind) from None
 
     return located
 
 
-def _checking_train(apply: Callable[..., Any]) -> Callable[..., Any]:
+def _check_train(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with a check that `train` is a Python bool."""
+
     @functools.wraps(apply)
     def checking(params, state, x, *, train, key=None, mask=None):
         if not isinstance(train, bool):
@@ -102,12 +167,12 @@ def _checking_train(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def within(name: str, layer: Layer) -> Iterator[None]:
-    """Errors raised inside say the child's name: shape errors in their path, any other in a note."""
+def at_child(name: str, child: Layer) -> Iterator[None]:
+    """Add the name of a child to the errors raised inside: to the path of a shape error, as a note to any other."""
     try:
         yield
     except ShapeError as error:
-        raise ShapeError(error.message, (name, *error.path), error.kind) from None
+        raise ShapeError(error.message, (name, *error.path)) from None
     except Exception as error:
-        error.add_note(f"in layer {name!r} ({headline(layer)})")
+        error.add_note(f"in layer {name!r} ({headline(child)})")
         raise

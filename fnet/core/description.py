@@ -1,86 +1,152 @@
 """A network as plain data that YAML can hold, and back."""
 
+import dataclasses
+import importlib
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from fnet.core import settings
-from fnet.core.layer import Layer, thawed
+from fnet.core.layer import Layer, thaw
+from fnet.core.settings import first_parameter, layers_parameter, named_parameters
+from fnet.core.wording import shown, suggestion
 
-ConstructorOf = Callable[[Any], Callable[..., Layer]]
+Record = TypeVar("Record")
 
 
 def describe(net: Layer) -> Any:
-    """The network as plain data that YAML can hold; `build` gives the network back.
+    """Return the network as plain data that YAML can hold; `build` is the inverse.
 
     >>> import fnet
     >>> describe(fnet.serial(fnet.flatten(), fnet.dense(3), fnet.relu()))
     ['flatten', {'dense': {'units': 3, 'bias': True, 'init': 'glorot_uniform'}}, 'relu']
+    >>> describe(fnet.repeat(fnet.relu(), times=2))
+    {'repeat': {'times': 2, 'layers': ['relu']}}
 
     Raises:
-        ValueError: for a layer made by hand whose kind is not the dotted path of a constructor.
+        ValueError: for a hand-made layer whose kind is not the dotted path of a constructor.
     """
     if net.constructor is None and "." not in net.kind:
         raise ValueError(
             f"the layer '{net.kind}' was made by hand, and its description needs its constructor's dotted path: "
             f'give it kind="my_module.{net.kind}"'
         )
-    values = {key: thawed(value) for key, value in net.settings.items()}
-    if net.children:
-        values["layers"] = [describe(child) for _, child in net.children]
-    if net.name is not None:
-        values["name"] = net.name
-    if net.kind == "serial" and list(values) == ["layers"]:
-        return values["layers"]
-    return {net.kind: values} if values else net.kind
+    layers = [describe(layer) for layer in net.layers]
+    if net.kind == "serial" and layers and net.name is None:
+        return layers
+    children = {"layers": layers} if layers else {}
+    name = {} if net.name is None else {"name": net.name}
+    return describe_item(net.kind, {**net.settings, **children, **name})
 
 
-def build(data: Any, constructor_of: ConstructorOf) -> Layer:
-    """The network that plain data describes: the inverse of `describe`.
+def describe_item(kind: str, settings: Mapping[str, Any]) -> Any:
+    """Return a kind and its settings as an item of a description; `Registry.build` is the inverse.
+
+    >>> describe_item("relu", {}), describe_item("reshape", {"shape": (4, 4)})
+    ('relu', {'reshape': {'shape': [4, 4]}})
+    """
+    return {kind: {key: thaw(value) for key, value in settings.items()}} if settings else kind
+
+
+class Item(NamedTuple, Generic[Record]):
+    """An item of a description, its short form written out: a kind, its constructor and its settings."""
+
+    kind: str
+    constructor: Callable[..., Record]
+    settings: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Registry(Generic[Record]):
+    """The constructors that a description can name, by kind, and how it is parsed and built.
 
     Args:
-        data: as `fnet.build` takes it.
-        constructor_of: the constructor of a kind; raises a ValueError for an unknown one.
-
-    Raises:
-        ValueError: for data of another form, an unknown kind, or a setting out of bounds.
+        noun: what the constructors make, such as "layer".
+        example: items for messages, such as "relu or {dense: 64}".
+        decorator: what makes such constructors, for messages.
+        record: the type that the constructors return.
+        constructors: fnet's own constructors; others are found by their dotted path.
+        of_list: the kind that a list stands for, if any.
     """
-    kind, construct, values = item(data, constructor_of)
-    layers = values.pop("layers", []) if settings.children_of(construct) else []
-    unknown = values.keys() - settings.named_parameters(construct).keys()
-    if unknown:
-        word = min(unknown)
-        raise ValueError(
-            f"{kind}: unknown setting '{word}'{settings.suggestion(word, settings.named_parameters(construct))}"
-        )
-    return construct(*(build(layer, constructor_of) for layer in layers), **values)
 
+    noun: str
+    example: str
+    decorator: str
+    record: type[Record]
+    constructors: Mapping[str, Callable[..., Record]]
+    of_list: str | None = None
 
-def item(data: Any, constructor_of: ConstructorOf) -> tuple[str, Callable[..., Layer], dict[str, Any]]:
-    """One item of a description as (kind, constructor, settings), its short form written out.
+    def constructor_of(self, kind: Any) -> Callable[..., Record]:
+        """Return the constructor of a kind: one of fnet's, or a user's own by its dotted path.
 
-    Raises:
-        ValueError: when it is not of the form of an item, or its kind is unknown.
-    """
-    if isinstance(data, list | tuple):
-        data = {"serial": {"layers": data}}
-    if isinstance(data, str):
-        data = {data: {}}
-    if not isinstance(data, Mapping) or len(data) != 1:
-        received = settings.shown(data)
-        if isinstance(data, Mapping):
-            received += f" with the keys {', '.join(map(str, data))}" if data else " that is empty"
-        raise ValueError(f"expected a layer, such as relu or {{dense: 64}}, got {received}")
-    kind, values = next(iter(data.items()))
-    construct = constructor_of(kind)
-    if values is None:
-        return kind, construct, {}
-    if isinstance(values, Mapping):
-        return kind, construct, dict(values)
-    first = (
-        "layers"
-        if settings.children_of(construct) and isinstance(values, list | tuple)
-        else settings.first_parameter(construct)
-    )
-    if first is None:
-        raise ValueError(f"{kind} takes no value on its own, got {settings.shown(values)}")
-    return kind, construct, {first: values}
+        Raises:
+            ValueError: for an unknown kind; suggests the nearest.
+        """
+        if not isinstance(kind, str):
+            raise ValueError(f"expected the name of {self._a_noun}, got {shown(kind)}")
+        if kind in self.constructors:
+            return self.constructors[kind]
+        module, dot, name = kind.rpartition(".")
+        if not dot:
+            raise ValueError(f"unknown {self.noun} '{kind}'{suggestion(kind, self.constructors)}")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"unknown {self.noun} '{kind}': {error}; your own modules are found beside the config, in the current "
+                "directory or on PYTHONPATH"
+            ) from None
+        if not self._makes_records(function):
+            raise ValueError(f"'{kind}' is not a constructor of {self.noun}s; decorate it with @{self.decorator}")
+        return function
+
+    def parse(self, data: Any) -> Item[Record]:
+        """Return an item of a description, its short form written out: relu, {dense: 64} or {dense: {units: 64}}.
+
+        Raises:
+            ValueError: if the data do not have the form of an item, or the kind is unknown.
+        """
+        if self.of_list is not None and isinstance(data, list | tuple):
+            data = {self.of_list: {"layers": data}}
+        if isinstance(data, str):
+            data = {data: {}}
+        if not isinstance(data, Mapping) or len(data) != 1:
+            received = shown(data)
+            if isinstance(data, Mapping):
+                received += f" with the keys {', '.join(map(str, data))}" if data else " that is empty"
+            raise ValueError(f"expected {self._a_noun}, such as {self.example}, got {received}")
+        kind, value = next(iter(data.items()))
+        construct = self.constructor_of(kind)
+        if value is None:
+            return Item(kind, construct, {})
+        if isinstance(value, Mapping):
+            return Item(kind, construct, dict(value))
+        takes_layers = layers_parameter(construct) and isinstance(value, list | tuple)
+        first = "layers" if takes_layers else first_parameter(construct)
+        if first is None:
+            raise ValueError(f"{kind} takes no value on its own, got {shown(value)}")
+        return Item(kind, construct, {first: value})
+
+    def build(self, data: Any) -> Record:
+        """Return the record that an item of a description stands for.
+
+        Raises:
+            ValueError: for data of another form, an unknown kind, or an invalid setting.
+        """
+        kind, construct, settings = self.parse(data)
+        layers = settings.pop("layers", []) if layers_parameter(construct) else []
+        known = named_parameters(construct)
+        unknown = settings.keys() - known.keys()
+        if unknown:
+            word = min(unknown)
+            raise ValueError(f"{kind}: unknown setting '{word}'{suggestion(word, known)}")
+        return construct(*map(self.build, layers), **settings)
+
+    def _makes_records(self, function: Any) -> bool:
+        """Return whether the return annotation of a function is the type of record; `make_constructor` writes it."""
+        name = self.record.__name__
+        accepted = (self.record, name, f"fnet.{name}")
+        return inspect.isfunction(function) and inspect.signature(function).return_annotation in accepted
+
+    @property
+    def _a_noun(self) -> str:
+        return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"

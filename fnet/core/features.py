@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any
 
 from fnet.core.layer import Layer, walk
-from fnet.core.settings import suggestion
-from fnet.core.traversal import rebuilt
+from fnet.core.traversal import map_layers
+from fnet.core.wording import suggestion
 
 TAP = "features"
 
@@ -56,7 +56,7 @@ def features(
 
         return dataclasses.replace(layer, apply=apply)
 
-    _, after = rebuilt(net, tapped).apply(params, state, x, train=train, key=key, mask=mask)
+    _, after = map_layers(net, tapped).apply(params, state, x, train=train, key=key, mask=mask)
     for part in (*path, TAP):
         after = after[part]
     return after

@@ -1,6 +1,6 @@
-"""The layer record: a kind, its settings and its children, beside the three pure functions that interpret them in JAX.
+"""The layer record: plain data (kind, settings, children) and three pure functions that interpret it in JAX.
 
-`fnet.reference` interprets the same data in NumPy. This module imports neither, and serves both.
+`fnet.reference` interprets the same data in NumPy. This module serves both and imports neither library.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ Name = Annotated[str, MinLen(1)] | None
 
 
 class ShapeError(ValueError):
-    """A layer received an input of a shape that it cannot take.
+    """A layer received an input of an invalid shape.
 
     Args:
-        message: what was expected, what was received and how to mend it.
-        path: the names of the layers that lead to the place, outermost first.
-        kind: the kind of the layer, which stands for its name as long as no container has named it.
+        message: what was expected, what was received and how to fix it.
+        path: names of the layers that lead to the error, outermost first.
+        kind: kind of the layer, shown instead of the path until a container has named the layer.
     """
 
     def __init__(self, message: str, path: tuple[str, ...] = (), kind: str | None = None):
@@ -37,19 +37,26 @@ class ShapeError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Layer:
-    """One layer, or a network of them: plain data and three pure functions. Compared and hashed by identity.
+    """A layer or a network of layers: plain data and three pure functions. Compared and hashed by identity.
+
+    A container has children. A composite is a layer that is defined by another network, its expansion: its functions
+    and its children are those of the expansion, its kind and settings are its own.
 
     Args:
-        kind: the constructor's name, or its dotted path when it is not fnet's own.
+        kind: name of the constructor, or its dotted path if it lies outside fnet.
         settings: None, bool, int, float, str, or tuples of them.
         shape: in_shape -> out_shape of one example, by arithmetic alone.
         init: (key, in_shape) -> (params, state).
         apply: (params, state, x, *, train, key=None, mask=None) -> (y, state).
         children: (name, layer) pairs, in order.
-        name: replaces the name that a container would count.
-        constructor: the function that made it from its settings and children; None for a layer made by hand.
-        draw: (key, shape) -> the random mask that apply draws in training for inputs of a shape, for a layer that does,
-            so that the reference can be handed the same.
+        name: replaces the name that a container derives by counting.
+        layers: the layers that a composite's constructor received; for any other layer, its children.
+        constructor: the function that made the layer from `layers` and `settings`; None for a hand-made layer.
+        expansion: the network that defines a composite; None for any other layer.
+        indices: number of different indices (0, 1, ...) that the input may contain, if the layer takes indices.
+        rearranges: whether the layer only moves the entries of its input, so that its input may be indices too.
+        draw: (key, shape) -> the random mask that apply draws in training for inputs of this shape, if it draws one;
+            the reference receives the same mask.
     """
 
     kind: str
@@ -59,74 +66,80 @@ class Layer:
     apply: Callable[..., tuple[Any, dict[str, Any]]]
     children: tuple[tuple[str, "Layer"], ...] = ()
     name: str | None = None
+    layers: tuple["Layer", ...] = ()
     constructor: Callable[..., "Layer"] | None = None
+    expansion: "Layer | None" = None
+    indices: int | None = None
+    rearranges: bool = False
     draw: Callable[[Any, Shape], Any] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
+        if self.expansion is None:
+            object.__setattr__(self, "layers", tuple(child for _, child in self.children))
         if self.name is not None and (not self.name or "/" in self.name):
-            raise ValueError(f"{self.kind}: a layer's name may not be empty or hold '/', got {self.name!r}")
+            raise ValueError(f"{self.kind}: a layer's name may not be empty or contain '/', got {self.name!r}")
 
     def __repr__(self) -> str:
-        arguments = [repr(child) for _, child in self.children]
+        arguments = [repr(layer) for layer in self.layers]
         arguments += [f"{key}={value!r}" for key, value in self.settings.items()]
         if self.name is not None:
             arguments.append(f"name={self.name!r}")
         return f"{self.kind}({', '.join(arguments)})"
 
     def __str__(self) -> str:
-        """The table of layers, one a line: indented name, kind and settings."""
+        """The table of layers, one per line: indented name, kind and settings."""
         rows = [("  " * (len(path) - 1) + path[-1] if path else "network", layer) for path, layer in walk(self)]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {headline(layer)}".rstrip() for name, layer in rows)
 
 
 def walk(net: Layer, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Layer]]:
-    """Every layer with its path, the network itself first (with the empty path), in the order of the description."""
+    """Yield every layer with its path in the order of the description: first the network itself, with an empty path."""
     yield path, net
     for name, child in net.children:
         yield from walk(child, (*path, name))
 
 
 def headline(layer: Layer) -> str:
-    """The kind of a layer and its settings other than the defaults, on one line, without its children.
+    """Return the kind of a layer and its settings other than defaults on one line, without its children.
 
     >>> import fnet
     >>> headline(fnet.dense(10)), headline(fnet.graph(nodes={"y": ("add", "input", "input")}))
     ('dense  units=10', 'graph  nodes=(y = add(input, input))')
     """
     parameters = inspect.signature(layer.constructor).parameters if layer.constructor is not None else {}
-    shown = [
-        f"{key}={_shown(value)}"
+    settings = [
+        f"{key}={_in_one_line(value)}"
         for key, value in layer.settings.items()
         if key not in parameters or parameters[key].default != value
     ]
-    return "  ".join([layer.kind, " ".join(shown)]).rstrip()
+    return "  ".join([layer.kind, " ".join(settings)]).rstrip()
 
 
-def _shown(value: Any) -> str:
-    if not was_mapping(value):
+def _in_one_line(value: Any) -> str:
+    if not is_frozen_mapping(value):
         return str(value)
     nodes = (f"{name} = {operation}({', '.join(inputs)})" for name, (operation, *inputs) in value)
     return f"({', '.join(nodes)})"
 
 
-def frozen(value: Any) -> Any:
-    """Lists and mappings, which YAML gives, as tuples and tuples of pairs, which a layer's settings hold."""
+def freeze(value: Any) -> Any:
+    """Convert the lists and mappings of YAML to tuples and tuples of pairs, which settings may contain."""
     if isinstance(value, Mapping):
-        return tuple((key, frozen(item)) for key, item in value.items())
-    return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
+        return tuple((key, freeze(item)) for key, item in value.items())
+    return tuple(freeze(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def thawed(value: Any) -> Any:
-    """The inverse of `frozen`."""
+def thaw(value: Any) -> Any:
+    """Convert a setting back to the lists and mappings of YAML; the inverse of `freeze`."""
     if not isinstance(value, tuple):
         return value
-    return {key: thawed(item) for key, item in value} if was_mapping(value) else [thawed(item) for item in value]
+    return {key: thaw(item) for key, item in value} if is_frozen_mapping(value) else [thaw(item) for item in value]
 
 
-def was_mapping(value: Any) -> bool:
-    """Whether a frozen value is that of a mapping: a tuple of (name, tuple) pairs."""
+def is_frozen_mapping(value: Any) -> bool:
+    """Return whether a frozen value was a mapping: a tuple of (name, tuple) pairs."""
     return (
         isinstance(value, tuple)
         and bool(value)

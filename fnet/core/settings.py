@@ -1,30 +1,31 @@
 """Settings read from signatures.
 
-A setting is named, typed, bounded and given its default in one place: the annotated signature of the function that
-takes it, whose docstring explains it. Layers, optimizers, schedules and data sets are all such functions. This module
-turns a signature into a pydantic model, from which validation, the JSON Schema and `fnet explain` follow.
+The annotated signature of a function is the one place where its settings are named, typed, bounded and given defaults;
+its docstring explains them. Layers, augmentations, optimizers, schedules and datasets are all such functions. This
+module turns a signature into a pydantic model. Validation, the JSON Schema and `fnet explain` are derived from it.
 """
 
 import collections
-import difflib
 import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from fnet.core.wording import in_words, suggestion
+
 
 class MissingExtra(ImportError):
-    """An optional part of fnet that a setting asks for is not installed."""
+    """An optional dependency that a setting requires is not installed."""
 
     exit_status = 2
 
 
 class Strict(BaseModel, frozen=True):
-    """A pydantic model that converts nothing, ignores nothing and cannot be changed."""
+    """An immutable pydantic model that converts no values and refuses unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -39,13 +40,13 @@ def model_of(
     skip: tuple[str, ...] = (),
     base: type[Model] = Strict,
 ) -> type[Model]:
-    """The pydantic model of a function's settings: one field per named parameter.
+    """Return the pydantic model of a function's settings, with one field per named parameter.
 
     Args:
         function: a function with an annotated signature.
-        tag: adds a field `name` that only takes this value, to tell the models of a union apart.
-        skip: parameters that the caller supplies and no user sets.
-        base: a model whose fields are added.
+        tag: adds a field `name` that accepts only this value, to discriminate the members of a union.
+        skip: parameters that the caller supplies and users cannot set.
+        base: a model whose fields are included.
     """
     hints = collections.defaultdict(lambda: Any, typing.get_type_hints(inspect.unwrap(function), include_extras=True))
     meanings = explanations(function)
@@ -61,21 +62,21 @@ def model_of(
 
 
 def named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters that can be set by name."""
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name: p for name, p in inspect.signature(function).parameters.items() if p.kind in named}
+    """Return the parameters that can be set by name."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: p for name, p in inspect.signature(function).parameters.items() if p.kind in kinds}
 
 
 def first_parameter(function: Callable[..., Any]) -> str | None:
-    """The parameter whose value may stand alone, as in `dense: 64`: the first positional one, if any."""
+    """Return the first positional parameter, whose value may stand alone, as in `dense: 64`; None if there is none."""
     for name, parameter in named_parameters(function).items():
         if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
             return name
     return None
 
 
-def children_of(function: Callable[..., Any]) -> str | None:
-    """The name of the parameter that takes a container's layers (`*layers`), if the function has one."""
+def layers_parameter(function: Callable[..., Any]) -> str | None:
+    """Return the name of the parameter that takes a container's layers (`*layers`); None if there is none."""
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             return name
@@ -83,17 +84,17 @@ def children_of(function: Callable[..., Any]) -> str | None:
 
 
 def explanations(function: Callable[..., Any]) -> dict[str, str]:
-    """What each parameter means, from the `Args:` section of the docstring.
+    """Return the meaning of each parameter, from the `Args:` section of the docstring.
 
     >>> def f(units):
     ...     '''Summary.
     ...
     ...     Args:
-    ...         units: how many
-    ...             outputs there are.
+    ...         units: the number
+    ...             of outputs.
     ...     '''
     >>> explanations(f)
-    {'units': 'how many outputs there are.'}
+    {'units': 'the number of outputs.'}
     """
     section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)+)", inspect.getdoc(function) or "", re.MULTILINE)
     if section is None:
@@ -103,10 +104,10 @@ def explanations(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def checked(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with defaults filled in, after checking them against the function's signature.
+    """Return settings with defaults filled in, after checking them against the function's signature.
 
     Raises:
-        ValueError: for the first value that does not fit; names the function, the setting and what was expected.
+        ValueError: for the first invalid setting; names the function, the setting and the expected value.
     """
     try:
         model = model_of(function)(**values)
@@ -120,7 +121,7 @@ def checked(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str
 
 
 def by_setting(error: ValidationError) -> dict[str, list[Any]]:
-    """Pydantic's errors by the setting that they are about; of those about the members of a union, the innermost."""
+    """Group pydantic's errors by setting; of the errors about the members of a union, keep the innermost."""
     grouped: dict[str, list[Any]] = {}
     for entry in error.errors():
         grouped.setdefault(str(entry["loc"][0]), []).append(entry)
@@ -128,108 +129,3 @@ def by_setting(error: ValidationError) -> dict[str, list[Any]]:
         depth = max(len(entry["loc"]) for entry in entries)
         grouped[setting] = [entry for entry in entries if len(entry["loc"]) == depth]
     return grouped
-
-
-def in_words(*errors: Mapping[str, Any]) -> str:
-    """Pydantic's errors about one value as a sentence that says what was expected and what was received.
-
-    Several errors are those of the members of a union.
-
-    >>> in_words({"type": "greater_than_equal", "ctx": {"ge": 1}, "input": 0})
-    'expected a value of at least 1, got 0'
-    """
-    first = errors[0]
-    if first["type"] == "missing":
-        return "required, but not given"
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    # A number beyond a bound is not told that it might be text.
-    bounds = [error for error in errors if error["type"].startswith(("greater_than", "less_than"))]
-    fitting = [error for error in errors if not error["type"].endswith("_type")] if bounds else errors
-    expected = list(dict.fromkeys(map(_expectation, fitting)))
-    near = ""
-    if first["type"] == "literal_error":
-        near = suggestion(str(first["input"]), re.findall(r"'([^']+)'", first["ctx"]["expected"]), listing=False)
-    return f"expected {' or '.join(expected)}, got {shown(first['input'])}{near}"
-
-
-def _expectation(error: Mapping[str, Any]) -> str:
-    context = error.get("ctx", {})
-    match error["type"]:
-        case "greater_than_equal":
-            return f"a value of at least {number(context['ge'])}"
-        case "greater_than":
-            return f"a value greater than {number(context['gt'])}"
-        case "less_than_equal":
-            return f"a value of at most {number(context['le'])}"
-        case "less_than":
-            return f"a value less than {number(context['lt'])}"
-        case "int_type" | "int_from_float":
-            return "a whole number"
-        case "float_type":
-            return "a number"
-        case "finite_number":
-            return "a finite number"
-        case "bool_type":
-            return "true or false"
-        case "string_type" | "invalid_key":
-            return "text"
-        case "string_too_short":
-            return "text that is not empty"
-        case "none_required":
-            return "nothing (null)"
-        case "list_type" | "tuple_type":
-            return "a list"
-        case "model_type" | "dict_type" | "model_attributes_type":
-            return "a mapping of settings"
-        case "literal_error":
-            return context["expected"]
-        case _:
-            return f"something else ({error['msg'][:1].lower()}{error['msg'][1:]})"
-
-
-def number(value: float) -> str:
-    """A bound as one writes it: 1, 0.5, 4294967296.
-
-    >>> number(2**32), number(0.5), number(1.0)
-    ('4294967296', '0.5', '1')
-    """
-    return str(value) if isinstance(value, int) else f"{value:g}"
-
-
-def shown(value: Any) -> str:
-    """A value as the user would write it, shortened."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return str(value).lower()
-        case str():
-            text = f"'{value}'"
-        case Mapping():
-            text = "a mapping"
-        case list() | tuple():
-            text = "a list"
-        case _:
-            text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def suggestion(word: str, known: Iterable[str], *, listing: bool = True) -> str:
-    """`; did you mean 'x'?` for the nearest known word, or else the words that exist.
-
-    Args:
-        word: what was written.
-        known: what could have been.
-        listing: whether to list the words that exist when none is near.
-
-    >>> suggestion("lerning_rate", ["learning_rate", "momentum"])
-    "; did you mean 'learning_rate'?"
-    >>> suggestion("zzz", ["b", "a"])
-    '; known: a, b'
-    """
-    known = sorted(known)
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(known)}" if known and listing else ""

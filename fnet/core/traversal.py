@@ -1,27 +1,25 @@
-"""Names and traversal: what the children of a container are called, and how to visit, list and replace layers."""
+"""Names and traversal: how the children of a container are named, and how layers are listed and replaced."""
 
 import dataclasses
 import inspect
-import itertools
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fnet.core.layer import Layer
-from fnet.core.settings import shown
-from fnet.core.wiring import INPUT
+from fnet.core.wording import shown
 
 WEIGHT_LEAVES = frozenset({"w", "u"})
-"""The names of the leaves that penalties apply to: weights, not biases or scales."""
+"""Names of the leaves that penalties apply to: weights, not biases or scales."""
 
 
-def named(layers: Iterable[Layer]) -> tuple[tuple[str, Layer], ...]:
-    """The children of a container with their names: given ones, else counted per kind.
+def name_children(layers: Iterable[Layer]) -> tuple[tuple[str, Layer], ...]:
+    """Return the layers of a container with their names: the layer's own name, or else one counted per kind.
 
     Raises:
-        TypeError: for something that is not a layer.
-        ValueError: when two children have the same name.
+        TypeError: for an argument that is not a layer.
+        ValueError: if two children have the same name.
     """
     counts: Counter[str] = Counter()
     children: dict[str, Layer] = {}
@@ -39,63 +37,54 @@ def named(layers: Iterable[Layer]) -> tuple[tuple[str, Layer], ...]:
 
 
 def key_number(name: str) -> int:
-    """A stable 32-bit number for a name, to fold into a random key. The same in every process and version."""
+    """Return a stable 32-bit number for a name, to fold into a random key; it is the same in every process."""
     return zlib.crc32(name.encode())
 
 
-_SHAPES = ("flatten", "reshape", "permute", "zero_pad", "upsample")
-
-
-def indices_of(net: Layer) -> int | None:
-    """How many different whole numbers the network's input may hold, where it begins with indices; else None.
-
-    >>> import fnet
-    >>> indices_of(fnet.serial(fnet.embedding(65, 8), fnet.gru(8))), indices_of(fnet.serial(fnet.dense(3)))
-    (65, None)
-    """
-    if net.kind in ("embedding", "one_hot"):
-        return net.settings["size"]
-    layers = dict(net.children)
-    first = list(layers.values())
-    if net.kind == "graph":
-        first = [layers[name] for _, (name, *inputs) in net.settings["nodes"] if INPUT in inputs and name in layers]
-    elif net.kind != "parallel":
-        moving = itertools.takewhile(lambda layer: layer.kind in _SHAPES, first)
-        first = first[len(list(moving)) :][:1]
-    return min(filter(None, map(indices_of, first)), default=None)
-
-
 def leaves(net: Layer, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The parameters as ("dense_1/w", array) pairs: layers in the order of the description, weights before the rest."""
+    """Yield the parameters as ("dense_1/w", array) pairs: layers in the order of the description, weights first."""
 
-    def entries(params: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    def own_leaves(params: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
         for name in sorted(params, key=lambda name: (name not in WEIGHT_LEAVES, name)):
             value = params[name]
             if isinstance(value, Mapping):
-                yield from entries(value, f"{path}{name}/")
+                yield from own_leaves(value, f"{path}{name}/")
             else:
                 yield f"{path}{name}", value
 
-    def of(layer: Layer, params: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    def leaves_below(layer: Layer, params: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
         children = dict(layer.children)
-        yield from entries({name: value for name, value in params.items() if name not in children}, path)
+        yield from own_leaves({name: value for name, value in params.items() if name not in children}, path)
         for name, child in layer.children:
             if name in params:
-                yield from of(child, params[name], f"{path}{name}/")
+                yield from leaves_below(child, params[name], f"{path}{name}/")
 
-    return of(net, params, "")
+    return leaves_below(net, params, "")
 
 
-def rebuilt(net: Layer, replace: Callable[[tuple[str, ...], Layer], Layer], path: tuple[str, ...] = ()) -> Layer:
-    """The network with every layer replaced by `replace(path, layer)`, containers after what they contain.
+Replace = Callable[[tuple[str, ...], Layer], Layer]
 
-    As long as kinds and given names stay, so do all names, and the parameters of the one fit the other.
+
+def map_layers(net: Layer, replace: Replace, path: tuple[str, ...] = ()) -> Layer:
+    """Return the network with every layer replaced by `replace(path, layer)`, children before their containers.
+
+    The parameters of the network fit the new one if `replace` changes neither kinds nor names. The layers inside a
+    composite are replaced in its expansion; its description remains.
     """
-    if net.children:
-        if net.constructor is None:
-            raise ValueError(
-                f"the container '{net.kind}' was made by hand and cannot be rebuilt; make it with @fnet.constructor"
-            )
-        children = (rebuilt(child, replace, (*path, name)) for name, child in net.children)
-        net = dataclasses.replace(net.constructor(*children, **net.settings), name=net.name)
-    return replace(path, net)
+    return replace(path, _map_children(net, replace, path))
+
+
+def _map_children(net: Layer, replace: Replace, path: tuple[str, ...]) -> Layer:
+    if net.expansion is not None:
+        expansion = _map_children(net.expansion, replace, path)
+        functions = {"shape": expansion.shape, "init": expansion.init, "apply": expansion.apply}
+        return dataclasses.replace(net, expansion=expansion, children=expansion.children, **functions)
+    if not net.children:
+        return net
+    if net.constructor is None:
+        raise ValueError(
+            f"the layers of the container '{net.kind}' cannot be replaced, since it was made by hand; "
+            "make it with @fnet.constructor"
+        )
+    children = (map_layers(child, replace, (*path, name)) for name, child in net.children)
+    return dataclasses.replace(net.constructor(*children, **net.settings), name=net.name)

@@ -3,50 +3,52 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 
 INPUT = "input"
-"""The name of the value that the graph is given."""
+"""The name of the graph's input."""
 
 MERGES = ("add", "multiply", "concatenate")
-"""The operations on several values that are no layers."""
+"""The operations that combine several values; every other operation is a layer."""
 
 
-class Node(NamedTuple):
-    """One value of a graph: the name of a layer or of a merge, and the names of the values that it is applied to."""
+class GraphNode(NamedTuple):
+    """One value of a graph: the name of a layer or merge, and the names of the values that it is applied to."""
 
     name: str
     operation: str
     inputs: tuple[str, ...]
 
 
-def wire(nodes: Sequence[tuple[str, tuple[str, ...]]], output: str | None, layers: Collection[str]) -> tuple[Node, ...]:
-    """The nodes in an order in which every one comes after its inputs, the output last.
+def wire(
+    nodes: Sequence[tuple[str, tuple[str, ...]]], output: str | None, layers: Collection[str]
+) -> tuple[GraphNode, ...]:
+    """Return the nodes in topological order: every node after its inputs, the output last.
 
     >>> wire([("c", ("add", "a", "b")), ("a", ("f", "input")), ("b", ("f", "a"))], "c", ["f"])[-1]
-    Node(name='c', operation='add', inputs=('a', 'b'))
+    GraphNode(name='c', operation='add', inputs=('a', 'b'))
 
     Raises:
-        ValueError: for a node that is malformed, unknown, in a cycle or without use, or a layer that is in no node.
+        ValueError: for a node that is malformed, unknown, unused or in a cycle, or for a layer without a node.
     """
     if not nodes:
         raise ValueError("graph: expected at least one node, such as {y: [dense_1, input]}")
-    wired = {name: _node(name, entries, layers, [name for name, _ in nodes]) for name, entries in nodes}
+    by_name = {name: _node(name, entries, layers, [name for name, _ in nodes]) for name, entries in nodes}
     last = output or nodes[-1][0]
-    if last not in wired:
-        raise ValueError(f"graph: its output '{last}' is no node{suggestion(last, wired)}")
-    order: list[Node] = []
-    _visit(last, wired, [], order)
-    unused = wired.keys() - {node.name for node in order}
-    if unused:
-        raise ValueError(f"graph: the node '{min(unused)}' leads nowhere; use it or remove it")
-    idle = set(layers) - {node.operation for node in order}
-    if idle:
-        raise ValueError(f"graph: the layer '{min(idle)}' is in no node; use it or remove it")
+    if last not in by_name:
+        raise ValueError(f"graph: its output '{last}' is not a node{suggestion(last, by_name)}")
+    order: list[GraphNode] = []
+    _append_after_inputs(last, by_name, [], order)
+    unused_nodes = by_name.keys() - {node.name for node in order}
+    if unused_nodes:
+        raise ValueError(f"graph: the node '{min(unused_nodes)}' is not used; use it or remove it")
+    unused_layers = set(layers) - {node.operation for node in order}
+    if unused_layers:
+        raise ValueError(f"graph: the layer '{min(unused_layers)}' is not in any node; use it or remove it")
     return tuple(order)
 
 
-def _node(name: str, entries: tuple[str, ...], layers: Collection[str], names: Sequence[str]) -> Node:
+def _node(name: str, entries: tuple[str, ...], layers: Collection[str], names: Sequence[str]) -> GraphNode:
     if name == INPUT or names.count(name) > 1:
         raise ValueError(f"graph: a node may not be named '{name}': that name is taken")
     if len(entries) < 2:
@@ -60,21 +62,21 @@ def _node(name: str, entries: tuple[str, ...], layers: Collection[str], names: S
         raise ValueError(f"graph: node '{name}': {operation} takes at least two values, got {len(inputs)}")
     if operation not in MERGES and len(inputs) != 1:
         raise ValueError(
-            f"graph: node '{name}': the layer '{operation}' takes one value, got {len(inputs)}; merge them in a node "
-            f"of their own with {', '.join(MERGES)}"
+            f"graph: node '{name}': the layer '{operation}' takes one value, got {len(inputs)}; merge them in a "
+            f"separate node with {', '.join(MERGES)}"
         )
     for value in inputs:
         if value != INPUT and value not in names:
             raise ValueError(f"graph: node '{name}': unknown value '{value}'{suggestion(value, [*names, INPUT])}")
-    return Node(name, operation, tuple(inputs))
+    return GraphNode(name, operation, tuple(inputs))
 
 
-def _visit(name: str, nodes: dict[str, Node], path: list[str], order: list[Node]) -> None:
-    """Appends a node after all that it depends on."""
+def _append_after_inputs(name: str, nodes: dict[str, GraphNode], path: list[str], order: list[GraphNode]) -> None:
+    """Append a node to the order after all nodes that it depends on."""
     if name in path:
         raise ValueError(f"graph: a cycle: {' -> '.join([*path[path.index(name) :], name])}")
     if name == INPUT or any(node.name == name for node in order):
         return
     for value in nodes[name].inputs:
-        _visit(value, nodes, [*path, name], order)
+        _append_after_inputs(value, nodes, [*path, name], order)
     order.append(nodes[name])

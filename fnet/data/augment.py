@@ -1,14 +1,12 @@
-"""Augmentation: images changed at random as they are trained on, by pure functions inside the compiled step.
+"""Augmentation: random changes of the training images, by pure functions inside the compiled step.
 
-An augmentation is what its name says of images (n, height, width, channels): a function of its settings that returns
-how its random numbers are drawn and what they do. The key comes from the training step, each example has draws of its
-own, and the values that enter from outside an image are 0.
+An augmentation is a function of its settings that returns how its random numbers are drawn and how they change images
+(n, height, width, channels). The random key comes from the training step. Every example is changed independently, and
+pixels outside the image are 0.
 """
 
-import functools
-import importlib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, ParamSpec
 
 import jax
@@ -16,88 +14,81 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge, Gt, Interval
 
+from fnet.core.constructor import Call, make_constructor
+from fnet.core.description import Registry, describe_item
 from fnet.core.layer import Shape
-from fnet.core.settings import checked, first_parameter, shown, suggestion
 from fnet.core.traversal import key_number
-
-AUGMENTATIONS = ("shift", "flip", "crop", "rotation", "elastic", "cutout")
-"""The names of the augmentations, each a function of this module."""
 
 
 class AugmentationError(ValueError):
-    """An augmentation that cannot be applied to examples of this shape or type."""
+    """An augmentation cannot be applied to examples of this shape or type."""
 
     exit_status = 2
 
 
-class Parts(NamedTuple):
-    """What the body of an augmentation returns.
+class Transform(NamedTuple):
+    """The functions of an augmentation, which the body of its constructor returns.
 
-    draw: (key, (n, height, width, channels)) -> random numbers, in float32 or whole numbers, n of each.
+    draw: (key, (n, height, width, channels)) -> random numbers, float32 or whole numbers, n of each.
     apply: (images, random numbers) -> images of the same shape.
-    misfit: (height, width) -> why images of that size cannot be augmented so, or nothing.
+    incompatibility: (height, width) -> why images of this size cannot be augmented, or None.
     """
 
     draw: Callable[[jax.Array, Shape], Any]
     apply: Callable[[jax.Array, Any], jax.Array]
-    misfit: Callable[[int, int], str | None] = lambda height, width: None
+    incompatibility: Callable[[int, int], str | None] = lambda height, width: None
 
 
 class Augmentation(NamedTuple):
-    """An augmentation with its settings, made by one of the functions below.
+    """An augmentation with its settings, made by one of the constructors below.
 
-    kind: its name.
-    settings: all of them, by name.
-    parts: how it draws, and what it does.
+    kind: name of its constructor.
+    settings: all settings by name.
+    transform: its functions.
     """
 
     kind: str
     settings: Mapping[str, Any]
-    parts: Parts
+    transform: Transform
 
     def __call__(self, key: jax.Array, images: jax.Array) -> jax.Array:
-        """The images (n, height, width, channels), each changed by draws of its own."""
-        return self.parts.apply(images, self.parts.draw(key, images.shape))
+        """Return the images (n, height, width, channels), each changed independently at random."""
+        return self.transform.apply(images, self.transform.draw(key, images.shape))
 
     def check(self, shape: Shape) -> None:
-        """Checks the shape of one example.
+        """Check the shape of one example.
 
         Raises:
-            AugmentationError: when it is no image, or too small a one.
+            AugmentationError: if it is not an image, or too small.
         """
         if len(shape) != 3:
             raise AugmentationError(f"{self.kind} is for images (height, width, channels), not for examples {shape}")
-        misfit = self.parts.misfit(*shape[:2])
-        if misfit is not None:
-            raise AugmentationError(f"{self.kind}: {misfit}, but the images have {shape[0]} x {shape[1]} pixels")
+        reason = self.transform.incompatibility(*shape[:2])
+        if reason is not None:
+            raise AugmentationError(f"{self.kind}: {reason}, but the images have {shape[0]} x {shape[1]} pixels")
 
 
 P = ParamSpec("P")
 
 
-def augmentation(body: Callable[P, Parts]) -> Callable[P, Augmentation]:
-    """Makes an augmentation of a function from settings to `Parts`; the settings are checked against its signature.
+def augmentation(body: Callable[P, Transform]) -> Callable[P, Augmentation]:
+    """Make an augmentation's constructor from a function of settings that returns a `Transform`.
+
+    The settings are checked against the signature, as those of a layer are.
 
     >>> shift(pixels=0)
     Traceback (most recent call last):
     ValueError: shift: pixels: expected a value of at least 1, got 0
     """
-    signature = inspect.signature(body)
+    return make_constructor(body, Augmentation, _augmentation)
 
-    @functools.wraps(body)
-    def construct(*args: P.args, **kwargs: P.kwargs) -> Augmentation:
-        try:
-            given = signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise TypeError(f"{body.__name__}: {error}") from None
-        values = checked(body, given)
-        return Augmentation(body.__name__, values, body(**values))  # pyright: ignore[reportCallIssue]
 
-    return construct
+def _augmentation(call: Call, transform: Transform) -> Augmentation:
+    return Augmentation(call.kind, call.settings, transform)
 
 
 @augmentation
-def shift(pixels: Annotated[int, Ge(1)] = 2) -> Parts:
+def shift(pixels: Annotated[int, Ge(1)] = 2) -> Transform:
     """Moves an image by whole pixels, up to `pixels` in both directions, each distance as likely.
 
     Args:
@@ -110,13 +101,13 @@ def shift(pixels: Annotated[int, Ge(1)] = 2) -> Parts:
     def apply(images, moved):
         return _windows(_padded(images, pixels), pixels - moved, images.shape)
 
-    return Parts(draw, apply, _smaller("pixels", pixels))
+    return Transform(draw, apply, _smaller("pixels", pixels))
 
 
 @augmentation
 def flip(
     rate: Annotated[float, Interval(gt=0, le=1)] = 0.5, axis: Literal["horizontal", "vertical"] = "horizontal"
-) -> Parts:
+) -> Transform:
     """Mirrors an image.
 
     Args:
@@ -130,11 +121,11 @@ def flip(
     def apply(images, chosen):
         return jnp.where(chosen[:, None, None, None], jnp.flip(images, 2 if axis == "horizontal" else 1), images)
 
-    return Parts(draw, apply)
+    return Transform(draw, apply)
 
 
 @augmentation
-def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None = None) -> Parts:
+def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None = None) -> Transform:
     """Cuts a window at a random place out of the image with a border of zeros.
 
     A window of another size than the image is brought to the image's, by bilinear interpolation.
@@ -165,11 +156,11 @@ def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None 
             return f"a window of {size} x {size} pixels is larger than the image with its border of {padding}"
         return None
 
-    return Parts(draw, apply, misfit)
+    return Transform(draw, apply, misfit)
 
 
 @augmentation
-def rotation(degrees: Annotated[float, Interval(gt=0, le=180)] = 15.0) -> Parts:
+def rotation(degrees: Annotated[float, Interval(gt=0, le=180)] = 15.0) -> Transform:
     """Turns an image about its center, by an angle uniform in [-degrees, degrees]; bilinear interpolation.
 
     Args:
@@ -191,11 +182,11 @@ def rotation(degrees: Annotated[float, Interval(gt=0, le=180)] = 15.0) -> Parts:
             cosine * right - sine * down + (width - 1) / 2,
         )
 
-    return Parts(draw, apply)
+    return Transform(draw, apply)
 
 
 @augmentation
-def elastic(alpha: Annotated[float, Gt(0)] = 34.0, sigma: Annotated[float, Gt(0)] = 4.0) -> Parts:
+def elastic(alpha: Annotated[float, Gt(0)] = 34.0, sigma: Annotated[float, Gt(0)] = 4.0) -> Transform:
     """Deforms an image as if drawn on rubber: y[p] = x[p + alpha (G_sigma * u)[p]], by bilinear interpolation.
 
     u holds two numbers for every pixel, down and right, uniform in (-1, 1) in steps of 2^-15; G_sigma is the Gaussian,
@@ -223,11 +214,11 @@ def elastic(alpha: Annotated[float, Gt(0)] = 34.0, sigma: Annotated[float, Gt(0)
         rows, columns = alpha * smooth
         return bilinear(images, rows + jnp.arange(height)[:, None], columns + jnp.arange(width))
 
-    return Parts(draw, apply)
+    return Transform(draw, apply)
 
 
 @augmentation
-def cutout(size: Annotated[int, Ge(1)] = 8) -> Parts:
+def cutout(size: Annotated[int, Ge(1)] = 8) -> Transform:
     """Sets a square to 0, its center at any pixel of the image, so that part of it may lie outside.
 
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
@@ -248,7 +239,7 @@ def cutout(size: Annotated[int, Ge(1)] = 8) -> Parts:
         rows, columns = inside
         return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0, images)
 
-    return Parts(draw, apply, _smaller("size", size))
+    return Transform(draw, apply, _smaller("size", size))
 
 
 def augmented(augmentations: Sequence[Augmentation], images: jax.Array, key: jax.Array) -> jax.Array:
@@ -317,38 +308,28 @@ def _smaller(name: str, value: int) -> Callable[[int, int], str | None]:
     return lambda height, width: None if value < min(height, width) else f"{name}: {value} leaves nothing of an image"
 
 
-def constructor_of(kind: Any) -> Callable[..., Augmentation]:
-    """The function that makes augmentations of this kind.
+AUGMENTATIONS: Mapping[str, Callable[..., Augmentation]] = MappingProxyType(
+    {construct.__name__: construct for construct in (shift, flip, crop, rotation, elastic, cutout)}
+)
+"""The constructor of each kind."""
 
-    Raises:
-        ValueError: when there is none; suggests the nearest.
-    """
-    if kind not in AUGMENTATIONS:
-        raise ValueError(f"unknown augmentation {shown(kind)}{suggestion(str(kind), AUGMENTATIONS)}")
-    return getattr(importlib.import_module(__name__), kind)
+REGISTRY = Registry("augmentation", "flip or {shift: 2}", "fnet.data.augment.augmentation", Augmentation, AUGMENTATIONS)
 
-
-def item(data: Any) -> tuple[str, Callable[..., Augmentation], dict[str, Any]]:
-    """An item of a config's list as (kind, constructor, settings): flip, {shift: 2} or {elastic: {alpha: 34}}.
-
-    Raises:
-        ValueError: when it is none of these, or of an unknown kind.
-    """
-    if isinstance(data, str):
-        data = {data: None}
-    if not isinstance(data, Mapping) or len(data) != 1:
-        raise ValueError(f"expected an augmentation, such as flip or {{shift: 2}}, got {shown(data)}")
-    kind, values = next(iter(data.items()))
-    construct = constructor_of(kind)
-    if isinstance(values, Mapping):
-        return kind, construct, dict(values)
-    return kind, construct, {} if values is None else {str(first_parameter(construct)): values}
+constructor_of = REGISTRY.constructor_of
 
 
 def build(items: Sequence[Any]) -> tuple[Augmentation, ...]:
-    """The augmentations of a config's list.
+    """Return the augmentations of a config's list: flip, {shift: 2} or {elastic: {alpha: 34}}.
 
     >>> [augmentation.kind for augmentation in build(["flip", {"shift": 2}])]
     ['flip', 'shift']
+
+    Raises:
+        ValueError: for an item of another form, an unknown kind, or an invalid setting.
     """
-    return tuple(construct(**values) for _, construct, values in map(item, items))
+    return tuple(map(REGISTRY.build, items))
+
+
+def describe(augmentations: Sequence[Augmentation]) -> list[Any]:
+    """Return augmentations as plain data that YAML can hold; the inverse of `build`."""
+    return [describe_item(augmentation.kind, augmentation.settings) for augmentation in augmentations]

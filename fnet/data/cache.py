@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data.source import DataError
 
 FORMAT = 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from annotated_types import Len, MinLen
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data.cache import cached
 from fnet.data.path import File, PathText, digest, file, naming
 from fnet.data.source import Arrays, DataError, Spec, Targets

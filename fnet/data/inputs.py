@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data import csv, idx, images
 from fnet.data.path import existing, naming
 from fnet.data.source import DataError, Spec, first_unusable

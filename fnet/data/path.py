@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 from annotated_types import MinLen
 from pydantic import AfterValidator
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data.source import Arrays, DataError, Spec
 
 

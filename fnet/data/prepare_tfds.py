@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data import tfds
 from fnet.data.source import DataError
 

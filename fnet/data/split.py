@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 
 PARTS = ("train", "validation", "test")
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data.cache import Portions, cached, kept, room
 from fnet.data.path import digest
 from fnet.data.records import Field, Prepared, Records, decode, decode_targets, first_line

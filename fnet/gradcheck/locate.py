@@ -1,7 +1,7 @@
 """Where a mistake begins: every layer checked by itself, given the right input and a random cotangent.
 
 A wrong cotangent spoils the gradients of all that comes before it, so the rows of a whole network's check do not tell
-which backward pass is at fault. Given its input from JAX's forward pass and a cotangent that is drawn, a layer's own is
+which backward pass is at fault. Scope its input from JAX's forward pass and a cotangent that is drawn, a layer's own is
 right or wrong by itself. A container is at fault when its own results are wrong and those of all its layers are right.
 """
 
@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.core.layer import Layer
-from fnet.core.traversal import leaves, rebuilt
+from fnet.core.traversal import leaves, map_layers
 from fnet.gradcheck.diagnosis import Context, diagnosed
 from fnet.gradcheck.examine import Part, contrast, examine, nested
 from fnet.gradcheck.report import Culprit, Row
 from fnet.losses import Loss
 from fnet.reference import network as reference
-from fnet.reference.rule import Given
+from fnet.reference.rule import Scope
 
 TOLERANCE = 1e-9
 """The greatest relative difference between a layer's backward pass by hand and JAX's."""
@@ -86,7 +86,7 @@ def _calls(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> tuple
         return dataclasses.replace(layer, apply=apply)
 
     mask = jnp.ones(len(x), bool)
-    outputs, _ = rebuilt(net, recording).apply(params, state, jnp.asarray(x), train=True, key=key, mask=mask)
+    outputs, _ = map_layers(net, recording).apply(params, state, jnp.asarray(x), train=True, key=key, mask=mask)
     return calls, np.asarray(outputs)
 
 
@@ -114,7 +114,7 @@ def _wrong(path: tuple[str, ...], call: Call, noise: Mapping[str, Any]) -> list[
     layer, x = call.layer, np.asarray(call.x)
     own = functools.reduce(lambda tree, name: tree.get(name, {}), path, noise)
     params, state = jax.tree.map(np.asarray, (call.params, call.state))
-    given = Given(params, state, own, True, None if call.mask is None else np.asarray(call.mask))
+    given = Scope(params, state, own, True, None if call.mask is None else np.asarray(call.mask))
     named = list(leaves(layer, params))
     f = Projection(layer, tuple(name for name, _ in named), not np.issubdtype(x.dtype, np.integer))
     points = dict([("input", x)] * f.with_input + named)

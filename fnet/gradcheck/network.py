@@ -12,8 +12,8 @@ import numpy as np
 from jax import lax
 
 from fnet.core.layer import Layer
-from fnet.core.settings import suggestion
 from fnet.core.traversal import leaves
+from fnet.core.wording import suggestion
 from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.examine import ROUNDING, SAMPLES, Part, contrast, examine, nested
 from fnet.gradcheck.locate import culprits

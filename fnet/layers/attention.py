@@ -10,7 +10,6 @@ from annotated_types import Ge, Gt, Lt
 
 from fnet.core.constructor import Parts, constructor, no_parameters
 from fnet.core.layer import Layer, Name, Shape, ShapeError
-from fnet.core.settings import checked
 from fnet.core.traversal import key_number
 from fnet.layers.activation import gelu
 from fnet.layers.combine import residual, serial
@@ -212,6 +211,7 @@ def sinusoidal_positions(base: Annotated[float, Gt(1)] = 10000.0, *, name: Name 
     return Parts(shape, no_parameters, apply)
 
 
+@constructor
 def transformer(
     width: Positive,
     heads: Positive,
@@ -241,7 +241,7 @@ def transformer(
 
     >>> import fnet
     >>> print(fnet.transformer(16, 2))
-    network              serial
+    network              transformer  width=16 heads=2
     residual_1           residual
       layer_norm_1       layer_norm
       attention_1        attention  heads=2
@@ -251,13 +251,10 @@ def transformer(
       gelu_1             gelu
       dense_2            dense  units=16
     """
-    given = {"width": width, "heads": heads, "hidden": hidden, "causal": causal, "rate": rate, "name": name}
-    checked(transformer, given)
     dropped = [dropout(rate)] if rate else []
     return serial(
         residual(layer_norm(), attention(heads, causal=causal), *dropped),
         residual(layer_norm(), dense(hidden or 4 * width), gelu(), dense(width), *dropped),
-        name=name,
     )
 
 

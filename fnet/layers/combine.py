@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import jax
@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from annotated_types import Ge
 from pydantic import WithJsonSchema
 
-from fnet.core.constructor import Parts, constructor, within
+from fnet.core.constructor import Parts, at_child, constructor
 from fnet.core.layer import Layer, Name, Shape, ShapeError
-from fnet.core.settings import checked
-from fnet.core.traversal import key_number, named
+from fnet.core.traversal import key_number, name_children
 from fnet.core.wiring import INPUT, MERGES, wire
 
 __all__ = ["graph", "parallel", "repeat", "residual", "serial"]
@@ -46,28 +45,28 @@ def serial(*layers: Layer, name: Name = None) -> Parts:
     >>> {name: leaves["w"].shape for name, leaves in params.items()}
     {'dense_1': (9, 4), 'dense_2': (4, 2)}
     """
-    children = named(layers)
+    children = name_children(layers)
 
     def shape(in_shape):
         for name, child in children:
-            with within(name, child):
+            with at_child(name, child):
                 in_shape = child.shape(in_shape)
         return in_shape
 
     def init(key, in_shape):
-        trees = Trees()
+        trees = ChildTrees()
         for name, child in children:
             trees.init(name, child, key, in_shape)
             in_shape = child.shape(in_shape)
         return trees.params, trees.state
 
     def apply(params, state, x, *, train, key=None, mask=None):
-        trees = Trees(params, state)
+        trees = ChildTrees(params, state)
         for name, child in children:
             x = trees.apply(name, child, x, train=train, key=key, mask=mask)
         return x, trees.new_state
 
-    return Parts(shape, init, apply, children)
+    return Parts(shape, init, apply, children, rearranges=all(child.rearranges for _, child in children))
 
 
 @constructor
@@ -123,32 +122,33 @@ def parallel(
     >>> fnet.parallel(fnet.dense(3), fnet.dense(2)).shape((4,))
     (5,)
     """
-    children = named(layers)
+    children = name_children(layers)
     if not children:
         raise ValueError("parallel: expected at least one branch")
 
     def shape(in_shape):
         shapes = []
         for name, child in children:
-            with within(name, child):
+            with at_child(name, child):
                 shapes.append(child.shape(in_shape))
         return _merged_shape(combine, shapes, [name for name, _ in children])
 
     def init(key, in_shape):
-        trees = Trees()
+        trees = ChildTrees()
         for name, child in children:
             trees.init(name, child, key, in_shape)
         return trees.params, trees.state
 
     def apply(params, state, x, *, train, key=None, mask=None):
         shape(x.shape[1:])
-        trees = Trees(params, state)
+        trees = ChildTrees(params, state)
         outputs = [trees.apply(name, child, x, train=train, key=key, mask=mask) for name, child in children]
         return _merge(combine, outputs), trees.new_state
 
-    return Parts(shape, init, apply, children)
+    return Parts(shape, init, apply, children, indices=_fewest_indices(layers))
 
 
+@constructor
 def repeat(*layers: Layer, times: Annotated[int, Ge(1)], name: Name = None) -> Layer:
     """The same layers several times over, each time with parameters of their own: a serial of `times` serials.
 
@@ -164,8 +164,7 @@ def repeat(*layers: Layer, times: Annotated[int, Ge(1)], name: Name = None) -> L
     >>> [name for name, _ in fnet.repeat(fnet.dense(8), fnet.relu(), times=3).children]
     ['serial_1', 'serial_2', 'serial_3']
     """
-    times = checked(repeat, {"times": times, "name": name})["times"]
-    return serial(*(serial(*layers) for _ in range(times)), name=name)
+    return serial(*(serial(*layers) for _ in range(times)))
 
 
 @constructor
@@ -196,7 +195,7 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
     ... ).shape((3,))
     (6,)
     """
-    children = named(layers)
+    children = name_children(layers)
     layer_of = dict(children)
     wired = wire(nodes, output, layer_of)
 
@@ -213,7 +212,7 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
                     f"the layer '{node.operation}' is applied to {shapes[f'{node.operation}/']} and, in node "
                     f"'{node.name}', to {given[0]}; shared parameters need equal shapes"
                 )
-            with within(node.operation, layer_of[node.operation]):
+            with at_child(node.operation, layer_of[node.operation]):
                 shapes[node.name] = layer_of[node.operation].shape(given[0])
         return shapes
 
@@ -221,14 +220,14 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
         return shapes_of(in_shape)[wired[-1].name]
 
     def init(key, in_shape):
-        shapes, trees = shapes_of(in_shape), Trees()
+        shapes, trees = shapes_of(in_shape), ChildTrees()
         for name, child in children:
             trees.init(name, child, key, shapes[f"{name}/"])
         return trees.params, trees.state
 
     def apply(params, state, x, *, train, key=None, mask=None):
         shape(x.shape[1:])
-        trees, values = Trees(params, state), {INPUT: x}
+        trees, values = ChildTrees(params, state), {INPUT: x}
         for node in wired:
             given = [values[value] for value in node.inputs]
             if node.operation in MERGES:
@@ -238,10 +237,11 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
                 values[node.name] = trees.apply(node.operation, child, given[0], train=train, key=key, mask=mask)
         return values[wired[-1].name], trees.new_state
 
-    return Parts(shape, init, apply, children)
+    at_input = [layer_of[node.operation] for node in wired if INPUT in node.inputs and node.operation in layer_of]
+    return Parts(shape, init, apply, children, indices=_fewest_indices(at_input))
 
 
-class Trees:
+class ChildTrees:
     """The parameters and states of a container's children, while it initializes or applies them one by one."""
 
     def __init__(self, params=None, state=None):
@@ -251,7 +251,7 @@ class Trees:
 
     def init(self, name: str, child: Layer, key: jax.Array, in_shape: Shape) -> None:
         """Initializes a child; one without parameters or state has no entry."""
-        with within(name, child):
+        with at_child(name, child):
             params, state = child.init(child_key(key, name), in_shape)
         if params:
             self.params[name] = params
@@ -260,7 +260,7 @@ class Trees:
 
     def apply(self, name: str, child: Layer, x, *, train: bool, key, mask):
         """Applies a child, and keeps its new state; applied again, it goes on from that."""
-        with within(name, child):
+        with at_child(name, child):
             state = self.new_state.get(name, self.state.get(name, {}))
             y, state = child.apply(
                 self.params.get(name, {}), state, x, train=train, key=child_key(key, name), mask=mask
@@ -268,6 +268,11 @@ class Trees:
         if state:
             self.new_state[name] = state
         return y
+
+
+def _fewest_indices(layers: Iterable[Layer]) -> int | None:
+    """Return the number of indices that layers with the same input take."""
+    return min((layer.indices for layer in layers if layer.indices is not None), default=None)
 
 
 def _merge(operation: str, values: Sequence[jax.Array]) -> jax.Array:

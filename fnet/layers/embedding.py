@@ -54,7 +54,7 @@ def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: Deviation = 0.02
         indices = jnp.where((x := _indices("embedding", x)) < 0, size, x)
         return jnp.take(params["w"], indices, axis=0, mode="fill", fill_value=jnp.nan), {}
 
-    return Parts(lambda in_shape: (*in_shape, width), init, apply)
+    return Parts(lambda in_shape: (*in_shape, width), init, apply, indices=size)
 
 
 @constructor
@@ -81,7 +81,7 @@ def one_hot(size: Size, *, name: Name = None) -> Parts:
         inside = (x >= 0) & (x < size)
         return jnp.where(inside[..., None], jax.nn.one_hot(x, size), jnp.nan), {}
 
-    return Parts(lambda in_shape: (*in_shape, size), no_parameters, apply)
+    return Parts(lambda in_shape: (*in_shape, size), no_parameters, apply, indices=size)
 
 
 @constructor

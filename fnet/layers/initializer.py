@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from pydantic import AfterValidator, WithJsonSchema
 
 from fnet.core.layer import Shape
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 
 FACTORIES = (
     "glorot_normal",

@@ -8,7 +8,6 @@ from annotated_types import Ge
 
 from fnet.core.constructor import Parts, constructor
 from fnet.core.layer import Layer, Name, ShapeError
-from fnet.core.settings import checked
 from fnet.core.traversal import key_number
 from fnet.layers.combine import parallel
 from fnet.layers.dense import product
@@ -172,6 +171,7 @@ def lstm(
     return parts._replace(init=init_)
 
 
+@constructor
 def bidirectional(
     *layers: Layer, combine: Literal["concatenate", "add", "multiply"] = "concatenate", name: Name = None
 ) -> Layer:
@@ -194,7 +194,6 @@ def bidirectional(
     >>> fnet.bidirectional(fnet.gru(8)).shape((5, 3))
     (5, 16)
     """
-    combine = checked(bidirectional, {"combine": combine, "name": name})["combine"]
     kinds = {"rnn": rnn, "gru": gru, "lstm": lstm}
     if len(layers) != 1 or layers[0].kind not in kinds or layers[0].settings["reverse"]:
         given = ", ".join(f"a reversed {x.kind}" if x.settings.get("reverse") else x.kind for x in layers) or "none"
@@ -207,7 +206,6 @@ def bidirectional(
         construct(**settings, name="forward"),
         construct(**{**settings, "reverse": True}, name="backward"),
         combine=combine,
-        name=name,
     )
 
 

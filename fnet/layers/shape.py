@@ -31,7 +31,7 @@ def flatten(*, name: Name = None) -> Parts:
     def apply(params, state, x, *, train, key=None, mask=None):
         return x.reshape(x.shape[0], math.prod(x.shape[1:])), {}
 
-    return Parts(shape, no_parameters, apply)
+    return Parts(shape, no_parameters, apply, rearranges=True)
 
 
 def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -70,7 +70,7 @@ def reshape(shape: Annotated[tuple[int, ...], AfterValidator(_sizes)], *, name: 
     def apply(params, state, x, *, train, key=None, mask=None):
         return jnp.reshape(x, (x.shape[0], *shape_(x.shape[1:]))), {}
 
-    return Parts(shape_, no_parameters, apply)
+    return Parts(shape_, no_parameters, apply, rearranges=True)
 
 
 def _permutation(axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -109,7 +109,7 @@ def permute(axes: Annotated[tuple[int, ...], AfterValidator(_permutation)], *, n
         shape(x.shape[1:])
         return jnp.transpose(x, (0, *axes)), {}
 
-    return Parts(shape, no_parameters, apply)
+    return Parts(shape, no_parameters, apply, rearranges=True)
 
 
 def _saying(expected: str) -> WrapValidator:
@@ -158,7 +158,7 @@ def zero_pad(padding: Padding, *, name: Name = None) -> Parts:
     def apply(params, state, x, *, train, key=None, mask=None):
         return jnp.pad(x, ((0, 0), *pairs(x.shape[1:]), (0, 0))), {}
 
-    return Parts(shape, no_parameters, apply)
+    return Parts(shape, no_parameters, apply, rearranges=True)
 
 
 Repeats = Annotated[int, Ge(1)]
@@ -194,7 +194,7 @@ def upsample(factor: Factor = 2, *, name: Name = None) -> Parts:
             x = jnp.repeat(x, f, axis)
         return x, {}
 
-    return Parts(shape, no_parameters, apply)
+    return Parts(shape, no_parameters, apply, rearranges=True)
 
 
 def _per_spatial_axis(setting: Any, in_shape: Shape) -> tuple[Any, ...]:

@@ -14,10 +14,10 @@ from fnet.reference.rule import Rule
 def _pointwise(phi, derivative) -> Rule:
     """The rule of a function applied entry by entry; both take z and the layer's settings."""
 
-    def forward(layer, given, z):
+    def forward(layer, scope, z):
         return phi(z, **layer.settings), z
 
-    def backward(layer, given, z, g):
+    def backward(layer, scope, z, g):
         return g * derivative(z, **layer.settings), {}
 
     return Rule(forward, backward)
@@ -76,14 +76,14 @@ def _gelu_derivative(z, form):
 gelu = _pointwise(_gelu, _gelu_derivative)
 
 
-def _softmax_forward(layer, given, z):
+def _softmax_forward(layer, scope, z):
     """y_c = e^(z_c) / sum_k e^(z_k); backward needs y."""
     e = np.exp(z - z.max(axis=-1, keepdims=True))
     y = e / e.sum(axis=-1, keepdims=True)
     return y, y
 
 
-def _softmax_backward(layer, given, y, g):
+def _softmax_backward(layer, scope, y, g):
     """dz_k = y_k (g_k - sum_c g_c y_c), from dy_c/dz_k = y_c (1[c=k] - y_k)."""
     return y * (g - np.sum(g * y, axis=-1, keepdims=True)), {}
 

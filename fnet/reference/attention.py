@@ -5,19 +5,19 @@ import numpy as np
 from fnet.reference.rule import Rule
 
 
-def _project(layer, given, name, x):
+def _project(layer, scope, name, x):
     """z = x w + b."""
-    p = given.params[name]
+    p = scope.params[name]
     return x @ p["w"] + p.get("b", 0.0)
 
 
-def _project_backward(layer, given, name, x, g):
+def _project_backward(layer, scope, name, x, g):
     """dx = g w^T, dw = sum x^T g, db = sum g, over every step of every example: a dense layer's."""
     rows, cotangents = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
     gradients = {"w": rows.T @ cotangents}
     if layer.settings["bias"]:
         gradients["b"] = cotangents.sum(axis=0)
-    return g @ given.params[name]["w"].T, gradients
+    return g @ scope.params[name]["w"].T, gradients
 
 
 def _apart(x, heads):
@@ -30,12 +30,12 @@ def _together(x):
     return np.swapaxes(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)
 
 
-def _visible(layer, given, x):
+def _visible(layer, scope, x):
     """m_ts (batch, 1, time, time): 1 where step t may look at step s, else 0."""
     batch, time, _ = x.shape
     m = np.ones((batch, 1, time, time))
-    if np.ndim(given.mask) == 2:
-        m = m * np.asarray(given.mask, np.float64)[:, None, None, :]
+    if np.ndim(scope.mask) == 2:
+        m = m * np.asarray(scope.mask, np.float64)[:, None, None, :]
     return np.tril(m) if layer.settings["causal"] else m
 
 
@@ -47,17 +47,17 @@ def _softmax_of_visible(z, m):
     return e / np.where(total > 0, total, 1)
 
 
-def _attention_forward(layer, given, x):
+def _attention_forward(layer, scope, x):
     """For every head p = softmax(q k^T / sqrt(d)) over the visible steps and a = p v; then y = a w_out + b_out."""
     heads = layer.settings["heads"]
-    q, k, v = (_apart(_project(layer, given, name, x), heads) for name in ("query", "key", "value"))
+    q, k, v = (_apart(_project(layer, scope, name, x), heads) for name in ("query", "key", "value"))
     z = q @ np.swapaxes(k, 2, 3) / np.sqrt(q.shape[3])
-    p = _softmax_of_visible(z, _visible(layer, given, x))
+    p = _softmax_of_visible(z, _visible(layer, scope, x))
     a = _together(p @ v)
-    return _project(layer, given, "out", a), (x, q, k, v, p, a)
+    return _project(layer, scope, "out", a), (x, q, k, v, p, a)
 
 
-def _attention_backward(layer, given, cache, g):
+def _attention_backward(layer, scope, cache, g):
     """From the end to the beginning, with da the cotangent of one head's a:
 
     a_t = sum_s p_ts v_s:       dp_ts = da_t . v_s               dv_s = sum_t p_ts da_t
@@ -70,7 +70,7 @@ def _attention_backward(layer, given, cache, g):
     """
     x, q, k, v, p, a = cache
     heads, scale = layer.settings["heads"], 1 / np.sqrt(q.shape[3])
-    da, of_out = _project_backward(layer, given, "out", a, g)
+    da, of_out = _project_backward(layer, scope, "out", a, g)
     da = _apart(da, heads)
     dp = da @ np.swapaxes(v, 2, 3)
     dz = p * (dp - np.sum(p * dp, axis=-1, keepdims=True))
@@ -81,7 +81,7 @@ def _attention_backward(layer, given, cache, g):
     }
     dx, gradients = np.zeros_like(x), {"out": of_out}
     for name, cotangent in cotangents.items():
-        of_input, gradients[name] = _project_backward(layer, given, name, x, _together(cotangent))
+        of_input, gradients[name] = _project_backward(layer, scope, name, x, _together(cotangent))
         dx += of_input
     return dx, gradients
 
@@ -89,14 +89,14 @@ def _attention_backward(layer, given, cache, g):
 attention = Rule(_attention_forward, _attention_backward)
 
 
-def _positions_forward(layer, given, x):
+def _positions_forward(layer, scope, x):
     """y_t = x_t + w[t]."""
-    return x + given.params["w"][: x.shape[1]], None
+    return x + scope.params["w"][: x.shape[1]], None
 
 
-def _positions_backward(layer, given, cache, g):
+def _positions_backward(layer, scope, cache, g):
     """dx = g; dw[t] = sum over the examples of g_t, and 0 for positions that no sequence reached."""
-    dw = np.zeros_like(given.params["w"])
+    dw = np.zeros_like(scope.params["w"])
     dw[: g.shape[1]] = g.sum(axis=0)
     return g, {"w": dw}
 
@@ -104,7 +104,7 @@ def _positions_backward(layer, given, cache, g):
 positions = Rule(_positions_forward, _positions_backward)
 
 
-def _sinusoidal_forward(layer, given, x):
+def _sinusoidal_forward(layer, scope, x):
     """Pair i of the entries of step t gets (sin, cos) of t / base^(2i / width)."""
     _, time, width = x.shape
     waves = np.zeros((time, width))
@@ -114,7 +114,7 @@ def _sinusoidal_forward(layer, given, x):
     return x + waves, None
 
 
-def _sinusoidal_backward(layer, given, cache, g):
+def _sinusoidal_backward(layer, scope, cache, g):
     """dx = g: what is added does not depend on x."""
     return g, {}
 

@@ -3,23 +3,23 @@
 import numpy as np
 
 from fnet.core.wiring import INPUT, MERGES, wire
-from fnet.reference.rule import Rule, plus, rule_of
+from fnet.reference.rule import Rule, add_gradients, backward, forward
 
 
-def _serial_forward(layer, given, x):
+def _serial_forward(layer, scope, x):
     """x_l = f_l(x_(l-1)) for l = 1 ... n; backward needs each child's cache."""
     caches = []
     for name, child in layer.children:
-        x, cache = rule_of(child.kind).forward(child, given.child(name), x)
+        x, cache = forward(child, scope.child(name), x)
         caches.append(cache)
     return x, caches
 
 
-def _serial_backward(layer, given, caches, g):
+def _serial_backward(layer, scope, caches, g):
     """g_(l-1) = (df_l/dx_(l-1))^T g_l, from the last layer to the first: upstream times local gradient."""
     gradients = {}
     for (name, child), cache in zip(reversed(layer.children), reversed(caches), strict=True):
-        g, of_child = rule_of(child.kind).backward(child, given.child(name), cache, g)
+        g, of_child = backward(child, scope.child(name), cache, g)
         if of_child:
             gradients[name] = of_child
     return g, gradients
@@ -28,38 +28,38 @@ def _serial_backward(layer, given, caches, g):
 serial = Rule(_serial_forward, _serial_backward)
 
 
-def _residual_forward(layer, given, x):
+def _residual_forward(layer, scope, x):
     """y = x + f(x)."""
-    y, caches = _serial_forward(layer, given, x)
+    y, caches = _serial_forward(layer, scope, x)
     return x + y, caches
 
 
-def _residual_backward(layer, given, caches, g):
+def _residual_backward(layer, scope, caches, g):
     """The gradients of both branches add up: dx = g + (df/dx)^T g."""
-    dx, gradients = _serial_backward(layer, given, caches, g)
+    dx, gradients = _serial_backward(layer, scope, caches, g)
     return g + dx, gradients
 
 
 residual = Rule(_residual_forward, _residual_backward)
 
 
-def _parallel_forward(layer, given, x):
+def _parallel_forward(layer, scope, x):
     """y = combine(f_1(x), ..., f_n(x)); backward needs each branch's cache and, to multiply, their outputs."""
     outputs, caches = [], []
     for name, child in layer.children:
-        y, cache = rule_of(child.kind).forward(child, given.child(name), x)
+        y, cache = forward(child, scope.child(name), x)
         outputs.append(y)
         caches.append(cache)
     return merge(layer.settings["combine"], outputs), (outputs, caches)
 
 
-def _parallel_backward(layer, given, cache, g):
+def _parallel_backward(layer, scope, cache, g):
     """The input was copied to every branch, so their gradients add up."""
     outputs, caches = cache
     shares = unmerge(layer.settings["combine"], outputs, g)
     dx, gradients = np.zeros(()), {}
     for (name, child), of_branch, share in zip(layer.children, caches, shares, strict=True):
-        d, of_child = rule_of(child.kind).backward(child, given.child(name), of_branch, share)
+        d, of_child = backward(child, scope.child(name), of_branch, share)
         dx = dx + d
         if of_child:
             gradients[name] = of_child
@@ -87,7 +87,7 @@ def unmerge(operation, values, g):
     return np.split(g, np.cumsum([v.shape[-1] for v in values])[:-1], axis=-1)
 
 
-def _graph_forward(layer, given, x):
+def _graph_forward(layer, scope, x):
     """Every value from those that it depends on; backward needs all of them, and each node's cache."""
     layers = dict(layer.children)
     nodes = wire(layer.settings["nodes"], layer.settings["output"], layers)
@@ -98,12 +98,12 @@ def _graph_forward(layer, given, x):
             values[node.name] = merge(node.operation, inputs)
         else:
             child = layers[node.operation]
-            y, caches[node.name] = rule_of(child.kind).forward(child, given.child(node.operation), inputs[0])
+            y, caches[node.name] = forward(child, scope.child(node.operation), inputs[0])
             values[node.name] = y
     return values[nodes[-1].name], (nodes, values, caches)
 
 
-def _graph_backward(layer, given, cache, g):
+def _graph_backward(layer, scope, cache, g):
     """From the output back: the cotangent of a value, as of a parameter, is the sum over the nodes that use it."""
     nodes, values, caches = cache
     layers = dict(layer.children)
@@ -114,9 +114,9 @@ def _graph_backward(layer, given, cache, g):
             shares = unmerge(node.operation, [values[name] for name in node.inputs], g)
         else:
             child = layers[node.operation]
-            dx, of_child = rule_of(child.kind).backward(child, given.child(node.operation), caches[node.name], g)
+            dx, of_child = backward(child, scope.child(node.operation), caches[node.name], g)
             shares = [dx]
-            gradients[node.operation] = plus(of_child, gradients.get(node.operation, {}))
+            gradients[node.operation] = add_gradients(of_child, gradients.get(node.operation, {}))
         for name, share in zip(node.inputs, shares, strict=True):
             cotangents[name] = cotangents[name] + share if name in cotangents else share
     return cotangents[INPUT], {name: of_child for name, of_child in gradients.items() if of_child}

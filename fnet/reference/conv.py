@@ -74,34 +74,34 @@ def _groups(w, groups):
     return [(slice(i * into, (i + 1) * into), slice(i * out, (i + 1) * out)) for i in range(groups)]
 
 
-def _conv_forward(layer, given, x):
+def _conv_forward(layer, scope, x):
     s = layer.settings
     stride, dilation = _pair(s["stride"]), _pair(s["dilation"])
-    z, cache = _convolve(x, given.params["w"], stride, s["padding"], dilation, s["groups"])
-    return z + given.params["b"] if s["bias"] else z, cache
+    z, cache = _convolve(x, scope.params["w"], stride, s["padding"], dilation, s["groups"])
+    return z + scope.params["b"] if s["bias"] else z, cache
 
 
-def _conv_backward(layer, given, cache, g):
+def _conv_backward(layer, scope, cache, g):
     s = layer.settings
-    dx, dw = _convolve_backward(g, given.params["w"], cache, _pair(s["stride"]), _pair(s["dilation"]), s["groups"])
+    dx, dw = _convolve_backward(g, scope.params["w"], cache, _pair(s["stride"]), _pair(s["dilation"]), s["groups"])
     return dx, {"w": dw} | ({"b": g.sum(axis=(0, 1, 2))} if s["bias"] else {})
 
 
 conv = Rule(_conv_forward, _conv_backward)
 
 
-def _conv_1d_forward(layer, given, x):
+def _conv_1d_forward(layer, scope, x):
     """A sequence is an image of one row."""
     s = layer.settings
     padding = s["padding"] if isinstance(s["padding"], str) else (0, s["padding"])
-    w = given.params["w"][None]
+    w = scope.params["w"][None]
     z, cache = _convolve(x[:, None], w, (1, s["stride"]), padding, (1, s["dilation"]), s["groups"])
-    return (z + given.params["b"] if s["bias"] else z)[:, 0], cache
+    return (z + scope.params["b"] if s["bias"] else z)[:, 0], cache
 
 
-def _conv_1d_backward(layer, given, cache, g):
+def _conv_1d_backward(layer, scope, cache, g):
     s = layer.settings
-    w = given.params["w"][None]
+    w = scope.params["w"][None]
     dx, dw = _convolve_backward(g[:, None], w, cache, (1, s["stride"]), (1, s["dilation"]), s["groups"])
     return dx[:, 0], {"w": dw[0]} | ({"b": g.sum(axis=(0, 1))} if s["bias"] else {})
 
@@ -121,21 +121,21 @@ def _transposed(layer, w, size):
     return kernel, stride, pads, [n * a + c for n, a, c in zip(size, stride, cut, strict=True)]
 
 
-def _conv_transpose_forward(layer, given, x):
+def _conv_transpose_forward(layer, scope, x):
     """z at the pixels that place (u, v) meets += x w_uv: what a convolution does to the cotangent of its output."""
-    w = given.params["w"]
+    w = scope.params["w"]
     kernel, stride, pads, full = _transposed(layer, w, x.shape[1:3])
     z = np.zeros((len(x), *full, w.shape[3]))
     for place, pixels in _places(z, kernel, stride, (1, 1), x.shape[1:3]):
         z[pixels] += x @ w[place]
     (top, bottom), (left, right) = pads
     z = z[:, top : full[0] - bottom, left : full[1] - right]
-    return z + given.params["b"] if layer.settings["bias"] else z, x
+    return z + scope.params["b"] if layer.settings["bias"] else z, x
 
 
-def _conv_transpose_backward(layer, given, x, g):
+def _conv_transpose_backward(layer, scope, x, g):
     """With the pixels g_uv of the padded cotangent: dx = sum_uv g_uv w_uv^T, dw_uv = sum x^T g_uv."""
-    w = given.params["w"]
+    w = scope.params["w"]
     kernel, stride, pads, _ = _transposed(layer, w, x.shape[1:3])
     padded = np.pad(g, [(0, 0), *pads, (0, 0)])
     dx, dw = np.zeros_like(x), np.zeros_like(w)

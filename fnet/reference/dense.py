@@ -5,13 +5,13 @@ import numpy as np
 from fnet.reference.rule import Rule
 
 
-def _forward(layer, given, x):
+def _forward(layer, scope, x):
     """z = x w + b; backward needs x."""
-    z = x @ given.params["w"]
-    return z + given.params["b"] if layer.settings["bias"] else z, x
+    z = x @ scope.params["w"]
+    return z + scope.params["b"] if layer.settings["bias"] else z, x
 
 
-def _backward(layer, given, x, g):
+def _backward(layer, scope, x, g):
     """dw = x^T g, db = sum_i g_i, dx = g w^T, for g = dL/dz.
 
     From z_ij = sum_k x_ik w_kj + b_j: dz_ij/dw_kj = x_ik, dz_ij/db_j = 1 and dz_ij/dx_ik = w_kj. Each cotangent sums
@@ -23,7 +23,7 @@ def _backward(layer, given, x, g):
     gradients = {"w": rows.T @ cotangents}
     if layer.settings["bias"]:
         gradients["b"] = np.sum(cotangents, axis=0)
-    return g @ given.params["w"].T, gradients
+    return g @ scope.params["w"].T, gradients
 
 
 dense = Rule(_forward, _backward)

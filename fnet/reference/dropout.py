@@ -3,17 +3,17 @@
 from fnet.reference.rule import Rule
 
 
-def _forward(layer, given, x):
+def _forward(layer, scope, x):
     """y = x c with c = m / (1 - rate), for the mask m; without one y = x and c = 1. Backward needs c.
 
     A mask of whole channels, (batch, 1, ..., 1, channels), reaches every position of its channel.
     """
-    m = given.noise.get("mask")
+    m = scope.noise.get("mask")
     c = 1.0 if m is None else m / (1 - layer.settings["rate"])
     return x * c, c
 
 
-def _backward(layer, given, c, g):
+def _backward(layer, scope, c, g):
     """dx = g c.
 
     For a drawn mask y_i = c_i x_i is linear with a diagonal matrix, dy_i/dx_j = c_i 1[i=j], which is its own transpose:

@@ -6,18 +6,18 @@ from fnet.reference.combine import serial
 from fnet.reference.rule import Rule
 
 
-def _embedding_forward(layer, given, x):
+def _embedding_forward(layer, scope, x):
     """y_i = w[x_i] for every place i; backward needs the indices."""
     x = x.astype(int)
-    return given.params["w"][x], x
+    return scope.params["w"][x], x
 
 
-def _embedding_backward(layer, given, x, g):
+def _embedding_backward(layer, scope, x, g):
     """dw[k] = sum of g_i over the places i with x_i = k: a row that was used often gets the sum of all its cotangents.
 
     With one-hot rows o_i the layer is y = o w, whose dw = o^T g has this sum for its row k.
     """
-    dw = np.zeros_like(given.params["w"])
+    dw = np.zeros_like(scope.params["w"])
     np.add.at(dw, x, g)
     return np.zeros(x.shape), {"w": dw}
 
@@ -25,26 +25,26 @@ def _embedding_backward(layer, given, x, g):
 embedding = Rule(_embedding_forward, _embedding_backward)
 
 
-def _one_hot_forward(layer, given, x):
+def _one_hot_forward(layer, scope, x):
     """The rows of the unit matrix."""
     return np.eye(layer.settings["size"])[x.astype(int)], x.shape
 
 
-def _one_hot_backward(layer, given, shape, g):
+def _one_hot_backward(layer, scope, shape, g):
     return np.zeros(shape), {}
 
 
 one_hot = Rule(_one_hot_forward, _one_hot_backward)
 
 
-def _tied_forward(layer, given, x):
+def _tied_forward(layer, scope, x):
     """y = h w^T with h = f(w[x]); backward needs h and the caches of the layers."""
-    h, caches = serial.forward(layer, given, x)
+    h, caches = serial.forward(layer, scope, x)
     first, _ = layer.children[0]
-    return h @ given.params[first]["w"].T, (h, caches)
+    return h @ scope.params[first]["w"].T, (h, caches)
 
 
-def _tied_backward(layer, given, cache, g):
+def _tied_backward(layer, scope, cache, g):
     """dh = g w and, from the read-out, dw = sum_i g_i^T h_i; the embedding's own dw adds to it.
 
     From y_ik = sum_c h_ic w_kc: dy_ik/dh_ic = w_kc and dy_ik/dw_kc = h_ic. Two uses of one parameter, two gradients,
@@ -52,7 +52,7 @@ def _tied_backward(layer, given, cache, g):
     """
     h, caches = cache
     first, _ = layer.children[0]
-    dx, gradients = serial.backward(layer, given, caches, g @ given.params[first]["w"])
+    dx, gradients = serial.backward(layer, scope, caches, g @ scope.params[first]["w"])
     of_read_out = g.reshape(-1, g.shape[-1]).T @ h.reshape(-1, h.shape[-1])
     return dx, {**gradients, first: {"w": gradients[first]["w"] + of_read_out}}
 

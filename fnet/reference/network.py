@@ -9,7 +9,7 @@ import numpy as np
 from fnet.core.layer import Layer
 from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.reference.losses import loss_of
-from fnet.reference.rule import Array, Given, Gradients, Params, plus, rule_of
+from fnet.reference.rule import Array, Gradients, Params, Scope, add_gradients, backward, forward
 from fnet.regularization import Penalties
 
 
@@ -26,20 +26,6 @@ class Result(NamedTuple):
     loss: float
     params: Gradients
     x: Array
-
-
-def forward(net: Layer, given: Given, x: Array) -> tuple[Array, Any]:
-    """The outputs of the network, and the cache that `backward` needs.
-
-    Raises:
-        NoReference: when a layer has no hand-written rule.
-    """
-    return rule_of(net.kind).forward(net, given, x)
-
-
-def backward(net: Layer, given: Given, cache: Any, g: Array) -> tuple[Array, Gradients]:
-    """The gradients of the input and of every parameter, from the cotangent g = dL/d(outputs)."""
-    return rule_of(net.kind).backward(net, given, cache, g)
 
 
 def loss_and_gradients(
@@ -76,9 +62,9 @@ def loss_and_gradients(
         NoReference: when a layer or the loss has no hand-written rule.
     """
     params, x = _float64(params), np.asarray(x, np.float64)
-    given = Given(params, _float64(state), noise, True, mask)
+    scope = Scope(params, _float64(state), noise, True, mask)
     weights = np.ones(len(x)) if mask is None else np.asarray(mask, np.float64)
-    outputs, cache = forward(net, given, x)
+    outputs, cache = forward(net, scope, x)
     examples = outputs
     if weights.ndim == 2 and outputs.ndim > 2:
         examples, targets = (part.reshape(-1, *part.shape[2:]) for part in (outputs, targets))
@@ -88,9 +74,9 @@ def loss_and_gradients(
     weights = weights / weights.sum()
     losses, cotangents = (loss_of(loss) if isinstance(loss, str) else loss)(examples, targets)
     g = cotangents * weights.reshape(-1, *[1] * (examples.ndim - 1))
-    dx, gradients = backward(net, given, cache, g.reshape(outputs.shape))
+    dx, gradients = backward(net, scope, cache, g.reshape(outputs.shape))
     of_weights, of_penalty = penalty(params, regularization)
-    return Result(outputs, float(weights @ losses + of_weights), plus(gradients, of_penalty), dx)
+    return Result(outputs, float(weights @ losses + of_weights), add_gradients(gradients, of_penalty), dx)
 
 
 def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = ()) -> tuple[float, Gradients]:

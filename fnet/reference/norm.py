@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fnet.reference.rule import Array, Given, Gradients, Rule
+from fnet.reference.rule import Array, Gradients, Rule, Scope
 
 
 class Standardized(NamedTuple):
@@ -57,60 +57,60 @@ def standardize_backward(cache: Standardized, h: Array) -> Array:
     return s * (h - share * (through_mean + xhat * through_variance))
 
 
-def affine(given: Given, xhat: Array) -> Array:
+def affine(scope: Scope, xhat: Array) -> Array:
     """y = scale * xhat + shift, of those that there are."""
-    return xhat * given.params.get("scale", 1.0) + given.params.get("shift", 0.0)
+    return xhat * scope.params.get("scale", 1.0) + scope.params.get("shift", 0.0)
 
 
-def affine_backward(given: Given, xhat: Array, g: Array) -> tuple[Array, Gradients]:
+def affine_backward(scope: Scope, xhat: Array, g: Array) -> tuple[Array, Gradients]:
     """h = g scale, dscale_c = sum g_c xhat_c, dshift_c = sum g_c, over every axis but that of the channels c."""
     over = tuple(range(g.ndim - 1))
     of_parameters = {"scale": np.sum(g * xhat, axis=over), "shift": np.sum(g, axis=over)}
-    return g * given.params.get("scale", 1.0), {name: of_parameters[name] for name in given.params}
+    return g * scope.params.get("scale", 1.0), {name: of_parameters[name] for name in scope.params}
 
 
-def _counted(given: Given, x: Array) -> Array:
+def _counted(scope: Scope, x: Array) -> Array:
     """m: the mask as numbers that broadcast against x, 1 for an entry that counts.
 
     With a (batch, time) mask and no time axis in x, an example counts when any of its steps does.
     """
-    m = np.ones(len(x)) if given.mask is None else np.asarray(given.mask, np.float64)
+    m = np.ones(len(x)) if scope.mask is None else np.asarray(scope.mask, np.float64)
     if m.ndim == 2 and x.ndim == 2:
         m = m.max(axis=1)
     return m.reshape(*m.shape, *[1] * (x.ndim - m.ndim))
 
 
-def _batch_norm_forward(layer, given, x):
+def _batch_norm_forward(layer, scope, x):
     """In training the statistics of a channel are over every other axis.
 
     Otherwise they are the state's, constants that no x_i counts in: the share is 0, and backward gives dx = s h.
     """
     eps, axes = layer.settings["eps"], tuple(range(x.ndim - 1))
-    if given.train:
-        cache = standardize(x, axes, _counted(given, x), eps)
+    if scope.train:
+        cache = standardize(x, axes, _counted(scope, x), eps)
     else:
-        s = 1 / np.sqrt(given.state["var"] + eps)
-        cache = Standardized((x - given.state["mean"]) * s, s, axes, np.zeros(1))
-    return affine(given, cache.xhat), cache
+        s = 1 / np.sqrt(scope.state["var"] + eps)
+        cache = Standardized((x - scope.state["mean"]) * s, s, axes, np.zeros(1))
+    return affine(scope, cache.xhat), cache
 
 
-def _batch_norm_backward(layer, given, cache, g):
-    h, gradients = affine_backward(given, cache.xhat, g)
+def _batch_norm_backward(layer, scope, cache, g):
+    h, gradients = affine_backward(scope, cache.xhat, g)
     return standardize_backward(cache, h), gradients
 
 
-def _layer_norm_forward(layer, given, x):
+def _layer_norm_forward(layer, scope, x):
     """The statistics of a position are over its channels."""
     cache = standardize(x, (-1,), np.ones([1] * x.ndim), layer.settings["eps"])
-    return affine(given, cache.xhat), cache
+    return affine(scope, cache.xhat), cache
 
 
-def _layer_norm_backward(layer, given, cache, g):
-    h, gradients = affine_backward(given, cache.xhat, g)
+def _layer_norm_backward(layer, scope, cache, g):
+    h, gradients = affine_backward(scope, cache.xhat, g)
     return standardize_backward(cache, h), gradients
 
 
-def _group_norm_forward(layer, given, x):
+def _group_norm_forward(layer, scope, x):
     """The axis of channels is split in two, (groups, channels / groups).
 
     The statistics of an example's group are over the second of them and over every axis between the batch and the
@@ -118,31 +118,31 @@ def _group_norm_forward(layer, given, x):
     """
     grouped = x.reshape(*x.shape[:-1], layer.settings["groups"], -1)
     axes = (*range(1, x.ndim - 1), x.ndim)
-    steps = given.mask is not None and np.ndim(given.mask) == 2 and x.ndim > 2
-    m = _counted(given, x)[..., None] if steps else np.ones([1] * grouped.ndim)
+    steps = scope.mask is not None and np.ndim(scope.mask) == 2 and x.ndim > 2
+    m = _counted(scope, x)[..., None] if steps else np.ones([1] * grouped.ndim)
     cache = standardize(grouped, axes, m, layer.settings["eps"])
-    return affine(given, cache.xhat.reshape(x.shape)), cache
+    return affine(scope, cache.xhat.reshape(x.shape)), cache
 
 
-def _group_norm_backward(layer, given, cache, g):
-    h, gradients = affine_backward(given, cache.xhat.reshape(g.shape), g)
+def _group_norm_backward(layer, scope, cache, g):
+    h, gradients = affine_backward(scope, cache.xhat.reshape(g.shape), g)
     return standardize_backward(cache, h.reshape(cache.xhat.shape)).reshape(g.shape), gradients
 
 
-def _rms_norm_forward(layer, given, x):
+def _rms_norm_forward(layer, scope, x):
     """xhat = x r with r = (q + eps)^(-1/2), for q = sum_k x_k^2 / n over the n channels; backward needs both."""
     r = 1 / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + layer.settings["eps"])
-    return affine(given, x * r), (x * r, r)
+    return affine(scope, x * r), (x * r, r)
 
 
-def _rms_norm_backward(layer, given, cache, g):
+def _rms_norm_backward(layer, scope, cache, g):
     """dx_i = r (h_i - xhat_i sum_j h_j xhat_j / n), for h = dL/dxhat.
 
     Directly dxhat_i/dx_i = r. Through q: dL/dq = sum_j h_j x_j (-1/2) (q + eps)^(-3/2) = -(r^2 / 2) sum_j h_j xhat_j
     and dq/dx_i = 2 x_i / n, whose product is -r xhat_i sum_j h_j xhat_j / n.
     """
     xhat, r = cache
-    h, gradients = affine_backward(given, xhat, g)
+    h, gradients = affine_backward(scope, xhat, g)
     return r * (h - xhat * np.mean(h * xhat, axis=-1, keepdims=True)), gradients
 
 

@@ -31,7 +31,7 @@ def _out_size(layer, size):
     return tuple(1 + max(axis) for axis in zip(*(place for place, _ in _windows(layer, size)), strict=True))
 
 
-def _max_forward(layer, given, x):
+def _max_forward(layer, scope, x):
     """y = max of the window; backward needs which entry won: the first of equals, in row order."""
     size, channels = x.shape[1:-1], x.shape[-1]
     y = np.empty((len(x), *_out_size(layer, size), channels))
@@ -43,7 +43,7 @@ def _max_forward(layer, given, x):
     return y, (x.shape, winners)
 
 
-def _max_backward(layer, given, cache, g):
+def _max_backward(layer, scope, cache, g):
     """dx = g at the entry that won, 0 elsewhere; an entry that won in several windows adds up their gradients."""
     in_shape, winners = cache
     dx = np.zeros(in_shape)
@@ -58,7 +58,7 @@ def _max_backward(layer, given, cache, g):
 max_pool = Rule(_max_forward, _max_backward)
 
 
-def _avg_forward(layer, given, x):
+def _avg_forward(layer, scope, x):
     """y = the mean of the n entries of the window that lie inside the input."""
     size = x.shape[1:-1]
     axes = tuple(range(1, x.ndim - 1))
@@ -68,7 +68,7 @@ def _avg_forward(layer, given, x):
     return y, x.shape
 
 
-def _avg_backward(layer, given, in_shape, g):
+def _avg_backward(layer, scope, in_shape, g):
     """dx = g / n for every entry of the window, added up over the windows that it lies in."""
     dx = np.zeros(in_shape)
     for place, covered in _windows(layer, in_shape[1:-1]):
@@ -81,22 +81,22 @@ def _avg_backward(layer, given, in_shape, g):
 avg_pool = Rule(_avg_forward, _avg_backward)
 
 
-def _steps(given, x):
+def _steps(scope, x):
     """The entries of every channel (batch, n, channels), and which of them are real (batch, n, 1)."""
     entries = x.reshape(len(x), -1, x.shape[-1])
-    if given.mask is None or given.mask.ndim == 1:
+    if scope.mask is None or scope.mask.ndim == 1:
         return entries, np.ones((len(x), entries.shape[1], 1), bool)
-    return entries, given.mask[:, :, None]
+    return entries, scope.mask[:, :, None]
 
 
-def _global_max_forward(layer, given, x):
+def _global_max_forward(layer, scope, x):
     """y_c = max of channel c over the real entries; backward needs which was the first to reach it."""
-    entries, real = _steps(given, x)
+    entries, real = _steps(scope, x)
     winner = np.argmax(np.where(real, entries, -np.inf), axis=1)[:, None]
     return np.take_along_axis(entries, winner, axis=1)[:, 0], (x.shape, winner)
 
 
-def _global_max_backward(layer, given, cache, g):
+def _global_max_backward(layer, scope, cache, g):
     """dx = g at the entry that won, 0 elsewhere."""
     in_shape, winner = cache
     dx = np.zeros((in_shape[0], int(np.prod(in_shape[1:-1])), in_shape[-1]))
@@ -107,15 +107,15 @@ def _global_max_backward(layer, given, cache, g):
 global_max_pool = Rule(_global_max_forward, _global_max_backward)
 
 
-def _global_avg_forward(layer, given, x):
+def _global_avg_forward(layer, scope, x):
     """y_c = sum m x_c / sum m over the entries, m = 1 for real ones."""
-    entries, real = _steps(given, x)
+    entries, real = _steps(scope, x)
     return (real * entries).sum(axis=1) / real.sum(axis=1), x.shape
 
 
-def _global_avg_backward(layer, given, in_shape, g):
+def _global_avg_backward(layer, scope, in_shape, g):
     """dx_c = g_c m / sum m."""
-    _, real = _steps(given, np.empty(in_shape))
+    _, real = _steps(scope, np.empty(in_shape))
     shares = real / real.sum(axis=1, keepdims=True)
     return (shares * g[:, None]).reshape(in_shape), {}
 

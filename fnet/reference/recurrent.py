@@ -131,27 +131,27 @@ def _steps(layer, x):
     return list(reversed(order)) if layer.settings["reverse"] else list(order)
 
 
-def _real(given, x):
+def _real(scope, x):
     """m (batch, time, 1): 1 for a real step."""
-    m = np.ones(x.shape[:2]) if np.ndim(given.mask) != 2 else np.asarray(given.mask, np.float64)
+    m = np.ones(x.shape[:2]) if np.ndim(scope.mask) != 2 else np.asarray(scope.mask, np.float64)
     return m[:, :, None]
 
 
 def _through_time(step, step_backward, parts):
     """The rule of a layer that takes a state of so many parts through a sequence; the first part is the output h."""
 
-    def forward(layer, given, x):
+    def forward(layer, scope, x):
         """state_t = m_t step(x_t, state_(t-1)) + (1 - m_t) state_(t-1), from zeros; backward needs all caches."""
-        m, units = _real(given, x), len(given.params["u"])
+        m, units = _real(scope, x), len(scope.params["u"])
         state = (np.zeros((len(x), units)),) * parts
         h, caches = np.zeros((*x.shape[:2], units)), {}
         for t in _steps(layer, x):
-            after, caches[t] = step(layer, given.params, x[:, t], state)
+            after, caches[t] = step(layer, scope.params, x[:, t], state)
             state = tuple(m[:, t] * new + (1 - m[:, t]) * old for new, old in zip(after, state, strict=True))
             h[:, t] = state[0]
         return h if layer.settings["sequence"] else state[0], (x, m, caches)
 
-    def backward(layer, given, cache, g):
+    def backward(layer, scope, cache, g):
         """From the last step taken to the first.
 
         The cotangent of state_t is what comes from step t + 1, plus g_t for its output; m_t of it goes through the cell
@@ -159,15 +159,15 @@ def _through_time(step, step_backward, parts):
         """
         x, m, caches = cache
         dx = np.zeros_like(x)
-        gradients = {name: np.zeros_like(p) for name, p in given.params.items()}
-        cotangents = [np.zeros((len(x), len(given.params["u"]))) for _ in range(parts)]
+        gradients = {name: np.zeros_like(p) for name, p in scope.params.items()}
+        cotangents = [np.zeros((len(x), len(scope.params["u"]))) for _ in range(parts)]
         if not layer.settings["sequence"]:
             cotangents[0] = g
         for t in reversed(_steps(layer, x)):
             if layer.settings["sequence"]:
                 cotangents[0] = cotangents[0] + g[:, t]
             through = [m[:, t] * d for d in cotangents]
-            dx[:, t], before, of_step = step_backward(layer, given.params, caches[t], through)
+            dx[:, t], before, of_step = step_backward(layer, scope.params, caches[t], through)
             cotangents = [new + (1 - m[:, t]) * d for new, d in zip(before, cotangents, strict=True)]
             gradients = {name: total + of_step[name] for name, total in gradients.items()}
         return dx, gradients

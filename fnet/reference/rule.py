@@ -1,4 +1,4 @@
-"""What a hand-written layer is, and where to find the one of a kind."""
+"""The hand-written rule of a layer, forward and backward, and how the rule of a kind is found."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -30,14 +30,14 @@ Params = Mapping[str, Any]
 Gradients = dict[str, Any]
 
 
-class Given(NamedTuple):
-    """What a layer's pass is given beside its input.
+class Scope(NamedTuple):
+    """The values that a layer's forward and backward pass use beside its input.
 
-    params: the layer's parameters; for a container, its children's under their names.
-    state: its non-trainable state, likewise.
-    noise: the random masks that dropout was handed, likewise; a dropout layer without one drops nothing.
+    params: parameters of the layer; of a container, those of its children under their names.
+    state: its non-trainable state, nested likewise.
+    noise: the random masks of dropout, nested likewise; a dropout layer without a mask drops nothing.
     train: whether batch statistics are computed and dropout drops, as in training.
-    mask: (batch,) or (batch, time), True for real examples or steps; None when all are.
+    mask: (batch,) or (batch, time), True for real examples or steps; None if all are real.
     """
 
     params: Params
@@ -46,35 +46,35 @@ class Given(NamedTuple):
     train: bool = False
     mask: np.ndarray | None = None
 
-    def child(self, name: str) -> "Given":
-        """What the child of this name is given."""
+    def child(self, name: str) -> "Scope":
+        """Return the scope of the child of this name."""
         params, state, noise = (tree.get(name, {}) for tree in (self.params, self.state, self.noise))
         return self._replace(params=params, state=state, noise=noise)
 
 
 class Rule(NamedTuple):
-    """A layer's forward and backward pass, by hand, in NumPy float64.
+    """A layer's forward and backward pass, written by hand in NumPy float64.
 
-    forward: (layer, given, x) -> (y, cache), where cache is what backward needs of the forward pass.
-    backward: (layer, given, cache, g) -> (dx, gradients), where g = dL/dy is the cotangent of the output, dx = dL/dx
-        that of the input, and gradients holds dL/dp for every parameter p, under its name.
+    forward: (layer, scope, x) -> (y, cache), where cache is what backward needs from the forward pass.
+    backward: (layer, scope, cache, g) -> (dx, gradients), where g = dL/dy is the cotangent of the output, dx = dL/dx
+        that of the input, and gradients contains dL/dp under the name of every parameter p.
     """
 
-    forward: Callable[[Layer, Given, Array], tuple[Array, Any]]
-    backward: Callable[[Layer, Given, Any, Array], tuple[Array, Gradients]]
+    forward: Callable[[Layer, Scope, Array], tuple[Array, Any]]
+    backward: Callable[[Layer, Scope, Any, Array], tuple[Array, Gradients]]
 
 
 class NoReference(LookupError):
-    """There is no hand-written backward for a kind of layer."""
+    """A kind of layer or a loss does not have a hand-written derivative."""
 
     exit_status = 2
 
 
 def rule_of(kind: str) -> Rule:
-    """The hand-written rule for a kind of layer.
+    """Return the hand-written rule of a kind of layer.
 
     Raises:
-        NoReference: when there is none, as for a user's own layer.
+        NoReference: if there is none, as for a user's own layer.
     """
     for family in FAMILIES:
         rule = getattr(importlib.import_module(f"fnet.reference.{family}"), kind, None)
@@ -83,15 +83,37 @@ def rule_of(kind: str) -> Rule:
     raise NoReference(f"no hand-written backward exists for the layer '{kind}': there is nothing to compare JAX's with")
 
 
-def plus(gradients: Gradients, others: Gradients) -> Gradients:
-    """The sum of two trees of gradients: those of a variable that is used twice add up. The second may lack entries.
+def forward(layer: Layer, scope: Scope, x: Array) -> tuple[Array, Any]:
+    """Return the outputs of a layer or network, and the cache that `backward` needs.
 
-    A gradient of another shape than the one that is to be added stays as it is, for the check to name.
+    The rule of a composite is that of its expansion.
+
+    Raises:
+        NoReference: if a layer does not have a hand-written rule.
+    """
+    layer = _expand(layer)
+    return rule_of(layer.kind).forward(layer, scope, x)
+
+
+def backward(layer: Layer, scope: Scope, cache: Any, g: Array) -> tuple[Array, Gradients]:
+    """Return the gradients of the input and of every parameter, from the cotangent g = dL/dy of the outputs."""
+    layer = _expand(layer)
+    return rule_of(layer.kind).backward(layer, scope, cache, g)
+
+
+def _expand(layer: Layer) -> Layer:
+    return layer if layer.expansion is None else _expand(layer.expansion)
+
+
+def add_gradients(gradients: Gradients, others: Gradients) -> Gradients:
+    """Return the sum of two trees of gradients, as for a variable with two uses. The second tree may lack entries.
+
+    If the shapes of two gradients differ, the first one is returned unchanged, for the gradient check to report.
     """
 
-    def summed(g: Any, other: Any) -> Any:
+    def add(g: Any, other: Any) -> Any:
         if isinstance(g, dict):
-            return plus(g, other or {})
+            return add_gradients(g, other or {})
         return g + other if other is not None and np.shape(other) == np.shape(g) else g
 
-    return {name: summed(g, others.get(name)) for name, g in gradients.items()}
+    return {name: add(g, others.get(name)) for name, g in gradients.items()}

@@ -9,31 +9,31 @@ import numpy as np
 from fnet.reference.rule import Rule
 
 
-def _flatten_forward(layer, given, x):
+def _flatten_forward(layer, scope, x):
     return x.reshape(x.shape[0], -1), x.shape
 
 
-def _flatten_backward(layer, given, x_shape, g):
+def _flatten_backward(layer, scope, x_shape, g):
     return g.reshape(x_shape), {}
 
 
-def _reshape_forward(layer, given, x):
+def _reshape_forward(layer, scope, x):
     """The entries in row-major order under other axes; backward needs the axes they had."""
     return x.reshape(len(x), *layer.settings["shape"]), x.shape
 
 
-def _permute_forward(layer, given, x):
+def _permute_forward(layer, scope, x):
     """y[n, i_1, i_2, ...] = x[n, ...], where index i_k stands at axis axes[k] of x."""
     return np.transpose(x, (0, *layer.settings["axes"])), None
 
 
-def _permute_backward(layer, given, cache, g):
+def _permute_backward(layer, scope, cache, g):
     """dx by the inverse permutation: axis axes[k] of dx is axis k of g."""
     inverse = np.argsort((0, *layer.settings["axes"]))
     return np.transpose(g, inverse), {}
 
 
-def _zero_pad_forward(layer, given, x):
+def _zero_pad_forward(layer, scope, x):
     """y[n, before + i, ..., c] = x[n, i, ..., c], and 0 elsewhere; backward needs where x lies in y."""
     padding = layer.settings["padding"]
     pairs = [(padding, padding)] * (x.ndim - 2) if isinstance(padding, int) else padding
@@ -43,12 +43,12 @@ def _zero_pad_forward(layer, given, x):
     return y, inside
 
 
-def _zero_pad_backward(layer, given, inside, g):
+def _zero_pad_backward(layer, scope, inside, g):
     """dx is the part of g inside the padding: what reaches the zeros goes nowhere."""
     return g[:, *inside], {}
 
 
-def _upsample_forward(layer, given, x):
+def _upsample_forward(layer, scope, x):
     """y[n, i, ..., c] = x[n, floor(i / f), ..., c]; backward needs the factors f."""
     factor = layer.settings["factor"]
     factors = (factor,) * (x.ndim - 2) if isinstance(factor, int) else factor
@@ -57,7 +57,7 @@ def _upsample_forward(layer, given, x):
     return x, factors
 
 
-def _upsample_backward(layer, given, factors, g):
+def _upsample_backward(layer, scope, factors, g):
     """dx[n, j, ..., c] = sum of g[n, f j + r, ..., c] over r = 0 ... f - 1, and so along every spatial axis."""
     for axis, f in enumerate(factors, start=1):
         g = g.reshape(*g.shape[:axis], g.shape[axis] // f, f, *g.shape[axis + 1 :]).sum(axis=axis + 1)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnet.core.layer import Layer, Shape, headline, walk
-from fnet.core.traversal import indices_of, rebuilt
+from fnet.core.traversal import map_layers
 
 
 class SummaryRow(NamedTuple):
@@ -49,7 +49,7 @@ def summarize(net: Layer, in_shape: Shape) -> list[SummaryRow]:
 
         return dataclasses.replace(layer, shape=shape)
 
-    rebuilt(net, recording).shape(in_shape)
+    map_layers(net, recording).shape(in_shape)
     return [
         SummaryRow(path, headline(layer), layer.shape(shapes[path]), *_costs(layer, shapes[path]))
         for path, layer in walk(net)
@@ -65,7 +65,7 @@ def _costs(layer: Layer, in_shape: Shape) -> tuple[int, int]:
     def forward(params: Any, state: Any, x: Any) -> Any:
         return layer.apply(params, state, x, train=False)[0]
 
-    dtype = jnp.float32 if indices_of(layer) is None else jnp.int32
+    dtype = jnp.float32 if layer.indices is None else jnp.int32
     x = jax.ShapeDtypeStruct((1, *in_shape), dtype)
     analysis = jax.jit(forward).lower(params, state, x).cost_analysis() or {}
     return parameters, round(analysis.get("flops", 0.0))

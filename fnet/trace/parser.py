@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.trace import graph
 from fnet.trace.expression import ExpressionError, Program, Step, build, short, written
 from fnet.trace.functions import FUNCTIONS

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from fnet.core.layer import Layer
-from fnet.core.traversal import indices_of
 from fnet.data.source import Rows, portions
 from fnet.losses import Loss, loss_name_of
 
@@ -30,7 +29,7 @@ def check_examples(net: Layer, x: Any, mask: Any = None) -> None:
     size 71, or leave the index out
     """
     x = _rows(x)
-    number = indices_of(net)
+    number = net.indices
     if number is not None:
         if not np.issubdtype(x.dtype, np.integer):
             raise ValueError(

@@ -6,7 +6,7 @@ import pytest
 
 import fnet
 from fnet.config.errors import ConfigError
-from fnet.config.model import index_misfit
+from fnet.config.model import index_incompatibility
 from fnet.data.source import Spec, Targets
 
 
@@ -19,12 +19,12 @@ def spec(dtype, vocabulary=None):
     [
         (
             "  - reshape: [8, 8]\n  - transformer: {width: 8, heads: 3}\n  - flatten\n",
-            "c.yaml:4:5: serial_1/residual_1/attention_1: its heads must divide the width, and 3 does not divide 8; "
-            "use 1, 2, 4, 8; examples of digits have the shape (8, 8, 1)",
+            "c.yaml:4:5: transformer_1/residual_1/attention_1: its heads must divide the width, and 3 does not divide 8"
+            "; use 1, 2, 4, 8; examples of digits have the shape (8, 8, 1)",
         ),
         (
             "  - bidirectional: [{lstm: 4}]\n",
-            "c.yaml:3:5: parallel_1/forward: expects examples (time, features), got (8, 8, 1); "
+            "c.yaml:3:5: bidirectional_1/forward: expects examples (time, features), got (8, 8, 1); "
             "put a reshape before it, such as reshape: [8, -1]; examples of digits have the shape (8, 8, 1)",
         ),
         (
@@ -59,6 +59,12 @@ def own(*, name: str | None = None):
     return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, lambda params, state, x, **_: (x, {}))
 
 
+@fnet.constructor
+def own_indices(size: int, *, name: str | None = None):
+    """y = x, for the indices 0 ... size - 1."""
+    return own.__wrapped__()._replace(indices=size)
+
+
 @pytest.mark.parametrize(
     ("net", "data", "message"),
     [
@@ -69,6 +75,12 @@ def own(*, name: str | None = None):
             "{size: 3, width: 64} or one_hot: 3",
         ),
         (fnet.serial(own(), fnet.dense(3)), spec("int32", "abc"), None),
+        (fnet.serial(own_indices(3), fnet.dense(3)), spec("int32", "abc"), None),
+        (
+            fnet.serial(own_indices(2), fnet.dense(3)),
+            spec("int32", "abc"),
+            "the network begins with a layer for 2 indices, and verses has 3 token numbers; make its size 3",
+        ),
         (fnet.serial(fnet.one_hot(3)), spec("int32", "abc"), None),
         (fnet.serial(fnet.one_hot(3)), spec("int32"), None),
         (fnet.serial(fnet.dense(3)), spec("float32"), None),
@@ -80,4 +92,4 @@ def own(*, name: str | None = None):
     ],
 )
 def test_token_numbers_need_a_layer_for_as_many_indices(net, data, message):
-    assert index_misfit(net, data) == message
+    assert index_incompatibility(net, data) == message

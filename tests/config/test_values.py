@@ -111,7 +111,7 @@ def test_a_wrong_value_of_the_data_is_reported(load_text, data, column, what):
         ("serial: {layers: 3}", "c.yaml:4:22", "serial: layers: expected a list of layers"),
         ("[relu, [{dense: -3}]]", "c.yaml:4:21", "dense: units: expected a value of at least 1, got -3"),
         ("serial: [relu, {dense: -3}]", "c.yaml:4:28", "dense: units: expected a value of at least 1, got -3"),
-        ("dense: {units: 10, name: a/b}", "c.yaml:4:12", "a layer's name may not be empty or hold '/', got 'a/b'"),
+        ("dense: {units: 10, name: a/b}", "c.yaml:4:12", "a layer's name may not be empty or contain '/', got 'a/b'"),
     ],
 )
 def test_a_wrong_value_of_a_layer_is_reported(load_text, item, where, what):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet.core.traversal import key_number, leaves, rebuilt
+from fnet.core.traversal import key_number, leaves, map_layers
 
 
 def scale_by(factor):
@@ -87,7 +87,7 @@ def test_rebuilt_keeps_names_and_outputs(rng):
     net = fnet.serial(fnet.dense(3, name="a"), fnet.serial(fnet.tanh(), fnet.dense(2)), name="whole")
     params, state = net.init(jax.random.key(0), (4,))
     x = rng.standard_normal((2, 4))
-    again = rebuilt(net, lambda path, layer: layer)
+    again = map_layers(net, lambda path, layer: layer)
     assert fnet.describe(again) == fnet.describe(net)
     assert np.array_equal(net.apply(params, state, x, train=False)[0], again.apply(params, state, x, train=False)[0])
 

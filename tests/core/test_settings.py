@@ -11,12 +11,10 @@ from fnet.core.settings import (
     checked,
     explanations,
     first_parameter,
-    in_words,
     model_of,
     named_parameters,
-    shown,
-    suggestion,
 )
+from fnet.core.wording import in_words, shown, suggestion
 
 
 def brew(

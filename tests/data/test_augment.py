@@ -39,14 +39,14 @@ def resampled(image, rows, columns):
 
 
 def draws(augmentation, images):
-    return np.asarray(augmentation.parts.draw(KEY, images.shape))
+    return np.asarray(augmentation.transform.draw(KEY, images.shape))
 
 
 def test_shift_is_a_roll_without_what_wraps(images):
     chosen = draws(augment.shift(3), images)
     expected = [moved(image, *by) for image, by in zip(images, chosen, strict=True)]
     assert np.array_equal(augment.shift(3)(KEY, images), expected)
-    many = np.asarray(augment.shift(3).parts.draw(KEY, (4000, *SHAPE[1:])))
+    many = np.asarray(augment.shift(3).transform.draw(KEY, (4000, *SHAPE[1:])))
     assert np.all(np.abs(np.bincount(many[:, 0] + 3, minlength=7) / 4000 - 1 / 7) < 0.02)
     assert abs(np.corrcoef(many.T)[0, 1]) < 0.05
 
@@ -57,7 +57,7 @@ def test_flip_mirrors_the_chosen(images, axis, along):
     chosen = draws(flip, images)
     expected = [np.flip(image, along) if yes else image for image, yes in zip(images, chosen, strict=True)]
     assert np.array_equal(flip(KEY, images), expected)
-    assert 0.45 < np.mean(flip.parts.draw(KEY, (4000, 1, 1, 1))) < 0.55
+    assert 0.45 < np.mean(flip.transform.draw(KEY, (4000, 1, 1, 1))) < 0.55
     assert np.array_equal(augment.flip(1.0)(KEY, images), images[:, :, ::-1])
 
 
@@ -67,7 +67,7 @@ def test_crop_cuts_from_the_image_with_a_border(images):
     corners = draws(crop, images)
     expected = [image[r : r + 9, c : c + 11] for image, (r, c) in zip(padded, corners, strict=True)]
     assert np.array_equal(crop(KEY, images), expected)
-    many = np.asarray(crop.parts.draw(KEY, (4000, *SHAPE[1:])))
+    many = np.asarray(crop.transform.draw(KEY, (4000, *SHAPE[1:])))
     assert (many.min(), many.max()) == (0, 6)
 
 
@@ -79,7 +79,7 @@ def test_a_smaller_crop_is_enlarged_to_the_image(images):
         rows = row - 1 + (np.arange(9) + 0.5) * 6 / 9 - 0.5
         columns = column - 1 + (np.arange(11) + 0.5) * 6 / 11 - 0.5
         np.testing.assert_allclose(got, resampled(image, *np.meshgrid(rows, columns, indexing="ij")), atol=1e-5)
-    many = np.asarray(crop.parts.draw(KEY, (4000, *SHAPE[1:])))
+    many = np.asarray(crop.transform.draw(KEY, (4000, *SHAPE[1:])))
     assert many.max(axis=0).tolist() == [9 + 2 - 6, 11 + 2 - 6]
 
 
@@ -95,7 +95,7 @@ def test_rotation_is_that_of_scipy(images):
 def test_rotation_turns_counterclockwise():
     """What is right of the center comes to stand above it."""
     image = jnp.zeros((1, 3, 3, 1)).at[0, 1, 2, 0].set(1)
-    turned = augment.rotation(90.0).parts.apply(image, jnp.array([90.0]))[0, :, :, 0]
+    turned = augment.rotation(90.0).transform.apply(image, jnp.array([90.0]))[0, :, :, 0]
     np.testing.assert_allclose(turned, [[0, 1, 0], [0, 0, 0], [0, 0, 0]], atol=1e-6)
 
 
@@ -111,7 +111,7 @@ def test_elastic_is_simards_with_scipys_gaussian(images):
 
 
 def test_elastic_draws_uniform_independent_numbers():
-    fields = np.asarray(augment.elastic().parts.draw(KEY, (200, 10, 10, 1)))
+    fields = np.asarray(augment.elastic().transform.draw(KEY, (200, 10, 10, 1)))
     assert fields.shape == (200, 2, 10, 10)
     assert -1 < fields.min() < -0.999 < 0.999 < fields.max() < 1
     assert abs(fields.mean()) < 0.01
@@ -125,7 +125,7 @@ def test_cutout_sets_a_square_to_zero(images):
     for image, (row, column) in zip(expected, draws(cutout, images), strict=True):
         image[max(0, row - 2) : row + 2, max(0, column - 2) : column + 2] = 0
     assert np.array_equal(cutout(KEY, images), expected)
-    many = np.asarray(cutout.parts.draw(KEY, (4000, *SHAPE[1:])))
+    many = np.asarray(cutout.transform.draw(KEY, (4000, *SHAPE[1:])))
     assert (many.min(axis=0).tolist(), many.max(axis=0).tolist()) == ([0, 0], [8, 10])
 
 
@@ -184,7 +184,10 @@ def test_images_are_refused_that_do_not_suit():
     [
         ("flop", "unknown augmentation 'flop'; did you mean 'flip'?"),
         (3, "expected an augmentation, such as flip or {shift: 2}, got 3"),
-        ({"flip": None, "shift": 1}, "expected an augmentation, such as flip or {shift: 2}, got a mapping"),
+        (
+            {"flip": None, "shift": 1},
+            "expected an augmentation, such as flip or {shift: 2}, got a mapping with the keys flip, shift",
+        ),
         ({"rotation": 200}, "rotation: degrees: expected a value of at most 180, got 200"),
     ],
 )

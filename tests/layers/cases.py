@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 import fnet
-from fnet.core.traversal import indices_of
 
 
 class Case(NamedTuple):
@@ -284,7 +283,7 @@ def inputs(rng: np.random.Generator, case: Case, batch: int = 3) -> np.ndarray:
 
     The first and the last index are left out, so that one more and one less are indices too.
     """
-    if (number := indices_of(case.make())) is not None:
+    if (number := case.make().indices) is not None:
         return rng.integers(1, number - 1, (batch, *case.in_shape))
     x = rng.standard_normal((batch, *case.in_shape))
     return x + 0.1 * np.sign(x)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet.reference.rule import Given, rule_of
+from fnet.reference.rule import Scope, rule_of
 
 
 def test_names_count_per_kind_and_restart_in_every_container():
@@ -112,8 +112,8 @@ def test_total_derivative_over_two_paths():
         net = fnet.graph(nodes=nodes)
         x = np.array([[1.5, -2.0, 0.0]])
         by_jax = jax.grad(lambda x: net.apply({}, {}, x, train=False)[0].sum())(x.astype(np.float32))  # noqa: B023
-        _, cache = rule_of("graph").forward(net, Given({}), x)
-        by_hand, _ = rule_of("graph").backward(net, Given({}), cache, np.ones_like(x))
+        _, cache = rule_of("graph").forward(net, Scope({}), x)
+        by_hand, _ = rule_of("graph").backward(net, Scope({}), cache, np.ones_like(x))
         np.testing.assert_allclose(by_jax, derivative(x), rtol=1e-6)
         np.testing.assert_allclose(by_hand, derivative(x), rtol=1e-12)
 
@@ -160,9 +160,9 @@ def test_shapes_that_do_not_go_together(make, message):
             None,
             "the layer 'f' takes one value, got 2; merge them in a node of their own",
         ),
-        ({"a": ("f", "input"), "b": ("f", "a")}, "a", "the node 'b' leads nowhere; use it or remove it"),
-        ({"a": ("add", "input", "input")}, None, "the layer 'f' is in no node; use it or remove it"),
-        ({"a": ("f", "input")}, "y", "its output 'y' is no node; known: a"),
+        ({"a": ("f", "input"), "b": ("f", "a")}, "a", "the node 'b' is not used; use it or remove it"),
+        ({"a": ("add", "input", "input")}, None, "the layer 'f' is not in any node; use it or remove it"),
+        ({"a": ("f", "input")}, "y", "its output 'y' is not a node; known: a"),
         ({"input": ("f", "input")}, None, "a node may not be named 'input'"),
     ],
 )

@@ -9,7 +9,7 @@ from layers.cases import CASES, inputs
 
 import fnet
 from fnet.layers.conv_primitives import LAYOUT, Window, convolve, convolve_transposed, resolve_padding
-from fnet.reference.rule import Given, rule_of
+from fnet.reference.rule import Scope, rule_of
 
 GRID = [
     *itertools.product(
@@ -143,7 +143,7 @@ def test_adjoint_of_the_reference(case, rng):
     """<A x, y> = <x, A^T y>, where A is the layer without its bias and A^T its hand-written backward."""
     net = case.make()
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), net.init(jax.random.key(0), case.in_shape)[0])
-    given = Given(params, mask=case.mask)
+    given = Scope(params, mask=case.mask)
     x = inputs(rng, case)
     ax, cache = rule_of(net.kind).forward(net, given, x)
     y = rng.standard_normal(ax.shape)

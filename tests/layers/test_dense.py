@@ -51,7 +51,7 @@ def test_weights_do_not_depend_on_precision():
             {"units": 1, "init": "glorot_unifrom"},
             "unknown initializer 'glorot_unifrom'; did you mean 'glorot_uniform'?",
         ),
-        ({"units": 1, "name": "a/b"}, "a layer's name may not be empty or hold '/', got 'a/b'"),
+        ({"units": 1, "name": "a/b"}, "a layer's name may not be empty or contain '/', got 'a/b'"),
     ],
 )
 def test_bad_settings_are_named(arguments, message):

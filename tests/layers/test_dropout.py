@@ -9,7 +9,7 @@ import fnet
 from fnet.gradcheck.noise import draw_noise
 from fnet.layers.dropout import keep_mask
 from fnet.reference.network import backward, forward
-from fnet.reference.rule import Given, rule_of
+from fnet.reference.rule import Scope, rule_of
 
 BOTH = pytest.mark.parametrize("make", [fnet.dropout, fnet.spatial_dropout], ids=["dropout", "spatial_dropout"])
 
@@ -20,7 +20,7 @@ def trained(layer, x, seed=0):
 
 def test_by_hand():
     """With rate 0.75 what is kept is multiplied by 4, and so is its cotangent."""
-    layer, given = fnet.dropout(0.75), Given({}, noise={"mask": np.array([[True, False, True]])}, train=True)
+    layer, given = fnet.dropout(0.75), Scope({}, noise={"mask": np.array([[True, False, True]])}, train=True)
     rule = rule_of("dropout")
     y, cache = rule.forward(layer, given, np.array([[1.0, 2.0, -3.0]]))
     dx, gradients = rule.backward(layer, given, cache, np.array([[10.0, 20.0, 30.0]]))
@@ -129,7 +129,7 @@ def test_a_network_with_dropout_agrees_with_the_reference(rng):
     x, g = rng.standard_normal((3, 4)), rng.standard_normal((3, 3))
     noise = draw_noise(net, params, state, x, key)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-    given = Given(params, state, noise, True)
+    given = Scope(params, state, noise, True)
     with jax.enable_x64(True):
         y, pull = jax.vjp(
             lambda params, x: net.apply(params, state, x, train=True, key=key)[0],

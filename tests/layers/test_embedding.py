@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet.core.traversal import indices_of
 
 
 def test_a_row_gets_the_sum_of_the_cotangents_of_its_uses():
@@ -83,6 +82,16 @@ def test_tied_needs_the_width_of_its_embedding():
         fnet.tied(fnet.embedding(7, 4), fnet.gru(6)).shape((5,))
 
 
+@fnet.constructor
+def counts(size: int, *, name: str | None = None):
+    """How often each of the indices 0 ... size - 1 occurs: a user's own layer that takes indices."""
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        return jax.nn.one_hot(x, size).sum(1), {}
+
+    return fnet.Parts(lambda in_shape: (size,), fnet.no_parameters, apply, indices=size)
+
+
 @pytest.mark.parametrize(
     ("net", "number"),
     [
@@ -99,7 +108,11 @@ def test_tied_needs_the_width_of_its_embedding():
             9,
         ),
         (fnet.serial(), None),
+        (fnet.serial(fnet.serial(fnet.flatten()), fnet.embedding(9, 2)), 9),
+        (fnet.repeat(fnet.one_hot(4), times=2), 4),
+        (fnet.residual(fnet.permute((1,)), fnet.one_hot(4)), 4),
+        (fnet.serial(counts(6), fnet.dense(2)), 6),
     ],
 )
 def test_how_many_indices_a_network_takes(net, number):
-    assert indices_of(net) == number
+    assert net.indices == number

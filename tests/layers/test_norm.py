@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet.reference.rule import Given, rule_of
+from fnet.reference.rule import Scope, rule_of
 
 # Mean 3 and biased variance 3.5, so that with eps = 0.5 the division is by 2.
 VALUES = [1.0, 2.0, 3.0, 6.0]
@@ -52,7 +52,7 @@ def test_standardized_by_hand(layer, axis):
 def test_reference_by_hand():
     """The same numbers, without JAX."""
     layer, x = fnet.batch_norm(eps=0.5), np.array(VALUES)[:, None]
-    given = Given({"scale": np.array([2.0]), "shift": np.array([10.0])}, train=True)
+    given = Scope({"scale": np.array([2.0]), "shift": np.array([10.0])}, train=True)
     rule = rule_of("batch_norm")
     y, cache = rule.forward(layer, given, x)
     dx, gradients = rule.backward(layer, given, cache, np.array([[1.0], [0.0], [0.0], [0.0]]))

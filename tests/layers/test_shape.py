@@ -9,7 +9,7 @@ from layers.cases import CASES
 from ruamel.yaml import YAML
 
 import fnet
-from fnet.reference.rule import Given, rule_of
+from fnet.reference.rule import Scope, rule_of
 
 LINEAR = [
     (f"{kind}-{number}", case)
@@ -25,14 +25,14 @@ def applied(layer, x):
 def transposed(layer, x, g):
     """A^T g, by the hand-written backward."""
     rule = rule_of(layer.kind)
-    _, cache = rule.forward(layer, Given({}), np.asarray(x))
-    return rule.backward(layer, Given({}), cache, np.asarray(g))[0].tolist()
+    _, cache = rule.forward(layer, Scope({}), np.asarray(x))
+    return rule.backward(layer, Scope({}), cache, np.asarray(g))[0].tolist()
 
 
 @pytest.mark.parametrize("case", [case for _, case in LINEAR], ids=[name for name, _ in LINEAR])
 def test_backward_is_the_adjoint(case, rng):
     """<A x, y> = <x, A^T y> for random x and y, by the reference's own forward and backward."""
-    layer, given = case.make(), Given({})
+    layer, given = case.make(), Scope({})
     rule = rule_of(layer.kind)
     x = rng.standard_normal((3, *case.in_shape))
     ax, cache = rule.forward(layer, given, x)

@@ -14,7 +14,7 @@ import fnet
 from fnet.gradcheck.noise import draw_noise
 from fnet.layers.vocabulary import CONSTRUCTORS
 from fnet.reference.network import backward, forward
-from fnet.reference.rule import Given
+from fnet.reference.rule import Scope
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -61,7 +61,7 @@ def given_to(net, params, state, x, *, train, mask):
     key = jax.random.key(11)
     noise = draw_noise(net, params, state, x, key) if train else {}
     params, state = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (params, state))
-    return Given(params, state, noise, train, mask), key
+    return Scope(params, state, noise, train, mask), key
 
 
 @both_modes

@@ -1,0 +1,121 @@
+"""Words for messages: values as users write them, bounds in words, and the nearest known name."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def in_words(*errors: Mapping[str, Any]) -> str:
+    """Return pydantic's errors about one value as a sentence: what was expected and what was received.
+
+    Several errors are those of the members of a union.
+
+    >>> in_words({"type": "greater_than_equal", "ctx": {"ge": 1}, "input": 0})
+    'expected a value of at least 1, got 0'
+    """
+    first = errors[0]
+    if first["type"] == "missing":
+        return "required, but not given"
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    # Only suggest another type when no bound failed.
+    bounds = [error for error in errors if error["type"].startswith(("greater_than", "less_than"))]
+    relevant = [error for error in errors if not error["type"].endswith("_type")] if bounds else errors
+    expected = list(dict.fromkeys(map(_expectation, relevant)))
+    near = ""
+    if first["type"] == "literal_error":
+        near = suggestion(str(first["input"]), re.findall(r"'([^']+)'", first["ctx"]["expected"]), listing=False)
+    return f"expected {' or '.join(expected)}, got {shown(first['input'])}{near}"
+
+
+def _expectation(error: Mapping[str, Any]) -> str:
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "greater_than_equal":
+            return f"a value of at least {number(context['ge'])}"
+        case "greater_than":
+            return f"a value greater than {number(context['gt'])}"
+        case "less_than_equal":
+            return f"a value of at most {number(context['le'])}"
+        case "less_than":
+            return f"a value less than {number(context['lt'])}"
+        case "int_type" | "int_from_float":
+            return "a whole number"
+        case "float_type":
+            return "a number"
+        case "finite_number":
+            return "a finite number"
+        case "bool_type":
+            return "true or false"
+        case "string_type" | "invalid_key":
+            return "text"
+        case "string_too_short":
+            return "text that is not empty"
+        case "none_required":
+            return "nothing (null)"
+        case "list_type" | "tuple_type":
+            return "a list"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return "a mapping of settings"
+        case "literal_error":
+            return context["expected"]
+        case _:
+            return f"something else ({error['msg'][:1].lower()}{error['msg'][1:]})"
+
+
+def number(value: float) -> str:
+    """Return a bound in its usual notation.
+
+    >>> number(2**32), number(0.5), number(1.0)
+    ('4294967296', '0.5', '1')
+    """
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+def shown(value: Any) -> str:
+    """Return a value as users write it, cut to 60 characters."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case str():
+            text = f"'{value}'"
+        case Mapping():
+            text = "a mapping"
+        case list() | tuple():
+            text = "a list"
+        case _:
+            text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most similar to a misspelled one, or None if none is similar.
+
+    >>> nearest("lerning_rate", ["learning_rate", "momentum"]), nearest("zzz", ["b", "a"])
+    ('learning_rate', None)
+    """
+    matches = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def suggestion(word: str, known: Iterable[str], *, listing: bool = True) -> str:
+    """Return `; did you mean 'x'?` for the nearest known word, else `; known: ...`, to append to a message.
+
+    Args:
+        word: what was written.
+        known: what could have been written.
+        listing: whether to list the known words if none is similar.
+
+    >>> suggestion("lerning_rate", ["learning_rate", "momentum"])
+    "; did you mean 'learning_rate'?"
+    >>> suggestion("zzz", ["b", "a"])
+    '; known: a, b'
+    """
+    known = sorted(known)
+    near = nearest(word, known)
+    if near is not None:
+        return f"; did you mean '{near}'?"
+    return f"; known: {', '.join(known)}" if known and listing else ""
