@@ -9,17 +9,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from cli.calls import (
-    DIABETES,
-    IRIS,
-    RUN_FILES,
-    XOR,
-    call,
-    done,
-    process,
-    records,
-    strictly,
-)
+from cli.calls import DIABETES, IRIS, RUN_FILES, XOR, call, done, process, records, strictly
 
 import fnet
 from fnet.report.console import TrainingProgress
@@ -86,7 +76,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch):
     assert result.exit_code == 70
     assert "Traceback (most recent call last)" in result.stderr
     assert "RuntimeError: planted" in result.stderr
-    assert "bug of fnet's: please report it" in result.stderr
+    assert "bug in fnet: please report it" in result.stderr
     assert result.stdout == ""
 
 

@@ -81,7 +81,7 @@ def test_a_wrong_command_line_is_explained(arguments):
 
 def test_a_wrong_request_prints_no_traceback_in_a_process_of_its_own(folder):
     finished = subprocess.run(
-        [sys.executable, "-m", "fnet.cli.app", "validate", folder / "typo.yaml"],
+        [sys.executable, "-m", "fnet", "validate", folder / "typo.yaml"],
         capture_output=True,
         text=True,
         timeout=120,
