@@ -32,7 +32,7 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
         completed = f"{len(fitted.history)} of {epochs} epochs"
         console.print(f"{REASONS[fitted.stopped]} after {completed}; kept epoch {fitted.kept_epoch}")
     console.print(scores_table(outcome.scores, outcome.sizes))
-    files = "config.yaml, environment.json, metrics.jsonl, model.safetensors"
+    files = ", ".join(sorted(path.name for path in folder.iterdir()))
     console.print(f"the run is in {folder}: {files}", soft_wrap=True)
     console.print(f"evaluate it: fnet evaluate {folder}", soft_wrap=True)
     if spec.is_language:

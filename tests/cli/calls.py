@@ -1,10 +1,13 @@
 """Commands as the tests call them, the configs they call them with, and what a run leaves."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from typer.testing import CliRunner
 
@@ -24,6 +27,24 @@ PARTS = ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]
 SHORT_TEXT = ["data.block=8", "data.split={train: 0.1, validation: 0.01, test: 0.01}"]
 
 RUN_FILES = {"config.yaml", "environment.json", "metrics.jsonl", "model.safetensors"}
+
+
+@contextlib.contextmanager
+def surroundings(cache):
+    """Puts back what commands change in this process, and keeps their caches in a folder of the tests' own."""
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_raise_persistent_cache_errors",
+    )
+    before = {name: jax.config.values[name] for name in names}
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        yield
+    signal.signal(signal.SIGTERM, handler)
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 def call(*arguments):
