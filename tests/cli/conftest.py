@@ -1,4 +1,4 @@
-"""What every test of the command line runs under."""
+"""Surroundings of every test of the command line."""
 
 import pytest
 from cli.calls import surroundings

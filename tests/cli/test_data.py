@@ -53,15 +53,15 @@ def test_show(name):
     with Image.open(f"{name}-data.png") as image:
         assert image.format == "PNG"
         assert len(np.unique(np.asarray(image.convert("L")))) > 20
-    found = strictly(data("show", f"{name}.yaml", "--json"))
-    assert sum(part["examples"] for part in found["parts"].values()) == found["examples"]
+    inspection = strictly(data("show", f"{name}.yaml", "--json"))
+    assert sum(part["examples"] for part in inspection["parts"].values()) == inspection["examples"]
 
 
-def test_what_is_shown_is_true():
+def test_the_reported_values_are_those_of_the_data():
     Path("iris.yaml").write_text(EMBEDDED["iris"])
-    found = strictly(data("show", "iris.yaml", "--json"))
+    inspection = strictly(data("show", "iris.yaml", "--json"))
     assert not Path("iris-data.png").exists()
-    train = found["parts"]["train"]
+    train = inspection["parts"]["train"]
     assert train["classes"] == [40, 40, 40]
     assert train["stored"]["least"] == pytest.approx(0.1)
     assert train["normalized"]["mean"] == pytest.approx(0, abs=1e-6)
@@ -73,13 +73,13 @@ def test_what_is_shown_is_true():
 
 def test_ranges(rng):
     x = rng.integers(0, 256, (900, 30, 20), np.uint8)
-    found = range_of(x)
-    assert found[:2] == (x.min(), x.max())
-    assert found.mean == pytest.approx(x.mean())
-    assert found.deviation == pytest.approx(x.std())
+    values = range_of(x)
+    assert values[:2] == (x.min(), x.max())
+    assert values.mean == pytest.approx(x.mean())
+    assert values.deviation == pytest.approx(x.std())
 
 
-def test_a_config_that_is_wrong_is_told():
+def test_a_wrong_config_gets_a_suggestion():
     Path("iris.yaml").write_text(EMBEDDED["iris"].replace("iris", "irsi"))
     assert "did you mean 'iris'?" in refused("show", "iris.yaml")
 
@@ -91,9 +91,9 @@ def test_list_and_clear():
     for name in ("tfds mnist train", "photos"):
         cache.cached({"name": name}, lambda: {"x": np.zeros(50_000)})
     assert re.search(r"400\.\d kB", data("list"))
-    found = strictly(data("list", "--json"))
-    assert {entry["name"] for entry in found["decoded"]} == {"tfds mnist train", "photos"}
-    assert "digits" in found["embedded"]["sklearn"]
+    listing = strictly(data("list", "--json"))
+    assert {entry["name"] for entry in listing["decoded"]} == {"tfds mnist train", "photos"}
+    assert "digits" in listing["embedded"]["sklearn"]
     message = refused("clear", "mnits")
     assert message.startswith("error: nothing decoded of 'mnits' is kept in")
     assert "did you mean 'mnist'?" in message

@@ -13,7 +13,7 @@ from cli.calls import DIABETES, IRIS, RUN_FILES, XOR, call, done, process, recor
 
 import fnet
 from fnet.report.console import TrainingProgress
-from fnet.runs import folder as folder_module
+from fnet.runs import files
 from fnet.train.loop import Segment
 
 # 3: the run failed
@@ -21,13 +21,13 @@ from fnet.train.loop import Segment
 
 @pytest.fixture(scope="module")
 def diverged(tmp_path_factory):
-    """A run of gradient descent whose steps are far too long, and its folder."""
+    """Result and folder of a run whose learning rate is far too large."""
     out = tmp_path_factory.mktemp("diverged")
     result = call("train", DIABETES, "optimizer.learning_rate=1e6", "train.epochs=50", f"out={out}")
     return result, out / "diabetes-linear-1"
 
 
-def test_a_run_that_diverges_says_at_which_step_and_why(diverged):
+def test_a_run_that_diverges_names_the_step_and_the_cause(diverged):
     result, run = diverged
     assert result.exit_code == 3
     pattern = (
@@ -53,7 +53,7 @@ def test_a_run_that_diverges_logs_it_in_valid_json(diverged):
     assert "learning rate" in last["reason"]
 
 
-def test_a_full_disk_is_no_bug(monkeypatch, tmp_path):
+def test_a_full_disk_is_not_a_bug(monkeypatch, tmp_path):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -64,7 +64,7 @@ def test_a_full_disk_is_no_bug(monkeypatch, tmp_path):
     assert "Traceback" not in result.stderr
 
 
-# 70: a bug of ours
+# 70: a bug in fnet
 
 
 def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch):
@@ -84,7 +84,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_what_it_has_learned(number, tmp_path):
+def test_an_interrupted_run_saves_its_parameters(number, tmp_path):
     train = process("train", XOR, "train.epochs=1000000", f"out={tmp_path}")
     run = tmp_path / "xor-mlp-1"
     deadline = time.monotonic() + 60
@@ -109,11 +109,11 @@ def test_an_interrupted_run_keeps_what_it_has_learned(number, tmp_path):
 
 
 @pytest.mark.parametrize("event", ["epoch", "segment"])
-def test_an_interrupt_leaves_a_log_that_fits_what_is_kept(event, monkeypatch, tmp_path):
-    """In the third epoch, while its line is written or after its steps: every epoch that is counted has its line, and
-    what is kept is of the epoch that is named, or of one that was not completed."""
+def test_the_log_of_an_interrupted_run_matches_the_saved_parameters(event, monkeypatch, tmp_path):
+    """An interrupt in the third epoch, while its record is written or after its steps: every epoch that is counted has a
+    record, and the saved parameters are those of the epoch that is named, or of one that was not completed."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    append, progress = folder_module.append, TrainingProgress.__call__
+    append, progress = files.append, TrainingProgress.__call__
 
     def append_when_interrupted(path, record):
         if event == "epoch" and record.get("epoch") == 3:
@@ -125,7 +125,7 @@ def test_an_interrupt_leaves_a_log_that_fits_what_is_kept(event, monkeypatch, tm
             signal.raise_signal(signal.SIGINT)
         progress(self, shown)
 
-    monkeypatch.setattr(folder_module, "append", append_when_interrupted)
+    monkeypatch.setattr(files, "append", append_when_interrupted)
     monkeypatch.setattr(TrainingProgress, "__call__", show_when_interrupted)
     try:
         result = call("train", IRIS, "train.epochs=6", f"out={tmp_path}")

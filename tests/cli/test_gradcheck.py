@@ -1,4 +1,4 @@
-"""`fnet gradcheck`: its options, its page, its messages and exit statuses."""
+"""`fnet gradcheck`: options, page, messages and exit statuses."""
 
 import re
 
@@ -33,13 +33,13 @@ def test_one_leaf_and_a_sample():
     assert all(isinstance(value, float) for value in check["rows"][2]["values"])
 
 
-def test_an_unknown_leaf_is_told_the_near_one():
+def test_an_unknown_leaf_gets_the_nearest():
     result = call("gradcheck", XOR, "--leaf", "dense_1/v")
     assert result.exit_code == 2
     assert result.stderr == "error: the network has no leaf 'dense_1/v'; did you mean 'dense_1/w'?\n"
 
 
-def test_after_steps_the_parameters_are_others():
+def test_after_steps_the_loss_differs():
     before, after = checks(XOR, "--after-steps", "5", "--samples", "2")
     assert (before["when"], after["when"]) == ("at initialization", "after 5 steps")
     values = [row["values"] for check in (before, after) for row in check["rows"] if row["name"] == "loss"]
@@ -55,14 +55,14 @@ def test_a_run_is_checked_as_it_was_trained(tmp_path):
     assert check["rows"][1]["values"] != start["rows"][1]["values"]
 
 
-def test_float32_says_what_to_expect():
+def test_float32_states_its_accuracy():
     (check,) = checks(XOR, "--precision", "float32", "--samples", "2")
     assert (check["precision"], check["tolerance"]) == ("float32", 1e-3)
     assert check["remark"].startswith("float32 keeps 7 digits")
     assert 1e-9 < max(row["relative"] for row in check["rows"]) < 1e-4
 
 
-def test_penalties_are_shown_apart():
+def test_penalties_are_reported_separately():
     out = done("gradcheck", ELASTIC_NET, "--samples", "2")
     assert re.search(r"the data loss alone\n.*the penalty alone\n", out, re.DOTALL)
     (check,) = checks(ELASTIC_NET, "--samples", "2")
@@ -70,7 +70,7 @@ def test_penalties_are_shown_apart():
     assert {row["name"] for row in check["rows"] if row["part"] == "penalty"} == {"loss", "select/w", "decide/w"}
 
 
-def test_a_mistake_is_shown_with_its_place_and_its_values(planted):
+def test_a_mistake_is_reported_with_its_place_and_values(planted):
     result = call("gradcheck", XOR, "--samples", "2")
     assert result.exit_code == 1
     assert "it begins in tanh_1 (tanh), gradient of the input, wrong by hand: sign" in result.stdout
