@@ -110,8 +110,11 @@ def test_an_interrupted_run_saves_its_parameters(number, tmp_path):
 
 @pytest.mark.parametrize("event", ["epoch", "segment"])
 def test_the_log_of_an_interrupted_run_matches_the_saved_parameters(event, monkeypatch, tmp_path):
-    """An interrupt in the third epoch, while its record is written or after its steps: every epoch that is counted has a
-    record, and the saved parameters are those of the epoch that is named, or of one that was not completed."""
+    """An interrupt in the third epoch, while its record is written or after its steps.
+
+    Every epoch that is counted has a record, and the saved parameters are those of the epoch that is named, or of one
+    that was not completed.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     append, progress = files.append, TrainingProgress.__call__
 
