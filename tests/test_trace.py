@@ -23,7 +23,7 @@ NESTED = "sqrt(x**2+exp(x**2)) + cos(x**2+exp(x**2))"
 
 @pytest.fixture(autouse=True)
 def _no_cache_on_disk(monkeypatch):
-    monkeypatch.setattr("fnet.cli.app.start_jax", lambda: None)
+    monkeypatch.setattr("fnet.cli.trace.start_jax", lambda: None)
 
 
 def call(*arguments):

@@ -1,4 +1,4 @@
-"""What all commands share: their arguments, how they end, and what they print with."""
+"""What all commands share: their arguments, exit statuses and output."""
 
 import contextlib
 import functools
@@ -7,86 +7,87 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
-RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of an experiment.", show_default=False)]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run: runs/NAME-1.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...", help="Settings in place of the file's: train.epochs=3", show_default=False
+        metavar="[KEY=VALUE]...", help="Settings that override the file's: train.epochs=3.", show_default=False
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def command(
-    function: Callable[..., int | None], *, group: typer.Typer, name: str | None = None, **context: Any
-) -> Callable[..., None]:
-    """Registers a command with a group, and turns what it raises into messages and exit statuses.
+def command(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Make a function a command: its result and its errors become an exit status and a message.
 
-    Its name is its function's, if it is given no other.
-
-    0 done; 1 the thing checked does not hold; 2 the request is wrong; 3 the run failed; 70 a bug of ours;
-    130 interrupted. Further arguments are settings of the command's context.
+    0 done; 1 the check failed; 2 the request is wrong; 3 the run failed; 70 a bug in fnet; 130 interrupted.
     """
 
-    @group.command(name, context_settings=context)
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             with _plain_warnings():
-                status = function(*args, **kwargs)
+                status = function(*args, **kwargs) or 0
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             status = 130
         except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (nobody reads on; the interpreter still flushes at exit)
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the reader is gone; the interpreter still flushes at exit)
             status = 0
         except Exception as error:
-            status = getattr(error, "exit_status", None)
-            if status is None and isinstance(error, OSError):
-                status = 3
-            if status is None:
-                traceback.print_exc()
-                print("\nThis is a bug of fnet's: please report it with the lines above.", file=sys.stderr)
-                status = 70
-            else:
-                print(error if hasattr(error, "lines") else f"error: {error}", file=sys.stderr)
-        raise SystemExit(status or 0)
+            status = _report(error)
+        raise SystemExit(status)
 
     return run
 
 
+def _report(error: Exception) -> int:
+    """Print an error and return its exit status; an error that has none is a bug, shown with its traceback."""
+    status = getattr(error, "exit_status", 3 if isinstance(error, OSError) else None)
+    if status is None:
+        traceback.print_exception(error)
+        print("\nThis is a bug in fnet: please report it with the lines above.", file=sys.stderr)
+        return 70
+    print(error if hasattr(error, "lines") else f"error: {error}", file=sys.stderr)
+    return status
+
+
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Prints warnings of fnet's own as one line on standard error, once each, without their place in the code."""
-    shown, said = warnings.showwarning, set[str]()
+    """Print each of fnet's own warnings once, as one line on standard error without its place in the code."""
+    show_other, printed = warnings.showwarning, set[str]()
 
     def show(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
         if not category.__module__.startswith("fnet."):
-            shown(message, category, *args, **kwargs)
-        elif str(message) not in said:
-            said.add(str(message))
+            show_other(message, category, *args, **kwargs)
+        elif str(message) not in printed:
+            printed.add(str(message))
             print(f"warning: {message}", file=sys.stderr)
 
     warnings.showwarning = show
     try:
         yield
     finally:
-        warnings.showwarning = shown
+        warnings.showwarning = show_other
 
 
-def terminal() -> Any:
+def terminal() -> "Console":
+    """Return the console of standard output."""
     from rich.console import Console
 
     return Console(highlight=False)
 
 
 def start_jax() -> None:
-    """Keeps compiled programs between processes, where a cache can be written."""
+    """Keep compiled programs between processes, if the cache folder can be written."""
     import jax
 
     from fnet.data import cache

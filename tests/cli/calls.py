@@ -1,37 +1,59 @@
-"""Commands as the tests call them, and what a run leaves."""
+"""Calls of the command line, and the files of a run."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 
+import jax
+import pytest
 from typer.testing import CliRunner
 
 from fnet.cli.app import app
 
 FEW = "data.split={train: 0.02, validation: 0.02, test: 0.02}"
-"""Leaves few of the digits, whose convolutions take long: some 36 examples a part."""
+"""Reduces the digits, whose convolutions are slow, to about 36 examples per part."""
 PARTS = ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]
-"""Of the small sets that stand in for those of TensorFlow Datasets."""
+"""Split of the small datasets that replace those of TensorFlow Datasets in tests."""
 
 SHORT_TEXT = ["data.block=8", "data.split={train: 0.1, validation: 0.01, test: 0.01}"]
 
 RUN_FILES = {"config.yaml", "environment.json", "metrics.jsonl", "model.safetensors"}
 
 
+@contextlib.contextmanager
+def surroundings(cache):
+    """Restore afterwards what commands change in this process; their caches are in the given folder."""
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_raise_persistent_cache_errors",
+    )
+    before = {name: jax.config.values[name] for name in names}
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        yield
+    signal.signal(signal.SIGTERM, handler)
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
 def call(*arguments):
-    """A command in this process."""
+    """Run a command in this process."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def done(*arguments):
-    """What a command that succeeds prints."""
+    """Run a command that must succeed, and return its standard output."""
     result = call(*arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
 def strictly(text):
-    """Parsed JSON, in which Infinity and NaN have no place."""
+    """Parse JSON; NaN and infinity are errors."""
 
     def refuse(constant):
         raise ValueError(f"{constant} is not JSON")
@@ -40,17 +62,17 @@ def strictly(text):
 
 
 def records(run):
-    """The lines of a run's metrics.jsonl."""
+    """Return the records of a run's metrics.jsonl."""
     return [strictly(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def losses(run):
-    """Everything that metrics.jsonl records of the computation, times left out."""
+    """Return the records of metrics.jsonl without the times."""
     return [{key: value for key, value in record.items() if key != "seconds"} for record in records(run)]
 
 
 def process(*arguments):
-    """A command in a process of its own; SIGINT is the keyboard's, however these tests were started."""
+    """Start a command in a process of its own, with the usual handler of SIGINT however these tests were started."""
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import fnet.__main__"
     return subprocess.Popen(
         [sys.executable, "-c", start, *map(str, arguments)],
@@ -61,7 +83,7 @@ def process(*arguments):
 
 
 def few(config):
-    """What keeps a test with this config short."""
+    """Return the overrides that make a test with this config short."""
     if config.stem == "mnist-idx":
         return ['data.split={train: "train[:100]", validation: "train[100:140]", test: "test[:40]"}']
     if config.stem == "text-gpt":

@@ -1,15 +1,13 @@
-"""fnet data: what it prints, fits into 80 columns and says as JSON; the picture it leaves."""
+"""`fnet data`: what it prints within 80 columns, its JSON, and the picture that it writes."""
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli.calls import call, strictly
 from PIL import Image
-from typer.testing import CliRunner
 
-from fnet.cli.app import app
 from fnet.data import cache
 from fnet.data.inspect import range_of
 
@@ -30,68 +28,76 @@ def _own_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def call(*arguments, status=0):
-    result = CliRunner().invoke(app, ["data", *arguments])
-    assert result.exit_code == status, result.output
+def data(*arguments):
+    """What `fnet data` prints; everything but paths fits into 80 columns."""
+    result = call("data", *arguments)
+    assert result.exit_code == 0, result.output
     if "--json" not in arguments:
         assert all(len(line) <= 80 for line in result.stdout.splitlines() if "/" not in line)
-    return result.stdout if status == 0 else result.stderr
+    return result.stdout
+
+
+def refused(*arguments):
+    """The message of `fnet data` when it refuses a request."""
+    result = call("data", *arguments)
+    assert result.exit_code == 2, result.output
+    return result.stderr
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_show(name):
     Path(f"{name}.yaml").write_text(EMBEDDED[name])
-    out = call("show", f"{name}.yaml")
+    out = data("show", f"{name}.yaml")
     assert out.startswith(f"{name}: ")
     assert out.endswith(f"the picture is in {name}-data.png\n")
     with Image.open(f"{name}-data.png") as image:
         assert image.format == "PNG"
         assert len(np.unique(np.asarray(image.convert("L")))) > 20
-    found = json.loads(call("show", f"{name}.yaml", "--json"))
-    assert sum(part["examples"] for part in found["parts"].values()) == found["examples"]
+    inspection = strictly(data("show", f"{name}.yaml", "--json"))
+    assert sum(part["examples"] for part in inspection["parts"].values()) == inspection["examples"]
 
 
-def test_what_is_shown_is_true():
+def test_the_reported_values_are_those_of_the_data():
     Path("iris.yaml").write_text(EMBEDDED["iris"])
-    found = json.loads(call("show", "iris.yaml", "--json"))
+    inspection = strictly(data("show", "iris.yaml", "--json"))
     assert not Path("iris-data.png").exists()
-    train = found["parts"]["train"]
+    train = inspection["parts"]["train"]
     assert train["classes"] == [40, 40, 40]
     assert train["stored"]["least"] == pytest.approx(0.1)
     assert train["normalized"]["mean"] == pytest.approx(0, abs=1e-6)
     assert train["normalized"]["deviation"] == pytest.approx(1, rel=1e-5)
     assert len(train["features"]) == 4
-    call("show", "iris.yaml", "--json", "--png", "here.png")
+    data("show", "iris.yaml", "--json", "--png", "here.png")
     assert Path("here.png").is_file()
 
 
 def test_ranges(rng):
     x = rng.integers(0, 256, (900, 30, 20), np.uint8)
-    found = range_of(x)
-    assert found[:2] == (x.min(), x.max())
-    assert found.mean == pytest.approx(x.mean())
-    assert found.deviation == pytest.approx(x.std())
+    values = range_of(x)
+    assert values[:2] == (x.min(), x.max())
+    assert values.mean == pytest.approx(x.mean())
+    assert values.deviation == pytest.approx(x.std())
 
 
-def test_a_config_that_is_wrong_is_told():
+def test_a_wrong_config_gets_a_suggestion():
     Path("iris.yaml").write_text(EMBEDDED["iris"].replace("iris", "irsi"))
-    assert "did you mean 'iris'?" in call("show", "iris.yaml", status=2)
+    assert "did you mean 'iris'?" in refused("show", "iris.yaml")
 
 
 def test_list_and_clear():
-    out = call("list")
+    out = data("list")
     assert "sentences" in out
     assert "no decoded data in" in out
     for name in ("tfds mnist train", "photos"):
         cache.cached({"name": name}, lambda: {"x": np.zeros(50_000)})
-    assert re.search(r"400\.\d kB", call("list"))
-    found = json.loads(call("list", "--json"))
-    assert {entry["name"] for entry in found["decoded"]} == {"tfds mnist train", "photos"}
-    assert "digits" in found["embedded"]["sklearn"]
-    message = call("clear", "mnits", status=2)
+    assert re.search(r"400\.\d kB", data("list"))
+    listing = strictly(data("list", "--json"))
+    assert {entry["name"] for entry in listing["decoded"]} == {"tfds mnist train", "photos"}
+    assert "digits" in listing["embedded"]["sklearn"]
+    message = refused("clear", "mnits")
     assert message.startswith("error: nothing decoded of 'mnits' is kept in")
     assert "did you mean 'mnist'?" in message
-    assert re.match(r"removed 400\.\d kB of decoded data from", call("clear", "mnist"))
+    assert re.match(r"removed 400\.\d kB of decoded data from", data("clear", "mnist"))
     assert [entry.key["name"] for entry in cache.entries()] == ["photos"]
-    assert len(json.loads(call("clear", "--json"))["removed"]) == 1
+    assert len(strictly(data("clear", "--json"))["removed"]) == 1
     assert cache.entries() == []

@@ -1,4 +1,4 @@
-"""The command line: what is printed where, and what is left in the run's folder."""
+"""Commands that succeed: their output and the files in the run's folder."""
 
 import re
 
@@ -29,9 +29,9 @@ def test_training_writes_a_run_that_evaluates_to_what_was_logged(config, tmp_pat
 
 @SHIPPED
 def test_gradients_of_every_shipped_config_agree(config):
-    found = strictly(done("gradcheck", config, "--json", "--samples", "1", "--examples", "4", *few(config)))
-    assert found["ok"] is True
-    (report,) = found["checks"]
+    output = strictly(done("gradcheck", config, "--json", "--samples", "1", "--examples", "4", *few(config)))
+    assert output["ok"] is True
+    (report,) = output["checks"]
     rows = [row for row in report["rows"] if row["part"] == "total"]
     names = [row["name"] for row in rows]
     assert names[:2] == ["outputs", "loss"]
@@ -50,7 +50,7 @@ def test_every_shipped_config_is_valid_and_resolves_to_a_valid_one(config, tmp_p
 
 
 @SHIPPED
-def test_every_shipped_config_is_summed_up(config):
+def test_every_shipped_config_has_a_summary(config):
     total, *layers = strictly(done("summary", config, "--json"))
     assert layers
     assert total["path"] == []
@@ -58,7 +58,7 @@ def test_every_shipped_config_is_summed_up(config):
     assert f"{total['parameters']:,}" in done("summary", config)
 
 
-def test_the_summary_counts_as_one_does_by_hand():
+def test_the_summary_counts_the_parameters_of_every_layer():
     """digits-mlp: 64 pixels to 64 units, to 10."""
     total, *layers = strictly(done("summary", DIGITS, "--json"))
     assert [layer["parameters"] for layer in layers] == [0, 64 * 64 + 64, 0, 64 * 10 + 10]
@@ -66,7 +66,7 @@ def test_the_summary_counts_as_one_does_by_hand():
     assert total["parameters"] == 4810
 
 
-def test_gradcheck_says_so_in_words_too():
+def test_gradcheck_prints_a_table_and_a_verdict():
     out = done("gradcheck", XOR)
     assert "xor-mlp: binary_cross_entropy of 64 examples, at initialization" in out
     assert "every value and gradient agrees" in out
@@ -82,8 +82,8 @@ def test_evaluate_shows_which_classes_are_confused(tmp_path):
     assert all(name in out for name in ("setosa", "versicolor", "virginica"))
 
 
-def test_validating_reads_no_data(monkeypatch):
-    monkeypatch.setattr("fnet.data.catalog.read", lambda *_: pytest.fail("the data were read"))
+def test_validate_reads_no_data(monkeypatch):
+    monkeypatch.setattr("fnet.data.catalog.read", lambda *_: pytest.fail("data were read"))
     done("validate", DIGITS)
 
 
@@ -104,7 +104,7 @@ def test_overrides_reach_the_run(tmp_path):
     assert "epochs: 1\n" in text
 
 
-def test_the_number_of_a_run_is_one_more_than_the_greatest(tmp_path):
+def test_the_number_of_a_run_is_one_more_than_the_largest(tmp_path):
     for taken in ("iris-logistic-7", "iris-logistic-2", "iris-logistic-x", "iris-logistic-mlp-9"):
         (tmp_path / taken).mkdir()
     done("train", IRIS, "train.epochs=1", f"out={tmp_path}")
@@ -114,20 +114,20 @@ def test_the_number_of_a_run_is_one_more_than_the_greatest(tmp_path):
 
 def test_the_environment_of_a_run_is_recorded(tmp_path):
     done("train", IRIS, "train.epochs=1", "seed=5", f"out={tmp_path}")
-    found = strictly((tmp_path / "iris-logistic-1" / "environment.json").read_text())
-    assert found["seed"] == 5
-    assert found["versions"]["jax"] == jax.__version__
-    assert found["devices"]
-    assert re.fullmatch(r"[0-9a-f]{64}", found["data"])
+    environment = strictly((tmp_path / "iris-logistic-1" / "environment.json").read_text())
+    assert environment["seed"] == 5
+    assert environment["versions"]["jax"] == jax.__version__
+    assert environment["devices"]
+    assert re.fullmatch(r"[0-9a-f]{64}", environment["data"])
 
 
-def test_steps_are_logged_as_often_as_asked(tmp_path):
+def test_steps_are_logged_every_log_every_steps(tmp_path):
     done("train", XOR, "train.epochs=2", "train.batch_size=50", "train.log_every=3", f"out={tmp_path}")
     steps = [record["step"] for record in records(tmp_path / "xor-mlp-1") if record["event"] == "step"]
     assert steps == [3, 6, 9, 12, 15]
 
 
-def test_early_stopping_says_which_epoch_it_kept(tmp_path):
+def test_early_stopping_names_the_epoch_that_it_kept(tmp_path):
     arguments = ("train.epochs=200", "train.early_stopping.patience=1", "optimizer.learning_rate=5")
     out = done("train", IRIS, *arguments, f"out={tmp_path}")
     end = records(tmp_path / "iris-logistic-1")[-1]
@@ -135,12 +135,12 @@ def test_early_stopping_says_which_epoch_it_kept(tmp_path):
     assert re.search(rf"stopped early after {end['kept_epoch'] + 1} of 200 epochs; kept epoch {end['kept_epoch']}", out)
 
 
-# Runs can be repeated
+# Repeated runs
 
 
 @pytest.fixture(scope="module")
 def repeated(tmp_path_factory):
-    """The runs of three processes: two of one config, and one of what the first resolved it to."""
+    """Runs of three processes: two with the same config, and one with the resolved config of the first."""
     out = tmp_path_factory.mktemp("repeated")
     runs = [out / f"xor-mlp-{number}" for number in (1, 2, 3)]
     overrides = ["train.epochs=3", "train.log_every=1", "seed=3", f"out={out}"]
@@ -151,7 +151,7 @@ def repeated(tmp_path_factory):
     return runs
 
 
-def test_two_processes_with_one_config_give_the_same_losses_to_the_bit(repeated):
+def test_two_processes_with_the_same_config_give_bitwise_equal_losses(repeated):
     first, second, _ = repeated
     assert len(losses(first)) == 3 * 13 + 3 + 1
     assert losses(second) == losses(first)

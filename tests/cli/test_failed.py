@@ -22,20 +22,20 @@ from fnet.train.loop import Segment
 
 @pytest.fixture(scope="module")
 def diverged(tmp_path_factory):
-    """A run of gradient descent whose steps are far too long, and its folder."""
+    """Result and folder of a run whose learning rate is far too large."""
     out = tmp_path_factory.mktemp("diverged")
     result = call("train", DIABETES, "optimizer.learning_rate=1e6", "train.epochs=50", f"out={out}")
     return result, out / "diabetes-linear-1"
 
 
-def test_a_run_that_diverges_says_at_which_step_and_why(diverged):
+def test_a_run_that_diverges_names_the_step_and_the_cause(diverged):
     result, run = diverged
     assert result.exit_code == 3
     pattern = (
         r"^error: the run failed at step \d+ \(epoch \d+\): .*after growing from .* to .*learning rate .*too large"
     )
     assert re.search(pattern, result.stderr)
-    assert f"the last good parameters are in {run}" in result.stderr
+    assert f"the last good parameters are kept in {run}" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -54,7 +54,7 @@ def test_a_run_that_diverges_logs_it_in_valid_json(diverged):
     assert "learning rate" in last["reason"]
 
 
-def test_a_full_disk_is_no_bug(monkeypatch, tmp_path):
+def test_a_full_disk_is_not_a_bug(monkeypatch, tmp_path):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -65,19 +65,19 @@ def test_a_full_disk_is_no_bug(monkeypatch, tmp_path):
     assert "Traceback" not in result.stderr
 
 
-# 70: a bug of ours
+# 70: a bug in fnet
 
 
 def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch):
     def buggy():
         raise RuntimeError("planted")
 
-    monkeypatch.setattr("fnet.config.json_schema.json_schema", buggy)
+    monkeypatch.setattr("fnet.config.explain.json_schema", buggy)
     result = call("schema")
     assert result.exit_code == 70
     assert "Traceback (most recent call last)" in result.stderr
     assert "RuntimeError: planted" in result.stderr
-    assert "bug of fnet's: please report it" in result.stderr
+    assert "bug in fnet: please report it" in result.stderr
     assert result.stdout == ""
 
 
@@ -85,7 +85,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_what_it_has_learned(number, tmp_path):
+def test_an_interrupted_run_saves_its_parameters(number, tmp_path):
     train = process("train", XOR, "train.epochs=1000000", f"out={tmp_path}")
     run = tmp_path / "xor-mlp-1"
     deadline = time.monotonic() + 60
@@ -110,9 +110,12 @@ def test_an_interrupted_run_keeps_what_it_has_learned(number, tmp_path):
 
 
 @pytest.mark.parametrize("event", ["epoch", "segment"])
-def test_an_interrupt_leaves_a_log_that_fits_what_is_kept(event, monkeypatch, tmp_path):
-    """In the third epoch, while its line is written or after its steps: every epoch that is counted has its line, and
-    what is kept is of the epoch that is named, or of one that was not completed."""
+def test_the_log_of_an_interrupted_run_matches_the_saved_parameters(event, monkeypatch, tmp_path):
+    """An interrupt in the third epoch, while its record is written or after its steps.
+
+    Every epoch that is counted has a record, and the saved parameters are those of the epoch that is named, or of one
+    that was not completed.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     append, progress = files.append, TrainingProgress.__call__
 

@@ -1,32 +1,27 @@
-"""`fnet gradcheck`: its options, its page, its messages and exit statuses."""
+"""`fnet gradcheck`: options, page, messages and exit statuses."""
 
-import json
 import re
 
 import pytest
+from cli.calls import call, done, strictly
 from shipped import ELASTIC_NET, XOR
-from typer.testing import CliRunner
 
-from fnet.cli.app import app
 from fnet.reference import activation
 from fnet.reference.rule import Rule
 
 
-def call(*arguments):
-    return CliRunner().invoke(app, ["gradcheck", *map(str, arguments)])
-
-
 def checks(*arguments):
-    result = call(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)["checks"]
+    """The checks that `fnet gradcheck` reports as JSON."""
+    return strictly(done("gradcheck", *arguments, "--json"))["checks"]
 
 
 @pytest.fixture
 def planted(monkeypatch):
-    """A sign in the derivative of tanh by hand."""
+    """A wrong sign in the hand-written derivative of tanh."""
     right = activation.tanh
-    monkeypatch.setattr(activation, "tanh", Rule(right.forward, lambda *given: (-right.backward(*given)[0], {})))
+    monkeypatch.setattr(
+        activation, "tanh", Rule(right.forward, lambda *arguments: (-right.backward(*arguments)[0], {}))
+    )
 
 
 def test_one_leaf_and_a_sample():
@@ -37,13 +32,13 @@ def test_one_leaf_and_a_sample():
     assert all(isinstance(value, float) for value in check["rows"][2]["values"])
 
 
-def test_an_unknown_leaf_is_told_the_near_one():
-    result = call(XOR, "--leaf", "dense_1/v")
+def test_an_unknown_leaf_gets_the_nearest():
+    result = call("gradcheck", XOR, "--leaf", "dense_1/v")
     assert result.exit_code == 2
     assert result.stderr == "error: the network has no leaf 'dense_1/v'; did you mean 'dense_1/w'?\n"
 
 
-def test_after_steps_the_parameters_are_others():
+def test_after_steps_the_loss_differs():
     before, after = checks(XOR, "--after-steps", "5", "--samples", "2")
     assert (before["when"], after["when"]) == ("at initialization", "after 5 steps")
     values = [row["values"] for check in (before, after) for row in check["rows"] if row["name"] == "loss"]
@@ -51,8 +46,7 @@ def test_after_steps_the_parameters_are_others():
 
 
 def test_a_run_is_checked_as_it_was_trained(tmp_path):
-    trained = CliRunner().invoke(app, ["train", str(XOR), "train.epochs=2", f"out={tmp_path}"])
-    assert trained.exit_code == 0, trained.output
+    done("train", XOR, "train.epochs=2", f"out={tmp_path}")
     (run,) = tmp_path.iterdir()
     (check,) = checks(run, "--samples", "2")
     assert check["when"] == "as trained"
@@ -60,24 +54,23 @@ def test_a_run_is_checked_as_it_was_trained(tmp_path):
     assert check["rows"][1]["values"] != start["rows"][1]["values"]
 
 
-def test_float32_says_what_to_expect():
+def test_float32_states_its_accuracy():
     (check,) = checks(XOR, "--precision", "float32", "--samples", "2")
     assert (check["precision"], check["tolerance"]) == ("float32", 1e-3)
     assert check["remark"].startswith("float32 keeps 7 digits")
     assert 1e-9 < max(row["relative"] for row in check["rows"]) < 1e-4
 
 
-def test_penalties_are_shown_apart():
-    config = ELASTIC_NET
-    out = call(config, "--samples", "2").stdout
+def test_penalties_are_reported_separately():
+    out = done("gradcheck", ELASTIC_NET, "--samples", "2")
     assert re.search(r"the data loss alone\n.*the penalty alone\n", out, re.DOTALL)
-    (check,) = checks(config, "--samples", "2")
+    (check,) = checks(ELASTIC_NET, "--samples", "2")
     assert {row["part"] for row in check["rows"]} == {"total", "data loss", "penalty"}
     assert {row["name"] for row in check["rows"] if row["part"] == "penalty"} == {"loss", "select/w", "decide/w"}
 
 
-def test_a_mistake_is_shown_with_its_place_and_its_values(planted):
-    result = call(XOR, "--samples", "2")
+def test_a_mistake_is_reported_with_its_place_and_values(planted):
+    result = call("gradcheck", XOR, "--samples", "2")
     assert result.exit_code == 1
     assert "it begins in tanh_1 (tanh), gradient of the input, wrong by hand: sign" in result.stdout
     assert "WRONG by hand: passed" in result.stdout
@@ -90,7 +83,7 @@ def test_a_mistake_is_shown_with_its_place_and_its_values(planted):
 
 def test_the_page(planted, tmp_path):
     page = tmp_path / "check.html"
-    assert call(XOR, "--samples", "2", "--html", page).exit_code == 1
+    assert call("gradcheck", XOR, "--samples", "2", "--html", page).exit_code == 1
     text = page.read_text()
     assert "<title>xor-mlp: gradient check</title>" in text
     assert text.count("<tr>") == 1 + 7
@@ -109,11 +102,11 @@ def test_the_page(planted, tmp_path):
             [XOR, "--html", "{tmp}/no/page.html"],
             "the page cannot be written to '.*page.html': No such file or directory",
         ),
-        ([XOR, "--html", "{tmp}"], "the page cannot be written to '.*': it is not a regular file"),
-        (["{tmp}"], "is not a finished run: it contains no model.safetensors"),
+        ([XOR, "--html", "{tmp}"], "the page cannot be written to '.*': it is no regular file"),
+        (["{tmp}"], "is not a finished run: it holds no model.safetensors"),
     ],
 )
 def test_bad_requests(arguments, message, tmp_path):
-    result = call(*(str(argument).replace("{tmp}", str(tmp_path)) for argument in arguments))
+    result = call("gradcheck", *(str(argument).replace("{tmp}", str(tmp_path)) for argument in arguments))
     assert result.exit_code == 2
     assert re.search(message, " ".join(result.stderr.split()))

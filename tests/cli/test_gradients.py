@@ -1,4 +1,4 @@
-"""`fnet gradcheck` and planted mistakes: exit status 1, and where it says that they are."""
+"""`fnet gradcheck` with planted mistakes: exit status 1, and the rows that it reports."""
 
 import importlib
 
@@ -10,7 +10,7 @@ from fnet.reference.rule import Rule
 
 
 def without_bias(rule):
-    """Drops the gradient of the bias."""
+    """The rule without the gradient of the bias."""
 
     def backward(*arguments):
         dx, gradients = rule.backward(*arguments)
@@ -20,7 +20,7 @@ def without_bias(rule):
 
 
 def with_the_wrong_sign(rule):
-    """Negates the derivative."""
+    """The rule with the negated derivative."""
 
     def backward(*arguments):
         dx, gradients = rule.backward(*arguments)
@@ -30,7 +30,7 @@ def with_the_wrong_sign(rule):
 
 
 def plant(monkeypatch, bug):
-    """Puts a mistake into the hand-written backward; returns the rows of xor-mlp that must not agree."""
+    """Plant a mistake in the hand-written backward pass; return the rows of xor-mlp that must differ."""
     if bug == "bias":
         module = importlib.import_module("fnet.reference.dense")
         monkeypatch.setattr(module, "dense", without_bias(module.dense))
@@ -41,7 +41,7 @@ def plant(monkeypatch, bug):
         return {"input", "dense_1/w", "dense_1/b"}
     module = importlib.import_module("fnet.reference.network")
     original = module.backward
-    monkeypatch.setattr(module, "backward", lambda net, given, cache, g: original(net, given, cache, g * len(g)))
+    monkeypatch.setattr(module, "backward", lambda net, inputs, cache, g: original(net, inputs, cache, g * len(g)))
     return {"input", "dense_1/w", "dense_1/b", "dense_2/w", "dense_2/b"}
 
 
@@ -50,9 +50,9 @@ def test_gradcheck_finds_a_planted_mistake(monkeypatch, bug):
     wrong = plant(monkeypatch, bug)
     result = call("gradcheck", XOR, "--json")
     assert result.exit_code == 1
-    found = strictly(result.stdout)
-    assert found["ok"] is False
-    (report,) = found["checks"]
+    output = strictly(result.stdout)
+    assert output["ok"] is False
+    (report,) = output["checks"]
     assert {row["name"] for row in report["rows"] if not row["ok"]} == wrong
     assert all(name in report["verdict"] for name in wrong)
 

@@ -1,10 +1,15 @@
-"""The help, and what loading it costs."""
+"""Help, version and shell completion, and what loading them costs."""
 
 import re
 import subprocess
 import sys
+from importlib import metadata
 
 from cli.calls import done, process
+
+import fnet
+
+COMMANDS = {"train", "evaluate", "predict", "gradcheck", "trace", "summary", "validate", "explain", "schema", "guide"}
 
 
 def test_help_loads_no_jax():
@@ -13,7 +18,7 @@ import contextlib, io, sys
 from fnet.cli.app import app
 
 names = [command.name or command.callback.__name__ for command in app.registered_commands]
-for arguments in [[], *([name] for name in names)]:
+for arguments in [[], ["data"], *([name] for name in names)]:
     with contextlib.redirect_stdout(io.StringIO()) as out:
         app([*arguments, "--help"], standalone_mode=False)
     assert "Usage:" in out.getvalue(), arguments
@@ -22,17 +27,40 @@ print(*names)
 """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert finished.returncode == 0, finished.stderr
-    assert {"train", "evaluate", "gradcheck", "summary", "validate", "schema", "explain"} <= set(
-        finished.stdout.split()
-    )
+    assert set(finished.stdout.split()) == COMMANDS
 
 
 def test_help_lists_the_commands_with_what_they_do():
     out = done("--help")
-    assert all(re.search(rf"{name} +\S+", out) for name in ("train", "evaluate", "gradcheck", "summary", "explain"))
+    assert all(re.search(rf"{name} +\S+", out) for name in (*COMMANDS, "data", "--install-completion"))
 
 
-def test_a_reader_that_stops_early_is_no_error():
+def test_version():
+    version = metadata.version("fnet")
+    assert done("--version") == f"fnet {version}\n"
+    assert fnet.__version__ == version
+
+
+def test_a_shell_completes_commands_and_topics():
+    """Bash asks the program itself for completions, by environment variables."""
+
+    def completions(words):
+        environment = {
+            "_FNET_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        program = "import sys; sys.argv[0] = 'fnet'; from fnet.cli.app import app; app(prog_name='fnet')"
+        finished = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=environment
+        )
+        return finished.stdout.split()
+
+    assert completions("fnet tra") == ["train", "trace"]
+    assert completions("fnet guide conf") == ["config"]
+
+
+def test_a_reader_that_stops_early_is_not_an_error():
     """As in `fnet schema | head`."""
     schema = process("schema")
     assert schema.stdout is not None

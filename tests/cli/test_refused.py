@@ -11,7 +11,7 @@ from cli.calls import call, process
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with bad configs, and things that are no run."""
+    """Current directory with invalid configs and things that are not a run."""
     monkeypatch.chdir(tmp_path)
     net = "model: [flatten, {dense: 10}]\n"
     Path("typo.yaml").write_text("data: digits\n" + net + "train:\n  epoch: 3\n")
@@ -81,7 +81,7 @@ def test_a_wrong_command_line_is_explained(arguments):
 
 def test_a_wrong_request_prints_no_traceback_in_a_process_of_its_own(folder):
     finished = subprocess.run(
-        [sys.executable, "-m", "fnet.cli.app", "validate", folder / "typo.yaml"],
+        [sys.executable, "-m", "fnet", "validate", folder / "typo.yaml"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -91,13 +91,15 @@ def test_a_wrong_request_prints_no_traceback_in_a_process_of_its_own(folder):
     assert re.fullmatch(r"\S+typo\.yaml:4:3: unknown key 'epoch' .*\n", finished.stderr)
 
 
-def test_a_warning_is_one_plain_line(tmp_path, monkeypatch):
-    """Data that cannot be kept decoded do not stop a run."""
+def test_a_warning_is_one_line(tmp_path, monkeypatch):
+    """A run continues when decoded data cannot be cached."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     Path("points.csv").write_text("x,y\n" + "".join(f"{n},{n + 0.5}\n" for n in range(20)))
     Path("c.yaml").write_text("data: {path: points.csv, target: y}\nmodel: [{dense: 1}]\nloss: mse\n")
     training = process("train", "c.yaml", "train.epochs=1")
-    _, said = training.communicate(timeout=120)
-    assert training.returncode == 0, said
-    assert re.fullmatch(r"warning: decoded data cannot be kept in /dev/null.*; make room .* to another folder\n", said)
+    _, errors = training.communicate(timeout=120)
+    assert training.returncode == 0, errors
+    assert re.fullmatch(
+        r"warning: decoded data cannot be kept in /dev/null.*; make room .* to another folder\n", errors
+    )

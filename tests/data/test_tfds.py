@@ -241,7 +241,7 @@ def test_training_never_imports_tensorflow(tmp_path, tfds_sets):
     """A module of that name that raises stands first on the path; decoding, normalizing and training never meet it."""
     (tmp_path / "tensorflow.py").write_text("raise RuntimeError('TensorFlow was imported')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "fnet.cli.app", "train", str(ROOT / "configs" / "mnist-mlp.yaml")]
+    command = [sys.executable, "-m", "fnet", "train", str(ROOT / "configs" / "mnist-mlp.yaml")]
     command += ["train.epochs=1", "train.batch_size=20", f"data.data_dir={tfds_sets}", f"out={tmp_path / 'runs'}"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr

@@ -5,12 +5,11 @@ import json
 import jax
 import numpy as np
 import pytest
+from cli import calls
 from safetensors.numpy import save_file
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
-from typer.testing import CliRunner
 
 import fnet
-from fnet.cli.app import app
 from fnet.config.load import load
 from fnet.data.source import DataError
 from fnet.runs.folder import FolderError
@@ -37,8 +36,8 @@ def train(tmp_path_factory):
 
 
 def call(*arguments):
-    """Standard output and the exit status of `fnet` with these arguments."""
-    result = CliRunner().invoke(app, list(map(str, arguments)))
+    """Standard output, standard error and exit status of `fnet` with these arguments."""
+    result = calls.call(*arguments)
     return result.stdout, result.stderr, result.exit_code
 
 

@@ -1,0 +1,68 @@
+"""The commands that read or describe configs: `fnet summary`, `validate`, `explain` and `schema`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from fnet.cli.command import ConfigFile, Json, Overrides, command, terminal
+
+
+@command
+def summary(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Show the network of CONFIG: layers, output shapes, parameters, FLOPs."""
+    from fnet.config.load import load
+    from fnet.report.console import summary_table
+    from fnet.report.summary import summarize
+    from fnet.runs.files import to_json
+
+    experiment = load(config, overrides or ())
+    rows = summarize(experiment.net, experiment.spec.shape)
+    if as_json:
+        print(to_json([row._asdict() for row in rows]))
+    else:
+        terminal().print(summary_table(rows, experiment.spec.shape))
+
+
+@command
+def validate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    resolved: Annotated[bool, typer.Option(help="Print the config with every default filled in.")] = False,
+) -> None:
+    """Check CONFIG without reading data or training."""
+    from fnet.config.load import load
+
+    experiment = load(config, overrides or ())
+    if resolved:
+        print(experiment.config_text, end="")
+    else:
+        print(f"{config}: ok")
+
+
+@command
+def explain(
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="[KEY]",
+            show_default=False,
+            help="A key (train.epochs) or the name of a layer, optimizer, schedule, dataset, augmentation or loss.",
+        ),
+    ] = "",
+) -> None:
+    """Explain a setting: type, default, meaning."""
+    from fnet.config.explain import explain
+    from fnet.report.explanation import print_explanation
+
+    console = terminal()
+    for explanation in explain(key):
+        print_explanation(console, explanation)
+
+
+@command
+def schema() -> None:
+    """Print the JSON Schema of the config, for editors."""
+    from fnet.config.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))

@@ -1,0 +1,30 @@
+"""`fnet evaluate`."""
+
+import os
+
+from fnet.cli.command import Json, RunFolder, command, start_jax, terminal
+
+
+@command
+def evaluate(run: RunFolder, as_json: Json = False) -> None:
+    """Score the network of RUN on each part of its data, and show which classes it confuses."""
+    from fnet.config.load import load
+    from fnet.report.console import confusion_table, scores_table
+    from fnet.runs.evaluation import evaluate
+    from fnet.runs.files import to_json
+    from fnet.runs.model_file import load_model
+
+    start_jax()
+    model = load_model(run)
+    experiment = load(os.path.join(run, "config.yaml"))
+    result = evaluate(experiment, model.params, model.state)
+    if as_json:
+        print(to_json({"examples": result.sizes, "scores": result.scores}))
+        return
+    console = terminal()
+    console.print(scores_table(result.scores, result.sizes, experiment.loss.metrics))
+    targets = experiment.spec.targets
+    if targets.kind == "classes":
+        names = targets.names or tuple(map(str, range(targets.number)))
+        console.print(f"on the {result.part} part:")
+        console.print(confusion_table(result.decisions, result.labels, names))

@@ -1,0 +1,72 @@
+"""`fnet gradcheck`."""
+
+import os
+from typing import Annotated, Literal
+
+import typer
+
+from fnet.cli.command import Json, Overrides, command, start_jax, terminal
+
+
+@command
+def gradcheck(
+    target: Annotated[
+        str, typer.Argument(metavar="CONFIG|RUN", help="YAML file of an experiment, or folder of a run.")
+    ],
+    overrides: Overrides = None,
+    leaf: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Check only this parameter: dense_2/w.", show_default=False)
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Entries per parameter to differentiate numerically; by default 20, fewer in a large network.",
+            show_default=False,
+        ),
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of training examples; by default 64, or sequences with 128 steps in total.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[Literal["float64", "float32"], typer.Option(help="Dtype of JAX's computation.")] = "float64",
+    after_steps: Annotated[int, typer.Option(min=0, help="Check again after this many training steps.")] = 0,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write the report as an HTML page.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Check every gradient three ways: by hand, by JAX, numerically. Exit status 1 if one is wrong."""
+    from fnet.config.load import load
+    from fnet.report.gradients import print_check, save_page
+    from fnet.runs.files import to_json
+    from fnet.runs.gradcheck import check_gradients
+    from fnet.runs.model_file import load_model
+
+    start_jax()
+    model = load_model(target) if os.path.isdir(target) else None
+    experiment = load(os.path.join(target, "config.yaml") if model else target, overrides or ())
+    checks = check_gradients(
+        experiment,
+        trained=model and (model.params, model.state),
+        after_steps=after_steps,
+        examples=examples,
+        leaf=leaf,
+        samples=samples,
+        precision=precision,
+    )
+    name, loss = experiment.name, experiment.loss_settings["name"]
+    if html is not None:
+        save_page(html, name, checks)
+    ok = all(check.report.ok for check in checks)
+    if as_json:
+        reports = [{"when": when, "examples": number, **report.plain()} for when, number, report in checks]
+        print(to_json({"ok": ok, "checks": reports}))
+    else:
+        for when, number, report in checks:
+            print_check(terminal(), f"{name}: {loss} of {number} examples, {when}", report)
+    return 0 if ok else 1

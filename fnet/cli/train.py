@@ -1,0 +1,44 @@
+"""`fnet train`."""
+
+import signal
+from typing import Any
+
+from fnet.cli.command import ConfigFile, Overrides, command, start_jax, terminal
+
+REASONS = {"early": "stopped early", "interrupted": "interrupted"}
+"""Why training stopped before its last epoch."""
+
+
+@command
+def train(config: ConfigFile, overrides: Overrides = None) -> int:
+    """Train the network of CONFIG and write the run's folder."""
+    from fnet.config.load import load
+    from fnet.report.console import TrainingProgress, scores_table
+    from fnet.runs.run import run
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    start_jax()
+    console = terminal()
+    experiment = load(config, overrides or ())
+    spec = experiment.spec
+    console.print(
+        f"{experiment.name}: {spec.name}, {spec.size} examples {spec.shape} with {spec.targets}", soft_wrap=True
+    )
+    epochs = experiment.plan().epochs
+    with TrainingProgress(console, epochs, experiment.loss.metrics) as progress:
+        outcome = run(experiment, progress)
+    fitted, folder = outcome.fitted, outcome.folder
+    if fitted.stopped in REASONS:
+        completed = f"{len(fitted.history)} of {epochs} epochs"
+        console.print(f"{REASONS[fitted.stopped]} after {completed}; kept epoch {fitted.kept_epoch}")
+    console.print(scores_table(outcome.scores, outcome.sizes, experiment.loss.metrics))
+    files = ", ".join(sorted(path.name for path in folder.iterdir()))
+    console.print(f"the run is in {folder}: {files}", soft_wrap=True)
+    console.print(f"evaluate it: fnet evaluate {folder}", soft_wrap=True)
+    if spec.is_language:
+        console.print(f'continue a text: fnet predict {folder} "…"', soft_wrap=True)
+    return 130 if fitted.stopped == "interrupted" else 0
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt

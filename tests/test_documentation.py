@@ -1,0 +1,243 @@
+"""Everything that the README and the guide show works: commands, Python, configs, links.
+
+The blocks of a page run from top to bottom in one folder. A comment in front of a block says how:
+
+    <!-- test: skip, REASON -->         the block is not run
+    <!-- test: file NAME -->            the block is written to a file, for the blocks below it
+    <!-- test: exit STATUS -->          the commands end with this exit status
+    <!-- test: numbers vary -->         numbers in the output are not compared
+    <!-- test: key=value … -->          settings that make `fnet train` short; numbers are not compared
+
+In an output that a page shows, "…" stands for anything.
+"""
+
+import contextlib
+import io
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer
+from cli.calls import call, surroundings
+from ruamel.yaml import YAML
+
+import fnet
+from fnet.cli.app import app
+from fnet.cli.guide import PAGES
+from fnet.config.load import load
+from fnet.layers.vocabulary import CONSTRUCTORS
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+GUIDE = sorted(Path(str(PAGES)).glob("*.md"))
+DOCUMENTS = pytest.mark.parametrize("page", [README, *GUIDE], ids=lambda page: page.stem)
+
+SMALLEST = {"data": "digits", "model": ["flatten", {"dense": "classes"}]}
+"""What a part of a config is completed with."""
+
+BLOCK = re.compile(r"^(?:<!-- test: (.+?) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A code block of a page: the line it begins at, how it is run, its language and its text."""
+
+    line: int
+    directive: str
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(text[: match.start(3)].count("\n") + 1, match[1] or "", match[2], match[3])
+        for match in BLOCK.finditer(text)
+    ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _surroundings(tmp_path_factory, quick_compilation):
+    with surroundings(tmp_path_factory.mktemp("cache")):
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with the shipped configs."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@DOCUMENTS
+def test_the_blocks_of_a_page_run(page, folder):
+    names = {"__name__": page.stem}
+    printed = ""
+    for block in blocks(page):
+        place = f"{page.name}:{block.line}"
+        match block.directive.split(maxsplit=1), block.language:
+            case ["skip,", _], _:
+                pass
+            case ["file", name], _:
+                Path(name).write_text(block.text, encoding="utf-8")
+            case _, "python":
+                printed += run_python(block.text, place, names)
+            case _, "text":
+                assert_same(block.text, printed, place, numbers=block.directive != "numbers vary")
+                printed = ""
+            case _, "yaml":
+                check_yaml(block.text)
+            case _, "console":
+                run_console(block, place)
+            case _, "sh":
+                check_shell(block.text, place)
+            case _, language:
+                pytest.fail(f"{place}: nothing is known of blocks in '{language}'")
+
+
+def run_python(text: str, place: str, names: dict[str, object]) -> str:
+    """What the Python prints; `names` are those of the page's earlier blocks."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(text, place, "exec"), names)
+    return out.getvalue()
+
+
+def check_yaml(text: str) -> None:
+    """A list of layers can be built; a config, or a part of one, is valid."""
+    data = YAML(typ="safe").load(text)
+    if isinstance(data, list):
+        fnet.build(data)
+        return
+    missing = {key: value for key, value in SMALLEST.items() if key not in data}
+    with Path("page.yaml").open("w", encoding="utf-8") as file:
+        file.write(text)
+        YAML(typ="safe").dump(missing, file) if missing else None
+    load("page.yaml")
+
+
+def run_console(block: Block, place: str) -> None:
+    """Runs the commands after "$ " and compares what they print, where the block shows it."""
+    overrides = block.directive.split() if "=" in block.directive else []
+    status = int(block.directive.removeprefix("exit ")) if block.directive.startswith("exit") else 0
+    numbers = not overrides and block.directive != "numbers vary"
+    for command, shown in commands(block.text):
+        program, name, *arguments = shlex.split(command)
+        assert program == "fnet", f"{place}: {command}"
+        result = call(name, *arguments, *(overrides if name == "train" else []))
+        assert result.exit_code == status, f"{place}: {command}\n{result.output}"
+        if shown:
+            assert_same(shown, result.output, place, numbers=numbers)
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    """The commands of a console block, each with the output below it."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.replace("\\\n", " ").partition("\n")
+        yield command, shown
+
+
+def assert_same(shown: str, printed: str, place: str, *, numbers: bool) -> None:
+    """Compares an output with what the page shows of it, apart from the width of spaces and lines."""
+    shown, printed = normalized(shown, numbers=numbers), normalized(printed, numbers=numbers)
+    pattern = ".*".join(map(re.escape, shown.split("…")))
+    if not re.fullmatch(pattern, printed, re.DOTALL):
+        assert printed == shown, place
+
+
+def normalized(text: str, *, numbers: bool) -> str:
+    text = re.sub(r"\s+", " ", re.sub(r"([─━])\1+", r"\1", text)).strip()
+    return text if numbers else re.sub(r"-?\d[\d,.]*(e[-+]?\d+)?", "0", text)
+
+
+def check_shell(text: str, place: str) -> None:
+    """Shell commands are not run: those of fnet are parsed, and scripts exist."""
+    for command in re.split(r"&&|\||\n", text.replace("\\\n", " ")):
+        words = shlex.split(command.partition(" >")[0], comments=True)
+        if words and Path(words[0]).name == "fnet":
+            check_arguments(words[1:], place)
+        if words and words[0] == "python":
+            assert (ROOT / words[1]).is_file() or words[1] == "-m", f"{place}: {command}"
+
+
+def check_arguments(words: list[str], place: str) -> None:
+    """The command exists and takes such arguments; a command without any is only named.
+
+    Nothing is run: options of `fnet` itself, such as --install-completion, act while they are parsed, and are compared
+    by name.
+    """
+    command = typer.main.get_command(app)
+    context = command.make_context("fnet", [], resilient_parsing=True)
+    if words[0].startswith("-"):
+        options = {option for parameter in command.get_params(context) for option in parameter.opts}
+        assert words[0] in options, f"{place}: {words[0]}"
+        return
+    while hasattr(command, "resolve_command"):
+        name, command, words = command.resolve_command(context, words)
+        if not words:
+            return
+        context = command.make_context(name, list(words), resilient_parsing=hasattr(command, "resolve_command"))
+
+
+# The text around the blocks
+
+
+def prose(page: Path) -> str:
+    return BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+@DOCUMENTS
+def test_commands_in_the_text_exist(page):
+    for command in re.findall(r"`fnet ([^`]+)`", prose(page)):
+        check_arguments(shlex.split(command.partition(" >")[0]), page.name)
+    for script in re.findall(r"`(?:python )?(experiments/[\w/]+\.py)", prose(page)):
+        assert (ROOT / script).is_file(), script
+
+
+@DOCUMENTS
+def test_links_lead_to_files(page):
+    folder = page.parent if page != README else ROOT
+    for target in re.findall(r"\]\(([^)#]+)\)", prose(page)):
+        if not target.startswith("http"):
+            assert (folder / target).exists(), target
+
+
+def test_the_readme_is_one_page():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 160
+
+
+def test_the_readme_names_every_command_and_topic():
+    text = prose(README)
+    names = {command.name or command.callback.__name__ for command in app.registered_commands} | {"data"}
+    assert [name for name in names if f"`fnet {name}" not in text] == []
+    assert [page.name for page in GUIDE if page.stem != "README" and f"(fnet/guide/{page.name})" not in text] == []
+
+
+def test_every_config_is_listed():
+    listed = {name for page in (README, *GUIDE) for name in re.findall(r"`configs/([\w-]+)\.yaml`", prose(page))}
+    assert listed == {path.stem for path in (ROOT / "configs").glob("*.yaml")}
+
+
+def test_every_layer_is_listed():
+    vocabulary = (Path(str(PAGES)) / "layers.md").read_text(encoding="utf-8")
+    assert [kind for kind in CONSTRUCTORS if not re.search(rf"\b{kind}\b", vocabulary)] == []
+
+
+def test_the_pictures_are_what_their_commands_draw(folder):
+    pictures = ROOT / "experiments" / "computational_graph"
+    text = (pictures / "README.md").read_text(encoding="utf-8")
+    drawn = [shlex.split(command) for command in re.findall(r"^fnet (trace .+)$", text, re.MULTILINE)]
+    assert {Path(arguments[-1]).name for arguments in drawn} == {path.name for path in pictures.glob("*.svg")}
+    for arguments in drawn:
+        name = Path(arguments[-1]).name
+        assert call(*arguments[:-1], name).exit_code == 0
+        assert Path(name).read_text() == (pictures / name).read_text()
