@@ -36,7 +36,7 @@ README = ROOT / "README.md"
 GUIDE = sorted(Path(str(PAGES)).glob("*.md"))
 DOCUMENTS = pytest.mark.parametrize("page", [README, *GUIDE], ids=lambda page: page.stem)
 
-SMALLEST = {"data": "digits", "model": ["flatten", {"dense": "classes"}]}
+SMALLEST = {"data": "digits", "model": "[flatten, {dense: classes}]"}
 """What a part of a config is completed with."""
 
 BLOCK = re.compile(r"^(?:<!-- test: (.+?) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -118,10 +118,8 @@ def check_yaml(text: str) -> None:
     if isinstance(data, list):
         fnet.build(data)
         return
-    missing = {key: value for key, value in SMALLEST.items() if key not in data}
-    with Path("page.yaml").open("w", encoding="utf-8") as file:
-        file.write(text)
-        YAML(typ="safe").dump(missing, file) if missing else None
+    missing = [f"{key}: {value}" for key, value in SMALLEST.items() if key not in data]
+    Path("page.yaml").write_text("\n".join([text, *missing]), encoding="utf-8")
     load("page.yaml")
 
 
