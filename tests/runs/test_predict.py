@@ -154,7 +154,7 @@ def test_the_command_prints_a_table_and_json_of_decisions(train, tmp_path):
 
 def test_a_bad_request_exits_2(train):
     _, error, status = call("predict", train(TEXT), "")
-    assert (status, error) == (2, "error: the prompt is empty; it needs at least one token to go on from\n")
+    assert (status, error) == (2, "error: the prompt is empty; it needs at least one token\n")
     _, error, status = call("predict", "nowhere", "x")
     assert status == 2
     assert "nowhere is not a finished run: there is no such folder" in error

@@ -110,32 +110,29 @@ def assert_refused(message, x, y, *mask):
 def test_an_index_outside_is_named():
     x, y = np.zeros((3, 4), int), np.zeros((3, 4), int)
     x[2, 1] = 7
-    begins = "but the network begins with a layer for the indices 0 ... 5; "
-    assert_refused(f"example 2 holds the index 7, {begins}make its size 8, or leave the index out", x, y)
+    takes = "the first layer of the network takes the indices 0 ... 5"
+    assert_refused(f"example 2 contains the index 7, but {takes}; set its size to 8, or remove the index", x, y)
     x[2, 1] = -1
-    assert_refused(f"example 2 holds the index -1, {begins}leave the index out", x, y)
+    assert_refused(f"example 2 contains the index -1, but {takes}; remove the index", x, y)
     message = (
-        "the network begins with a layer for the indices 0 ... 5, but the examples are float32; "
-        "convert what are indices with x.astype(int), and put real numbers into a dense layer"
+        f"{takes}, but the examples are float32; convert indices with x.astype(int), and use a dense layer for real "
+        "numbers"
     )
     assert_refused(message, x.astype(np.float32), y)
 
 
 def test_indices_are_checked_in_validation_too():
     x, y = np.zeros((3, 4), int), np.zeros((3, 4), int)
-    with pytest.raises(ValueError, match=r"^example 0 holds the index 9, but the network"):
+    with pytest.raises(ValueError, match=r"^example 0 contains the index 9, but the first layer"):
         fnet.train.fit(network()[0], "cross_entropy", optax.sgd(0.1), (x, y), validation=(x + 9, y), epochs=1)
 
 
 def test_a_sequence_without_real_steps_is_named():
     x, y, mask = np.zeros((3, 4), int), np.zeros((3, 4), int), np.ones((3, 4), bool)
     mask[1] = False
-    message = "example 1 has no real step: its row of the mask is False throughout; leave the example out"
+    message = "example 1 does not have a real step: its row of the mask is all False; remove the example"
     assert_refused(message, x, y, mask)
-    message = (
-        "a mask says of every step of every example whether it is real: it must be (3, 4) for examples (3, 4), got"
-    )
-    assert_refused(f"{message} (3, 3)", x, y, mask[:, :3])
+    assert_refused("expected a mask (3, 4) of the steps of examples (3, 4), got (3, 3)", x, y, mask[:, :3])
 
 
 def test_a_label_outside_is_named_with_its_example():

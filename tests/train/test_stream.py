@@ -243,7 +243,10 @@ def test_bad_labels_and_indices_are_refused_before_training(rng, monkeypatch):
     tokens = np.zeros((50, 3), np.int32)
     tokens[44, 1], tokens[45, 0] = 5, 8
     net = fnet.serial(fnet.embedding(5, 2), fnet.flatten(), fnet.dense(1))
-    with pytest.raises(ValueError, match="example 44 holds the index 5, but the network begins with a layer for"):
+    with pytest.raises(
+        ValueError,
+        match="example 44 contains the index 5, but the first layer of the network takes",
+    ):
         fit(net, "mse", optax.sgd(0.1), Stream(tokens, y))
 
 
