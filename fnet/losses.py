@@ -224,27 +224,27 @@ class Loss(NamedTuple):
     probabilities: Callable[..., Array] | None = None
 
 
-def _of_values(function: Callable[..., Array], summary: str) -> Loss:
+def _regression_loss(function: Callable[..., Array], summary: str) -> Loss:
     return Loss(function, identity, (MEAN_ABSOLUTE_ERROR,), "values", summary)
 
 
-def _of_labels(function: Callable[..., Array], summary: str) -> Loss:
+def _label_loss(function: Callable[..., Array], summary: str) -> Loss:
     probabilities = jax.nn.sigmoid if function is binary_cross_entropy else None
     return Loss(function, threshold, (ACCURACY,), "labels", summary, probabilities)
 
 
-def _of_classes(function: Callable[..., Array], targets: Literal["classes", "distributions"], summary: str) -> Loss:
+def _class_loss(function: Callable[..., Array], targets: Literal["classes", "distributions"], summary: str) -> Loss:
     return Loss(function, argmax, (ACCURACY,), targets, summary, jax.nn.softmax)
 
 
 LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
-        "mse": _of_values(mse, "regression"),
-        "binary_cross_entropy": _of_labels(binary_cross_entropy, "two classes, or many labels"),
-        "cross_entropy": _of_classes(cross_entropy, "classes", "one of several classes"),
-        "huber": _of_values(huber, "regression with outliers"),
-        "hinge": _of_labels(hinge, "two classes, or many labels, with a margin"),
-        "kl_divergence": _of_classes(kl_divergence, "distributions", "distributions as targets, given from Python"),
+        "mse": _regression_loss(mse, "regression"),
+        "binary_cross_entropy": _label_loss(binary_cross_entropy, "two classes, or many labels"),
+        "cross_entropy": _class_loss(cross_entropy, "classes", "one of several classes"),
+        "huber": _regression_loss(huber, "regression with outliers"),
+        "hinge": _label_loss(hinge, "two classes, or many labels, with a margin"),
+        "kl_divergence": _class_loss(kl_divergence, "distributions", "distributions as targets, given from Python"),
     }
 )
 """The losses by name."""

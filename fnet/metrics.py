@@ -1,4 +1,4 @@
-"""Metrics: what a training run reports beside the loss, with the direction and the format of each.
+"""Metrics that are recorded beside the loss, each with its direction and its format.
 
 A metric maps the predictions of a batch and its targets to one number per example; the caller averages.
 """

@@ -35,7 +35,7 @@ def no_rank_promotion():
 
 
 def batches(rng):
-    """For every loss, outputs with targets of every form that it takes."""
+    """Return, for every loss, outputs with targets of every form that it accepts."""
     classes = rng.integers(0, 4, 5)
     sparse = rng.dirichlet(np.ones(4), 5) * [0, 1, 1, 0]
     values = [(2 * rng.standard_normal(s), rng.standard_normal(s)) for s in ((5, 1), (5, 3), (5,), (5, 2, 3))]
@@ -67,10 +67,10 @@ SETTINGS = {
     "huber": [{}, {"delta": 0.25}, {"delta": 2.5}],
     "cross_entropy": [{}, {"label_smoothing": 0.1}, {"label_smoothing": 0.9}],
 }
-"""The settings that a loss is tried with, each with every batch."""
+"""Settings to test a loss with, each on every batch."""
 
 
-def test_every_loss_is_tried(rng):
+def test_every_loss_and_setting_is_tested(rng):
     assert set(batches(rng)) == set(LOSSES) == set(reference.LOSSES)
     for name, known in LOSSES.items():
         settings = set(named_parameters(known.function)) - set(SUPPLIED)
@@ -91,20 +91,20 @@ def test_hand_and_jax_agree(name, settings, rng):
         np.testing.assert_allclose(g, of_outputs, rtol=1e-10, atol=1e-10 * np.abs(g).max())
 
 
-def test_mse_is_the_lectures():
+def test_mse_matches_the_lecture():
     outputs, targets = jnp.array([[1.0], [4.0]]), jnp.array([[3.0], [1.0]])
     assert mse(outputs, targets).tolist() == [4.0, 9.0]
     assert float(mse(outputs, targets).mean()) == 6.5
 
 
-def test_binary_cross_entropy_is_the_lectures(rng):
+def test_binary_cross_entropy_matches_the_lecture(rng):
     z, y = rng.standard_normal((6, 1)).astype(np.float32), rng.integers(0, 2, (6, 1))
     p = 1 / (1 + np.exp(-z))
     formula = -(y * np.log(p) + (1 - y) * np.log(1 - p))
     np.testing.assert_allclose(binary_cross_entropy(z, y), formula[:, 0], rtol=1e-5)
 
 
-def test_cross_entropy_is_the_lectures(rng):
+def test_cross_entropy_matches_the_lecture(rng):
     z, labels = rng.standard_normal((6, 3)).astype(np.float32), rng.integers(0, 3, 6)
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(cross_entropy(z, labels), -np.log(p[np.arange(6), labels]), rtol=1e-5)
@@ -122,7 +122,7 @@ def test_extreme_logits_stay_finite(z):
 
 
 def test_huber_by_hand():
-    """delta = 2: e = 1 is squared, 1 / 2; e = -4 is linear, 2 (4 - 1) = 6; the outputs of an example are averaged."""
+    """delta = 2: e = 1 is quadratic, 1 / 2; e = -4 is linear, 2 (4 - 1) = 6; outputs of an example are averaged."""
     outputs, targets = jnp.array([[3.0], [-3.0]]), jnp.array([[2.0], [1.0]])
     assert huber(outputs, targets, delta=2.0).tolist() == [0.5, 6.0]
     assert huber(outputs.T, targets.T, delta=2.0).tolist() == [3.25]
@@ -138,13 +138,13 @@ def test_huber_is_half_the_squared_error_near_the_target(rng):
 
 @pytest.mark.parametrize(("e", "slope"), [(-2.0, -2.0), (2.0, 2.0), (0.0, 0.0), (1e30, 2.0)])
 def test_huber_has_no_kink(e, slope):
-    """The derivative at |e| = delta is that of both pieces, and far away the square that is not taken does no harm."""
+    """Both pieces have the same derivative at |e| = delta, and the unused square does not overflow far away."""
     assert float(jax.grad(lambda z: huber(z, jnp.zeros(1), delta=2.0)[0])(jnp.array([e]))[0]) == slope
     assert reference.huber(np.array([e]), np.zeros(1), delta=2.0)[1].tolist() == [slope]
 
 
 def test_hinge_by_hand():
-    """t = 1, 1, -1, -1: inside the margin, beyond it, on the right side, on the wrong side."""
+    """t = 1, 1, -1, -1: inside the margin, beyond it, inside on the correct side, on the wrong side."""
     logits, labels = jnp.array([[0.25], [3.0], [-0.5], [2.0]]), jnp.array([[1], [1], [0], [0]])
     assert hinge(logits, labels).tolist() == [0.75, 0.0, 0.5, 3.0]
     assert hinge(logits.T, labels.T).tolist() == [4.25 / 4]
@@ -154,19 +154,19 @@ def test_hinge_by_hand():
 
 @pytest.mark.parametrize("kind", [jnp.uint8, bool, jnp.int32, jnp.float32])
 def test_hinge_takes_labels_of_any_type(kind):
-    """-1 is no number of uint8."""
+    """-1 is not representable in uint8."""
     assert hinge(jnp.array([0.5, 0.5]), jnp.array([0, 1]).astype(kind)).tolist() == [1.5, 0.5]
 
 
 @pytest.mark.parametrize(("z", "label"), [(1.0, 1), (-1.0, 0)])
 def test_hinge_has_the_derivative_0_at_the_margin(z, label):
-    """As jax.nn.relu has at 0; jnp.maximum would halve it."""
+    """The value of jax.nn.relu at 0; jnp.maximum would give half the slope."""
     assert float(jax.grad(lambda z: hinge(z, jnp.array([label]))[0])(jnp.array([z]))[0]) == 0
     assert reference.hinge(np.array([z]), np.array([label]))[1].tolist() == [0]
 
 
 def test_label_smoothing_by_hand():
-    """z = (log 2, 0): p = (2/3, 1/3). s = 1/2 makes (1, 0) of two classes (3/4, 1/4)."""
+    """z = (log 2, 0): p = (2/3, 1/3). With two classes, s = 1/2 smooths (1, 0) to (3/4, 1/4)."""
     z = jnp.log(jnp.array([[2.0, 1.0]]))
     loss = -(0.75 * np.log(2 / 3) + 0.25 * np.log(1 / 3))
     for labels in (jnp.array([0]), jnp.array([[1, 0]])):
@@ -176,8 +176,8 @@ def test_label_smoothing_by_hand():
     np.testing.assert_allclose(g, [[2 / 3 - 3 / 4, 1 / 3 - 1 / 4]], rtol=1e-13)
 
 
-def test_no_label_smoothing_changes_nothing(rng):
-    """To the bit, and where a class is impossible; with smoothing such a class costs infinitely much."""
+def test_label_smoothing_of_zero_is_a_no_op(rng):
+    """To the bit, also if a class has probability 0; with smoothing the loss of such a class is infinite."""
     z, labels = rng.standard_normal((6, 3)).astype(np.float32), rng.integers(0, 3, 6)
     assert cross_entropy(z, labels, label_smoothing=0.0).tolist() == cross_entropy(z, labels).tolist()
     impossible = jnp.array([[0.0, -jnp.inf]])
@@ -205,15 +205,15 @@ def test_kl_divergence_by_hand():
     np.testing.assert_allclose(g, [[2 / 3 - 1 / 4, 1 / 3 - 3 / 4], [2 / 3, 1 / 3 - 1]], rtol=1e-13)
 
 
-def test_kl_divergence_is_cross_entropy_less_entropy(rng):
+def test_kl_divergence_is_cross_entropy_minus_entropy(rng):
     z, y = rng.standard_normal((6, 3)), rng.dirichlet(np.ones(3), 6)
     entropy = -np.sum(y * np.log(y), axis=1)
     np.testing.assert_allclose(kl_divergence(z, y), cross_entropy(z, y) - entropy, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(kl_divergence(np.log(y), y), np.zeros(6), atol=1e-6)
 
 
-def test_kl_divergence_of_an_impossible_class():
-    """A class of probability 0 costs nothing where y is 0 too, and infinitely much where it is not."""
+def test_kl_divergence_of_a_class_with_probability_0():
+    """A class with probability 0 contributes 0 where y is 0, and infinity elsewhere."""
     z = jnp.array([[0.0, -jnp.inf]])
     loss, pull = jax.vjp(lambda z: kl_divergence(z, jnp.array([[1.0, 0.0]])), z)
     assert loss.tolist() == [0.0]
@@ -252,7 +252,7 @@ def test_losses_refuse_to_broadcast(loss, outputs, targets, message):
         loss(jnp.zeros(outputs), jnp.zeros(targets))
 
 
-def test_cross_entropy_says_which_labels_it_takes():
+def test_cross_entropy_names_the_labels_that_it_accepts():
     logits = jnp.zeros((32, 10))
     message = r"logits \(32, 10\) take integer labels \(32,\) or one-hot labels \(32, 10\), got int32 labels \(32, 1\)"
     with pytest.raises(ValueError, match=message):
@@ -266,7 +266,7 @@ def test_a_label_out_of_range_is_nan_not_a_wrong_number():
     assert jnp.isnan(losses).tolist() == [True, True, False]
 
 
-def test_decision_rules():
+def test_prediction_rules():
     assert argmax(jnp.array([[1.0, 3.0, 2.0], [5.0, 5.0, 0.0]])).tolist() == [1, 0]
     assert threshold(jnp.array([[0.0], [-1e-6], [2.0]])).tolist() == [[1], [0], [1]]
     assert identity(jnp.array([1.5])).tolist() == [1.5]
@@ -296,7 +296,7 @@ def test_losses_keep_the_precision_of_the_outputs(name, rng):
     assert LOSSES[name].function(outputs.astype(jnp.bfloat16), targets).dtype == jnp.bfloat16
 
 
-def test_a_loss_is_known_through_its_settings():
+def test_the_name_of_a_loss_is_found_through_its_settings():
     partial = functools.partial
     assert loss_name_of(mse) == ("mse", {})
     assert loss_name_of(partial(huber, delta=2.0)) == ("huber", {"delta": 2.0})
@@ -329,7 +329,7 @@ def test_metrics_of_a_loss_need_different_names():
         resolve_loss(LOSSES["hinge"]._replace(metrics=(ACCURACY._replace(name="loss"),)))
 
 
-def test_a_loss_without_a_hand_written_one_is_named():
+def test_a_loss_without_a_reference_is_named():
     with pytest.raises(NoReference, match="no hand-written derivative exists for the loss 'mine'"):
         reference.loss_of("mine")
 

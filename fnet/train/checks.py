@@ -1,4 +1,4 @@
-"""What only the host can refuse: in a compiled program a wrong label or index would give NaN, and no message."""
+"""Checks of the data that run on the host, because compiled code would silently produce NaN."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from fnet.losses import Loss, loss_name_of
 
 
 def check_examples(net: Layer, x: Any, mask: Any = None) -> None:
-    """Refuses indices that the network has no place for, and sequences without any real step.
+    """Check that indices are within the range of the first layer, and that every sequence has a real step.
 
     Args:
         net: the network.
@@ -19,75 +19,79 @@ def check_examples(net: Layer, x: Any, mask: Any = None) -> None:
         mask: (n, time), True for real steps, if there is one.
 
     Raises:
-        ValueError: with the first such example.
+        ValueError: for the first example that fails.
 
     >>> import fnet
     >>> check_examples(fnet.embedding(65, 8), np.array([[3, 64], [70, 0]]))
     Traceback (most recent call last):
         ...
-    ValueError: example 1 holds the index 70, but the network begins with a layer for the indices 0 ... 64; make its
-    size 71, or leave the index out
+    ValueError: example 1 contains the index 70, but the first layer of the network takes the indices 0 ... 64; set its
+    size to 71, or remove the index
     """
-    x = _rows(x)
-    number = net.indices
-    if number is not None:
-        if not np.issubdtype(x.dtype, np.integer):
-            raise ValueError(
-                f"the network begins with a layer for the indices 0 ... {number - 1}, but the examples are {x.dtype}; "
-                "convert what are indices with x.astype(int), and put real numbers into a dense layer"
-            )
-        for rows in portions(x):
-            wrong = np.argwhere((x[rows] < 0) | (x[rows] >= number))
-            if len(wrong):
-                index = x[rows][tuple(wrong[0])]
-                greatest = max(x[rows].max() for rows in portions(x))
-                mend = f"make its size {greatest + 1}, or leave" if index >= number else "leave"
-                raise ValueError(
-                    f"example {rows.start + wrong[0][0]} holds the index {index}, but the network begins with a layer "
-                    f"for the indices 0 ... {number - 1}; {mend} the index out"
-                )
+    x = _as_rows(x)
+    size = net.indices
+    if size is not None:
+        _check_indices(x, size)
     if mask is not None:
-        mask = _rows(mask)
-        if mask.shape != x.shape[:2]:
+        _check_mask(_as_rows(mask), x.shape)
+
+
+def _check_indices(x: Rows, size: int) -> None:
+    takes = f"the first layer of the network takes the indices 0 ... {size - 1}"
+    if not np.issubdtype(x.dtype, np.integer):
+        raise ValueError(
+            f"{takes}, but the examples are {x.dtype}; convert indices with x.astype(int), and use a dense layer for "
+            "real numbers"
+        )
+    for rows in portions(x):
+        outside = np.argwhere((x[rows] < 0) | (x[rows] >= size))
+        if len(outside):
+            index = x[rows][tuple(outside[0])]
+            largest = max(x[rows].max() for rows in portions(x))
+            fix = f"set its size to {largest + 1}, or remove" if index >= size else "remove"
             raise ValueError(
-                f"a mask says of every step of every example whether it is real: it must be {x.shape[:2]} for "
-                f"examples {x.shape}, got {mask.shape}"
+                f"example {rows.start + outside[0][0]} contains the index {index}, but {takes}; {fix} the index"
             )
-        for rows in portions(mask):
-            empty = np.flatnonzero(~np.asarray(mask[rows], bool).any(axis=1))
-            if len(empty):
-                raise ValueError(
-                    f"example {rows.start + empty[0]} has no real step: its row of the mask is False throughout; "
-                    "leave the example out"
-                )
+
+
+def _check_mask(mask: Rows, shape: tuple[int, ...]) -> None:
+    if mask.shape != shape[:2]:
+        raise ValueError(f"expected a mask {shape[:2]} of the steps of examples {shape}, got {mask.shape}")
+    for rows in portions(mask):
+        empty = np.flatnonzero(~np.asarray(mask[rows], bool).any(axis=1))
+        if len(empty):
+            raise ValueError(
+                f"example {rows.start + empty[0]} does not have a real step: its row of the mask is all False; "
+                "remove the example"
+            )
 
 
 def check_labels(loss: Loss, targets: Any, out_shape: tuple[int, ...], mask: Any = None) -> None:
-    """Refuses integer labels that the outputs have no place for, but where a mask (n, time) leaves the label out.
+    """Check that integer labels are within the range of the outputs, except where a mask (n, time) is False.
 
     Raises:
-        ValueError: with the first such label.
+        ValueError: for the first label outside.
     """
-    targets = _rows(targets)
+    targets = _as_rows(targets)
     name, _ = loss_name_of(loss.function) or (None, {})
     if name != "cross_entropy" or not np.issubdtype(targets.dtype, np.integer) or not out_shape:
         return
     if targets.shape[1:] == out_shape:
         return
-    mask = None if mask is None or targets.shape != np.shape(mask) else _rows(mask)
+    mask = None if mask is None or targets.shape != np.shape(mask) else _as_rows(mask)
     for rows in portions(targets):
         labels = targets[rows]
         outside = (labels < 0) | (labels >= out_shape[-1])
         if mask is not None:
             outside &= np.asarray(mask[rows], bool)
         if outside.any():
-            row, *place = np.argwhere(outside)[0]
+            row, *position = np.argwhere(outside)[0]
             raise ValueError(
-                f"the label of example {rows.start + row} is {labels[row, *place]}, but the network has "
+                f"the label of example {rows.start + row} is {labels[row, *position]}, but the network has "
                 f"{out_shape[-1]} outputs, for the classes 0 ... {out_shape[-1] - 1}"
             )
 
 
-def _rows(x: Any) -> Rows:
-    """Rows as they are, to be read in portions; what lies on a device, or in lists, as an array of NumPy."""
+def _as_rows(x: Any) -> Rows:
+    """Return arrays on a device and lists as NumPy arrays; other rows stay as they are, to be read in chunks."""
     return np.asarray(x) if isinstance(x, jax.Array | list | tuple) else x

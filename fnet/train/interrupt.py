@@ -1,4 +1,4 @@
-"""Ctrl-C and kill, held back to moments at which nothing is torn."""
+"""Ctrl-C and termination, deferred to a safe point."""
 
 import contextlib
 import signal
@@ -8,28 +8,28 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def defer_interrupts() -> Iterator[Callable[[], None]]:
-    """Holds back SIGINT, and SIGTERM where the program handles it, until the function that this gives is called.
+    """Defer SIGINT, and SIGTERM if the program handles it, until the function that this yields is called.
 
-    That function raises the KeyboardInterrupt that is due, if any. A second signal while one is held back raises at
-    once: whoever is at the keyboard means it. Outside the main thread, where no signals arrive, nothing is held.
+    That function raises KeyboardInterrupt if a signal is pending. A second signal while one is pending raises at once,
+    because the user insists. Outside the main thread, which does not receive signals, nothing is deferred.
     """
-    due: list[int] = []
+    pending: list[int] = []
     before = {}
 
-    def hold(number: int, _: object) -> None:
-        if due:
+    def defer(number: int, _: object) -> None:
+        if pending:
             raise KeyboardInterrupt
-        due.append(number)
+        pending.append(number)
 
-    def check() -> None:
-        if due:
+    def raise_if_pending() -> None:
+        if pending:
             raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
         handled = [number for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))]
-        before = {number: signal.signal(number, hold) for number in handled}
+        before = {number: signal.signal(number, defer) for number in handled}
     try:
-        yield check
+        yield raise_if_pending
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

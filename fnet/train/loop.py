@@ -193,7 +193,7 @@ def _batches_of(train: tuple[Any, ...], length: Plan, seed: int, completed: int)
 def _make_validate(
     net: Layer, loss: Loss, validation: tuple[Any, ...] | None
 ) -> Callable[[TrainState], dict[str, float]]:
-    """Return the function from a training state to the validation values to record, none without such examples."""
+    """Return the function from a training state to the validation values to record; they are empty without examples."""
     if validation is None:
         return lambda train_state: {}
     score, inputs = make_score(net, loss), score_inputs(validation)
@@ -244,7 +244,7 @@ def _run_epochs(
 
 
 def _fitted(last: TrainState, length: Plan, best: BestEpoch | None, history: list[Epoch], stopped: Stopped) -> Fitted:
-    """Return the result of training: that of the best epoch, or of the last step without early stopping."""
+    """Return the result of training: the best epoch with early stopping, else the last step."""
     if best is None:
         epoch = math.ceil(int(last.step) / length.steps_per_epoch)
         return Fitted(last.params, last.state, history, stopped, epoch, last)

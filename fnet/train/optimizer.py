@@ -1,7 +1,7 @@
-"""Optimizers and learning-rate schedules: those of Optax, by name, with their settings bounded and explained.
+"""Optax's optimizers and learning-rate schedules by name, with bounds and explanations of their settings.
 
-An optimizer is a function of its learning rate (a number, or a schedule from step to number) and its settings; a
-schedule one of the learning rate, the number of steps of the whole run, and its settings. Steps count from 0.
+An optimizer is a function of its learning rate (a number, or a schedule from step to number) and its settings. A
+schedule is a function of the learning rate, the number of steps of the whole run, and its settings. Steps count from 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,15 +28,15 @@ def sgd(
 ) -> optax.GradientTransformation:
     """Gradient descent, W := W - learning_rate * m, with momentum.
 
-    Two forms of momentum are in use. The trace, Optax's and PyTorch's, is m := momentum * m + g. The average, the
-    lecture's, is m := momentum * m + (1 - momentum) * g: the same path with a learning rate 1 / (1 - momentum) times
-    as large.
+    Two forms of momentum are common. The trace of Optax and PyTorch is m := momentum * m + g. The average of the
+    lecture is m := momentum * m + (1 - momentum) * g: the same path with a learning rate 1 / (1 - momentum) times as
+    large.
 
     Args:
-        learning_rate: alpha, the step along the gradient.
+        learning_rate: alpha, the factor on m in each update.
         momentum: weight of the old m; 0 is plain gradient descent.
-        nesterov: look ahead, replacing m by momentum * m + g (Nesterov 1983); for the trace form.
-        momentum_form: trace (accumulates gradients) or average (the lecture's moving average).
+        nesterov: replace m in the update by momentum * m + g (Nesterov 1983); trace form only.
+        momentum_form: trace (accumulates gradients) or average (moving average of gradients).
 
     Raises:
         ValueError: for nesterov with the average form.
@@ -44,7 +44,7 @@ def sgd(
     if momentum_form == "trace":
         return optax.sgd(learning_rate, momentum or None, nesterov)
     if nesterov:
-        raise ValueError("nesterov belongs to momentum_form: trace")
+        raise ValueError("nesterov requires momentum_form: trace")
     return optax.chain(optax.ema(momentum, debias=False), optax.scale_by_learning_rate(learning_rate))
 
 
@@ -56,14 +56,14 @@ def adam(
     eps: Epsilon = 1e-8,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba 2014): one rate per parameter, from averages of the gradient and of its square.
+    """Adam (Kingma and Ba 2014): one rate per parameter, from moving averages of the gradient and its square.
 
     Args:
         learning_rate: alpha.
         b1: weight of the old average of gradients.
         b2: weight of the old average of squared gradients.
         eps: added to the root of the second average.
-        nesterov: look ahead (NAdam, Dozat 2016).
+        nesterov: use Nesterov momentum (NAdam, Dozat 2016).
     """
     return optax.adam(learning_rate, b1, b2, eps, nesterov=nesterov)
 
@@ -76,14 +76,14 @@ def adamw(
     eps: Epsilon = 1e-8,
     weight_decay: NonNegative = 1e-4,
 ) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2017), of every parameter.
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017) on every parameter.
 
     Args:
         learning_rate: alpha.
         b1: weight of the old average of gradients.
         b2: weight of the old average of squared gradients.
         eps: added to the root of the second average.
-        weight_decay: a step also subtracts learning_rate * weight_decay * W.
+        weight_decay: each update also subtracts learning_rate * weight_decay * W.
     """
     return optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay)
 
@@ -91,13 +91,13 @@ def adamw(
 def adamax(
     learning_rate: Rate = 2e-3, *, b1: Decay = 0.9, b2: Decay = 0.999, eps: Epsilon = 1e-8
 ) -> optax.GradientTransformation:
-    """Adamax (Kingma and Ba 2014): Adam with the largest recent gradient in place of the root mean square.
+    """Adamax (Kingma and Ba 2014): Adam with a decaying maximum of the gradient in place of its root mean square.
 
     Args:
         learning_rate: alpha.
         b1: weight of the old average of gradients.
-        b2: decay of the largest gradient.
-        eps: added to the largest gradient.
+        b2: decay of the maximum.
+        eps: added to the maximum.
     """
     return optax.adamax(learning_rate, b1, b2, eps)
 
@@ -105,7 +105,7 @@ def adamax(
 def radam(
     learning_rate: Rate = 1e-3, *, b1: Decay = 0.9, b2: Decay = 0.999, eps: Epsilon = 1e-8
 ) -> optax.GradientTransformation:
-    """Rectified Adam (Liu et al. 2019): Adam whose first steps are not scaled while the second average is unsure.
+    """Rectified Adam (Liu et al. 2019): Adam, not adaptive while the variance of its second average is large.
 
     Args:
         learning_rate: alpha.
@@ -119,13 +119,13 @@ def radam(
 def rmsprop(
     learning_rate: Rate = 1e-3, *, decay: Decay = 0.9, eps: Epsilon = 1e-8, momentum: Decay = 0.0
 ) -> optax.GradientTransformation:
-    """RMSProp (Hinton 2012): the gradient divided by the root of an average of its square.
+    """RMSProp (Hinton 2012): the gradient divided by the root of a moving average of its square.
 
     Args:
         learning_rate: alpha.
         decay: weight of the old average of squared gradients.
         eps: added to the root.
-        momentum: weight of the old step, as in sgd's trace form.
+        momentum: weight of the old update, as in the trace form of sgd.
     """
     return optax.rmsprop(learning_rate, decay, eps, momentum=momentum or None)
 
@@ -137,17 +137,17 @@ def adagrad(
 
     Args:
         learning_rate: alpha.
-        initial_accumulator: where the sum starts.
+        initial_accumulator: initial value of the sum.
         eps: added to the root.
     """
     return optax.adagrad(learning_rate, initial_accumulator, eps)
 
 
 def adadelta(learning_rate: Rate = 1.0, *, decay: Decay = 0.9, eps: Epsilon = 1e-6) -> optax.GradientTransformation:
-    """Adadelta (Zeiler 2012): steps in the unit of the parameter, from averages of squared gradients and steps.
+    """Adadelta (Zeiler 2012): updates in the unit of the parameter, from averages of squared gradients and updates.
 
     Args:
-        learning_rate: alpha, a factor on every step.
+        learning_rate: alpha, a factor on every update.
         decay: weight of the old averages.
         eps: added to both averages.
     """
@@ -157,13 +157,13 @@ def adadelta(learning_rate: Rate = 1.0, *, decay: Decay = 0.9, eps: Epsilon = 1e
 def lion(
     learning_rate: Rate = 1e-4, *, b1: Decay = 0.9, b2: Decay = 0.99, weight_decay: NonNegative = 1e-3
 ) -> optax.GradientTransformation:
-    """Lion (Chen et al. 2023): steps by the sign of an interpolated momentum.
+    """Lion (Chen et al. 2023): updates by the sign of an interpolated momentum.
 
     Args:
-        learning_rate: alpha, the size of every entry's step.
-        b1: weight of the momentum in the step.
-        b2: weight of the old momentum in the new.
-        weight_decay: a step also subtracts learning_rate * weight_decay * W.
+        learning_rate: alpha, the absolute change of every entry.
+        b1: weight of the momentum in the update.
+        b2: weight of the old momentum in the new one.
+        weight_decay: each update also subtracts learning_rate * weight_decay * W.
     """
     return optax.lion(learning_rate, b1, b2, weight_decay=weight_decay)
 
@@ -175,25 +175,25 @@ OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingP
 
 
 def constant(rate: float, steps: int) -> optax.Schedule:  # noqa: ARG001
-    """The learning rate throughout."""
+    """Constant learning rate."""
     return optax.constant_schedule(rate)
 
 
 def cosine(
     rate: float, steps: int, *, warmup_steps: Annotated[int, Ge(0)] = 0, final_fraction: Fraction = 0.0
 ) -> optax.Schedule:
-    """Half a cosine from the learning rate down to a fraction of it (Loshchilov and Hutter 2016), after a warm-up.
+    """Half a cosine from the learning rate down to a fraction of it (Loshchilov and Hutter 2016), after warm-up.
 
     Args:
-        warmup_steps: steps that rise linearly from 0 to the learning rate first.
-        final_fraction: of the learning rate, reached at the last step.
+        warmup_steps: initial steps, over which the rate rises linearly from 0 to the learning rate.
+        final_fraction: fraction of the learning rate that the last step reaches.
 
     Raises:
-        ValueError: when the warm-up fills the whole run.
+        ValueError: when the warm-up is as long as the run.
     """
     if not warmup_steps:
         return optax.cosine_decay_schedule(rate, steps, final_fraction)
-    _fits(warmup_steps, steps)
+    _check_warmup(warmup_steps, steps)
     return optax.warmup_cosine_decay_schedule(0.0, rate, warmup_steps, steps, rate * final_fraction)
 
 
@@ -201,39 +201,39 @@ def exponential(rate: float, steps: int, *, decay: Annotated[float, Interval(gt=
     """learning_rate * decay^(step / steps): a constant factor per step, `decay` over the whole run.
 
     Args:
-        decay: the fraction of the learning rate that is left at the end of the run.
+        decay: fraction of the learning rate at the end of the run.
     """
     return optax.exponential_decay(rate, steps, decay)
 
 
 def step(rate: float, steps: int, *, every: Fraction = 1 / 3, factor: Fraction = 0.1) -> optax.Schedule:
-    """Falls by a factor at equal distances.
+    """Step decay: multiply the learning rate by a factor at regular intervals.
 
     Args:
-        every: distance between falls, as a fraction of the whole run.
-        factor: the learning rate is multiplied by this at each fall.
+        every: interval, as a fraction of the whole run.
+        factor: factor on the learning rate after each interval.
     """
-    distance = max(1, round(every * steps))
-    return optax.exponential_decay(rate, distance, factor, staircase=True)
+    interval = max(1, round(every * steps))
+    return optax.exponential_decay(rate, interval, factor, staircase=True)
 
 
 def linear(
     rate: float, steps: int, *, warmup_steps: Annotated[int, Ge(0)] = 0, final_fraction: Fraction = 0.0
 ) -> optax.Schedule:
-    """A straight line from the learning rate down to a fraction of it, after a warm-up.
+    """Linear decay from the learning rate down to a fraction of it, after warm-up.
 
     Args:
-        warmup_steps: steps that rise linearly from 0 to the learning rate first.
-        final_fraction: of the learning rate, reached at the last step.
+        warmup_steps: initial steps, over which the rate rises linearly from 0 to the learning rate.
+        final_fraction: fraction of the learning rate that the last step reaches.
 
     Raises:
-        ValueError: when the warm-up fills the whole run.
+        ValueError: when the warm-up is as long as the run.
     """
-    _fits(warmup_steps, steps)
-    fall = optax.linear_schedule(rate, rate * final_fraction, steps - warmup_steps)
+    _check_warmup(warmup_steps, steps)
+    decay = optax.linear_schedule(rate, rate * final_fraction, steps - warmup_steps)
     if not warmup_steps:
-        return fall
-    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup_steps), fall], [warmup_steps])
+        return decay
+    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup_steps), decay], [warmup_steps])
 
 
 def one_cycle(
@@ -244,20 +244,20 @@ def one_cycle(
     initial_divisor: Annotated[float, Ge(1)] = 25.0,
     final_divisor: Annotated[float, Ge(1)] = 1e4,
 ) -> optax.Schedule:
-    """One cycle (Smith and Topin 2017): up to the learning rate and down to almost nothing, along cosines.
+    """One-cycle policy (Smith and Topin 2017): up to the learning rate and down to almost 0, along cosines.
 
     Args:
-        rise: fraction of the run that rises.
-        initial_divisor: the run starts at the learning rate divided by this.
-        final_divisor: and ends at its start divided by this.
+        rise: fraction of the run over which the rate rises.
+        initial_divisor: divides the learning rate to give the initial rate.
+        final_divisor: divides the initial rate to give the final rate.
     """
     return optax.cosine_onecycle_schedule(steps, rate, rise, initial_divisor, final_divisor)
 
 
-def _fits(warmup_steps: int, steps: int) -> None:
+def _check_warmup(warmup_steps: int, steps: int) -> None:
     if warmup_steps >= steps:
         raise ValueError(
-            f"warmup_steps: {warmup_steps} leave nothing of a run of {steps} steps; make the warm-up shorter"
+            f"warmup_steps: expected fewer than the {steps} steps of the run, got {warmup_steps}; shorten the warm-up"
         )
 
 

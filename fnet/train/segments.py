@@ -1,7 +1,7 @@
 """Steps in segments: one compiled program runs all steps between two things that the host must do.
 
-The host shows progress, logs, handles interrupts, and passes on examples that are read from a stream. The number of
-steps of a segment is an argument of the program: it is compiled once, and no result depends on where segments end.
+The host shows progress, logs, handles interrupts, and supplies the examples of a stream. The number of steps of a
+segment is an argument of the program: it is compiled once, and no result depends on where segments end.
 """
 
 import time
@@ -58,7 +58,7 @@ class Diverged(ArithmeticError):
 
 
 class _Steps(NamedTuple):
-    """Steps to run: the state before them, and the half-open range [first, stop) of them within a chunk's epoch."""
+    """Steps to run: the state before them, their chunk, and their half-open range [first, stop) within the epoch."""
 
     before: TrainState
     chunk: Chunk
@@ -111,7 +111,7 @@ class Runner:
         for chunk in self._batches.chunks(epoch, first):
             while first < min(last, chunk.stop):
                 stop = min(last, chunk.stop, first + self._segment_steps)
-                metrics = self._take(_Steps(self.train_state, chunk, first, stop), epoch)
+                metrics = self._advance(_Steps(self.train_state, chunk, first, stop), epoch)
                 seconds = time.perf_counter() - began
                 growth = min(8.0, SEGMENT_SECONDS / max(seconds, 1e-6))
                 self._segment_steps = max(1, round((stop - first) * growth))
@@ -137,7 +137,7 @@ class Runner:
         """Release the resources of the batches."""
         self._batches.close()
 
-    def _take(self, steps: _Steps, epoch: int) -> Metrics:
+    def _advance(self, steps: _Steps, epoch: int) -> Metrics:
         """Run steps, advance the training state, and return the metrics of each step."""
         after, metrics, finite = self._run(steps)
         if not (finite and np.isfinite(metrics.loss).all() and np.isfinite(metrics.penalty).all()):

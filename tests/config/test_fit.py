@@ -75,17 +75,17 @@ from fnet.config.errors import ConfigError
         (
             NET + "optimizer:\n  schedule: {name: cosine, warmup_steps: 5000}\n",
             "c.yaml:6:13",
-            "warmup_steps: 5000 leave nothing of a run of 900 steps; make the warm-up shorter",
+            "warmup_steps: expected fewer than the 900 steps of the run, got 5000; shorten the warm-up",
         ),
         (
             NET + "optimizer:\n  schedule: {name: linear, warmup_steps: 900}\n",
             "c.yaml:6:13",
-            "warmup_steps: 900 leave nothing of a run of 900 steps",
+            "warmup_steps: expected fewer than the 900 steps of the run, got 900",
         ),
         (
             NET + "optimizer: {name: sgd, nesterov: true, momentum_form: average}\n",
             "c.yaml:5:12",
-            "optimizer: nesterov belongs to momentum_form: trace",
+            "optimizer: nesterov requires momentum_form: trace",
         ),
     ],
 )

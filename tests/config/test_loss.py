@@ -173,7 +173,7 @@ def test_losses_and_their_settings_are_explained():
     for key in ("huber.delta", "loss.delta", "delta"):
         (found,) = explain(key)
         assert [(e.type, e.default) for e in found.entries] == [("number, greater than 0", "1.0")]
-        assert found.entries[0].meaning.startswith("the error up to which")
+        assert found.entries[0].meaning.startswith("error up to which")
     (found,) = explain("cross_entropy")
     assert [entry.key for entry in found.entries] == ["cross_entropy.label_smoothing"]
     (found,) = explain("mse")

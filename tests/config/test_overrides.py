@@ -133,7 +133,7 @@ def test_the_override_is_named_when_it_lengthens_the_warm_up_of_the_file(load_te
     refused(
         load_text,
         override,
-        "5000 leave nothing of a run of 900 steps",
+        "expected fewer than the 900 steps of the run, got 5000",
         NET + "optimizer: {schedule: cosine}\n",
         override,
     )

@@ -157,7 +157,7 @@ def test_the_command_prints_predictions_as_a_table_and_as_json(train, tmp_path):
 
 def test_a_bad_request_exits_2(train):
     _, error, status = call("predict", train(TEXT), "")
-    assert (status, error) == (2, "error: the prompt is empty; it needs at least one token to go on from\n")
+    assert (status, error) == (2, "error: the prompt is empty; it needs at least one token\n")
     _, error, status = call("predict", "nowhere", "x")
     assert status == 2
     assert "nowhere is not a finished run: there is no such folder" in error

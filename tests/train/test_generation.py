@@ -1,4 +1,4 @@
-"""Sequences from networks that foretell the next token."""
+"""Sequences from networks that predict the next token."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from fnet.train.generation import GenerationError
 
 
 def chain(logits):
-    """A network whose logits depend on the last token alone: a Markov chain with these rows."""
+    """Return a network whose logits depend only on the last token: a Markov chain with these rows."""
     logits = jnp.asarray(logits, jnp.float32)
     return fnet.serial(fnet.one_hot(len(logits)), fnet.dense(len(logits), bias=False)), {"dense_1": {"w": logits}}
 
@@ -22,8 +22,8 @@ def take(count, *arguments, **settings):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_tokens_are_drawn_with_the_probabilities_of_the_softmax(temperature):
-    """Frequencies of 2,000 draws against probabilities in closed form: five standard errors are 0.06."""
+def test_tokens_are_sampled_with_the_probabilities_of_the_softmax(temperature):
+    """Frequencies of 2,000 samples against probabilities in closed form: five standard errors are 0.06."""
     z = np.log([0.6, 0.3, 0.1])
     net, params = chain(np.tile(z, (3, 1)))
     tokens = take(2000, net, params, {}, [0], window=2, temperature=temperature, seed=1)
@@ -31,8 +31,8 @@ def test_tokens_are_drawn_with_the_probabilities_of_the_softmax(temperature):
     np.testing.assert_allclose(np.bincount(tokens, minlength=3) / 2000, p, atol=0.055)
 
 
-def test_at_temperature_zero_it_is_the_likeliest_of_the_window_whatever_stands_behind():
-    """Against the network applied to the exact prefix, with nothing filled up, before and after the window is full."""
+def test_temperature_zero_is_greedy_and_padding_does_not_matter():
+    """Against the network applied to the exact prefix, without padding, before and after the window is full."""
     net = fnet.serial(
         fnet.embedding(5, 8, std=1.0), fnet.positions(4, std=1.0), fnet.attention(2, causal=True), fnet.dense(5)
     )
@@ -45,7 +45,7 @@ def test_at_temperature_zero_it_is_the_likeliest_of_the_window_whatever_stands_b
     assert take(6, net, params, state, [3, 1], window=4, temperature=0) == tokens[2:]
 
 
-def test_a_draw_depends_on_the_seed_and_its_number_alone():
+def test_a_sample_depends_only_on_the_seed_and_its_number():
     net, params = chain(np.zeros((4, 4)))
     settings = {"window": 3, "seed": 5}
     assert take(30, net, params, {}, [0], **settings) == take(30, net, params, {}, [2, 1], **settings)
@@ -57,10 +57,10 @@ def test_a_draw_depends_on_the_seed_and_its_number_alone():
     [
         ({"prompt": []}, "the prompt is empty"),
         ({"prompt": [0, 7]}, "token 1 of the prompt is 7, outside 0 ... 2"),
-        ({"temperature": -1.0}, "expected a temperature of at least 0, got -1"),
+        ({"temperature": -1.0}, "temperature: expected a value of at least 0, got -1"),
     ],
 )
-def test_bad_requests_are_named(changed, message):
+def test_bad_requests_are_refused(changed, message):
     net, params = chain(np.eye(3))
     with pytest.raises(GenerationError, match=message):
         fnet.generate(net, params, {}, **{"prompt": [0], "window": 4, **changed})
@@ -71,7 +71,7 @@ def test_bad_requests_are_named(changed, message):
     [fnet.attention(1), fnet.rnn(4, reverse=True), fnet.bidirectional(fnet.gru(2))],
     ids=lambda layer: layer.kind,
 )
-def test_a_network_that_looks_ahead_is_refused(layer):
+def test_a_network_that_depends_on_later_steps_is_refused(layer):
     net = fnet.serial(fnet.embedding(3, 4, std=1.0), layer, fnet.dense(3))
     params, state = net.init(jax.random.key(0), (4,))
     with pytest.raises(GenerationError, match=r"depend on later steps.* use attention with causal: true"):
@@ -81,5 +81,5 @@ def test_a_network_that_looks_ahead_is_refused(layer):
 def test_a_network_without_logits_for_every_step_is_refused():
     net = fnet.serial(fnet.one_hot(3), fnet.rnn(4, sequence=False), fnet.dense(3))
     params, state = net.init(jax.random.key(0), (4,))
-    with pytest.raises(GenerationError, match=r"needs logits \(time, vocabulary\).* gives \(3,\)"):
+    with pytest.raises(GenerationError, match=r"logits \(time, vocabulary\).* got outputs of shape \(3,\)"):
         fnet.generate(net, params, state, [0], window=4)

@@ -19,19 +19,24 @@ def regression(rng, n=11):
 
 
 def same(first, second):
-    """Whether two trees of arrays are equal to the bit."""
+    """Return whether two trees of arrays are equal to the bit."""
     return all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
 
 
+def test_public_names():
+    names = "fit Fitted make_step TrainState Batch init_state EarlyStopping objective Diverged"
+    assert all(callable(getattr(fnet.train, name)) for name in names.split())
+
+
 def identity_trainer():
-    """A network and optimizer that record which examples they saw: w is the sum of all examples of the epoch."""
+    """Return a network and a loss that record the examples: with rate -1, w becomes the sum of the batch means."""
     net = fnet.serial(fnet.dense(1, bias=False, init="zeros"))
     return net, lambda outputs, targets: outputs[:, 0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, "all", 1000])
-def test_every_example_counts_once_an_epoch(batch_size):
-    """With loss_i = w x_i, gradient descent of rate -1 adds up the batch means: times the counts, the sum of all x."""
+def test_every_example_counts_once_per_epoch(batch_size):
+    """With loss_i = w x_i, gradient descent with rate -1 sums the batch means."""
     net, loss = identity_trainer()
     x = 2.0 ** np.arange(11, dtype=np.float32)[:, None]
     seen = []
@@ -50,7 +55,7 @@ def test_every_example_counts_once_an_epoch(batch_size):
 
 @pytest.mark.parametrize("steps", [2, 3, 5])
 def test_a_number_of_steps_ends_within_an_epoch(steps):
-    """Three steps an epoch, over 11 numbers: the sum of the batch means of so many steps, from the same order."""
+    """Three steps per epoch over 11 numbers: the sum of the batch means of that many steps, in the same order."""
     net, loss = identity_trainer()
     x = 2.0 ** np.arange(11, dtype=np.float32)[:, None]
     fitted = fit(net, loss, optax.sgd(-1.0), (x, x), steps=steps, batch_size=4)
@@ -65,14 +70,14 @@ def test_a_number_of_steps_ends_within_an_epoch(steps):
     assert fitted.history[-1].values["train_loss"] == pytest.approx(np.mean(losses), rel=1e-6)
 
 
-def test_order_depends_on_seed_and_epoch_alone():
+def test_order_depends_only_on_seed_and_epoch():
     orders = {(s, e): tuple(example_order(s, e, 20)) for s in (0, 1) for e in (1, 2)}
     assert len(set(orders.values())) == 4
     assert orders[1, 2] == tuple(example_order(1, 2, 20))
 
 
 def test_training_loss_of_an_epoch_weighs_every_example_the_same(rng):
-    """With a learning rate of nearly 0 it is the loss over the whole training set, short last batch or not."""
+    """With a learning rate close to 0 it is the loss over the whole training set, despite the short last batch."""
     x, y = regression(rng)
     net = fnet.serial(fnet.dense(1))
     fitted = fit(net, "mse", optax.sgd(1e-12), (x, y), epochs=1, batch_size=4)
@@ -123,7 +128,7 @@ def test_events_account_for_every_step(rng):
 
 
 def test_early_stopping_keeps_the_best_epoch(rng):
-    """With a rate that overshoots, the first epochs are best: patience runs out and their parameters come back."""
+    """After six epochs the rate turns negative and the loss rises: patience runs out, and epoch 6 is returned."""
     x, y = regression(rng, 20)
     fitted = fit(
         fnet.serial(fnet.dense(1)), "mse", optax.sgd(lambda step: jnp.where(step < 6, 0.1, -0.02)), (x, y),
@@ -149,7 +154,7 @@ def test_accuracy_is_better_when_higher(rng):
 
 
 GAIN = Metric("gain", lambda outputs, targets: -jnp.abs(outputs - targets)[:, 0], higher_is_better=True)
-"""The opposite of the mean absolute error: the name of neither says which of them should rise."""
+"""The negative of the mean absolute error; neither name tells which of the two should rise."""
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
@@ -200,7 +205,7 @@ def test_an_unknown_monitor_is_refused_before_training(rng):
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.1])
-def test_what_is_recorded_is_known_before_training(rng, penalty):
+def test_the_names_of_recorded_values_are_known_before_training(rng, penalty):
     x, y = regression(rng)
     for validation in (None, (x, y)):
         fitted = fit(
@@ -212,7 +217,7 @@ def test_what_is_recorded_is_known_before_training(rng, penalty):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, "all"])
-def test_divergence_keeps_the_last_good_parameters(rng, batch_size):
+def test_divergence_carries_the_last_finite_parameters(rng, batch_size):
     x, y = regression(rng)
     net = fnet.serial(fnet.dense(1))
     with pytest.raises(Diverged, match=r"step \d+ \(epoch \d+\): .*the learning rate is probably too large") as caught:
@@ -224,14 +229,14 @@ def test_divergence_keeps_the_last_good_parameters(rng, batch_size):
     assert f"step {int(good.step) + 2} " in str(caught.value)
 
 
-def test_nan_in_the_first_loss_is_said(rng):
+def test_nan_in_the_first_loss_is_reported(rng):
     x, y = regression(rng)
     y[3] = np.nan
     with pytest.raises(Diverged, match=r"step 1 .*before any update; the data contain extreme values"):
         fit(fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), batch_size="all")
 
 
-def test_interruption_returns_what_there_is(rng):
+def test_interruption_returns_the_result_so_far(rng):
     x, y = regression(rng)
 
     def interrupt(event):
@@ -244,8 +249,8 @@ def test_interruption_returns_what_there_is(rng):
     assert int(fitted.train_state.step) == 2
 
 
-def test_training_goes_on_from_a_state(rng):
-    """Two epochs, and from there to four, give what four at once give, to the bit."""
+def test_training_resumes_from_a_state(rng):
+    """Two epochs, resumed to four, give the same as four at once, to the bit."""
     x, y = regression(rng)
     net, optimizer = fnet.serial(fnet.dense(4), fnet.dropout(0.5), fnet.dense(1)), optax.adam(0.1)
     settings = {"batch_size": 8, "validation": (x, y)}
@@ -260,9 +265,9 @@ def test_training_goes_on_from_a_state(rng):
     assert same(over.params, whole.params)
 
 
-def test_training_goes_on_in_the_middle_of_an_epoch(rng, monkeypatch):
-    """A state is a position in the order of examples: the rest of the epoch is what it would have been."""
-    monkeypatch.setattr(segments, "SEGMENT_SECONDS", 0.0)  # one step each
+def test_training_resumes_within_an_epoch(rng, monkeypatch):
+    """A state is a position in the order of the examples: the rest of the epoch is the same."""
+    monkeypatch.setattr(segments, "SEGMENT_SECONDS", 0.0)  # one step per segment
     x, y = regression(rng)
     net, optimizer = fnet.serial(fnet.dense(1)), optax.adam(0.1)
 
@@ -279,8 +284,8 @@ def test_training_goes_on_in_the_middle_of_an_epoch(rng, monkeypatch):
     assert rest.history[1].values == whole.history[2].values
 
 
-def test_a_finished_run_of_a_number_of_steps_stays_as_it_is(rng):
-    """It ended within an epoch: there is no step left, and so no epoch to record."""
+def test_a_run_that_has_completed_its_steps_does_not_change(rng):
+    """It ended within an epoch: no steps remain, and so no epoch is recorded."""
     x, y = regression(rng)
     net, optimizer = fnet.serial(fnet.dense(1)), optax.adam(0.1)
     first = fit(net, "mse", optimizer, (x, y), steps=5, batch_size=4)

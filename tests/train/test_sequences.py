@@ -1,4 +1,4 @@
-"""Training on sequences: a loss per step, masks of steps, and what is refused before training."""
+"""Training on sequences: losses per step, masks of steps, and data that are refused before training."""
 
 import re
 
@@ -25,7 +25,7 @@ def network(**settings):
 
 
 def test_the_loss_is_the_mean_over_the_real_steps(rng):
-    """Not the mean of the examples' means: a step of a short example weighs as much as any other."""
+    """Not the mean of the examples' means: a step of a short example has the same weight as any other."""
     net, params, state = network()
     x, labels = rng.integers(0, 6, (3, 4)), rng.integers(0, 5, (3, 4))
     loss, (_, metrics) = objective(net, "cross_entropy")(params, state, Batch(x, labels, jnp.asarray(MASK)), None)
@@ -38,7 +38,7 @@ def test_the_loss_is_the_mean_over_the_real_steps(rng):
     assert metrics.weight == MASK.sum()
 
 
-def test_an_example_with_one_output_counts_when_a_step_does(rng):
+def test_an_example_with_one_output_counts_if_a_step_does(rng):
     net, params, state = network(sequence=False)
     x, labels = rng.integers(0, 6, (3, 4)), rng.integers(0, 5, 3)
     padded = MASK & np.array([[True], [True], [False]])
@@ -64,7 +64,7 @@ def test_gradients_by_hand_agree_with_jax_under_a_mask_of_steps(sequence, rng):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-14), hand.params, gradients)
 
 
-def test_steps_that_do_not_fit_are_refused(rng):
+def test_a_mask_of_different_steps_is_refused(rng):
     net, params, state = network()
     batch = Batch(rng.integers(0, 6, (3, 4)), rng.integers(0, 5, (3, 2)), jnp.asarray(MASK))
     message = "a mask (3, 4) of steps needs outputs and targets of the same steps, got (3, 4, 5) and (3, 2)"
@@ -72,8 +72,8 @@ def test_steps_that_do_not_fit_are_refused(rng):
         objective(net, "cross_entropy")(params, state, batch, None)
 
 
-def test_fit_trains_and_scores_on_the_real_steps_alone():
-    """What is padding, its labels included, changes nothing: not the parameters, not a score, to the bit."""
+def test_fit_trains_and_scores_only_on_the_real_steps():
+    """The content of the padding, labels included, changes neither parameters nor scores, to the bit."""
     rng = np.random.default_rng(3)
     net, *_ = network()
     x, labels = rng.integers(0, 6, (7, 4)), rng.integers(0, 5, (7, 4))
@@ -91,8 +91,8 @@ def test_fit_trains_and_scores_on_the_real_steps_alone():
     assert results[0][1][-1]["validation_accuracy"] == score.metrics["accuracy"]
 
 
-def test_an_epoch_weighs_every_step_the_same():
-    """With a learning rate of 0 the mean over the batches is the score, however the lengths fall into them."""
+def test_every_step_has_the_same_weight_in_an_epoch():
+    """With a learning rate of 0 the mean over the batches is the score, for any distribution of lengths."""
     rng = np.random.default_rng(4)
     net, *_ = network()
     mask = np.arange(4) < np.array([[1], [1], [1], [4], [4]])
@@ -107,38 +107,35 @@ def assert_refused(message, x, y, *mask):
         fnet.train.fit(network()[0], "cross_entropy", optax.sgd(0.1), (x, y, *mask), epochs=1)
 
 
-def test_an_index_outside_is_named():
+def test_an_index_out_of_range_is_named():
     x, y = np.zeros((3, 4), int), np.zeros((3, 4), int)
     x[2, 1] = 7
-    begins = "but the network begins with a layer for the indices 0 ... 5; "
-    assert_refused(f"example 2 holds the index 7, {begins}make its size 8, or leave the index out", x, y)
+    takes = "the first layer of the network takes the indices 0 ... 5"
+    assert_refused(f"example 2 contains the index 7, but {takes}; set its size to 8, or remove the index", x, y)
     x[2, 1] = -1
-    assert_refused(f"example 2 holds the index -1, {begins}leave the index out", x, y)
+    assert_refused(f"example 2 contains the index -1, but {takes}; remove the index", x, y)
     message = (
-        "the network begins with a layer for the indices 0 ... 5, but the examples are float32; "
-        "convert what are indices with x.astype(int), and put real numbers into a dense layer"
+        f"{takes}, but the examples are float32; convert indices with x.astype(int), and use a dense layer for real "
+        "numbers"
     )
     assert_refused(message, x.astype(np.float32), y)
 
 
 def test_indices_are_checked_in_validation_too():
     x, y = np.zeros((3, 4), int), np.zeros((3, 4), int)
-    with pytest.raises(ValueError, match=r"^example 0 holds the index 9, but the network"):
+    with pytest.raises(ValueError, match=r"^example 0 contains the index 9, but the first layer"):
         fnet.train.fit(network()[0], "cross_entropy", optax.sgd(0.1), (x, y), validation=(x + 9, y), epochs=1)
 
 
 def test_a_sequence_without_real_steps_is_named():
     x, y, mask = np.zeros((3, 4), int), np.zeros((3, 4), int), np.ones((3, 4), bool)
     mask[1] = False
-    message = "example 1 has no real step: its row of the mask is False throughout; leave the example out"
+    message = "example 1 does not have a real step: its row of the mask is all False; remove the example"
     assert_refused(message, x, y, mask)
-    message = (
-        "a mask says of every step of every example whether it is real: it must be (3, 4) for examples (3, 4), got"
-    )
-    assert_refused(f"{message} (3, 3)", x, y, mask[:, :3])
+    assert_refused("expected a mask (3, 4) of the steps of examples (3, 4), got (3, 3)", x, y, mask[:, :3])
 
 
-def test_a_label_outside_is_named_with_its_example():
+def test_a_label_out_of_range_is_named_with_its_example():
     x, y = np.zeros((3, 4), int), np.zeros((3, 4), int)
     y[2, 1] = 5
     message = "the label of example 2 is 5, but the network has 5 outputs, for the classes 0 ... 4"

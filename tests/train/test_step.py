@@ -60,7 +60,7 @@ def test_padding_does_not_count_even_when_it_is_nan(rng):
 
 
 def test_a_population_trains_under_vmap(rng):
-    """One program, three networks: each goes the way that it goes alone."""
+    """Each of three networks in one program is trained as it is alone."""
     net, optimizer = fnet.serial(fnet.dense(2), fnet.tanh(), fnet.dense(1)), optax.adam(0.05)
     step = make_step(net, "mse", optimizer)
     members = [init_state(net, optimizer, jax.random.key(seed), (3,)) for seed in range(3)]
@@ -73,7 +73,7 @@ def test_a_population_trains_under_vmap(rng):
         )
 
 
-def test_a_loss_of_ones_own(rng):
+def test_a_custom_loss(rng):
     net, optimizer = fnet.serial(fnet.dense(1)), optax.sgd(0.1)
     step = make_step(net, lambda outputs, targets: jnp.abs(outputs - targets)[:, 0] ** 3, optimizer)
     x = rng.standard_normal((2, 3)).astype(np.float32)
@@ -84,14 +84,14 @@ def test_a_loss_of_ones_own(rng):
     assert metrics.metrics == {}
 
 
-def test_losses_are_found_by_name_and_by_function():
+def test_losses_are_resolved_by_name_and_by_function():
     assert resolve_loss("mse") is fnet.losses.LOSSES["mse"] is resolve_loss(fnet.losses.mse)
     with pytest.raises(ValueError, match="unknown loss 'mes'; known: mse, binary_cross_entropy, cross_entropy, huber"):
         resolve_loss("mes")
 
 
 @pytest.mark.parametrize(
-    "found",
+    "resolved",
     [
         resolve_loss(functools.partial(fnet.losses.huber, delta=2.0)),
         resolve_loss("huber", {"delta": 2.0}),
@@ -101,17 +101,17 @@ def test_losses_are_found_by_name_and_by_function():
     ],
     ids=["partial", "name", "function", "both", "record"],
 )
-def test_a_loss_with_settings_keeps_its_rule_and_its_metric(found):
-    assert found[1:] == LOSSES["huber"][1:]
-    assert found.function(jnp.array([[4.0]]), jnp.array([[0.0]])).tolist() == [6.0]
+def test_a_loss_with_settings_keeps_its_predictions_and_its_metrics(resolved):
+    assert resolved[1:] == LOSSES["huber"][1:]
+    assert resolved.function(jnp.array([[4.0]]), jnp.array([[0.0]])).tolist() == [6.0]
 
 
-def test_settings_of_a_loss_of_ones_own_are_given_to_it():
-    def own(outputs, targets, *, power):
+def test_settings_of_a_custom_loss_are_bound():
+    def custom(outputs, targets, *, power):
         return jnp.abs(outputs - targets)[:, 0] ** power
 
-    found = resolve_loss(functools.partial(own, power=3))
-    assert (found.metrics, found.function(jnp.array([[2.0]]), jnp.zeros((1, 1))).tolist()) == ((), [8.0])
+    loss = resolve_loss(functools.partial(custom, power=3))
+    assert (loss.metrics, loss.function(jnp.array([[2.0]]), jnp.zeros((1, 1))).tolist()) == ((), [8.0])
 
 
 def test_a_step_takes_a_loss_with_settings(rng):
@@ -139,7 +139,7 @@ def test_penalty_counts_weights_at_any_depth_and_nothing_else():
 
 
 def test_penalty_of_each_layer_by_hand():
-    """w = 2 everywhere. The longest path wins, for l1 and for l2 by itself; 0 takes a penalty away."""
+    """w = 2 everywhere. The longest path wins, for l1 and l2 separately; 0 removes a penalty."""
     w = {"w": jnp.array([[2.0]]), "b": jnp.array([100.0])}
     params = {"dense_1": w, "dense_10": w, "block": {"dense_1": w, "dense_2": w}}
     layers = {"dense_1": {"l1": 3.0}, "block": {"l2": 5.0}, "block/dense_2": {"l1": 7.0, "l2": 0.0}}
@@ -186,7 +186,7 @@ def test_penalties_of_a_layer_that_does_not_exist_are_refused():
         make_step(net, "mse", optax.sgd(0.1), regularization=Penalties(layers={"dens_1": {"l2": 1.0}}))
 
 
-def test_the_penalty_is_recorded_when_only_one_layer_has_one():
+def test_the_penalty_is_recorded_if_any_layer_has_one():
     x, y = np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
     net, optimizer = fnet.serial(fnet.dense(1)), optax.sgd(0.1)
     for penalties in (Penalties(layers={"dense_1": {"l2": 1.0}}), Penalties(max_norm=1.0)):
@@ -194,8 +194,8 @@ def test_the_penalty_is_recorded_when_only_one_layer_has_one():
         assert ("penalty" in fitted.history[0].values) == penalties.penalizes
 
 
-def test_long_columns_are_scaled_down_and_short_ones_left_alone():
-    """Columns of length 5, 0.5, 0 and 1 with max_norm 1, in a dense layer; of a kernel, all that enters a channel."""
+def test_long_columns_are_scaled_down_and_short_ones_unchanged():
+    """Columns of length 5, 0.5, 0 and 1 with max_norm 1; the column of a kernel is all weights into a channel."""
     w = jnp.array([[3.0, 0.3, 0.0, 0.6], [4.0, 0.4, 0.0, 0.8]])
     kernel = jnp.stack([jnp.full((2, 2, 4), 1.0), jnp.full((2, 2, 4), 0.1)], axis=-1)
     params = {"dense_1": {"w": w, "b": jnp.full(4, 9.0)}, "block": {"conv_1": {"w": kernel}}, "n": {"scale": 9 * w}}
@@ -209,11 +209,11 @@ def test_long_columns_are_scaled_down_and_short_ones_left_alone():
     assert (short["n"]["scale"] == 9 * w).all()
 
 
-def test_short_columns_are_left_alone_to_the_bit(rng):
-    """Not multiplied by longest / sqrt(longest^2), which rounding may keep from being 1."""
+def test_short_columns_are_unchanged_to_the_bit(rng):
+    """Not multiplied by max_norm / sqrt(max_norm^2), which may not round to 1."""
     params = {"dense_1": {"w": jnp.asarray(rng.uniform(-0.3, 0.3, (4, 50)), jnp.float32)}}
-    for longest in np.linspace(0.61, 9.0, 40):
-        assert (project_max_norm(params, Penalties(max_norm=longest))["dense_1"]["w"] == params["dense_1"]["w"]).all()
+    for max_norm in np.linspace(0.61, 9.0, 40):
+        assert (project_max_norm(params, Penalties(max_norm=max_norm))["dense_1"]["w"] == params["dense_1"]["w"]).all()
 
 
 def test_max_norm_of_each_layer():
@@ -229,7 +229,7 @@ def test_max_norm_of_each_layer():
 
 
 def test_max_norm_holds_after_every_step_and_not_in_the_loss(rng):
-    """The step is that without it, scaled: the constraint comes after the update and is no penalty."""
+    """The constraint scales the result of the unconstrained step; it is not a penalty."""
     net, optimizer = fnet.serial(fnet.dense(6), fnet.relu(), fnet.dense(1)), optax.sgd(0.5)
     before = start(net, optimizer)
     x = rng.standard_normal((8, 3)).astype(np.float32)
@@ -251,7 +251,7 @@ def test_max_norm_holds_after_every_step_and_not_in_the_loss(rng):
 
 
 def test_a_step_with_max_norm_can_be_differentiated():
-    """Through a column of zeros too, whose length has no derivative."""
+    """Also through a column of zeros, whose length has no derivative."""
 
     def total(params):
         return project_max_norm(params, Penalties(max_norm=1.0))["dense_1"]["w"].sum()

@@ -1,4 +1,4 @@
-"""Training on a stream: what memory gives, to the bit, from any position, and an end without what is left running."""
+"""Training on a stream: the same as in memory to the bit, resumable anywhere, and no thread left running."""
 
 import re
 import signal
@@ -29,18 +29,18 @@ from fnet.train.loop import Diverged, Segment
 
 
 @pytest.fixture(autouse=True)
-def _short_pieces(tmp_path, monkeypatch):
-    """Several pieces an epoch, though the data are small; what is written is kept apart."""
+def _short_chunks(tmp_path, monkeypatch):
+    """Several chunks per epoch despite the small data; files are written to a temporary folder."""
     monkeypatch.setattr(stream, "AT_ONCE", 1)
     monkeypatch.chdir(tmp_path)
 
 
 def same(first, second):
-    """Whether two trees of arrays are equal to the bit."""
+    """Return whether two trees of arrays are equal to the bit."""
     return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
 
 
-def until_nothing_reads():
+def wait_for_readers():
     deadline = time.monotonic() + 10
     while any(thread.name.startswith("grain-prefetch") for thread in threading.enumerate()):
         assert time.monotonic() < deadline
@@ -49,7 +49,7 @@ def until_nothing_reads():
 
 @pytest.fixture
 def sources(tmp_path, rng):
-    """The data section of a config by name; each of some 100 examples."""
+    """Data sections of configs by name, each with about 100 examples."""
     x = rng.standard_normal((90, 5)).astype(np.float32) * 9 + 4
     np.savez(tmp_path / "table.npz", x=x, y=np.arange(90) % 3)
     pixels = rng.integers(0, 256, (90, 6, 5)).astype(np.uint8)
@@ -86,10 +86,10 @@ def experiment(data, model, *overrides):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_on_a_stream_is_training_in_memory(name, sources, tmp_path, monkeypatch):
-    """Parameters, history and statistics to the bit; of records without a decoded copy."""
+    """Parameters, history and statistics are equal to the bit; records are streamed without a decoded copy."""
     monkeypatch.setattr("fnet.data.tfds.room", lambda: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    found = []
+    results = []
     for where in ("true", "false"):
         chosen = experiment(sources[name], NETWORKS[name], f"data.stream={where}")
         splits, content = load_data(chosen)
@@ -106,28 +106,28 @@ def test_training_on_a_stream_is_training_in_memory(name, sources, tmp_path, mon
             regularization=chosen.config.regularization.penalties(),
             on_event=events.append,
         )
-        taken = [event for event in events if isinstance(event, Segment)]
-        steps = [event.first_step + i for event in taken for i in range(len(event.metrics.loss))]
+        finished = [event for event in events if isinstance(event, Segment)]
+        steps = [event.first_step + i for event in finished for i in range(len(event.metrics.loss))]
         assert steps == list(range(2 * -(-splits.train.size // 16)))
-        assert sum(event.examples for event in taken) == 2 * splits.train.size
+        assert sum(event.examples for event in finished) == 2 * splits.train.size
         if where == "true" and name == "records":
             assert all("targets" in entry.key["name"] for entry in cache.entries() if "mnist" in entry.key["name"])
         values = [epoch.values for epoch in fitted.history]
-        found.append((fitted.train_state._replace(key=0), splits.normalizer, values, content))
-    assert same(found[0][:2], found[1][:2])
-    assert found[0][2] == found[1][2]
-    assert (found[0][3] == found[1][3]) is (name != "records")
-    until_nothing_reads()
+        results.append((fitted.train_state._replace(key=0), splits.normalizer, values, content))
+    assert same(results[0][:2], results[1][:2])
+    assert results[0][2] == results[1][2]
+    assert (results[0][3] == results[1][3]) is (name != "records")
+    wait_for_readers()
 
 
 def test_a_run_on_a_stream_is_the_run_in_memory(sources):
-    """With binary targets, whose form depends on the loss; and what the folders hold."""
-    found = []
+    """With binary targets, whose form depends on the loss; scores and model files are equal."""
+    results = []
     for where in ("true", "false"):
         chosen = experiment(sources["two classes"], NETWORKS["two classes"], f"data.stream={where}")
         outcome = run(chosen, "", lambda event: None)
-        found.append((outcome.scores, outcome.sizes, (outcome.folder / "model.safetensors").read_bytes()))
-    assert found[0] == found[1]
+        results.append((outcome.scores, outcome.sizes, (outcome.folder / "model.safetensors").read_bytes()))
+    assert results[0] == results[1]
 
 
 def table(rng, n=50):
@@ -147,9 +147,11 @@ def test_sequences_with_a_mask(rng):
     assert [epoch.values for epoch in whole.history] == [epoch.values for epoch in streamed.history]
 
 
-@pytest.mark.parametrize(("at_once", "groups", "taken"), [(1, 2, 5), (1, 2, 7), (1, 2, 8), (400, 3, 10), (9999, 7, 8)])
-def test_training_goes_on_from_any_position(rng, monkeypatch, at_once, groups, taken):
-    """Seven steps an epoch, in pieces of two, three and all; the first that is read is the one that is needed."""
+@pytest.mark.parametrize(
+    ("at_once", "steps_per_chunk", "completed"), [(1, 2, 5), (1, 2, 7), (1, 2, 8), (400, 3, 10), (9999, 7, 8)]
+)
+def test_training_resumes_from_any_position(rng, monkeypatch, at_once, steps_per_chunk, completed):
+    """Seven steps per epoch, in chunks of two, three and all; the first chunk read contains the next step."""
     monkeypatch.setattr(stream, "THREADS", 1)
     monkeypatch.setattr(segments, "SEGMENT_SECONDS", 0.0)
     monkeypatch.setattr(stream, "AT_ONCE", at_once)
@@ -170,19 +172,19 @@ def test_training_goes_on_from_any_position(rng, monkeypatch, at_once, groups, t
     data = Stream(Noted(), y)
 
     def interrupt(event):
-        if isinstance(event, Segment) and event.first_step == taken - 1:
+        if isinstance(event, Segment) and event.first_step == completed - 1:
             raise KeyboardInterrupt
 
     half = fit(net, "mse", optimizer, data, epochs=3, batch_size=8, on_event=interrupt)
-    assert int(half.train_state.step) == taken
-    until_nothing_reads()
+    assert int(half.train_state.step) == completed
+    wait_for_readers()
     read.clear()
     rest = fit(net, "mse", optimizer, data, epochs=3, batch_size=8, start=half.train_state)
     whole = fit(net, "mse", optimizer, (x, y), epochs=3, batch_size=8)
     assert same(rest.train_state._replace(key=0), whole.train_state._replace(key=0))
     assert rest.history[-1].values == whole.history[-1].values
-    begin = (taken % 7) // groups * groups * 8
-    expected = example_order(0, taken // 7 + 1, 50)[begin : begin + groups * 8]
+    begin = (completed % 7) // steps_per_chunk * steps_per_chunk * 8
+    expected = example_order(0, completed // 7 + 1, 50)[begin : begin + steps_per_chunk * 8]
     assert np.array_equal(next(rows for rows in read if len(rows))[: len(expected)], expected)
 
 
@@ -217,11 +219,11 @@ def test_an_error_while_reading_ends_training(rng):
         fit(fnet.serial(fnet.dense(1)), "mse", optax.adam(0.1), Stream(Damaged(), y), epochs=3, batch_size=8,
             on_event=seen.append)  # fmt: skip
     place = example_order(0, 1, 50).tolist().index(30)
-    assert sum(len(event.metrics.loss) for event in seen) == place // 16 * 2  # the pieces before that of the record
-    until_nothing_reads()
+    assert sum(len(event.metrics.loss) for event in seen) == place // 16 * 2  # the chunks before that of the record
+    wait_for_readers()
 
 
-def test_divergence_is_found_at_the_same_step(rng):
+def test_divergence_is_detected_at_the_same_step(rng):
     x, y = table(rng)
     messages = []
     for data in ((x, y), Stream(x, y)):
@@ -230,7 +232,7 @@ def test_divergence_is_found_at_the_same_step(rng):
         messages.append((re.sub(r"growing from .*? to .*?;", "", str(error.value)), error.value.train_state.params))
     assert messages[0][0] == messages[1][0]
     assert same(messages[0][1], messages[1][1])
-    until_nothing_reads()
+    wait_for_readers()
 
 
 def test_bad_labels_and_indices_are_refused_before_training(rng, monkeypatch):
@@ -243,19 +245,22 @@ def test_bad_labels_and_indices_are_refused_before_training(rng, monkeypatch):
     tokens = np.zeros((50, 3), np.int32)
     tokens[44, 1], tokens[45, 0] = 5, 8
     net = fnet.serial(fnet.embedding(5, 2), fnet.flatten(), fnet.dense(1))
-    with pytest.raises(ValueError, match="example 44 holds the index 5, but the network begins with a layer for"):
+    with pytest.raises(
+        ValueError,
+        match="example 44 contains the index 5, but the first layer of the network takes",
+    ):
         fit(net, "mse", optax.sgd(0.1), Stream(tokens, y))
 
 
-def test_what_else_reads_the_data_of_a_config(sources):
-    """Evaluation, of a stream and of memory, and the check of gradients."""
-    found = []
+def test_evaluation_and_gradient_check_read_streams(sources):
+    """Evaluation gives the same result on a stream as in memory; gradients can be checked on a stream."""
+    results = []
     for where in ("true", "false"):
         chosen = experiment(sources["float"], "[{dense: 3}]", f"data.stream={where}")
         params, state = chosen.net.init(jax.random.key(1), chosen.spec.shape)
         evaluation = evaluate(chosen, params, state)
-        found.append((evaluation.scores, evaluation.decisions.tolist(), evaluation.labels.tolist()))
-    assert found[0] == found[1]
+        results.append((evaluation.scores, evaluation.decisions.tolist(), evaluation.labels.tolist()))
+    assert results[0] == results[1]
     streamed = experiment(sources["float"], "[{dense: 3}]", "data.stream=true")
     assert all(check.report.ok for check in check_gradients(streamed, examples=4, after_steps=1))
 
