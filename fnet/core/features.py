@@ -1,4 +1,4 @@
-"""The activations of hidden layers, as learned features."""
+"""The outputs of hidden layers, as learned features."""
 
 import dataclasses
 from typing import Any
@@ -13,17 +13,17 @@ TAP = "features"
 def features(
     net: Layer, params: Any, state: Any, x: Any, name: str, *, train: bool = False, key: Any = None, mask: Any = None
 ) -> Any:
-    """The output of a named layer, at any depth, for a batch of examples.
+    """Return the output of a named layer, at any depth, for a batch of examples.
 
-    A pure function, to be jitted or differentiated like `apply`; the compiler leaves out what comes after the layer.
+    This is a pure function that can be jitted and differentiated like `apply`; the compiler removes all later layers.
 
     Args:
         net: the network.
         params: its parameters.
         state: its non-trainable state.
         x: examples (batch, ...).
-        name: of the layer: "dense_1", or with the names of the containers around it, "block/dense_1". Of a layer that a
-            graph uses more than once, the last output is given.
+        name: name of the layer: "dense_1", or with the names of its containers, "block/dense_1". If a graph uses the
+            layer more than once, the last output is returned.
         train: as for `apply`.
         key: as for `apply`.
         mask: as for `apply`.
@@ -32,7 +32,7 @@ def features(
         The layer's output (batch, ...).
 
     Raises:
-        ValueError: when there is no layer of that name; suggests the nearest.
+        ValueError: if there is no layer of this name; suggests the nearest.
 
     >>> import jax, jax.numpy as jnp, fnet
     >>> net = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2))
@@ -46,7 +46,7 @@ def features(
         raise ValueError(f"the network has no layer '{name}'{suggestion(name, known)}")
 
     def tapped(place: tuple[str, ...], layer: Layer) -> Layer:
-        """The layer at the path, which puts its output into the state that containers pass up."""
+        """Return the layer at the path with its output added to its state, which containers pass on."""
         if place != path:
             return layer
 

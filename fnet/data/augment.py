@@ -89,49 +89,49 @@ def _augmentation(call: Call, transform: Transform) -> Augmentation:
 
 @augmentation
 def shift(pixels: Annotated[int, Ge(1)] = 2) -> Transform:
-    """Moves an image by whole pixels, up to `pixels` in both directions, each distance as likely.
+    """Shift images by whole pixels, uniformly up to `pixels` along both axes; pixels outside the image are 0.
 
     Args:
-        pixels: the farthest.
+        pixels: largest shift.
     """
 
     def draw(key, shape):
         return jax.random.randint(key, (shape[0], 2), -pixels, pixels + 1, "int32")
 
-    def apply(images, moved):
-        return _windows(_padded(images, pixels), pixels - moved, images.shape)
+    def apply(images, shifts):
+        return _windows(_padded(images, pixels), pixels - shifts, images.shape)
 
-    return Transform(draw, apply, _smaller("pixels", pixels))
+    return Transform(draw, apply, _check_smaller("pixels", pixels))
 
 
 @augmentation
 def flip(
     rate: Annotated[float, Interval(gt=0, le=1)] = 0.5, axis: Literal["horizontal", "vertical"] = "horizontal"
 ) -> Transform:
-    """Mirrors an image.
+    """Flip images at random.
 
     Args:
-        rate: probability of it.
-        axis: horizontal exchanges left and right, vertical top and bottom.
+        rate: probability that an image is flipped.
+        axis: horizontal swaps left and right, vertical swaps top and bottom.
     """
 
     def draw(key, shape):
         return jax.random.uniform(key, shape[:1], "float32") < rate
 
-    def apply(images, chosen):
-        return jnp.where(chosen[:, None, None, None], jnp.flip(images, 2 if axis == "horizontal" else 1), images)
+    def apply(images, flipped):
+        return jnp.where(flipped[:, None, None, None], jnp.flip(images, 2 if axis == "horizontal" else 1), images)
 
     return Transform(draw, apply)
 
 
 @augmentation
 def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None = None) -> Transform:
-    """Cuts a window at a random place out of the image with a border of zeros.
+    """Crop a window at a random position from images padded with zeros.
 
-    A window of another size than the image is brought to the image's, by bilinear interpolation.
+    A window whose size differs from that of the image is resized to it by bilinear interpolation.
 
     Args:
-        padding: width of the border, in pixels.
+        padding: width of the padding, in pixels.
         size: height and width of the window; by default those of the image.
     """
 
@@ -153,7 +153,7 @@ def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None 
 
     def misfit(height, width):
         if size is not None and size > min(height, width) + 2 * padding:
-            return f"a window of {size} x {size} pixels is larger than the image with its border of {padding}"
+            return f"a window of {size} x {size} pixels is larger than the image with its padding of {padding}"
         return None
 
     return Transform(draw, apply, misfit)
@@ -161,7 +161,7 @@ def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None 
 
 @augmentation
 def rotation(degrees: Annotated[float, Interval(gt=0, le=180)] = 15.0) -> Transform:
-    """Turns an image about its center, by an angle uniform in [-degrees, degrees]; bilinear interpolation.
+    """Rotate images about their center by an angle uniform in [-degrees, degrees], with bilinear interpolation.
 
     Args:
         degrees: the largest angle, counterclockwise as the image is shown (row 0 at the top).
@@ -187,27 +187,28 @@ def rotation(degrees: Annotated[float, Interval(gt=0, le=180)] = 15.0) -> Transf
 
 @augmentation
 def elastic(alpha: Annotated[float, Gt(0)] = 34.0, sigma: Annotated[float, Gt(0)] = 4.0) -> Transform:
-    """Deforms an image as if drawn on rubber: y[p] = x[p + alpha (G_sigma * u)[p]], by bilinear interpolation.
+    """Elastic deformation: y[p] = x[p + alpha (G_sigma * u)[p]], with bilinear interpolation.
 
-    u holds two numbers for every pixel, down and right, uniform in (-1, 1) in steps of 2^-15; G_sigma is the Gaussian,
-    cut off at 4 sigma. Some code scales the smoothed field to norm 1 before alpha: alpha means something else there.
+    The field u contains two numbers for every pixel, down and right, uniform in (-1, 1) in steps of 2^-15; G_sigma is
+    the Gaussian, truncated at 4 sigma. Some implementations scale the smoothed field to norm 1 before they multiply it
+    by alpha, which gives alpha a different meaning.
     Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
     analysis", ICDAR 2003, whose values for MNIST are the defaults.
 
     Args:
-        alpha: how far, in pixels, before smoothing takes most of it.
-        sigma: standard deviation of the smoothing, in pixels: large ones move neighbors alike.
+        alpha: scale of the displacements, in pixels, before smoothing reduces them.
+        sigma: standard deviation of the smoothing, in pixels; with a larger one neighbors move more alike.
     """
 
     def draw(key, shape):
-        # A field is the larger part of what an augmentation costs: 16 random bits a number halve it.
+        # Sampling the field is the larger part of the cost: 16 random bits per number halve it.
         bits = jax.random.bits(key, (shape[0], 2, *shape[1:3]), "uint16")
         return (bits.astype(jnp.float32) + 0.5) / 2**15 - 1
 
     def apply(images, field):
         height, width = images.shape[1:3]
         down, right = (_gaussian(extent, sigma).astype(images.dtype) for extent in (height, width))
-        # Nothing but full precision: a product in fewer bits would move the pixels of a GPU's images.
+        # In full precision, because a GPU's default precision would displace pixels.
         smooth = jnp.einsum(
             "ij,nfjk,lk->fnil", down, field.astype(images.dtype), right, precision=jax.lax.Precision.HIGHEST
         )
@@ -219,12 +220,12 @@ def elastic(alpha: Annotated[float, Gt(0)] = 34.0, sigma: Annotated[float, Gt(0)
 
 @augmentation
 def cutout(size: Annotated[int, Ge(1)] = 8) -> Transform:
-    """Sets a square to 0, its center at any pixel of the image, so that part of it may lie outside.
+    """Cutout: set a square to 0, centered at a random pixel, so that part of it may lie outside the image.
 
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
 
     Args:
-        size: of the square's sides, in pixels.
+        size: side length of the square, in pixels.
     """
 
     def draw(key, shape):
@@ -239,20 +240,20 @@ def cutout(size: Annotated[int, Ge(1)] = 8) -> Transform:
         rows, columns = inside
         return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0, images)
 
-    return Transform(draw, apply, _smaller("size", size))
+    return Transform(draw, apply, _check_smaller("size", size))
 
 
 def augmented(augmentations: Sequence[Augmentation], images: jax.Array, key: jax.Array) -> jax.Array:
-    """The images after every augmentation in turn: equal for equal keys, whatever else draws from them.
+    """Return the images after all augmentations in turn.
 
-    The second `shift` draws from the key's number for "augment/shift_2", so that another augmentation before or after
-    it does not change its draws.
+    The random key of the second `shift` is derived from the names "augment" and "shift_2", so that its random numbers
+    do not depend on the other augmentations.
 
     Raises:
-        AugmentationError: for examples that are no images, too small, or not floating-point.
+        AugmentationError: for examples that are not images, too small, or not floating-point.
     """
     if augmentations and not jnp.issubdtype(images.dtype, jnp.floating):
-        raise AugmentationError(f"augmentation takes images of floating-point numbers, got {images.dtype}")
+        raise AugmentationError(f"augmentation expects images of floating-point numbers, got {images.dtype}")
     key = jax.random.fold_in(key, key_number("augment"))
     counts: dict[str, int] = {}
     for augment in augmentations:
@@ -264,11 +265,11 @@ def augmented(augmentations: Sequence[Augmentation], images: jax.Array, key: jax
 
 
 def bilinear(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """The images at places between pixels, 0 outside them.
+    """Return images sampled at fractional positions by bilinear interpolation, 0 outside the images.
 
     Args:
         images: (n, height, width, channels).
-        rows, columns: (n, height, width), where each pixel of the result is taken from.
+        rows, columns: (n, height, width), the position at which each pixel of the result is sampled.
     """
     n, height, width, channels = images.shape
     flat = images.reshape(n, height * width, channels)
@@ -289,13 +290,13 @@ def _padded(images: jax.Array, pixels: int) -> jax.Array:
 
 
 def _windows(images: jax.Array, corner: jax.Array, shape: Shape) -> jax.Array:
-    """Of every image the window of a shape whose upper left pixel is the corner (n, 2)."""
+    """Return from every image the window of a shape whose upper left pixel is the corner (n, 2)."""
     corner = jnp.pad(corner, ((0, 0), (0, 1)))
     return jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, at, shape[1:]))(images, corner)
 
 
 def _gaussian(size: int, sigma: float) -> np.ndarray:
-    """(size, size): a row times a vector is the Gaussian mean around an entry; what lies outside counts as 0."""
+    """Return the (size, size) matrix that smooths a vector with a Gaussian; entries outside the vector are 0."""
     radius = int(4 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     distance = np.subtract.outer(np.arange(size), np.arange(size))
@@ -303,8 +304,8 @@ def _gaussian(size: int, sigma: float) -> np.ndarray:
     return np.where(near, weights[np.clip(distance + radius, 0, 2 * radius)] / weights.sum(), 0)
 
 
-def _smaller(name: str, value: int) -> Callable[[int, int], str | None]:
-    """The check that a length is less than that of the image, of which something has to remain."""
+def _check_smaller(name: str, value: int) -> Callable[[int, int], str | None]:
+    """Return the check that a length is smaller than height and width of the image."""
     return lambda height, width: None if value < min(height, width) else f"{name}: {value} leaves nothing of an image"
 
 

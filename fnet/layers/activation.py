@@ -1,4 +1,4 @@
-"""Activations: phi in y = phi(z), each applied entry by entry, save softmax. They are those of `jax.nn`."""
+"""Activations y = phi(z), applied elementwise, except softmax. They are those of `jax.nn`."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from fnet.core.layer import Name, ShapeError
 __all__ = ["elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softmax", "swish", "tanh"]
 
 
-def _pointwise(phi) -> Parts:
+def _elementwise(phi) -> Parts:
     def apply(params, state, x, *, train, key=None, mask=None):
         return phi(x), {}
 
@@ -21,12 +21,12 @@ def _pointwise(phi) -> Parts:
 
 @constructor
 def identity(*, name: Name = None) -> Parts:
-    """y = z: the output of a linear regression.
+    """The identity y = z, for the outputs of a linear regression.
 
     Args:
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
     """
-    return _pointwise(lambda z: z)
+    return _elementwise(lambda z: z)
 
 
 @constructor
@@ -34,72 +34,72 @@ def sigmoid(*, name: Name = None) -> Parts:
     """The logistic function y = 1 / (1 + e^-z), with derivative y (1 - y).
 
     Args:
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     >>> import jax.numpy as jnp, fnet
     >>> float(fnet.sigmoid().apply({}, {}, jnp.zeros(()), train=False)[0])
     0.5
     """
-    return _pointwise(jax.nn.sigmoid)
+    return _elementwise(jax.nn.sigmoid)
 
 
 @constructor
 def tanh(*, name: Name = None) -> Parts:
-    """y = tanh(z) = (e^z - e^-z) / (e^z + e^-z), with derivative 1 - y^2.
+    """Hyperbolic tangent y = tanh(z) = (e^z - e^-z) / (e^z + e^-z), with derivative 1 - y^2.
 
     Args:
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
     """
-    return _pointwise(jnp.tanh)
+    return _elementwise(jnp.tanh)
 
 
 @constructor
 def relu(*, name: Name = None) -> Parts:
-    """y = max(0, z), with derivative 1 for z > 0, else 0; at the kink ReLU'(0) = 0, as in jax.nn.relu.
+    """Rectified linear unit y = max(0, z), with derivative 1 for z > 0, else 0; ReLU'(0) = 0, as in jax.nn.relu.
 
     Args:
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
     """
-    return _pointwise(jax.nn.relu)
+    return _elementwise(jax.nn.relu)
 
 
 @constructor
 def leaky_relu(slope: Annotated[float, Ge(0)] = 0.01, *, name: Name = None) -> Parts:
-    """y = z for z >= 0, slope * z below; at the kink the derivative is 1, as in jax.nn.leaky_relu.
+    """Leaky ReLU: y = z for z >= 0, else slope * z; the derivative at 0 is 1, as in jax.nn.leaky_relu.
 
-    The default is that of Maas et al. (2013) and of most libraries; one lecture uses 0.01, another 0.1.
+    The default is that of Maas et al. (2013) and of most libraries. One lecture uses 0.01, another 0.1.
 
     Args:
         slope: a in max(a z, z), the slope for negative z.
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
     """
-    return _pointwise(lambda z: jax.nn.leaky_relu(z, slope))
+    return _elementwise(lambda z: jax.nn.leaky_relu(z, slope))
 
 
 @constructor
 def elu(alpha: Annotated[float, Ge(0)] = 1.0, *, name: Name = None) -> Parts:
-    """y = z for z > 0, alpha (e^z - 1) otherwise; the derivative at 0 is alpha, as in jax.nn.elu.
+    """Exponential linear unit: y = z for z > 0, else alpha (e^z - 1); the derivative at 0 is alpha, as in jax.nn.elu.
 
     Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by ELUs" (2015).
 
     Args:
-        alpha: minus the value approached as z goes to minus infinity.
-        name: replaces the counted name.
+        alpha: the output approaches -alpha as z goes to minus infinity.
+        name: replaces the automatic name, the kind and a number.
     """
-    return _pointwise(lambda z: jax.nn.elu(z, alpha))
+    return _elementwise(lambda z: jax.nn.elu(z, alpha))
 
 
 @constructor
 def softmax(*, name: Name = None) -> Parts:
     """Probabilities over the last axis: y_c = e^(z_c) / sum_k e^(z_k), computed after subtracting max_k z_k.
 
-    The losses take logits: a network trained with cross_entropy needs no softmax at its end, and the config refuses it.
+    The losses take logits: a network trained with cross_entropy must not end with softmax, and the config refuses it.
 
     Args:
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when an example has no axis to normalize over.
+        ShapeError: when examples are scalars, without an axis to normalize over.
     """
 
     def shape(in_shape):
@@ -107,32 +107,32 @@ def softmax(*, name: Name = None) -> Parts:
             raise ShapeError("expects examples with at least one axis, (..., classes), got scalars")
         return in_shape
 
-    return _pointwise(lambda z: jax.nn.softmax(z, axis=-1))._replace(shape=shape)
+    return _elementwise(lambda z: jax.nn.softmax(z, axis=-1))._replace(shape=shape)
 
 
 @constructor
 def swish(*, name: Name = None) -> Parts:
-    """y = z sigmoid(z), also known as SiLU.
+    """Swish y = z sigmoid(z), also known as SiLU.
 
     Source: Ramachandran, Zoph and Le, "Searching for activation functions" (2017), with beta = 1.
 
     Args:
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
     """
-    return _pointwise(jax.nn.swish)
+    return _elementwise(jax.nn.swish)
 
 
 @constructor
 def gelu(form: Literal["tanh", "exact"] = "tanh", *, name: Name = None) -> Parts:
-    """y = z Phi(z), where Phi is the distribution function of a standard normal variable.
+    """Gaussian error linear unit y = z Phi(z), where Phi is the standard normal distribution function.
 
-    The tanh form, which the lectures give, is 0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))); the exact one
+    The tanh form, used in the lectures, is 0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))); the exact form
     is 0.5 z (1 + erf(z / sqrt 2)). They differ by less than 5e-4.
 
     Source: Hendrycks and Gimpel, "Gaussian error linear units" (2016).
 
     Args:
-        form: tanh or exact.
-        name: replaces the counted name.
+        form: tanh (the approximation) or exact.
+        name: replaces the automatic name, the kind and a number.
     """
-    return _pointwise(lambda z: jax.nn.gelu(z, approximate=form == "tanh"))
+    return _elementwise(lambda z: jax.nn.gelu(z, approximate=form == "tanh"))

@@ -1,4 +1,4 @@
-"""Attention between the steps of a sequence (batch, time, width), and what a transformer needs beside it."""
+"""Attention between the steps of a sequence (batch, time, width), positional encodings, and a transformer block."""
 
 import math
 from typing import Annotated
@@ -35,33 +35,33 @@ def attention(
     init: Initializer = "glorot_uniform",
     name: Name = None,
 ) -> Parts:
-    """Multi-head self-attention: every step gets a weighted mean of what the steps say, by how much it asks for each.
+    """Multi-head self-attention: each step receives a mean of the values of all steps, weighted by query and key.
 
-    With q = x w_query + b_query, k and v likewise, and their columns in `heads` blocks of d = width / heads, each head
-    by itself:
+    With q = x w_query + b_query, k and v likewise, and their columns divided into `heads` blocks of d = width / heads,
+    for each head:
 
         p_ts = softmax over s of (q_t . k_s / sqrt(d)),      a_t = sum_s p_ts v_s
 
-    and y = a w_out + b_out, for the a of all heads side by side.
+    and y = a w_out + b_out, where a concatenates the a of all heads.
 
     Shapes: (batch, time, width) -> the same. Parameters: `query`, `key`, `value` and `out`, each with `w`
-    (width, width) and `b` (width,), which starts at zero.
+    (width, width) and `b` (width,), initialized to zero.
 
-    A mask (batch, time) leaves out steps as sources s: their weight p_ts is exactly 0, and the others' sum is 1. Their
-    own outputs are computed all the same. A step that may look at none gets a_t = 0.
+    A mask (batch, time) excludes masked steps as sources s: their weight p_ts is exactly 0, and the other weights sum
+    to 1. The outputs of masked steps are computed as well. A step without any visible step has a_t = 0.
 
     Args:
-        heads: how many weighted means there are, each of width / heads entries; it must divide the width.
-        causal: whether step t sees the steps s <= t alone, as a model that predicts the next one must.
-        bias: whether the projections have a b.
+        heads: number of heads, each with width / heads entries; it must divide the width.
+        causal: whether step t attends only to steps s <= t, as required to predict the next token.
+        bias: whether b is added in the projections.
         init: initializer of every w, one of jax.nn.initializers by name or a dotted path.
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when examples are not (time, width), heads do not divide the width, or the mask does not fit.
+        ShapeError: when examples are not (time, width), heads do not divide the width, or the mask does not match.
 
-    Conventions: the b of `key` adds q_t . b to every score of step t, which the softmax takes off again: it changes
-    nothing, and its gradient is 0. It stands here because it does in GPT-2 and in PyTorch's layer.
+    Conventions: the b of `key` adds q_t . b to every score of step t, which cancels in the softmax: it has no effect,
+    and its gradient is 0. It exists because GPT-2 and PyTorch's layer have it.
 
     Source: Vaswani et al., "Attention is all you need" (2017).
 
@@ -112,7 +112,7 @@ def attention(
 
 
 def _visible(real: jax.Array | None, time: int, causal: bool) -> jax.Array | None:
-    """Which steps s a step t may look at, (batch or 1, 1, time or 1, time); None for all."""
+    """Return which steps s are visible to a step t, (batch or 1, 1, time or 1, time); None if all are."""
     before = np.tril(np.ones((time, time), bool))[None, None] if causal else None
     if real is None:
         return before if before is None else jnp.asarray(before)
@@ -120,29 +120,29 @@ def _visible(real: jax.Array | None, time: int, causal: bool) -> jax.Array | Non
 
 
 def _weights(scores: jax.Array, visible: jax.Array | None) -> jax.Array:
-    """The softmax over the visible steps, in float32 at least; 0 for the others, and for all where none is visible."""
+    """Return the softmax over the visible steps, in float32 at least, and 0 for all other steps."""
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     if visible is None:
         return jax.nn.softmax(scores)
-    # A finite number, since a row of infinities has no softmax; the exponential of what is left is 0 but in such a row.
+    # A finite number, since a row of infinities has no softmax. Its exponential is 0, except in a row of such numbers.
     p = jax.nn.softmax(jnp.where(visible, scores, jnp.finfo(scores.dtype).min))
     return jnp.where(visible, p, 0)
 
 
 @constructor
 def positions(length: Positive, *, std: Annotated[float, Gt(0)] = 0.02, name: Name = None) -> Parts:
-    """A learned vector for every position, added: y_t = x_t + w[t], so that attention can tell the order of the steps.
+    """Learned positional encoding: y_t = x_t + w[t], which lets attention depend on the order of steps.
 
     Shapes: (batch, time, width) -> the same, for any time up to `length`. Parameters: `w` (length, width), drawn from a
     normal distribution.
 
     Args:
-        length: how many positions there are: the longest sequence.
-        std: standard deviation of the initial entries of w.
-        name: replaces the counted name.
+        length: number of positions, the length of the longest sequence.
+        std: standard deviation of the initial w.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when examples are not (time, width), or have more steps than there are positions.
+        ShapeError: when examples are not (time, width), or have more steps than positions.
 
     Source: Gehring et al., "Convolutional sequence to sequence learning" (2017); std as in GPT (Radford et al. 2018).
 
@@ -155,8 +155,8 @@ def positions(length: Positive, *, std: Annotated[float, Gt(0)] = 0.02, name: Na
         _check_rank(in_shape)
         if in_shape[0] > length:
             raise ShapeError(
-                f"its input has {in_shape[0]} steps, but it has positions for {length}; use positions: {in_shape[0]}, "
-                "or shorter sequences"
+                f"expects at most {length} steps, its number of positions, got {in_shape[0]}; use "
+                f"positions: {in_shape[0]}, or shorter sequences"
             )
         return in_shape
 
@@ -174,16 +174,16 @@ def positions(length: Positive, *, std: Annotated[float, Gt(0)] = 0.02, name: Na
 
 @constructor
 def sinusoidal_positions(base: Annotated[float, Gt(1)] = 10000.0, *, name: Name = None) -> Parts:
-    """Sine waves over the positions, added: y_tk = x_tk + sin or cos of t / base^(2i / width), for t = 0, 1, ...
+    """Sinusoidal positional encoding: y_tk = x_tk + sin or cos of t / base^(2i / width), for t = 0, 1, ...
 
-    Entry k = 2i gets the sine and k = 2i + 1 the cosine, so that a shift of t turns every pair by a fixed angle.
-    Nothing is learned, and no sequence is too long.
+    Entry k = 2i gets the sine and k = 2i + 1 the cosine, so that a shift of t rotates every pair by a fixed angle.
+    It has no parameters and works for sequences of any length.
 
     Shapes: (batch, time, width) -> the same.
 
     Args:
-        base: the longest wave has about 2 pi base steps, the shortest 2 pi.
-        name: replaces the counted name.
+        base: the longest wave has a period of about 2 pi base steps, the shortest of 2 pi.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         ShapeError: when examples are not (time, width).
@@ -221,23 +221,23 @@ def transformer(
     rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
     name: Name = None,
 ) -> Layer:
-    """One pre-norm transformer block: x + attention(norm(x)), and to that z the next: z + dense(gelu(dense(norm(z)))).
+    """A pre-norm transformer block: z = x + attention(norm(x)) and y = z + dense(gelu(dense(norm(z)))).
 
-    A serial of two residuals, of the layers that exist by themselves. A model ends with one more `layer_norm`.
+    It is a serial of two residuals. A model of such blocks ends with another `layer_norm`.
 
     Args:
-        width: the number of entries of a step, the same before and after.
-        heads: of the attention; it must divide the width.
+        width: number of features per step, of inputs and outputs.
+        heads: number of attention heads; it must divide the width.
         hidden: units of the first dense layer; by default 4 times the width.
-        causal: whether step t sees the steps s <= t alone.
-        rate: the probability that dropout drops an entry of what a residual adds.
-        name: replaces the counted name.
+        causal: whether step t attends only to steps s <= t.
+        rate: probability that dropout drops an entry, at the end of each residual branch.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         ShapeError: when examples are not (time, width), or heads do not divide the width.
 
-    Source: Vaswani et al. (2017); normalized before, not after, as in GPT-2 (Radford et al. 2019; Xiong et al., "On
-    layer normalization in the transformer architecture", 2020).
+    Source: Vaswani et al. (2017); normalization before, not after, attention and the dense layers, as in GPT-2 (Radford
+    et al. 2019; Xiong et al., "On layer normalization in the transformer architecture", 2020).
 
     >>> import fnet
     >>> print(fnet.transformer(16, 2))
@@ -266,6 +266,5 @@ def _check_rank(in_shape: Shape) -> None:
 def _check_width(x: jax.Array, w_shape: Shape) -> None:
     if x.shape[2] != w_shape[1]:
         raise ShapeError(
-            f"expects (batch, time, {w_shape[1]}), as its w {w_shape} was made for, got {x.shape}; "
-            "initialize it for this shape"
+            f"expects (batch, time, {w_shape[1]}), for its w {w_shape}, got {x.shape}; initialize it for this shape"
         )

@@ -1,4 +1,4 @@
-"""Containers: layers made of layers."""
+"""Containers: layers that consist of layers."""
 
 import functools
 import operator
@@ -27,16 +27,16 @@ Nodes = Annotated[
 def serial(*layers: Layer, name: Name = None) -> Parts:
     """Layers one after another: y = f_n(... f_2(f_1(x))).
 
-    Children are named by counting per kind ("dense_1", "dense_2"), unless they have a name of their own. The key of a
-    child is the container's with a stable hash of the child's name folded in, so that adding a layer changes no other
-    layer's initial weights.
+    Children without a name are named by kind and number ("dense_1", "dense_2"). The random key of a child is the
+    container's key with a stable hash of the child's name folded in, so that adding a layer does not change the initial
+    weights of other layers.
 
     Args:
-        layers: the layers, first to last; none at all is the identity.
-        name: replaces the counted name.
+        layers: the layers, first to last; without any layer, serial is the identity.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: from the first layer that cannot take what the one before it gives, with the path to it.
+        ShapeError: from the first layer that cannot take the output of the layer before it, with the path to it.
         ValueError: when two layers have the same name.
 
     >>> import jax, fnet
@@ -74,8 +74,8 @@ def residual(*layers: Layer, name: Name = None) -> Parts:
     """A shortcut around layers in series: y = x + f(x) (He et al. 2015).
 
     Args:
-        layers: f, first to last; their names are counted as in `serial`.
-        name: replaces the counted name.
+        layers: the layers of f, first to last, named as in `serial`.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         ShapeError: when f changes the shape.
@@ -90,7 +90,7 @@ def residual(*layers: Layer, name: Name = None) -> Parts:
         out_shape = inner.shape(in_shape)
         if out_shape != in_shape:
             raise ShapeError(
-                f"its layers give {out_shape} from {in_shape}, and only equal shapes add; make the last layer give "
+                f"expects layers that keep the shape {in_shape}, got {out_shape} from them; make the last layer give "
                 f"{in_shape}, or use parallel with a projection as the other branch"
             )
         return out_shape
@@ -107,15 +107,15 @@ def residual(*layers: Layer, name: Name = None) -> Parts:
 def parallel(
     *layers: Layer, combine: Literal["concatenate", "add", "multiply"] = "concatenate", name: Name = None
 ) -> Parts:
-    """Branches that all see the same input: y = combine(f_1(x), ..., f_n(x)).
+    """Branches with the same input: y = combine(f_1(x), ..., f_n(x)).
 
     Args:
         layers: the branches; a branch of several layers is a serial (in YAML, a list).
-        combine: concatenate (along the last axis), add or multiply (entry by entry).
-        name: replaces the counted name.
+        combine: concatenate (along the last axis), add or multiply (elementwise).
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when the outputs of the branches do not go together.
+        ShapeError: when the outputs of the branches cannot be combined.
         ValueError: without any branch.
 
     >>> import fnet
@@ -150,12 +150,12 @@ def parallel(
 
 @constructor
 def repeat(*layers: Layer, times: Annotated[int, Ge(1)], name: Name = None) -> Layer:
-    """The same layers several times over, each time with parameters of their own: a serial of `times` serials.
+    """Layers repeated several times, each time with separate parameters: a serial of `times` serials.
 
     Args:
-        layers: what is repeated.
-        times: how often.
-        name: replaces the counted name.
+        layers: the layers to repeat, first to last.
+        times: number of repetitions.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         ValueError: when times is less than 1.
@@ -169,10 +169,10 @@ def repeat(*layers: Layer, times: Annotated[int, Ge(1)], name: Name = None) -> L
 
 @constructor
 def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = None) -> Parts:
-    """Any directed acyclic graph: named values, each a layer or a merge applied to other values.
+    """A directed acyclic graph: named values, each a layer or a merge applied to other values.
 
-    A value that is used twice gets the sum of both gradients; so do the parameters of a layer that is in two nodes,
-    which share them. In YAML:
+    The gradient of a value with several uses is the sum over its uses. Nodes with the same layer share its parameters,
+    whose gradient is the sum as well. In YAML:
 
         graph:
           layers: [{dense: {units: 8, name: left}}, {dense: {units: 8, name: right}}]
@@ -181,13 +181,13 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
     Args:
         layers: the layers, in any order; nodes refer to them by their names.
         nodes: for every value its operation and the values that it is applied to. An operation is the name of a layer,
-            or add, multiply or concatenate; `input` is the value that the graph is given.
-        output: the value that the graph gives; by default that of the last node.
-        name: replaces the counted name.
+            or add, multiply or concatenate; `input` is the graph's input.
+        output: the value that is the graph's output; by default the last node.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         ValueError: for a cycle, an unknown or unused node or layer, or a wrong number of inputs.
-        ShapeError: when the inputs of a node do not go together.
+        ShapeError: when the inputs of a node cannot be combined.
 
     >>> import fnet
     >>> fnet.graph(
@@ -200,20 +200,20 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
     wired = wire(nodes, output, layer_of)
 
     def shapes_of(in_shape: Shape) -> dict[str, Shape]:
-        """The shape of every value, and that of the input of every layer, under its name with a slash behind."""
+        """Return the shape of every value, and under "LAYER/" the shape of the input of every layer."""
         shapes = {INPUT: in_shape}
         for node in wired:
-            given = [shapes[value] for value in node.inputs]
+            in_shapes = [shapes[value] for value in node.inputs]
             if node.operation in MERGES:
-                shapes[node.name] = _merged_shape(node.operation, given, node.inputs)
+                shapes[node.name] = _merged_shape(node.operation, in_shapes, node.inputs)
                 continue
-            if shapes.setdefault(f"{node.operation}/", given[0]) != given[0]:
+            if shapes.setdefault(f"{node.operation}/", in_shapes[0]) != in_shapes[0]:
                 raise ShapeError(
                     f"the layer '{node.operation}' is applied to {shapes[f'{node.operation}/']} and, in node "
-                    f"'{node.name}', to {given[0]}; shared parameters need equal shapes"
+                    f"'{node.name}', to {in_shapes[0]}; shared parameters need equal shapes"
                 )
             with at_child(node.operation, layer_of[node.operation]):
-                shapes[node.name] = layer_of[node.operation].shape(given[0])
+                shapes[node.name] = layer_of[node.operation].shape(in_shapes[0])
         return shapes
 
     def shape(in_shape):
@@ -229,12 +229,12 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
         shape(x.shape[1:])
         trees, values = ChildTrees(params, state), {INPUT: x}
         for node in wired:
-            given = [values[value] for value in node.inputs]
+            inputs = [values[value] for value in node.inputs]
             if node.operation in MERGES:
-                values[node.name] = _merge(node.operation, given)
+                values[node.name] = _merge(node.operation, inputs)
             else:
                 child = layer_of[node.operation]
-                values[node.name] = trees.apply(node.operation, child, given[0], train=train, key=key, mask=mask)
+                values[node.name] = trees.apply(node.operation, child, inputs[0], train=train, key=key, mask=mask)
         return values[wired[-1].name], trees.new_state
 
     at_input = [layer_of[node.operation] for node in wired if INPUT in node.inputs and node.operation in layer_of]
@@ -242,7 +242,7 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
 
 
 class ChildTrees:
-    """The parameters and states of a container's children, while it initializes or applies them one by one."""
+    """The parameters and states of a container's children, as it initializes or applies them one after the other."""
 
     def __init__(self, params=None, state=None):
         self.params = {} if params is None else params
@@ -250,7 +250,7 @@ class ChildTrees:
         self.new_state = {}
 
     def init(self, name: str, child: Layer, key: jax.Array, in_shape: Shape) -> None:
-        """Initializes a child; one without parameters or state has no entry."""
+        """Initialize a child; without parameters or state it has no entry."""
         with at_child(name, child):
             params, state = child.init(child_key(key, name), in_shape)
         if params:
@@ -259,7 +259,7 @@ class ChildTrees:
             self.state[name] = state
 
     def apply(self, name: str, child: Layer, x, *, train: bool, key, mask):
-        """Applies a child, and keeps its new state; applied again, it goes on from that."""
+        """Apply a child and store its new state, from which a second application of the same child continues."""
         with at_child(name, child):
             state = self.new_state.get(name, self.state.get(name, {}))
             y, state = child.apply(
@@ -288,10 +288,10 @@ def _merged_shape(operation: str, shapes: Sequence[Shape], names: Sequence[str])
             raise ShapeError(f"{operation} needs equal shapes, got {listed}; make them equal, or use concatenate")
         return shapes[0]
     if len({shape[:-1] for shape in shapes}) > 1 or not all(shapes):
-        raise ShapeError(f"concatenate needs shapes that differ in the last axis alone, got {listed}")
+        raise ShapeError(f"concatenate needs shapes that differ only in the last axis, got {listed}")
     return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
 
 def child_key(key: jax.Array | None, name: str) -> jax.Array | None:
-    """The random key of the child of this name."""
+    """Return the random key of the child of this name."""
     return None if key is None else jax.random.fold_in(key, key_number(name))

@@ -1,4 +1,4 @@
-"""Convolutional layers. Channels last; the kernel is not flipped, as everywhere in this field."""
+"""Convolutional layers: channels last, and the kernel is not flipped (cross-correlation), as is usual."""
 
 from typing import Annotated, Literal
 
@@ -34,22 +34,22 @@ def conv(
 ) -> Parts:
     """2-D convolution: z[i,j,o] = sum_uvc x[s i + d u, s j + d v, c] w[u,v,c,o] + b[o], over the padded x.
 
-    Shapes: (batch, height, width, in) -> (batch, height', width', filters), where an axis of n pixels gives
-    floor((n + padding - (k-1) d - 1) / s) + 1, so that without padding n shrinks to n - k + 1.
+    Shapes: (batch, height, width, in) -> (batch, height', width', filters), where an axis of n pixels has
+    floor((n + padding - (k-1) d - 1) / s) + 1 outputs; with stride 1 and without padding n - k + 1.
     Parameters: `w` (kernel_h, kernel_w, in / groups, filters), `b` (filters,).
 
     Args:
         filters: number of output channels.
-        kernel_size: k, of the receptive field; one number, or (height, width), as for stride and dilation.
-        stride: s, pixels between neighboring windows.
-        padding: same (ceil(n / s) outputs, the odd zero after), valid (none), or the zeros on every side; or for height
-            and width each a number or (before, after).
-        dilation: d, pixels between neighboring weights of the kernel.
-        groups: channels are divided into this many groups that do not see each other; as many as channels is a
+        kernel_size: k, size of the receptive field; one number or (height, width), as for stride and dilation.
+        stride: s, distance of neighboring windows in pixels.
+        padding: same (ceil(n / s) outputs; an odd number has the extra zero at the end), valid (none), or the number of
+            zeros on every side; or for height and width each a number or (before, after).
+        dilation: d, distance of neighboring weights of the kernel in pixels.
+        groups: number of groups of channels, which are convolved independently; as many groups as channels are a
             depthwise convolution.
-        bias: whether b is added; it starts at zero.
+        bias: whether b is added; it is initialized to zero.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         ShapeError: for examples that are not (height, width, channels), channels that groups do not divide, or a kernel
@@ -103,15 +103,15 @@ def conv_1d(
 
     Args:
         filters: number of output channels.
-        kernel_size: k, of the receptive field.
-        stride: s, steps between neighboring windows.
-        padding: same (ceil(n / s) outputs, the odd zero after), valid (none), or the zeros on both sides, as a number
-            or (before, after).
-        dilation: d, steps between neighboring weights of the kernel.
-        groups: channels are divided into this many groups that do not see each other.
-        bias: whether b is added; it starts at zero.
+        kernel_size: k, size of the receptive field.
+        stride: s, distance of neighboring windows in steps.
+        padding: same (ceil(n / s) outputs; an odd number has the extra zero at the end), valid (none), or the number of
+            zeros on both sides, as a number or (before, after).
+        dilation: d, distance of neighboring weights of the kernel in steps.
+        groups: number of groups of channels, which are convolved independently.
+        bias: whether b is added; it is initialized to zero.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         ShapeError: for examples that are not (time, channels), channels that groups do not divide, or a kernel that
@@ -158,24 +158,24 @@ def conv_transpose(
 ) -> Parts:
     """Transposed 2-D convolution: every pixel adds its kernel, z[s i + u, s j + v, o] += x[i,j,c] w[u,v,c,o]; then + b.
 
-    It is the transpose of a `conv` with the same stride and padding, from whose output size it goes back to its input
-    size: (n-1) s + k less the padding for an axis of n pixels, which `same` makes n s.
+    It is the transpose of a `conv` with the same stride and padding, and maps its output size back to its input size:
+    an axis of n pixels has (n-1) s + k outputs minus the padding, which is n s for `same`.
 
     Shapes: (batch, height, width, in) -> (batch, height', width', filters).
     Parameters: `w` (kernel_h, kernel_w, in, filters), `b` (filters,).
 
     Args:
         filters: number of output channels.
-        kernel_size: k; one number, or (height, width), as for stride.
-        stride: s, by which the image grows.
-        padding: same (n s outputs), valid ((n-1) s + k), or how much is cut off every side of the latter; or for height
-            and width each a number or (before, after).
-        bias: whether b is added; it starts at zero.
+        kernel_size: k; one number or (height, width), as for stride.
+        stride: s, factor by which the image grows.
+        padding: same (n s outputs), valid ((n-1) s + k outputs), or the number of pixels cropped from every side of the
+            latter; or for height and width each a number or (before, after).
+        bias: whether b is added; it is initialized to zero.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: for examples that are not (height, width, channels), or padding that leaves nothing.
+        ShapeError: for examples that are not (height, width, channels), or padding that leaves no output.
 
     >>> import fnet
     >>> fnet.conv_transpose(8, 4, stride=2).shape((7, 7, 16))
@@ -194,7 +194,7 @@ def conv_transpose(
             pads = resolve_padding(padding, full, kernel, strides, (1, 1))
             size = tuple(n - sum(p) for n, p in zip(full, pads, strict=True))
         if min(size) < 1:
-            raise ShapeError(f"padding {padding} leaves nothing of the output {full}; use less")
+            raise ShapeError(f"padding {padding} leaves nothing of the output {full}; use less padding")
         return Window(strides, pads, (1, 1), 1, size, kernel)  # pyright: ignore[reportArgumentType]
 
     def shape(in_shape):
@@ -220,13 +220,15 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 def _window(in_shape, kernel_size, stride, padding, dilation, groups) -> Window:
     *size, channels = in_shape
     if channels % groups:
-        raise ShapeError(f"{groups} groups do not divide the {channels} channels of its input; choose a divisor")
+        raise ShapeError(
+            f"its groups must divide the {channels} channels of its input, got {groups} groups; choose a divisor"
+        )
     pads = resolve_padding(padding, tuple(size), kernel_size, stride, dilation)
     window = Window(stride, pads, dilation, groups, tuple(size), kernel_size)  # pyright: ignore[reportArgumentType]
     if min(window.output_size()) < 1:
         padded = tuple(n + sum(p) for n, p in zip(size, pads, strict=True))
         reach = (window.reach(0), window.reach(1))
-        raise ShapeError(f"the kernel reaches over {reach}, beyond the padded input {padded}; use padding: same")
+        raise ShapeError(f"its kernel covers {reach} pixels, more than the padded input {padded}; use padding: same")
     return window
 
 
@@ -237,7 +239,9 @@ def _parameters(key: jax.Array, shape: Shape, init: str, bias: bool) -> dict[str
 
 def _check_filters(filters: int, groups: int) -> None:
     if filters % groups:
-        raise ValueError(f"conv: {groups} groups do not divide {filters} filters; make filters a multiple of groups")
+        raise ValueError(
+            f"conv: groups must divide filters, got {groups} groups and {filters} filters; make filters a multiple"
+        )
 
 
 def _check_rank(in_shape: Shape, expected: str) -> None:

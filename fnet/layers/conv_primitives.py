@@ -1,17 +1,17 @@
-"""The convolution as an operation whose derivatives stay fast inside a compiled loop.
+"""Convolution primitives whose derivatives remain fast inside a compiled loop.
 
-z = conv(x, w) is linear in x and in w, so <g, conv(x, w)> is linear in each of three arrays, and everything that
-differentiation can ask for is one of its three gradients:
+z = conv(x, w) is linear in x and in w, so that <g, conv(x, w)> is linear in each of three arrays, and every derivative
+is one of its three gradients:
 
     conv(x, w)       = d<g, z>/dg    the forward pass
     input_of(g, w)   = d<g, z>/dx    which is also the forward pass of the transposed convolution
     kernel_of(x, g)  = d<g, z>/dw
 
-Each is a primitive that is linear in both arguments, and the transpose of any with respect to one argument is another
-of the three, so that forward mode, reverse mode and every order follow. On a CPU, XLA runs only convolutions in plain
-forward layout, and matrix products, at full speed inside a loop: there all three are such convolutions, `input_of` one
-of the dilated cotangent with the flipped kernel, `kernel_of` one with the cotangent for its kernel where that is the
-quickest. On other platforms the three are XLA's own.
+Each is a primitive that is linear in both arguments, and its transpose with respect to either argument is another of
+the three. Forward mode, reverse mode and higher orders follow. On a CPU, XLA runs only matrix products and convolutions
+in plain forward layout at full speed inside a loop. There all three are such convolutions: `input_of` convolves the
+dilated cotangent with the flipped kernel, `kernel_of` uses the cotangent as the kernel if that is fastest. On other
+platforms the three are XLA's convolutions.
 
 Shapes: x (batch, height, width, in), w (height, width, in / groups, out), z and g (batch, height, width, out).
 """
@@ -29,14 +29,14 @@ from jax.interpreters import ad, batching, mlir
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
-#: Bytes of columns of pixels at a time: what the second-level cache of a core holds.
 COLUMNS = 3 << 20
+"""Bytes of columns of pixels that are processed at a time, so that they fit into the second-level cache of a core."""
 
 
 class Window(NamedTuple):
-    """How the kernel moves over the input; a pair for height and width each, padding a pair of pairs.
+    """Geometry of a convolution: a pair for height and width each; padding is a pair of pairs.
 
-    size: of the input and of the kernel, as (input, kernel), since strides leave them undetermined by the output.
+    The sizes of input and kernel are included, because with strides the size of the output does not determine them.
     """
 
     stride: tuple[int, int]
@@ -47,25 +47,25 @@ class Window(NamedTuple):
     kernel_size: tuple[int, int]
 
     def reach(self, axis: int) -> int:
-        """Pixels from the first to the last that a kernel covers: (k - 1) d + 1."""
+        """Return the extent of the dilated kernel in pixels: (k - 1) d + 1."""
         return (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
 
     def output_size(self) -> tuple[int, int]:
-        """floor((n + padding - reach) / stride) + 1 for height and width."""
+        """Return floor((n + padding - reach) / stride) + 1 for height and width."""
         padded = [n + sum(p) for n, p in zip(self.input_size, self.padding, strict=True)]
         return tuple((padded[axis] - self.reach(axis)) // self.stride[axis] + 1 for axis in (0, 1))  # pyright: ignore
 
 
 def convolve(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
-    """The convolution z[b,i,j,o] = sum_uvc x[b, s i + d u, s j + d v, c] w[u,v,c,o] of the padded x.
+    """Return the convolution z[b,i,j,o] = sum_uvc x[b, s i + d u, s j + d v, c] w[u,v,c,o] of the padded x.
 
-    It is what signal processing calls a cross-correlation: the kernel is not flipped.
+    In signal processing it is called a cross-correlation: the kernel is not flipped.
     """
     return _conv.bind(*_promoted(x, w), window=window)
 
 
 def convolve_transposed(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
-    """The transpose of `convolve` with respect to its input: from arrays of its output's shape to its input's."""
+    """Apply the transpose of `convolve` with respect to its input, which maps the output shape to the input shape."""
     return _input_of.bind(*_promoted(x, w), window=window)
 
 
@@ -98,10 +98,10 @@ def _kernel_of_xla(x, g, *, window: Window):
 
 
 def _input_of_cpu(g, w, *, window: Window):
-    """sum_uvo g w as a plain convolution: g with stride - 1 zeros between its pixels, w flipped, in and out exchanged.
+    """Compute sum_uvo g w as a plain convolution of the dilated g with the flipped w, in and out channels swapped.
 
-    Padded by reach - 1 and by what the last stride left over, less the padding of the forward pass; where that is
-    negative the result is cropped.
+    The padding is reach - 1 plus the pixels that the last stride did not reach, minus the padding of the forward pass;
+    if that is negative, the result is cropped.
     """
     padding, crop = [], []
     for axis, n in enumerate(g.shape[1:3]):
@@ -114,23 +114,23 @@ def _input_of_cpu(g, w, *, window: Window):
     if window.stride != (1, 1):
         g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *((0, 0, s - 1) for s in window.stride), (0, 0, 0)])
     plain = window._replace(stride=(1, 1), padding=tuple(padding))
-    x = _conv_cpu(g, _exchanged(w, window.groups), window=plain._replace(input_size=g.shape[1:3]))
+    x = _conv_cpu(g, _flip_and_swap(w, window.groups), window=plain._replace(input_size=g.shape[1:3]))
     rows, columns = window.input_size
     return x[:, crop[0] : crop[0] + rows, crop[1] : crop[1] + columns]
 
 
-def _exchanged(w, groups: int):
-    """The kernel flipped, with the channels in and out of every group exchanged."""
+def _flip_and_swap(w, groups: int):
+    """Return the flipped kernel, with the input and output channels of every group swapped."""
     rows, columns, into, out = w.shape
     w = w[::-1, ::-1].reshape(rows, columns, into, groups, out // groups)
     return w.transpose(0, 1, 4, 3, 2).reshape(rows, columns, out // groups, groups * into)
 
 
 def _conv_cpu(x, w, *, window: Window):
-    """A plain convolution, padded until its rows come out longer than they went in, and cropped.
+    """Compute a plain convolution, padded so that output rows are longer than input rows, and cropped.
 
-    XLA hands a convolution to a library that is two to five times slower than its own code, but never one whose output
-    is larger than its input. With a stride there is little to gain, nor with the few channels that XLA keeps anyway.
+    XLA delegates convolutions to a library that is two to five times slower than its own code, except if the output is
+    larger than the input. Strided convolutions gain little, and XLA does not delegate those with few channels.
     """
     before, after = window.padding[1]
     longer = window.reach(1) - before - after
@@ -141,10 +141,10 @@ def _conv_cpu(x, w, *, window: Window):
 
 
 def _kernel_of_cpu(x, g, *, window: Window):
-    """A few images at a time, summed: one by one of three ways, the quickest first.
+    """Sum the gradient of the kernel over a few images at a time, by the fastest suitable method.
 
-    A convolution with the cotangent for kernel; the matrix product of the columns of pixels with the cotangent; and,
-    with groups, one product for every place of the kernel, over the whole batch.
+    The methods are a convolution with the cotangent as its kernel; the matrix product of the columns of pixels with the
+    cotangent; and, with groups, one product per offset of the kernel, over the whole batch.
     """
     if window.groups > 1 or x.shape[0] == 0:
         return _kernel_of_by_place(x, g, window=window)
@@ -163,9 +163,9 @@ def _kernel_of_cpu(x, g, *, window: Window):
 
 
 def _kernel_by_convolution(x, g, window: Window):
-    """The convolution of x with g for its kernel, images and channels exchanged.
+    """Return the convolution of x with g as its kernel, images and channels swapped.
 
-    g is widened by zeros until it is wider than x, which keeps XLA's own code for it, as in `_conv_cpu`.
+    g is padded to be wider than x, so that XLA uses its own code, as in `_conv_cpu`.
     """
     x = jnp.pad(x, [(0, 0), *window.padding, (0, 0)]).transpose(3, 1, 2, 0)
     wider = window.kernel_size[1]
@@ -175,13 +175,13 @@ def _kernel_by_convolution(x, g, window: Window):
 
 
 def _kernel_by_columns(x, g, window: Window):
-    """The matrix product of the columns of pixels, transposed, with the cotangent."""
+    """Return the matrix product of the transposed columns of pixels with the cotangent."""
     w = _columns(x, window).T @ g.reshape(-1, g.shape[3])
     return w.reshape(*window.kernel_size, x.shape[3], g.shape[3])
 
 
 def _kernel_of_by_place(x, g, *, window: Window):
-    """For every place (u, v) of the kernel, the matrix product of the pixels that it meets with the cotangent."""
+    """Return for every offset (u, v) of the kernel the product of the pixels that it meets with the cotangent."""
     groups, into, out = window.groups, x.shape[3] // window.groups, g.shape[3]
     g = g.reshape(-1, groups, out // groups)
 
@@ -193,23 +193,23 @@ def _kernel_of_by_place(x, g, *, window: Window):
 
 
 def _divisor(batch: int, most: int) -> int:
-    """The largest divisor of the batch up to `most`, and at least 1: how many images to take at a time."""
+    """Return the largest divisor of the batch up to `most`, at least 1: the number of images to process at a time."""
     return max(n for n in range(1, max(1, min(most, batch)) + 1) if batch % n == 0)
 
 
 def _column_bytes(x, window: Window) -> int:
-    """What the columns of one image take."""
+    """Return the size of the columns of one image in bytes."""
     return math.prod((*window.output_size(), *window.kernel_size, x.shape[3], x.dtype.itemsize))
 
 
 def _columns(x, window: Window):
-    """The pixels under every window as a row: (batch * rows * columns, kernel_h * kernel_w * channels)."""
+    """Return the pixels of every window as a row: (batch * rows * columns, kernel_h * kernel_w * channels)."""
     under = jnp.concatenate(list(_places(x, window)), axis=-1)
     return under.reshape(-1, under.shape[-1])
 
 
 def _places(x, window: Window):
-    """For every place of the kernel, row by row, the pixels that it meets: (batch, rows, columns, channels) each."""
+    """Yield the pixels (batch, rows, columns, channels) that each offset of the kernel meets, in row-major order."""
     x = jnp.pad(x, [(0, 0), *window.padding, (0, 0)])
     rows, columns = window.output_size()
     for u, v in itertools.product(*map(range, window.kernel_size)):
@@ -261,9 +261,9 @@ ad.defbilinear(
 
 
 def _batched(primitive: Primitive, folds: bool, arguments, axes, *, window: Window):
-    """vmap: members that differ in their images alone are more images; else one member after the other.
+    """Batching rule for vmap: members with the same kernel become a larger batch, others are processed in a loop.
 
-    A loop over the members is faster on a CPU than the grouped convolution that vmap would make of different kernels.
+    On a CPU a loop over the members is faster than a grouped convolution of different kernels.
     """
     a, b = (x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(arguments, axes, strict=True))
     if folds and axes[1] is None:
@@ -289,10 +289,10 @@ def resolve_padding(
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """The zeros before and after each axis: `valid` none, `same` as many as give ceil(n / stride) outputs.
+    """Return the number of zeros before and after each axis: `valid` none, `same` for ceil(n / stride) outputs.
 
-    With `same` the odd one goes after, as in TensorFlow and JAX. A number pads every side; a tuple holds, for each
-    axis, a number or a (before, after) pair.
+    An odd number of zeros for `same` has the extra one at the end, as in TensorFlow and JAX. A number pads every side;
+    a tuple contains a number or a (before, after) pair for each axis.
     """
     if padding == "valid":
         return tuple((0, 0) for _ in input_size)

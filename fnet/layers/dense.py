@@ -27,14 +27,14 @@ def dense(
 
     Args:
         units: number of outputs.
-        bias: whether b is added; it starts at zero.
+        bias: whether b is added; it is initialized to zero.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when an example has no axis to map, or one of another length than w was made for.
+        ShapeError: when examples are scalars, or their last axis does not match w.
 
-    The lectures write q = W x with W (out, in) for one column x; with one example a row, z = x w with w = W^T.
+    The lectures write q = W x with W (out, in) for one column x; with one example per row, z = x w with w = W^T.
 
     >>> import jax, jax.numpy as jnp, fnet
     >>> layer = fnet.dense(2)
@@ -62,7 +62,7 @@ def dense(
         w = params["w"]
         if x.ndim < 2 or x.shape[-1] != w.shape[0]:
             raise ShapeError(
-                f"expects (batch, ..., {w.shape[0]}), as its w {w.shape} was made for, got {x.shape}; "
+                f"expects (batch, ..., {w.shape[0]}), for its w {w.shape}, got {x.shape}; "
                 "put a flatten before it, or initialize it for this shape"
             )
         z = product(x, w)
@@ -72,8 +72,9 @@ def dense(
 
 
 def product(x: jax.Array, w: jax.Array) -> jax.Array:
-    """x w over the last axis of x (..., in), as the product of two matrices.
+    """Return x w over the last axis of x (..., in), computed as the product of two matrices.
 
-    So is then the gradient of w, which XLA computes a good deal faster than a sum over several axes.
+    The gradient of w is then a product of two matrices as well, which XLA computes much faster than a sum over several
+    axes.
     """
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[1])

@@ -1,4 +1,4 @@
-"""Dropout: in training, entries drawn at random are set to 0 and the others scaled up."""
+"""Dropout: in training, random entries are set to 0 and the others are scaled up."""
 
 from typing import Annotated
 
@@ -16,21 +16,22 @@ Rate = Annotated[float, Ge(0), Lt(1)]
 
 @constructor
 def dropout(rate: Rate, *, name: Name = None) -> Parts:
-    """y = x * m / (1 - rate) in training, where every entry of m is 0 with probability rate, else 1; otherwise y = x.
+    """Dropout: y = x * m / (1 - rate) in training, where m is 0 with probability rate, else 1; otherwise y = x.
 
-    The division (inverted scaling) keeps the expected value of y at x, so that nothing is rescaled outside training.
+    The division (inverted scaling) makes the expected value of y equal to x, so that nothing is rescaled in evaluation.
+    Every entry has its own m.
 
     Shapes: (batch, ...) -> the same. In training it needs a key, unless the rate is 0.
 
     Args:
         rate: the probability that an entry is dropped.
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         ValueError: in training without a key.
 
     Conventions: rate is the probability of dropping, as in Keras, Flax and PyTorch; in stax and in the paper (p) it is
-    that of keeping.
+    the probability of keeping.
 
     Source: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way to prevent neural
     networks from overfitting" (2014).
@@ -51,17 +52,17 @@ def dropout(rate: Rate, *, name: Name = None) -> Parts:
 def spatial_dropout(rate: Rate, *, name: Name = None) -> Parts:
     """Dropout of whole channels: y = x * m / (1 - rate) in training, with one entry of m per example and channel.
 
-    Neighboring pixels, or steps, carry much the same; dropping them one by one hides little.
+    Neighboring pixels or steps are strongly correlated, so that dropping single entries removes little information.
 
     Shapes: (batch, ..., channels) -> the same; m is (batch, 1, ..., 1, channels). In training it needs a key, unless
     the rate is 0.
 
     Args:
         rate: the probability that a channel of an example is dropped.
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when an example has no axis of channels.
+        ShapeError: when examples are scalars, without an axis of channels.
         ValueError: in training without a key.
 
     Conventions: rate is the probability of dropping, as in dropout.
@@ -90,9 +91,9 @@ def spatial_dropout(rate: Rate, *, name: Name = None) -> Parts:
 
 
 def keep_mask(key: jax.Array, shape: Shape, rate: float) -> jax.Array:
-    """Booleans of a shape, each True, for an entry to keep, with probability 1 - rate.
+    """Return a Boolean mask of a shape, True (keep) with probability 1 - rate.
 
-    The probability is a float32 whatever the precision of the run, so that a check in float64 draws the same mask.
+    The probability is float32 in every precision, so that a check in float64 draws the same mask.
     """
     return jax.random.bernoulli(key, jnp.float32(1 - rate), shape)
 

@@ -1,4 +1,4 @@
-"""Layers that take indices: whole numbers that stand for characters, words or other classes."""
+"""Layers that take indices: whole numbers that represent characters, words or other categories."""
 
 from typing import Annotated
 
@@ -19,25 +19,25 @@ Deviation = Annotated[float, Gt(0)]
 
 @constructor
 def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: Deviation = 0.02, name: Name = None) -> Parts:
-    """A learned vector for every index: y = w[x], which is one_hot(x) w without the product.
+    """A learned vector for every index: y = w[x], equal to one_hot(x) w.
 
-    Shapes: (batch, ...) -> (batch, ..., width), of indices 0 ... size - 1. Parameters: `w` (size, width), drawn from a
+    Shapes: (batch, ...) -> (batch, ..., width), for indices 0 ... size - 1. Parameters: `w` (size, width), drawn from a
     normal distribution.
 
-    An index outside is found before training, where `fit` is given the examples. A compiled program cannot raise: there
-    its vector is NaN, never that of another index, and no row of w gets a gradient from it.
+    `fit` checks before training that all indices are in range. A compiled program cannot raise an error: there the
+    vector of an index out of range is NaN, and it adds no gradient to any row of w.
 
     Args:
-        size: how many different indices there are.
-        width: the number of entries of a vector.
-        std: standard deviation of the initial entries of w.
-        name: replaces the counted name.
+        size: number of different indices.
+        width: length of the vectors.
+        std: standard deviation of the initial w.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         TypeError: for inputs that are not whole numbers.
 
     Source: Bengio, Ducharme, Vincent and Jauvin, "A neural probabilistic language model" (2003); the initial standard
-    deviation is that of GPT (Radford et al. 2018), where PyTorch takes 1.
+    deviation is that of GPT (Radford et al. 2018); PyTorch uses 1.
 
     >>> import jax.numpy as jnp, fnet
     >>> layer = fnet.embedding(3, 2)
@@ -50,7 +50,7 @@ def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: Deviation = 0.02
         return {"w": std * jax.random.normal(key, (size, width), jnp.float32)}, {}
 
     def apply(params, state, x, *, train, key=None, mask=None):
-        # A negative index would count from the end.
+        # A negative index would otherwise count from the end.
         indices = jnp.where((x := _indices("embedding", x)) < 0, size, x)
         return jnp.take(params["w"], indices, axis=0, mode="fill", fill_value=jnp.nan), {}
 
@@ -59,14 +59,14 @@ def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: Deviation = 0.02
 
 @constructor
 def one_hot(size: Size, *, name: Name = None) -> Parts:
-    """The unit vector of every index: y_k = 1 where k = x, else 0, for k = 0 ... size - 1.
+    """One-hot encoding of every index: y_k = 1 if k = x, else 0, for k = 0 ... size - 1.
 
-    Shapes: (batch, ...) -> (batch, ..., size), of indices 0 ... size - 1. It is what the lectures give a recurrent
-    network for a word. An index outside is found before training, as for `embedding`; a compiled program gives NaN.
+    Shapes: (batch, ...) -> (batch, ..., size), for indices 0 ... size - 1. The lectures feed words to a recurrent
+    network like this. An index out of range is handled as in `embedding`.
 
     Args:
-        size: how many different indices there are.
-        name: replaces the counted name.
+        size: number of different indices.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         TypeError: for inputs that are not whole numbers.
@@ -86,22 +86,22 @@ def one_hot(size: Size, *, name: Name = None) -> Parts:
 
 @constructor
 def tied(*layers: Layer, name: Name = None) -> Parts:
-    """Layers in series from an embedding to a read-out with the same weights: y = f(w[x]) w^T, f the other layers.
+    """An embedding, layers f in series, and a readout that shares the embedding's weights: y = f(w[x]) w^T.
 
-    The score of an index is the product of its vector with what f gives. The gradient of w is the sum of those of its
-    two uses. In YAML:
+    The logit of an index is the inner product of its vector and the output of f. The gradient of w is the sum of the
+    gradients of its two uses. In YAML:
 
         tied: [{embedding: {size: 65, width: 128}}, {positions: 64}, {lstm: 128}]
 
-    Shapes: (batch, ...) -> (batch, ..., size), logits of the embedding's indices.
+    Shapes: (batch, ...) -> (batch, ..., size), the logits of the embedding's indices.
 
     Args:
-        layers: an embedding, then f, whose last axis is again of the embedding's width.
-        name: replaces the counted name.
+        layers: an embedding, then f, whose outputs must have the embedding's width.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when f gives another width.
-        ValueError: when the first layer is no embedding.
+        ShapeError: when the outputs of f have a different width.
+        ValueError: when the first layer is not an embedding.
 
     Source: Press and Wolf, "Using the output embedding to improve language models" (2017).
 
@@ -110,8 +110,8 @@ def tied(*layers: Layer, name: Name = None) -> Parts:
     (10, 65)
     """
     if not layers or layers[0].kind != "embedding":
-        given = layers[0].kind if layers else "no layer"
-        raise ValueError(f"tied: expected an embedding first, whose weights the read-out shares, got {given}")
+        received = layers[0].kind if layers else "no layer"
+        raise ValueError(f"tied: expected an embedding first, whose weights the readout shares, got {received}")
     inner = serial(*layers)
     first, embed = inner.children[0]
     size, width = embed.settings["size"], embed.settings["width"]
@@ -120,8 +120,8 @@ def tied(*layers: Layer, name: Name = None) -> Parts:
         out_shape = inner.shape(in_shape)
         if out_shape[-1:] != (width,):
             raise ShapeError(
-                f"its layers give {out_shape}, but its read-out shares the weights of {first}, which takes "
-                f"(..., {width}); append dense: {width}"
+                f"its layers give {out_shape}, but its readout shares the weights of {first} and takes (..., {width}); "
+                f"append dense: {width}"
             )
         return (*out_shape[:-1], size)
 
@@ -137,7 +137,7 @@ def _indices(kind: str, x: jax.Array) -> jax.Array:
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(
-            f"{kind}: expects whole numbers (an integer type), each an index, got {x.dtype}; "
-            "convert what are indices with x.astype(int), and put real numbers into a dense layer"
+            f"{kind}: expects indices (whole numbers of an integer type), got {x.dtype}; "
+            "convert indices with x.astype(int), or use a dense layer for real numbers"
         )
     return x

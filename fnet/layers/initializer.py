@@ -1,4 +1,4 @@
-"""Weight initializers: those of `jax.nn.initializers`, by name, or any function of the same form by its dotted path."""
+"""Weight initializers: those of `jax.nn.initializers` by name, or any function (key, shape, dtype) by dotted path."""
 
 import importlib
 from collections.abc import Callable
@@ -27,7 +27,7 @@ PLAIN = ("ones", "zeros")
 
 
 def _imported(name: str) -> Callable[..., Any]:
-    """The function at a dotted path."""
+    """Return the function at a dotted path."""
     module, dot, function = name.rpartition(".")
     if not dot:
         raise ValueError(f"unknown initializer '{name}'{suggestion(name, FACTORIES + PLAIN)}")
@@ -51,12 +51,12 @@ Initializer = Annotated[
 
 
 def initializer(name: str) -> Callable[[Any, Shape], jax.Array]:
-    """The function (key, shape) -> float32 array that a name stands for.
+    """Return the initializer (key, shape) -> float32 array of a name.
 
-    Draws are made in float32 whatever the precision of the run, so that a check in float64 sees the same network.
+    Weights are drawn in float32 in every precision, so that a check in float64 sees the same network.
 
     Raises:
-        ValueError: when a dotted path leads nowhere.
+        ValueError: when there is nothing at a dotted path.
     """
     if name in PLAIN:
         draw = getattr(jax.nn.initializers, name)

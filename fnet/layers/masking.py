@@ -9,9 +9,9 @@ from fnet.core.layer import ShapeError
 
 
 def steps_of(mask: Any, x: jax.Array) -> jax.Array | None:
-    """The (batch, time) mask that says which steps of x (batch, time, features) are real; None when it leaves out none.
+    """Return the (batch, time) mask of the real steps of x (batch, time, features), or None if all steps count.
 
-    A (batch,) mask is about whole examples, which no layer that works on one example at a time needs to know.
+    A (batch,) mask marks whole examples. Layers that process each example independently ignore it.
 
     Raises:
         ShapeError: when the mask does not fit.
@@ -20,7 +20,7 @@ def steps_of(mask: Any, x: jax.Array) -> jax.Array | None:
         return None
     if jnp.shape(mask) != x.shape[:2]:
         raise ShapeError(
-            f"expects a mask (batch,) or (batch, time) that fits its input {x.shape}, got {jnp.shape(mask)}; "
-            "give the mask the length that the input has here"
+            f"expects a mask (batch,) or (batch, time) that matches its input {x.shape}, got {jnp.shape(mask)}; "
+            "make the mask as long as the input of this layer"
         )
     return jnp.asarray(mask, bool)

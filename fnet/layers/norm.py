@@ -1,7 +1,7 @@
-"""Normalization: entries are centered and scaled by statistics of their own batch, position or group of channels.
+"""Normalization: entries are centered and scaled by the statistics of a batch, a position or a group of channels.
 
-Statistics are computed in float32 at least, the mean first and then the variance of the centered values: the difference
-E[x^2] - E[x]^2 goes negative in float32. The variance is the biased one throughout.
+Statistics are computed in float32 at least, first the mean and then the variance of the centered values: the difference
+E[x^2] - E[x]^2 can be negative in float32. The variance is always the biased one.
 """
 
 import math
@@ -28,31 +28,33 @@ def batch_norm(
     shift: bool = True,
     name: Name = None,
 ) -> Parts:
-    """y = scale * (x - mu) / sqrt(v + eps) + shift, per channel, with the mean mu and the variance v of the batch.
+    """Batch normalization: y = scale * (x - mu) / sqrt(v + eps) + shift, with mean mu and variance v per channel.
 
-    In training mu and v are those of the channel over the batch and every other axis, and the state follows them:
-    mean := momentum * mean + (1 - momentum) * mu, and var likewise with v. Otherwise mu and v are the state's.
+    In training mu and v are computed over the batch and all axes except the channels, and update running averages in
+    the state: mean := momentum * mean + (1 - momentum) * mu, and var likewise with v. In evaluation mu and v are taken
+    from the state.
 
     Shapes: (batch, ..., channels) -> the same. Parameters: `scale` (channels,), ones; `shift` (channels,), zeros.
     State: `mean` (channels,), zeros; `var` (channels,), ones.
 
-    A mask, (batch,) or (batch, time), says which entries the statistics count; the outputs of the others are computed
-    all the same. When it counts none, the state stays as it is. An input without a time axis, (batch, channels), counts
-    the examples of which a (batch, time) mask counts any step.
+    The statistics are over all unmasked entries of a (batch,) or (batch, time) mask; masked entries have outputs as
+    well. If everything is masked, the state does not change. For inputs without a time axis, (batch, channels), an
+    example counts if a (batch, time) mask contains any real step of it.
 
     Args:
-        momentum: the weight of the old value in the running mean and variance.
-        eps: added to the variance, so that a constant channel divides by sqrt(eps), not by 0.
-        scale: whether y is multiplied by a learned factor per channel.
-        shift: whether a learned number per channel is added to y.
-        name: replaces the counted name.
+        momentum: weight of the old value in the running mean and variance.
+        eps: added to the variance, so that a constant channel is divided by sqrt(eps), not by 0.
+        scale: whether to multiply by a learned factor per channel.
+        shift: whether to add a learned offset per channel.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when an example has no axis of channels, or another number than it was initialized for, or when the
-            mask does not fit.
+        ShapeError: when examples are scalars, their number of channels has changed since initialization, or the mask
+            does not match.
 
-    Conventions: v is the biased variance, also in the state, where PyTorch keeps the unbiased one; momentum weighs the
-    old value, as in Keras and Flax, where PyTorch's weighs the new one. Over a single value v is 0 and y is shift.
+    Conventions: v is the biased variance, also in the state, where PyTorch stores the unbiased one. momentum is the
+    weight of the old value, as in Keras and Flax; in PyTorch it is the weight of the new one. For a single value v is 0
+    and y is shift.
 
     Source: Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal covariate
     shift" (2015).
@@ -77,14 +79,14 @@ def batch_norm(
             raise _wrong_channels(channels, x.shape)
         wide = _wide(x)
         if not train:
-            return _affine(params, _standardized(wide, state["mean"], state["var"], eps), x), state
-        counted = None if mask is None else _counted(mask, x)
-        mean, var = _moments(wide, tuple(range(x.ndim - 1)), counted)
-        y = _affine(params, _standardized(wide, mean, var, eps), x)
+            return _affine(params, _standardize(wide, state["mean"], state["var"], eps), x), state
+        real = None if mask is None else _real_entries(mask, x)
+        mean, var = _moments(wide, tuple(range(x.ndim - 1)), real)
+        y = _affine(params, _standardize(wide, mean, var, eps), x)
 
         def running(old, of_batch):
             new = momentum * old + (1 - momentum) * of_batch.reshape(channels)
-            return (new if counted is None else jnp.where(counted.any(), new, old)).astype(old.dtype)
+            return (new if real is None else jnp.where(real.any(), new, old)).astype(old.dtype)
 
         return y, {"mean": running(state["mean"], mean), "var": running(state["var"], var)}
 
@@ -93,21 +95,21 @@ def batch_norm(
 
 @constructor
 def layer_norm(*, eps: Epsilon = 1e-5, scale: bool = True, shift: bool = True, name: Name = None) -> Parts:
-    """y = scale * (x - mu) / sqrt(v + eps) + shift, with mu and v over the last axis, at every position by itself.
+    """Layer normalization: y = scale * (x - mu) / sqrt(v + eps) + shift, with mu and v over the last axis.
 
     Shapes: (batch, ..., channels) -> the same. Parameters: `scale` (channels,), ones; `shift` (channels,), zeros.
 
     Args:
-        eps: added to the variance, so that equal channels divide by sqrt(eps), not by 0.
-        scale: whether y is multiplied by a learned factor per channel.
-        shift: whether a learned number per channel is added to y.
-        name: replaces the counted name.
+        eps: added to the variance, so that equal channels are divided by sqrt(eps), not by 0.
+        scale: whether to multiply by a learned factor per channel.
+        shift: whether to add a learned offset per channel.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when an example has no axis of channels, or another number than it was initialized for.
+        ShapeError: when examples are scalars, or their number of channels has changed since initialization.
 
-    Conventions: v is the biased variance. For images this is the form of PyTorch's and Keras's layers given the
-    channels; the paper takes the statistics over all of an example, which here is group_norm(1).
+    Conventions: v is the biased variance. PyTorch's and Keras's layers do the same for images if they normalize the
+    channels. The paper computes the statistics over all entries of an example, as group_norm(1) does.
 
     Source: Ba, Kiros and Hinton, "Layer normalization" (2016).
 
@@ -123,7 +125,7 @@ def layer_norm(*, eps: Epsilon = 1e-5, scale: bool = True, shift: bool = True, n
         x = jnp.asarray(x)
         _check_channels(params, x)
         wide = _wide(x)
-        return _affine(params, _standardized(wide, *_moments(wide, (-1,)), eps), x), {}
+        return _affine(params, _standardize(wide, *_moments(wide, (-1,)), eps), x), {}
 
     return Parts(_shape, _init_affine(scale, shift), apply)
 
@@ -137,27 +139,27 @@ def group_norm(
     shift: bool = True,
     name: Name = None,
 ) -> Parts:
-    """y = scale * (x - mu) / sqrt(v + eps) + shift, with mu and v over a group of channels of one example.
+    """Group normalization: y = scale * (x - mu) / sqrt(v + eps) + shift, with mu and v per example and group.
 
-    The channels fall into groups of channels / groups neighbors; mu and v are taken over the channels of a group and
-    over every axis between the batch and the channels. One group of all channels is the paper's layer normalization,
-    groups of one channel are instance normalization.
+    A group consists of channels / groups neighboring channels; mu and v are computed over the channels of a group and
+    all axes between the batch and the channels. One group of all channels is the paper's layer normalization, groups
+    of one channel are instance normalization.
 
     Shapes: (batch, ..., channels) -> the same. Parameters: `scale` (channels,), ones; `shift` (channels,), zeros.
 
-    The statistics of an example count the steps that a mask (batch, time) says are real; the outputs of the others are
-    computed all the same. Examples do not meet, so a mask (batch,) changes nothing.
+    The statistics of an example are over all unmasked steps of a (batch, time) mask; masked steps have outputs as well.
+    Examples are independent, so that a (batch,) mask has no effect.
 
     Args:
-        groups: number of groups, which divides the number of channels.
-        eps: added to the variance, so that a constant group divides by sqrt(eps), not by 0.
-        scale: whether y is multiplied by a learned factor per channel.
-        shift: whether a learned number per channel is added to y.
-        name: replaces the counted name.
+        groups: number of groups; it must divide the number of channels.
+        eps: added to the variance, so that a constant group is divided by sqrt(eps), not by 0.
+        scale: whether to multiply by a learned factor per channel.
+        shift: whether to add a learned offset per channel.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when an example has no axis of channels, or a number that the groups do not divide, or another
-            number than it was initialized for, or when the mask does not fit.
+        ShapeError: when examples are scalars, groups do not divide their channels, the number of channels has changed
+            since initialization, or the mask does not match.
 
     Source: Wu and He, "Group normalization" (2018).
 
@@ -173,8 +175,8 @@ def group_norm(
         channels = _shape(in_shape)[-1]
         if channels % groups:
             raise ShapeError(
-                f"expects a number of channels that its {groups} groups divide, got {channels} channels in "
-                f"{in_shape}; take a number of groups that divides {channels}"
+                f"its groups must divide the number of channels, got {groups} groups and {channels} channels in "
+                f"{in_shape}; use a divisor of {channels}"
             )
         return in_shape
 
@@ -187,9 +189,9 @@ def group_norm(
         shape(x.shape[1:])
         grouped = _wide(x).reshape(*x.shape[:-1], groups, -1)
         steps = mask is not None and jnp.ndim(mask) == 2 and x.ndim > 2
-        counted = _counted(mask, x)[..., None] if steps else None
+        real = _real_entries(mask, x)[..., None] if steps else None
         axes = (*range(1, x.ndim - 1), x.ndim)
-        xhat = _standardized(grouped, *_moments(grouped, axes, counted), eps).reshape(x.shape)
+        xhat = _standardize(grouped, *_moments(grouped, axes, real), eps).reshape(x.shape)
         return _affine(params, xhat, x), {}
 
     return Parts(shape, init, apply)
@@ -197,17 +199,17 @@ def group_norm(
 
 @constructor
 def rms_norm(*, eps: Epsilon = 1e-6, scale: bool = True, name: Name = None) -> Parts:
-    """y = scale * x / sqrt(mean(x^2) + eps), with the mean over the last axis, at every position by itself.
+    """Root mean square normalization: y = scale * x / sqrt(mean(x^2) + eps), with the mean over the last axis.
 
     Shapes: (batch, ..., channels) -> the same. Parameters: `scale` (channels,), ones.
 
     Args:
-        eps: added to the mean square, so that zeros divide by sqrt(eps), not by 0.
-        scale: whether y is multiplied by a learned factor per channel.
-        name: replaces the counted name.
+        eps: added to the mean square, so that zeros are divided by sqrt(eps), not by 0.
+        scale: whether to multiply by a learned factor per channel.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when an example has no axis of channels, or another number than it was initialized for.
+        ShapeError: when examples are scalars, or their number of channels has changed since initialization.
 
     Source: Zhang and Sennrich, "Root mean square layer normalization" (2019), which has no eps.
 
@@ -238,7 +240,7 @@ def _shape(in_shape):
 
 
 def _init_affine(scale, shift):
-    """The `init` of a layer with a factor and a summand per channel, each of them or not."""
+    """Return the `init` of a layer with an optional scale and an optional shift per channel."""
 
     def init(key, in_shape):
         channels = _shape(in_shape)[-1]
@@ -253,7 +255,7 @@ def _init_affine(scale, shift):
 
 
 def _check_channels(params, x):
-    """Raises the ShapeError for an input without channels, or with another number than the parameters were made for."""
+    """Raise a ShapeError for an input without channels, or whose channels do not match the parameters."""
     channels = next((len(leaf) for leaf in params.values()), None)
     if x.ndim < 2 or (channels is not None and x.shape[-1] != channels):
         raise _wrong_channels(channels, x.shape)
@@ -263,49 +265,49 @@ def _wrong_channels(channels, received):
     if channels is None:
         return ShapeError(f"expects (batch, ..., channels), got {received}; put a reshape before it")
     return ShapeError(
-        f"expects (batch, ..., {channels}), as it was initialized for, got {received}; "
+        f"expects (batch, ..., {channels}), the shape that it was initialized for, got {received}; "
         "put the channels last, or initialize it for this shape"
     )
 
 
 def _wide(x):
-    """x in float32, or in its own precision where that is higher."""
+    """Return x in float32, or in its own precision if that is higher."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _counted(mask: Any, x: jax.Array) -> jax.Array:
-    """The mask as booleans that broadcast against x: (batch, 1, ..., 1) or (batch, time, 1, ..., 1)."""
-    counted = jnp.asarray(mask, bool)
-    if counted.ndim == 2 and x.ndim == 2:
-        counted = counted.any(axis=1)
-    if not 1 <= counted.ndim <= 2 or counted.shape != x.shape[: counted.ndim]:
+def _real_entries(mask: Any, x: jax.Array) -> jax.Array:
+    """Return the mask as Booleans that broadcast against x: (batch, 1, ..., 1) or (batch, time, 1, ..., 1)."""
+    real = jnp.asarray(mask, bool)
+    if real.ndim == 2 and x.ndim == 2:
+        real = real.any(axis=1)
+    if not 1 <= real.ndim <= 2 or real.shape != x.shape[: real.ndim]:
         raise ShapeError(
-            f"expects a mask (batch,) or (batch, time) that fits its input {x.shape}, got {jnp.shape(mask)}; "
-            "give the mask the length that the input has here"
+            f"expects a mask (batch,) or (batch, time) that matches its input {x.shape}, got {jnp.shape(mask)}; "
+            "make the mask as long as the input of this layer"
         )
-    return counted.reshape(*counted.shape, *[1] * (x.ndim - counted.ndim))
+    return real.reshape(*real.shape, *[1] * (x.ndim - real.ndim))
 
 
-def _moments(x, axes, counted=None):
-    """The mean and the biased variance over the axes, which stay with length 1, of the entries that count.
+def _moments(x, axes, real=None):
+    """Return the mean and the biased variance of the real entries over the axes, which are kept with length 1.
 
-    Where none does, both are 0.
+    Without any real entry both are 0.
     """
-    if counted is None:
+    if real is None:
         mean = jnp.mean(x, axes, keepdims=True)
         return mean, jnp.mean((x - mean) ** 2, axes, keepdims=True)
-    repeats = math.prod(x.shape[axis] for axis in axes if counted.shape[axis] == 1)
-    number = jnp.maximum(repeats * jnp.sum(counted, axes, keepdims=True, dtype=x.dtype), 1)
-    mean = jnp.sum(x, axes, keepdims=True, where=counted) / number
-    return mean, jnp.sum((x - mean) ** 2, axes, keepdims=True, where=counted) / number
+    repeats = math.prod(x.shape[axis] for axis in axes if real.shape[axis] == 1)
+    number = jnp.maximum(repeats * jnp.sum(real, axes, keepdims=True, dtype=x.dtype), 1)
+    mean = jnp.sum(x, axes, keepdims=True, where=real) / number
+    return mean, jnp.sum((x - mean) ** 2, axes, keepdims=True, where=real) / number
 
 
-def _standardized(x, mean, var, eps):
+def _standardize(x, mean, var, eps):
     return (x - mean) * jax.lax.rsqrt(var + eps)
 
 
 def _affine(params, xhat, x):
-    """scale * xhat + shift, of those that there are, in the precision of x."""
+    """Return scale * xhat + shift, each if it is a parameter, in the precision of x."""
     y = xhat * params["scale"] if "scale" in params else xhat
     y = y + params["shift"] if "shift" in params else y
     return y.astype(jnp.result_type(x, 0.0))

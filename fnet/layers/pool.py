@@ -1,4 +1,4 @@
-"""Pooling: the greatest or the mean value of every window, channel by channel, over all axes but the channels'."""
+"""Pooling: the maximum or mean of every window of each channel, over one or more spatial axes."""
 
 import itertools
 import math
@@ -27,19 +27,19 @@ def max_pool(
     padding: Literal["same", "valid"] = "valid",
     name: Name = None,
 ) -> Parts:
-    """The greatest value of every window; its gradient goes to that value alone, to the first of equals in row order.
+    """Max pooling: the maximum of every window; the gradient goes to its first occurrence in row-major order.
 
     Shapes: (batch, *spatial, channels) -> (batch, *spatial', channels), for one, two or more spatial axes.
 
     Args:
-        window: size of the windows; one number, or one for each spatial axis, as for stride.
-        stride: pixels between neighboring windows; by default the window's size.
-        padding: valid (windows lie inside) or same (ceil(n / stride) windows; what lies outside never wins).
-        name: replaces the counted name.
+        window: size of the windows; one number, or one per spatial axis, as for stride.
+        stride: distance of neighboring windows in pixels; by default the size of the window.
+        padding: valid (only windows inside the input) or same (ceil(n / stride) windows; padding is never the
+            maximum).
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: for examples without spatial axes, sizes for another number of them, or a window that is larger
-            than the input.
+        ShapeError: for examples without spatial axes, a different number of sizes, or a window larger than the input.
 
     >>> import fnet
     >>> fnet.max_pool(2).shape((28, 28, 8))
@@ -64,19 +64,18 @@ def avg_pool(
     padding: Literal["same", "valid"] = "valid",
     name: Name = None,
 ) -> Parts:
-    """The mean of every window over what lies inside the input: padding does not count.
+    """Average pooling: the mean of every window over its entries inside the input; padding does not count.
 
     Shapes: (batch, *spatial, channels) -> (batch, *spatial', channels), for one, two or more spatial axes.
 
     Args:
-        window: size of the windows; one number, or one for each spatial axis, as for stride.
-        stride: pixels between neighboring windows; by default the window's size.
-        padding: valid (windows lie inside) or same (ceil(n / stride) windows).
-        name: replaces the counted name.
+        window: size of the windows; one number, or one per spatial axis, as for stride.
+        stride: distance of neighboring windows in pixels; by default the size of the window.
+        padding: valid (only windows inside the input) or same (ceil(n / stride) windows).
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: for examples without spatial axes, sizes for another number of them, or a window that is larger
-            than the input.
+        ShapeError: for examples without spatial axes, a different number of sizes, or a window larger than the input.
 
     >>> import jax.numpy as jnp, fnet
     >>> x = jnp.arange(4.0).reshape(1, 4, 1)
@@ -96,13 +95,13 @@ def avg_pool(
 
 @constructor
 def global_max_pool(*, name: Name = None) -> Parts:
-    """The greatest value of every channel; its gradient goes to the first of equals in row order.
+    """Global max pooling: the maximum of every channel; the gradient goes to its first occurrence in row-major order.
 
-    Shapes: (batch, *spatial, channels) -> (batch, channels). A mask (batch, time) leaves out the steps that are not
-    real.
+    Shapes: (batch, *spatial, channels) -> (batch, channels). Masked steps of a (batch, time) mask do not
+    count.
 
     Args:
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         ShapeError: for examples without spatial axes.
@@ -118,13 +117,13 @@ def global_max_pool(*, name: Name = None) -> Parts:
 
 @constructor
 def global_avg_pool(*, name: Name = None) -> Parts:
-    """The mean of every channel: y_c = sum m x_c / sum m.
+    """Global average pooling: y_c = sum m x_c / sum m.
 
-    Shapes: (batch, *spatial, channels) -> (batch, channels). A mask m (batch, time) leaves out the steps that are not
-    real.
+    Shapes: (batch, *spatial, channels) -> (batch, channels). Masked steps of a (batch, time) mask m do not
+    count.
 
     Args:
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
         ShapeError: for examples without spatial axes.
@@ -140,7 +139,7 @@ def global_avg_pool(*, name: Name = None) -> Parts:
 
 def _pooling(pool, window: Sizes, stride: Sizes | None, padding: str) -> Parts:
     def shape(in_shape: Shape) -> Shape:
-        sizes, strides, pads = _resolved(in_shape, window, stride, padding)
+        sizes, strides, pads = _resolve(in_shape, window, stride, padding)
         spatial = tuple(
             (n + sum(p) - k) // s + 1 for n, k, s, p in zip(in_shape[:-1], sizes, strides, pads, strict=True)
         )
@@ -157,11 +156,13 @@ def _pooling(pool, window: Sizes, stride: Sizes | None, padding: str) -> Parts:
 
 
 def _windows(x: jax.Array, window: Sizes, stride: Sizes | None, padding: str):
-    """The function from a filling for the padding to the entries at every place of the window, place by place."""
-    sizes, strides, pads = _resolved(x.shape[1:], window, stride, padding)
+    """Return a function from the padding value to the entries at each offset of the window, one after the other."""
+    sizes, strides, pads = _resolve(x.shape[1:], window, stride, padding)
 
-    def places(filling: jax.Array):
-        padded = lax.pad(x, filling, [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)]) if any(map(any, pads)) else x
+    def places(padding_value: jax.Array):
+        padded = (
+            lax.pad(x, padding_value, [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)]) if any(map(any, pads)) else x
+        )
         counts = [(n - k) // s + 1 for n, k, s in zip(padded.shape[1:-1], sizes, strides, strict=True)]
         for offset in itertools.product(*map(range, sizes)):
             stop = [o + (n - 1) * s + 1 for o, n, s in zip(offset, counts, strides, strict=True)]
@@ -170,7 +171,7 @@ def _windows(x: jax.Array, window: Sizes, stride: Sizes | None, padding: str):
     return places
 
 
-def _resolved(in_shape: Shape, window: Sizes, stride: Sizes | None, padding: str):
+def _resolve(in_shape: Shape, window: Sizes, stride: Sizes | None, padding: str):
     axes = len(in_shape) - 1
     if axes < 1:
         raise ShapeError(f"expects examples (*spatial, channels), got {in_shape}; put a reshape before it")
@@ -178,7 +179,7 @@ def _resolved(in_shape: Shape, window: Sizes, stride: Sizes | None, padding: str
     strides = sizes if stride is None else (stride,) * axes if isinstance(stride, int) else stride
     if len(sizes) != axes or len(strides) != axes:
         raise ShapeError(
-            f"has sizes for {len(sizes)} spatial axes, but its input {in_shape} has {axes}; give one number"
+            f"expects examples with {len(sizes)} spatial axes, one per size, got {in_shape}; give one number"
         )
     return sizes, strides, resolve_padding(padding, in_shape[:-1], sizes, strides, (1,) * axes)
 

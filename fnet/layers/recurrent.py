@@ -1,4 +1,4 @@
-"""Recurrent layers: the same cell at every step of a sequence (batch, time, features), from a first state of zeros."""
+"""Recurrent layers: a cell applied to every step of a sequence (batch, time, features), starting from zeros."""
 
 from typing import Annotated, Literal
 
@@ -31,31 +31,31 @@ def rnn(
     recurrent_init: Initializer = "orthogonal",
     name: Name = None,
 ) -> Parts:
-    """The simple recurrent cell at every step: h_t = phi(x_t w + h_(t-1) u + b), with h_0 = 0.
+    """Simple recurrent layer: h_t = phi(x_t w + h_(t-1) u + b), with h_0 = 0.
 
-    The lectures draw it as NN2, which takes the previous state and the current input; the first cell is the same with a
-    dummy state, the zeros, and NN3 is a `dense` read-out of h.
+    In the lectures it is NN2, which takes the previous state and the current input. The first cell takes a dummy state
+    of zeros, and NN3 is a `dense` readout of h.
 
     Shapes: (batch, time, in) -> (batch, time, units), or (batch, units) without `sequence`. Parameters: `w`
-    (in, units), `u` (units, units), `b` (units,), which starts at zero.
+    (in, units), `u` (units, units), `b` (units,), initialized to zero.
 
-    A mask (batch, time) leaves out steps: the state after one is that before it, so that the last state is that of the
-    last real step. Of a sequence without any real step it is 0.
+    Masked steps of a (batch, time) mask leave the state unchanged, so that the last state is the state after the last
+    real step. It is 0 for a sequence without any real step.
 
     Args:
-        units: the number of entries of the state h.
+        units: number of features of the state h.
         activation: phi: tanh, sigmoid or relu.
-        sequence: whether the outputs are the states of all steps, or the last state alone.
-        reverse: whether the steps are taken from the last to the first; outputs stay in the order of the inputs.
+        sequence: whether to return the states of all steps, or only the last state.
+        reverse: whether to process the steps from last to first; the outputs keep the order of the inputs.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        recurrent_init: the same of u.
-        name: replaces the counted name.
+        recurrent_init: initializer of u, likewise.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when examples are not (time, in), or the mask does not fit.
+        ShapeError: when examples are not (time, in), or the mask does not match.
 
-    Source: Elman, "Finding structure in time" (1990). At 0 relu has the derivative 0. An orthogonal u neither lengthens
-    nor shortens what is sent back through it (Saxe, McClelland and Ganguli 2013).
+    Source: Elman, "Finding structure in time" (1990). The derivative of relu at 0 is 0. An orthogonal u preserves
+    the norm of gradients that pass through it (Saxe, McClelland and Ganguli 2013).
 
     >>> import jax.numpy as jnp, fnet
     >>> params = {"w": jnp.ones((1, 1)), "u": jnp.full((1, 1), 2.0), "b": jnp.zeros(1)}
@@ -76,32 +76,32 @@ def gru(
     recurrent_init: Initializer = "orthogonal",
     name: Name = None,
 ) -> Parts:
-    """The gated recurrent unit at every step: h_t = s_t h_(t-1) + (1 - s_t) n_t, with h_0 = 0.
+    """Gated recurrent unit (GRU): h_t = s_t h_(t-1) + (1 - s_t) n_t, with h_0 = 0.
 
     With the columns of w, u and b in three blocks r, s, n and sigma(z) = 1 / (1 + e^-z):
 
         r_t = sigma(x_t w_r + h_(t-1) u_r + b_r)            the reset gate
-        s_t = sigma(x_t w_s + h_(t-1) u_s + b_s)            the update gate, by how much the state stays
+        s_t = sigma(x_t w_s + h_(t-1) u_s + b_s)            the update gate: how much of the state is kept
         n_t = tanh(x_t w_n + (r_t h_(t-1)) u_n + b_n)       the candidate
 
     Shapes: (batch, time, in) -> (batch, time, units), or (batch, units) without `sequence`. Parameters: `w`
-    (in, 3 units), `u` (units, 3 units), `b` (3 units,), which starts at zero. Every block is drawn by itself.
+    (in, 3 units), `u` (units, 3 units), `b` (3 units,), initialized to zero. Every block is initialized separately.
 
-    A mask (batch, time) leaves out steps, as in `rnn`.
+    Masked steps leave the state unchanged, as in `rnn`.
 
     Args:
-        units: the number of entries of the state h.
-        sequence: whether the outputs are the states of all steps, or the last state alone.
-        reverse: whether the steps are taken from the last to the first; outputs stay in the order of the inputs.
+        units: number of features of the state h.
+        sequence: whether to return the states of all steps, or only the last state.
+        reverse: whether to process the steps from last to first; the outputs keep the order of the inputs.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        recurrent_init: the same of u.
-        name: replaces the counted name.
+        recurrent_init: initializer of u, likewise.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when examples are not (time, in), or the mask does not fit.
+        ShapeError: when examples are not (time, in), or the mask does not match.
 
-    Conventions: the reset gate multiplies the state, as in the paper; PyTorch, cuDNN and Keras's default multiply the
-    product with u_n, which has a bias of its own there. The paper writes z for s; some texts exchange s and 1 - s.
+    Conventions: the reset gate multiplies the state, as in the paper. PyTorch, cuDNN and Keras (by default) multiply
+    the product with u_n, which has a separate bias there. The paper writes z for s; some texts exchange s and 1 - s.
 
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine translation"
     (2014).
@@ -124,35 +124,36 @@ def lstm(
     recurrent_init: Initializer = "orthogonal",
     name: Name = None,
 ) -> Parts:
-    """Long short-term memory at every step: c_t = f_t c_(t-1) + i_t g_t and h_t = o_t tanh(c_t), with h_0 = c_0 = 0.
+    """Long short-term memory (LSTM): c_t = f_t c_(t-1) + i_t g_t and h_t = o_t tanh(c_t), with h_0 = c_0 = 0.
 
     With the columns of w, u and b in four blocks i, f, g, o and sigma(z) = 1 / (1 + e^-z):
 
         i_t = sigma(x_t w_i + h_(t-1) u_i + b_i)            the input gate
-        f_t = sigma(x_t w_f + h_(t-1) u_f + b_f)            the forget gate, by how much the cell stays
+        f_t = sigma(x_t w_f + h_(t-1) u_f + b_f)            the forget gate: how much of the cell is kept
         g_t = tanh(x_t w_g + h_(t-1) u_g + b_g)             the candidate
         o_t = sigma(x_t w_o + h_(t-1) u_o + b_o)            the output gate
 
     Shapes: (batch, time, in) -> (batch, time, units), or (batch, units) without `sequence`; the outputs are the h_t.
-    Parameters: `w` (in, 4 units), `u` (units, 4 units), `b` (4 units,), which starts at zero but for b_f. Every block
-    is drawn by itself.
+    Parameters: `w` (in, 4 units), `u` (units, 4 units), `b` (4 units,), initialized to zero except for b_f. Every
+    block is initialized separately.
 
-    A mask (batch, time) leaves out steps, as in `rnn`: both h and c stay as they were.
+    Masked steps leave h and c unchanged, as in `rnn`.
 
     Args:
-        units: the number of entries of the output h and of the cell c.
-        sequence: whether the outputs are those of all steps, or the last alone.
-        reverse: whether the steps are taken from the last to the first; outputs stay in the order of the inputs.
-        forget_bias: where b_f starts; at 1 the cell at first mostly keeps what it holds, and gradients reach far back.
+        units: number of features of the output h and of the cell c.
+        sequence: whether to return the outputs of all steps, or only the last one.
+        reverse: whether to process the steps from last to first; the outputs keep the order of the inputs.
+        forget_bias: initial value of b_f; with 1 the cell at first keeps most of its content, and gradients reach far
+            back.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        recurrent_init: the same of u.
-        name: replaces the counted name.
+        recurrent_init: initializer of u, likewise.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when examples are not (time, in), or the mask does not fit.
+        ShapeError: when examples are not (time, in), or the mask does not match.
 
-    Conventions: the order of the gates is that of PyTorch and Keras; PyTorch has a second bias, which adds to b, and
-    starts the forget gate's at none.
+    Conventions: the order of the gates is that of PyTorch and Keras. PyTorch has a second bias, which adds to b, and
+    does not initialize the bias of the forget gate differently.
 
     Source: Hochreiter and Schmidhuber, "Long short-term memory" (1997), with the forget gate of Gers, Schmidhuber and
     Cummins (2000). Jozefowicz, Zaremba and Sutskever (2015) recommend a forget bias of 1.
@@ -175,18 +176,18 @@ def lstm(
 def bidirectional(
     *layers: Layer, combine: Literal["concatenate", "add", "multiply"] = "concatenate", name: Name = None
 ) -> Layer:
-    """A recurrent layer and beside it another of the same settings that reads the sequence from its end.
+    """A recurrent layer and a second one with the same settings that reads the sequence in reverse.
 
-    A `parallel` of the two, named `forward` and `backward`. Without `sequence` it gives the state after the last step
-    of the one and after the first step of the other: each has then read everything.
+    It is a `parallel` of the two, named `forward` and `backward`. Without `sequence` it combines the state of the
+    forward layer after the last step and the state of the backward layer after the first step.
 
     Args:
         layers: one rnn, gru or lstm.
-        combine: how the two outputs go together: concatenate (along the last axis), add or multiply.
-        name: replaces the counted name.
+        combine: how the two outputs are combined: concatenate (along the last axis), add or multiply.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ValueError: for anything but one recurrent layer, or one that is reversed already.
+        ValueError: for anything other than one recurrent layer that is not reversed.
 
     Source: Schuster and Paliwal, "Bidirectional recurrent neural networks" (1997).
 
@@ -196,10 +197,10 @@ def bidirectional(
     """
     kinds = {"rnn": rnn, "gru": gru, "lstm": lstm}
     if len(layers) != 1 or layers[0].kind not in kinds or layers[0].settings["reverse"]:
-        given = ", ".join(f"a reversed {x.kind}" if x.settings.get("reverse") else x.kind for x in layers) or "none"
+        received = ", ".join(f"a reversed {x.kind}" if x.settings.get("reverse") else x.kind for x in layers) or "none"
         raise ValueError(
-            f"bidirectional: expected one recurrent layer that is not reversed ({', '.join(kinds)}), got {given}; "
-            "it makes the reversed one itself"
+            f"bidirectional: expected one recurrent layer that is not reversed ({', '.join(kinds)}), got {received}; "
+            "it makes the reversed layer itself"
         )
     construct, settings = kinds[layers[0].kind], layers[0].settings
     return parallel(
@@ -210,7 +211,7 @@ def bidirectional(
 
 
 def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, recurrent_init: str) -> Parts:
-    """A recurrent layer of a cell; a bias starts at zero."""
+    """Return the parts of a recurrent layer with this cell; its bias is initialized to zero."""
 
     def shape(in_shape):
         if len(in_shape) != 2:
@@ -233,8 +234,7 @@ def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, rec
         shape(x.shape[1:])
         if x.shape[-1] != w.shape[0]:
             raise ShapeError(
-                f"expects (batch, time, {w.shape[0]}), as its w {w.shape} was made for, got {x.shape}; "
-                "initialize it for this shape"
+                f"expects (batch, time, {w.shape[0]}), for its w {w.shape}, got {x.shape}; initialize it for this shape"
             )
         real = steps_of(mask, x)
         order = slice(None, None, -1 if reverse else 1)
@@ -248,6 +248,6 @@ def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, rec
 
 
 def _blocks(key: jax.Array, init: str, shape: tuple[int, int], number: int) -> jax.Array:
-    """So many matrices side by side, each drawn by itself."""
+    """Return `number` matrices side by side, each initialized separately."""
     draw = initializer(init)
     return jnp.concatenate([draw(jax.random.fold_in(key, block), shape) for block in range(number)], axis=1)

@@ -1,15 +1,15 @@
-"""A cell applied step by step, with a derivative that forms the gradient of the recurrent weights in one product.
+"""A recurrent cell applied step by step, with a derivative that computes the gradient of u in one product.
 
-A cell takes the state before a step to the state after it. What the state is multiplied by, u, is the same at every
-step, and JAX's own derivative of the loop would add up its gradient step by step, one small product each. Here a
-change of the states is written as
+A cell maps the state before a step to the state after it. The recurrent weights u are the same at every step, and
+JAX's derivative of the loop would accumulate their gradient with one small product per step. Here the tangent of the
+states is written as
 
-    the change through z_t,  e_t = da_t + (h_(t-1) du),   and   dh_t = push(e_t, dh_(t-1))
+    the tangent of z_t,  e_t = da_t + (h_(t-1) du),   and   dh_t = push(e_t, dh_(t-1))
 
-in which all h_(t-1) du, for every t, are one product before the loop, and the loop is linear in e_t and dh_(t-1).
-Its transpose collects the cotangents of e_t in a loop from the last step to the first, and the gradient of u is one
-product of them with all h_(t-1) after it. It is a rule of forward mode, from which JAX derives reverse mode and every
-order; `vmap` and all else work as they do for the operations it consists of.
+where h_(t-1) du is one product for all t before the loop, and the loop is linear in e_t and dh_(t-1). Its transpose
+collects the cotangents of e_t in a loop from the last step to the first, after which the gradient of u is one product
+of them with all h_(t-1). This is a rule for forward mode, from which JAX derives reverse mode and higher orders;
+`vmap` and other transformations work as for the operations that it consists of.
 
 Shapes: a (time, batch, gates * units), states (time, batch, units), u (units, gates * units), mask (time, batch).
 """
@@ -30,14 +30,14 @@ State = tuple[jax.Array, ...]
 
 
 class Cell(NamedTuple):
-    """What a kind of recurrent layer does in one step. Its state is a tuple, of which the first entry is its output h.
+    """One step of a recurrent layer. Its state is a tuple of arrays, the first of which is the output h.
 
-    gates: the number of blocks, each of as many columns as there are units, of a and of u.
-    parts: the number of arrays in the state.
-    step: (a, u, state) -> (the state after, what u is multiplied by, the local derivatives that `push` multiplies by).
-    through_u: (what u is multiplied by, du) -> what a change of u adds to every z, for all steps at once.
-    push: (local derivatives, u^T, e, change) -> the change of the state after a step; linear in e, the change through
-        z, and in the change of the state before. u^T and e are given block by block.
+    gates: number of blocks of a and of u, each with as many columns as units.
+    parts: number of arrays in the state.
+    step: (a, u, state) -> (the next state, the factors of u, the local derivatives for `push`).
+    through_u: (the factors of u, du) -> the tangent of every z due to du, for all steps at once.
+    push: (local derivatives, u^T, e, tangent) -> the tangent of the next state; linear in e, the tangent of z, and in
+        the tangent of the state. u^T and e are passed as blocks.
     """
 
     gates: int
@@ -49,9 +49,9 @@ class Cell(NamedTuple):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def recur(cell: Cell, a: jax.Array, u: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """The outputs h (time, batch, units) after every step, from a first state of zeros.
+    """Return the outputs h (time, batch, units) of all steps, from an initial state of zeros.
 
-    A step that the mask leaves out changes nothing: its state is that of the step before.
+    Masked steps leave the state unchanged.
     """
     return _steps(cell, a, u, mask)[0]
 
@@ -61,7 +61,7 @@ def _recur_jvp(cell: Cell, primals: Any, tangents: Any) -> tuple[jax.Array, jax.
     da, du, _ = tangents
     h, multiplied, derivatives = _steps(cell, a, u, mask)
     e = tuple(jnp.split(da + cell.through_u(multiplied, du), cell.gates, axis=-1))
-    # The transpose of the loop multiplies by u^T: laid out before it, that is not done again at every step.
+    # The transpose of the loop multiplies by u^T: transposed before the loop, u is not transposed again at every step.
     u_t = tuple(lax.optimization_barrier(block.T) for block in jnp.split(u, cell.gates, axis=-1))
 
     def body(change, step):
@@ -77,7 +77,7 @@ recur.defjvp(_recur_jvp)
 
 
 def _steps(cell: Cell, a: jax.Array, u: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, State, State]:
-    """Of all steps the outputs, what u is multiplied by, and the local derivatives."""
+    """Return the outputs, the factors of u, and the local derivatives of all steps."""
 
     def body(state, step):
         a, real = step
@@ -93,24 +93,24 @@ def _zeros(cell: Cell, a: jax.Array, u: jax.Array) -> State:
 
 
 def _held(real: jax.Array | None, after: State, before: State) -> State:
-    """The state after a step where the step is real, else that before it."""
+    """Return the next state where the step is real, else the previous state."""
     if real is None:
         return after
     return tuple(jnp.where(real[:, None], new, old) for new, old in zip(after, before, strict=True))
 
 
 def _times(x: jax.Array, u_t: jax.Array) -> jax.Array:
-    """x u for the transpose of u, as one product whose own transpose multiplies by u_t as it lies."""
+    """Return x u from the transpose of u, as one product whose transpose multiplies by u_t without transposing it."""
     return lax.dot_general(x, u_t, (((1,), (1,)), ((), ())))
 
 
 def _through_h(multiplied, du):
-    """For z = a + h_- u, where h_- is the h of the step before."""
+    """Return the tangent of z = a + h_- u due to du, where h_- is the h of the previous step."""
     return product(multiplied[0], du)
 
 
 def _plain(phi: Callable[[jax.Array], jax.Array], derivative: Callable[[jax.Array], jax.Array]) -> Cell:
-    """h = phi(z) with z = a + h_- u; the derivative phi' is given as a function of h."""
+    """Return the cell h = phi(z) with z = a + h_- u; the derivative phi' is a function of h."""
 
     def step(a, u, state):
         h = phi(a + state[0] @ u)
@@ -133,9 +133,9 @@ PLAIN: Mapping[str, Cell] = MappingProxyType(
 
 
 def _gates(z: jax.Array, sigmoid: tuple[bool, ...]) -> tuple[jax.Array, ...]:
-    """The blocks of z, each through a sigmoid, where it says so, or else a tanh.
+    """Return the blocks of z, each passed through a sigmoid where `sigmoid` is True, else through a tanh.
 
-    One tanh over all of z is what XLA compiles to fast code, and sigmoid(z) = (1 + tanh(z / 2)) / 2.
+    XLA compiles a single tanh over all of z to fast code, and sigmoid(z) = (1 + tanh(z / 2)) / 2.
     """
     inner = np.repeat(np.where(sigmoid, 0.5, 1.0), z.shape[-1] // len(sigmoid)).astype(z.dtype)
     blocks = jnp.split(jnp.tanh(z * inner), len(sigmoid), axis=-1)

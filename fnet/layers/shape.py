@@ -1,4 +1,4 @@
-"""Layers that rearrange, pad or repeat the entries of an example, without computing anything."""
+"""Layers that rearrange, pad or repeat the entries of an example."""
 
 import math
 from typing import Annotated, Any
@@ -15,10 +15,10 @@ __all__ = ["flatten", "permute", "reshape", "upsample", "zero_pad"]
 
 @constructor
 def flatten(*, name: Name = None) -> Parts:
-    """Every axis of an example in one, in row-major order: (batch, ...) -> (batch, product of the others).
+    """Flatten every example to one axis, in row-major order: (batch, ...) -> (batch, number of entries).
 
     Args:
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     >>> import fnet
     >>> fnet.flatten().shape((28, 28, 1))
@@ -36,20 +36,20 @@ def flatten(*, name: Name = None) -> Parts:
 
 def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
     if any(size < 1 and size != -1 for size in shape) or shape.count(-1) > 1:
-        raise ValueError(f"expected sizes of at least 1, of which one may be -1 for what is left, got {shape}")
+        raise ValueError(f"expected sizes of at least 1, one of which may be -1 to be inferred, got {shape}")
     return shape
 
 
 @constructor
 def reshape(shape: Annotated[tuple[int, ...], AfterValidator(_sizes)], *, name: Name = None) -> Parts:
-    """The entries of an example on other axes, in row-major order: (batch, ...) -> (batch, *shape).
+    """Reshape every example, in row-major order: (batch, ...) -> (batch, *shape).
 
     Args:
-        shape: the axes of an example after it, without the batch; one may be -1, for what the others leave.
-        name: replaces the counted name.
+        shape: the new shape of an example, without the batch; one size may be -1, to be inferred from the others.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when the sizes do not hold the entries of an example.
+        ShapeError: when the shape does not have as many entries as an example.
 
     >>> import fnet
     >>> fnet.reshape((28, -1, 1)).shape((784,))
@@ -62,8 +62,8 @@ def reshape(shape: Annotated[tuple[int, ...], AfterValidator(_sizes)], *, name: 
         if entries % known if -1 in shape else entries != known:
             number = f"a multiple of {known}" if -1 in shape else known
             raise ShapeError(
-                f"expects examples of {number} entries, to make {shape} of them, got {in_shape} with {entries}; "
-                "change its sizes or what comes before it"
+                f"expects examples with {number} entries for the shape {shape}, got {in_shape} with {entries}; "
+                "change its shape or the layer before it"
             )
         return tuple(entries // known if size == -1 else size for size in shape)
 
@@ -83,14 +83,14 @@ def _permutation(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 @constructor
 def permute(axes: Annotated[tuple[int, ...], AfterValidator(_permutation)], *, name: Name = None) -> Parts:
-    """The axes of an example in another order: axis k of the output is axis axes[k] of the input.
+    """Permute the axes of every example: axis k of the output is axis axes[k] of the input.
 
     Args:
-        axes: a permutation of 1 ... n, the n axes of an example, as in Keras; the batch stays in front.
-        name: replaces the counted name.
+        axes: a permutation of 1 ... n for the n axes of an example, as in Keras; the batch axis stays first.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when an example has another number of axes.
+        ShapeError: when examples have a different number of axes.
 
     >>> import fnet
     >>> fnet.permute((3, 1, 2)).shape((28, 20, 3))
@@ -100,7 +100,7 @@ def permute(axes: Annotated[tuple[int, ...], AfterValidator(_permutation)], *, n
     def shape(in_shape):
         if len(in_shape) != len(axes):
             raise ShapeError(
-                f"expects examples with {len(axes)} axes, as {axes} permutes, got {in_shape}; "
+                f"expects examples with {len(axes)} axes for the permutation {axes}, got {in_shape}; "
                 f"list each of its axes 1 ... {len(in_shape)} once"
             )
         return tuple(in_shape[axis - 1] for axis in axes)
@@ -112,8 +112,8 @@ def permute(axes: Annotated[tuple[int, ...], AfterValidator(_permutation)], *, n
     return Parts(shape, no_parameters, apply, rearranges=True)
 
 
-def _saying(expected: str) -> WrapValidator:
-    """Says what is expected as a whole, where pydantic says it of each member of a union."""
+def _expecting(expected: str) -> WrapValidator:
+    """Return a validator with one message for a whole union, where pydantic has one per member."""
 
     def validate(value: Any, handler: Any) -> Any:
         try:
@@ -127,21 +127,21 @@ def _saying(expected: str) -> WrapValidator:
 Side = Annotated[int, Ge(0)]
 Padding = Annotated[
     Side | tuple[tuple[Side, Side], ...],
-    _saying("a whole number of at least 0, or a pair of them for every spatial axis, such as ((1, 1), (2, 0))"),
+    _expecting("a whole number of at least 0, or a pair of them for every spatial axis, such as ((1, 1), (2, 0))"),
 ]
 
 
 @constructor
 def zero_pad(padding: Padding, *, name: Name = None) -> Parts:
-    """Zeros around the spatial axes: (batch, n_1, ..., channels) -> (batch, before_1 + n_1 + after_1, ..., channels).
+    """Zero padding of spatial axes: (batch, n_1, ..., channels) -> (batch, before_1 + n_1 + after_1, ..., channels).
 
     Args:
-        padding: the number of zeros on every side, or (before, after) of every spatial axis: for images
+        padding: number of zeros on every side, or (before, after) for every spatial axis; for images
             ((top, bottom), (left, right)).
-        name: replaces the counted name.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when an example has no spatial axis, or another number than there are pairs.
+        ShapeError: when examples have no spatial axis, or not as many as there are pairs.
 
     >>> import fnet
     >>> fnet.zero_pad(1).shape((28, 28, 3)), fnet.zero_pad(((0, 1), (2, 0))).shape((28, 28, 3))
@@ -164,20 +164,20 @@ def zero_pad(padding: Padding, *, name: Name = None) -> Parts:
 Repeats = Annotated[int, Ge(1)]
 Factor = Annotated[
     Repeats | tuple[Repeats, ...],
-    _saying("a whole number of at least 1, or one for every spatial axis, such as (2, 3)"),
+    _expecting("a whole number of at least 1, or one for every spatial axis, such as (2, 3)"),
 ]
 
 
 @constructor
 def upsample(factor: Factor = 2, *, name: Name = None) -> Parts:
-    """Every entry repeated along the spatial axes (nearest neighbor): (batch, n, ..., channels) -> (batch, f n, ...).
+    """Nearest-neighbor upsampling: (batch, n, ..., channels) -> (batch, f n, ...).
 
     Args:
-        factor: how many times, along every spatial axis or along each of them.
-        name: replaces the counted name.
+        factor: how often an entry is repeated along every spatial axis, or one number per spatial axis.
+        name: replaces the automatic name, the kind and a number.
 
     Raises:
-        ShapeError: when an example has no spatial axis, or another number than there are factors.
+        ShapeError: when examples have no spatial axis, or not as many as there are factors.
 
     >>> import jax.numpy as jnp, fnet
     >>> y, _ = fnet.upsample(2).apply({}, {}, jnp.array([[[1.0], [5.0]]]), train=False)
@@ -198,22 +198,22 @@ def upsample(factor: Factor = 2, *, name: Name = None) -> Parts:
 
 
 def _per_spatial_axis(setting: Any, in_shape: Shape) -> tuple[Any, ...]:
-    """The setting of each axis of an example but the last, the channels: the one number for all, or the listed ones.
+    """Return a setting for each spatial axis (all but the last, the channels), given as one number or as a list.
 
     Raises:
-        ShapeError: when there is no such axis, or another number than are listed.
+        ShapeError: when examples have no spatial axis, or not as many as are listed.
     """
     axes = len(in_shape) - 1
     if axes < 1:
         raise ShapeError(
-            "expects examples with a spatial axis or more, the channels last, (..., channels), "
+            "expects examples with at least one spatial axis and the channels last, (..., channels), "
             f"got {in_shape}; put a reshape before it"
         )
     if isinstance(setting, int):
         return (setting,) * axes
     if len(setting) != axes:
         raise ShapeError(
-            f"expects examples with {len(setting)} spatial axes and the channels last, as {setting} is for, "
+            f"expects examples with {len(setting)} spatial axes, as many as {setting} lists, and the channels last, "
             f"got {in_shape}; list {axes} of them, or give one number for all"
         )
     return setting

@@ -1,6 +1,6 @@
 """Activations by hand: each phi beside its derivative phi'.
 
-For y = phi(z), entry by entry, dz = g * phi'(z). At a kink phi' takes the value that `jax.nn` takes, stated with each.
+For y = phi(z), elementwise, dz = g * phi'(z). At a kink phi' has the same value as in `jax.nn`, stated with each.
 """
 
 import math
@@ -11,8 +11,8 @@ from scipy.special import erf
 from fnet.reference.rule import Rule
 
 
-def _pointwise(phi, derivative) -> Rule:
-    """The rule of a function applied entry by entry; both take z and the layer's settings."""
+def _elementwise(phi, derivative) -> Rule:
+    """Return the rule of an elementwise function; both functions take z and the layer's settings."""
 
     def forward(layer, scope, z):
         return phi(z, **layer.settings), z
@@ -24,34 +24,34 @@ def _pointwise(phi, derivative) -> Rule:
 
 
 def logistic(z):
-    """1 / (1 + e^-z), by the form of the two that does not overflow."""
+    """Return 1 / (1 + e^-z), by the one of two forms that does not overflow."""
     e = np.exp(-np.abs(z))
     return np.where(z >= 0, 1 / (1 + e), e / (1 + e))
 
 
-identity = _pointwise(lambda z: z, lambda z: np.ones_like(z))
+identity = _elementwise(lambda z: z, lambda z: np.ones_like(z))
 
-sigmoid = _pointwise(logistic, lambda z: logistic(z) * (1 - logistic(z)))
+sigmoid = _elementwise(logistic, lambda z: logistic(z) * (1 - logistic(z)))
 
-tanh = _pointwise(np.tanh, lambda z: 1 - np.tanh(z) ** 2)
+tanh = _elementwise(np.tanh, lambda z: 1 - np.tanh(z) ** 2)
 
 # relu'(0) = 0
-relu = _pointwise(lambda z: np.maximum(0, z), lambda z: np.where(z > 0, 1.0, 0.0))
+relu = _elementwise(lambda z: np.maximum(0, z), lambda z: np.where(z > 0, 1.0, 0.0))
 
 # leaky_relu'(0) = 1
-leaky_relu = _pointwise(
+leaky_relu = _elementwise(
     lambda z, slope: np.where(z >= 0, z, slope * z),
     lambda z, slope: np.where(z >= 0, 1.0, slope),
 )
 
-# elu'(0) = alpha; the exponent is cut off at 0, where the other branch is taken, so that it cannot overflow
-elu = _pointwise(
+# elu'(0) = alpha; the exponent is clipped at 0, above which the other branch is used, so that it cannot overflow
+elu = _elementwise(
     lambda z, alpha: np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0))),
     lambda z, alpha: np.where(z > 0, 1.0, alpha * np.exp(np.minimum(z, 0))),
 )
 
 # (z s(z))' = s(z) + z s(z) (1 - s(z))
-swish = _pointwise(
+swish = _elementwise(
     lambda z: z * logistic(z),
     lambda z: logistic(z) * (1 + z * (1 - logistic(z))),
 )
@@ -73,7 +73,7 @@ def _gelu_derivative(z, form):
     return 0.5 * (1 + t) + 0.5 * z * (1 - t**2) * c * (1 + 3 * 0.044715 * z**2)
 
 
-gelu = _pointwise(_gelu, _gelu_derivative)
+gelu = _elementwise(_gelu, _gelu_derivative)
 
 
 def _softmax_forward(layer, scope, z):

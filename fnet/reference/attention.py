@@ -20,18 +20,18 @@ def _project_backward(layer, scope, name, x, g):
     return g @ scope.params[name]["w"].T, gradients
 
 
-def _apart(x, heads):
+def _split_heads(x, heads):
     """(batch, time, heads * d) -> (batch, heads, time, d)."""
     return np.swapaxes(x.reshape(*x.shape[:2], heads, -1), 1, 2)
 
 
-def _together(x):
-    """The inverse of `_apart`."""
+def _merge_heads(x):
+    """The inverse of `_split_heads`."""
     return np.swapaxes(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)
 
 
 def _visible(layer, scope, x):
-    """m_ts (batch, 1, time, time): 1 where step t may look at step s, else 0."""
+    """Return m_ts (batch, 1, time, time): 1 where step s is visible to step t, else 0."""
     batch, time, _ = x.shape
     m = np.ones((batch, 1, time, time))
     if np.ndim(scope.mask) == 2:
@@ -50,28 +50,28 @@ def _softmax_of_visible(z, m):
 def _attention_forward(layer, scope, x):
     """For every head p = softmax(q k^T / sqrt(d)) over the visible steps and a = p v; then y = a w_out + b_out."""
     heads = layer.settings["heads"]
-    q, k, v = (_apart(_project(layer, scope, name, x), heads) for name in ("query", "key", "value"))
+    q, k, v = (_split_heads(_project(layer, scope, name, x), heads) for name in ("query", "key", "value"))
     z = q @ np.swapaxes(k, 2, 3) / np.sqrt(q.shape[3])
     p = _softmax_of_visible(z, _visible(layer, scope, x))
-    a = _together(p @ v)
+    a = _merge_heads(p @ v)
     return _project(layer, scope, "out", a), (x, q, k, v, p, a)
 
 
 def _attention_backward(layer, scope, cache, g):
-    """From the end to the beginning, with da the cotangent of one head's a:
+    """Backward through one head, where da is the cotangent of its a:
 
     a_t = sum_s p_ts v_s:       dp_ts = da_t . v_s               dv_s = sum_t p_ts da_t
     p_t = softmax(z_t):         dz_ts = p_ts (dp_ts - sum_r p_tr dp_tr)
     z_ts = q_t . k_s / sqrt(d): dq_t = sum_s dz_ts k_s / sqrt(d)     dk_s = sum_t dz_ts q_t / sqrt(d)
 
-    The second line is the softmax's Jacobian dp_r/dz_s = p_r (1[r=s] - p_s), summed over the p_r that z_s reaches: it
-    takes off the part of dp that all share, since the p of a row sum to 1. Where a step is not visible p is 0, and so
-    is dz: nothing flows there. The input has three uses, as what q, k and v are made of, and their gradients add up.
+    The second line is the softmax's Jacobian dp_r/dz_s = p_r (1[r=s] - p_s), summed over all p_r, which depend on z_s.
+    It removes the weighted mean of dp, since the p of a row sum to 1. Where a step is not visible, p and dz are 0. The
+    input has three uses, in q, k and v, whose gradients add up.
     """
     x, q, k, v, p, a = cache
     heads, scale = layer.settings["heads"], 1 / np.sqrt(q.shape[3])
     da, of_out = _project_backward(layer, scope, "out", a, g)
-    da = _apart(da, heads)
+    da = _split_heads(da, heads)
     dp = da @ np.swapaxes(v, 2, 3)
     dz = p * (dp - np.sum(p * dp, axis=-1, keepdims=True))
     cotangents = {
@@ -81,7 +81,7 @@ def _attention_backward(layer, scope, cache, g):
     }
     dx, gradients = np.zeros_like(x), {"out": of_out}
     for name, cotangent in cotangents.items():
-        of_input, gradients[name] = _project_backward(layer, scope, name, x, _together(cotangent))
+        of_input, gradients[name] = _project_backward(layer, scope, name, x, _merge_heads(cotangent))
         dx += of_input
     return dx, gradients
 
@@ -95,7 +95,7 @@ def _positions_forward(layer, scope, x):
 
 
 def _positions_backward(layer, scope, cache, g):
-    """dx = g; dw[t] = sum over the examples of g_t, and 0 for positions that no sequence reached."""
+    """dx = g; dw[t] = sum over the examples of g_t, and 0 for positions beyond the end of the sequences."""
     dw = np.zeros_like(scope.params["w"])
     dw[: g.shape[1]] = g.sum(axis=0)
     return g, {"w": dw}
@@ -115,7 +115,7 @@ def _sinusoidal_forward(layer, scope, x):
 
 
 def _sinusoidal_backward(layer, scope, cache, g):
-    """dx = g: what is added does not depend on x."""
+    """dx = g: the encoding does not depend on x."""
     return g, {}
 
 

@@ -19,9 +19,9 @@ def _serial_backward(layer, scope, caches, g):
     """g_(l-1) = (df_l/dx_(l-1))^T g_l, from the last layer to the first: upstream times local gradient."""
     gradients = {}
     for (name, child), cache in zip(reversed(layer.children), reversed(caches), strict=True):
-        g, of_child = backward(child, scope.child(name), cache, g)
-        if of_child:
-            gradients[name] = of_child
+        g, child_gradients = backward(child, scope.child(name), cache, g)
+        if child_gradients:
+            gradients[name] = child_gradients
     return g, gradients
 
 
@@ -54,15 +54,15 @@ def _parallel_forward(layer, scope, x):
 
 
 def _parallel_backward(layer, scope, cache, g):
-    """The input was copied to every branch, so their gradients add up."""
+    """The input is copied to every branch, so that the gradients of the branches add up."""
     outputs, caches = cache
     shares = unmerge(layer.settings["combine"], outputs, g)
     dx, gradients = np.zeros(()), {}
     for (name, child), of_branch, share in zip(layer.children, caches, shares, strict=True):
-        d, of_child = backward(child, scope.child(name), of_branch, share)
+        d, child_gradients = backward(child, scope.child(name), of_branch, share)
         dx = dx + d
-        if of_child:
-            gradients[name] = of_child
+        if child_gradients:
+            gradients[name] = child_gradients
     return dx, gradients
 
 
@@ -70,7 +70,7 @@ parallel = Rule(_parallel_forward, _parallel_backward)
 
 
 def merge(operation, values):
-    """The sum, the product, or the values side by side along the last axis."""
+    """Return the sum, the product, or the concatenation of values along the last axis."""
     if operation == "add":
         return np.sum(values, axis=0)
     if operation == "multiply":
@@ -79,7 +79,7 @@ def merge(operation, values):
 
 
 def unmerge(operation, values, g):
-    """The cotangent of every value: add copies g, multiply swaps (g times the others), concatenate cuts g apart."""
+    """Return the cotangent of every value: g to add, g times the others to multiply, a slice of g to concatenate."""
     if operation == "add":
         return [g for _ in values]
     if operation == "multiply":
@@ -88,7 +88,7 @@ def unmerge(operation, values, g):
 
 
 def _graph_forward(layer, scope, x):
-    """Every value from those that it depends on; backward needs all of them, and each node's cache."""
+    """Compute the values in topological order; backward needs all values and each node's cache."""
     layers = dict(layer.children)
     nodes = wire(layer.settings["nodes"], layer.settings["output"], layers)
     values, caches = {INPUT: x}, {}
@@ -104,7 +104,7 @@ def _graph_forward(layer, scope, x):
 
 
 def _graph_backward(layer, scope, cache, g):
-    """From the output back: the cotangent of a value, as of a parameter, is the sum over the nodes that use it."""
+    """In reverse order: the cotangent of a value or parameter is the sum over the nodes that use it."""
     nodes, values, caches = cache
     layers = dict(layer.children)
     cotangents, gradients = {nodes[-1].name: g}, {}
@@ -114,12 +114,12 @@ def _graph_backward(layer, scope, cache, g):
             shares = unmerge(node.operation, [values[name] for name in node.inputs], g)
         else:
             child = layers[node.operation]
-            dx, of_child = backward(child, scope.child(node.operation), caches[node.name], g)
+            dx, child_gradients = backward(child, scope.child(node.operation), caches[node.name], g)
             shares = [dx]
-            gradients[node.operation] = add_gradients(of_child, gradients.get(node.operation, {}))
+            gradients[node.operation] = add_gradients(child_gradients, gradients.get(node.operation, {}))
         for name, share in zip(node.inputs, shares, strict=True):
             cotangents[name] = cotangents[name] + share if name in cotangents else share
-    return cotangents[INPUT], {name: of_child for name, of_child in gradients.items() if of_child}
+    return cotangents[INPUT], {name: child_gradients for name, child_gradients in gradients.items() if child_gradients}
 
 
 graph = Rule(_graph_forward, _graph_backward)

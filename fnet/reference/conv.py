@@ -1,12 +1,12 @@
-"""Convolutions by hand: one matrix product for every place of the kernel, forward and backward.
+"""Convolutions by hand: one matrix product for every offset of the kernel, forward and backward.
 
-The place (u, v) of the kernel meets the pixels p_uv[i,j] = x[s i + d u, s j + d v] of the padded input. With these the
-convolution is a sum of affine maps with shared weights, z = sum_uv p_uv w_uv + b, and each backward step is that of a
-dense layer, summed over places (for x) or over pixels and examples (for w_uv and b):
+The offset (u, v) of the kernel meets the pixels p_uv[i,j] = x[s i + d u, s j + d v] of the padded input. The
+convolution is a sum of linear maps of them, z = sum_uv p_uv w_uv + b, and each backward step is that of a dense layer,
+summed over offsets (for x) or over pixels and examples (for w_uv and b):
 
     dw_uv = sum_bij p_uv^T g,   db = sum_bij g,   dp_uv = g w_uv^T,
 
-where dx adds up dp_uv over all places at which a pixel was met.
+where dx is the sum of dp_uv over all offsets that meet a pixel.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ import numpy as np
 from fnet.reference.rule import Rule
 
 
-def _places(padded, kernel, stride, dilation, out):
-    """For every place of the kernel, the index of the pixels that it meets."""
+def _offsets(padded, kernel, stride, dilation, out):
+    """Yield every offset of the kernel with the index of the pixels that it meets."""
     for u in range(kernel[0]):
         for v in range(kernel[1]):
             rows = slice(u * dilation[0], u * dilation[0] + (out[0] - 1) * stride[0] + 1, stride[0])
@@ -24,7 +24,7 @@ def _places(padded, kernel, stride, dilation, out):
 
 
 def _pads(padding, size, kernel, stride, dilation):
-    """Zeros (before, after) for height and width."""
+    """Return the number of zeros (before, after) for height and width."""
     if padding == "valid":
         return [(0, 0), (0, 0)]
     if padding == "same":
@@ -42,7 +42,7 @@ def _pair(value):
 
 
 def _convolve(x, w, stride, padding, dilation, groups):
-    """z = sum_uv p_uv w_uv, group by group; and what backward needs."""
+    """z = sum_uv p_uv w_uv, group by group; also return the cache for backward."""
     kernel = w.shape[:2]
     pads = _pads(padding, x.shape[1:3], kernel, stride, dilation)
     padded = np.pad(x, [(0, 0), *pads, (0, 0)])
@@ -51,25 +51,25 @@ def _convolve(x, w, stride, padding, dilation, groups):
     ]
     z = np.zeros((len(x), *out, w.shape[3]))
     for into, outof in _groups(w, groups):
-        for place, pixels in _places(padded, kernel, stride, dilation, out):
-            z[..., outof] += padded[pixels][..., into] @ w[place][:, outof]
+        for offset, pixels in _offsets(padded, kernel, stride, dilation, out):
+            z[..., outof] += padded[pixels][..., into] @ w[offset][:, outof]
     return z, (padded, pads, out)
 
 
 def _convolve_backward(g, w, cache, stride, dilation, groups):
-    """dw_uv = sum p_uv^T g and dx: every dp_uv = g w_uv^T added where its pixels lie; the padding is cut off again."""
+    """dw_uv = sum p_uv^T g and dx: every dp_uv = g w_uv^T is added at its pixels, and the padding is cropped."""
     padded, pads, out = cache
     dx, dw = np.zeros_like(padded), np.zeros_like(w)
     for into, outof in _groups(w, groups):
-        for place, pixels in _places(padded, w.shape[:2], stride, dilation, out):
-            dw[place][:, outof] = np.tensordot(padded[pixels][..., into], g[..., outof], axes=([0, 1, 2], [0, 1, 2]))
-            dx[(*pixels, into)] += g[..., outof] @ w[place][:, outof].T
+        for offset, pixels in _offsets(padded, w.shape[:2], stride, dilation, out):
+            dw[offset][:, outof] = np.tensordot(padded[pixels][..., into], g[..., outof], axes=([0, 1, 2], [0, 1, 2]))
+            dx[(*pixels, into)] += g[..., outof] @ w[offset][:, outof].T
     (top, bottom), (left, right) = pads
     return dx[:, top : dx.shape[1] - bottom, left : dx.shape[2] - right], dw
 
 
 def _groups(w, groups):
-    """The channels in and out of every group."""
+    """Return the input and output channels of every group."""
     into, out = w.shape[2], w.shape[3] // groups
     return [(slice(i * into, (i + 1) * into), slice(i * out, (i + 1) * out)) for i in range(groups)]
 
@@ -110,7 +110,7 @@ conv_1d = Rule(_conv_1d_forward, _conv_1d_backward)
 
 
 def _transposed(layer, w, size):
-    """The geometry of the convolution that this layer transposes: stride, kernel, padding, and its padded input."""
+    """Return the geometry of the transposed convolution: kernel, stride, padding, and size of its padded input."""
     s = layer.settings
     kernel, stride = w.shape[:2], _pair(s["stride"])
     full = [(n - 1) * a + k for n, a, k in zip(size, stride, kernel, strict=True)]
@@ -122,12 +122,12 @@ def _transposed(layer, w, size):
 
 
 def _conv_transpose_forward(layer, scope, x):
-    """z at the pixels that place (u, v) meets += x w_uv: what a convolution does to the cotangent of its output."""
+    """z at the pixels that offset (u, v) meets += x w_uv, as in the backward pass of a convolution."""
     w = scope.params["w"]
     kernel, stride, pads, full = _transposed(layer, w, x.shape[1:3])
     z = np.zeros((len(x), *full, w.shape[3]))
-    for place, pixels in _places(z, kernel, stride, (1, 1), x.shape[1:3]):
-        z[pixels] += x @ w[place]
+    for offset, pixels in _offsets(z, kernel, stride, (1, 1), x.shape[1:3]):
+        z[pixels] += x @ w[offset]
     (top, bottom), (left, right) = pads
     z = z[:, top : full[0] - bottom, left : full[1] - right]
     return z + scope.params["b"] if layer.settings["bias"] else z, x
@@ -139,9 +139,9 @@ def _conv_transpose_backward(layer, scope, x, g):
     kernel, stride, pads, _ = _transposed(layer, w, x.shape[1:3])
     padded = np.pad(g, [(0, 0), *pads, (0, 0)])
     dx, dw = np.zeros_like(x), np.zeros_like(w)
-    for place, pixels in _places(padded, kernel, stride, (1, 1), x.shape[1:3]):
-        dx += padded[pixels] @ w[place].T
-        dw[place] = np.tensordot(x, padded[pixels], axes=([0, 1, 2], [0, 1, 2]))
+    for offset, pixels in _offsets(padded, kernel, stride, (1, 1), x.shape[1:3]):
+        dx += padded[pixels] @ w[offset].T
+        dw[offset] = np.tensordot(x, padded[pixels], axes=([0, 1, 2], [0, 1, 2]))
     return dx, {"w": dw} | ({"b": g.sum(axis=(0, 1, 2))} if layer.settings["bias"] else {})
 
 

@@ -14,10 +14,10 @@ def _forward(layer, scope, x):
 def _backward(layer, scope, x, g):
     """dw = x^T g, db = sum_i g_i, dx = g w^T, for g = dL/dz.
 
-    From z_ij = sum_k x_ik w_kj + b_j: dz_ij/dw_kj = x_ik, dz_ij/db_j = 1 and dz_ij/dx_ik = w_kj. Each cotangent sums
-    g_ij times these over the entries of z that the variable reaches: w_kj and b_j reach every example i (and every
-    other leading axis), x_ik every output j. In the lectures' q = W x with W (out, in) this reads dW = dq x^T and
-    dx = W^T dq.
+    From z_ij = sum_k x_ik w_kj + b_j: dz_ij/dw_kj = x_ik, dz_ij/db_j = 1 and dz_ij/dx_ik = w_kj. The gradient of a
+    variable is the sum of g_ij times these derivatives over all entries of z that depend on it: every example i (and
+    every other leading axis) depends on w_kj and b_j, every output j on x_ik. In the lectures' q = W x with W (out, in)
+    this reads dW = dq x^T and dx = W^T dq.
     """
     rows, cotangents = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
     gradients = {"w": rows.T @ cotangents}

@@ -1,4 +1,4 @@
-"""Layers that take indices, by hand. An index has no derivative: where a rule must give one for its input it is 0."""
+"""Layers that take indices, by hand. An index does not have a derivative; the rules return 0 for their input."""
 
 import numpy as np
 
@@ -7,15 +7,15 @@ from fnet.reference.rule import Rule
 
 
 def _embedding_forward(layer, scope, x):
-    """y_i = w[x_i] for every place i; backward needs the indices."""
+    """y_i = w[x_i] for every position i; backward needs the indices."""
     x = x.astype(int)
     return scope.params["w"][x], x
 
 
 def _embedding_backward(layer, scope, x, g):
-    """dw[k] = sum of g_i over the places i with x_i = k: a row that was used often gets the sum of all its cotangents.
+    """dw[k] = sum of g_i over the positions i with x_i = k: the cotangents of all uses of a row add up.
 
-    With one-hot rows o_i the layer is y = o w, whose dw = o^T g has this sum for its row k.
+    With one-hot rows o_i the layer is y = o w, and row k of dw = o^T g is this sum.
     """
     dw = np.zeros_like(scope.params["w"])
     np.add.at(dw, x, g)
@@ -26,7 +26,7 @@ embedding = Rule(_embedding_forward, _embedding_backward)
 
 
 def _one_hot_forward(layer, scope, x):
-    """The rows of the unit matrix."""
+    """Rows of the identity matrix."""
     return np.eye(layer.settings["size"])[x.astype(int)], x.shape
 
 
@@ -45,16 +45,16 @@ def _tied_forward(layer, scope, x):
 
 
 def _tied_backward(layer, scope, cache, g):
-    """dh = g w and, from the read-out, dw = sum_i g_i^T h_i; the embedding's own dw adds to it.
+    """dh = g w and, from the readout, dw = sum_i g_i^T h_i, to which the dw of the embedding is added.
 
-    From y_ik = sum_c h_ic w_kc: dy_ik/dh_ic = w_kc and dy_ik/dw_kc = h_ic. Two uses of one parameter, two gradients,
-    one sum.
+    From y_ik = sum_c h_ic w_kc: dy_ik/dh_ic = w_kc and dy_ik/dw_kc = h_ic. The parameter has two uses,
+    whose gradients add up.
     """
     h, caches = cache
     first, _ = layer.children[0]
     dx, gradients = serial.backward(layer, scope, caches, g @ scope.params[first]["w"])
-    of_read_out = g.reshape(-1, g.shape[-1]).T @ h.reshape(-1, h.shape[-1])
-    return dx, {**gradients, first: {"w": gradients[first]["w"] + of_read_out}}
+    of_readout = g.reshape(-1, g.shape[-1]).T @ h.reshape(-1, h.shape[-1])
+    return dx, {**gradients, first: {"w": gradients[first]["w"] + of_readout}}
 
 
 tied = Rule(_tied_forward, _tied_backward)

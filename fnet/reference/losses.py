@@ -1,4 +1,4 @@
-"""Losses by hand: each returns L_i for every example i, and beside it the cotangent dL_i/d(outputs of i)."""
+"""Losses by hand: each returns L_i for every example i and the cotangent dL_i/d(outputs of i)."""
 
 import numpy as np
 from scipy.special import xlogy
@@ -17,7 +17,7 @@ def huber(outputs, targets, *, delta=1.0):
     """L_i = (1/K) sum_k H(e_k) with e = g - y; dL_i/dg_k = (1/K) min(max(e_k, -delta), delta).
 
     H(e) = e^2 / 2 where |e| <= delta, and H'(e) = e; else H(e) = delta (|e| - delta / 2), and H'(e) = delta sign(e).
-    Both pieces give delta at |e| = delta. With c = H'(e), the error clipped, they are one: H(e) = c (e - c / 2).
+    Both pieces have the derivative delta at e = delta. With the clipped error c = H'(e), H(e) = c (e - c / 2) in both.
     """
     error = outputs - targets
     clipped = np.clip(error, -delta, delta)
@@ -36,7 +36,7 @@ def binary_cross_entropy(logits, labels):
 def hinge(logits, labels):
     """L_i = (1/K) sum_k max(0, 1 - t_k z_k) with t = 2y - 1; dL_i/dz_k = -(1/K) t_k where t_k z_k < 1, else 0.
 
-    At the kink t z = 1 the derivative is 0, that of max(0, .) at 0 as `jax.nn.relu` takes it.
+    At the kink t z = 1 the derivative is 0, as that of `jax.nn.relu` at 0.
     """
     t = 2.0 * labels - 1.0
     margin = t * logits
@@ -61,7 +61,7 @@ def cross_entropy(logits, labels, *, label_smoothing=0.0):
 def kl_divergence(logits, targets):
     """L_i = sum_c y_c (log y_c - log p_c) with p = softmax(z) and 0 log 0 = 0; dL_i/dz_c = p_c sum_k y_k - y_c.
 
-    The entropy of y is constant, and what is left is cross-entropy. Averaged over positions, if any.
+    It is the cross-entropy minus the entropy of y, which is constant. Averaged over positions, if any.
     """
     log_p = _log_softmax(logits)
     losses = np.sum(xlogy(targets, targets) - targets * log_p, axis=-1)
@@ -80,10 +80,10 @@ LOSSES = {
 
 
 def loss_of(name):
-    """The hand-written loss of this name.
+    """Return the hand-written loss of this name.
 
     Raises:
-        NoReference: when there is none, as for a user's own loss.
+        NoReference: if there is none, as for a user's own loss.
     """
     if name in LOSSES:
         return LOSSES[name]
@@ -91,16 +91,16 @@ def loss_of(name):
 
 
 def _log_softmax(z):
-    """log p_c = z_c - log(sum_k e^(z_k)), with the largest z subtracted first so that nothing overflows."""
+    """Return log p_c = z_c - log(sum_k e^(z_k)), with the largest z subtracted first so that nothing overflows."""
     shifted = z - z.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def _outputs(values):
-    """K, the number of outputs of one example."""
+    """Return K, the number of outputs of one example."""
     return values[0].size
 
 
 def _mean(values):
-    """The mean over the outputs of each example."""
+    """Return the mean over the outputs of each example."""
     return values.reshape(values.shape[0], -1).mean(axis=1)

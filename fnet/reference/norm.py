@@ -1,4 +1,4 @@
-"""Normalization by hand: the derivative goes through the mean and the variance as well."""
+"""Normalization by hand: the gradient also passes through the mean and the variance."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from fnet.reference.rule import Array, Gradients, Rule, Scope
 
 
 class Standardized(NamedTuple):
-    """What the backward pass of a normalization needs.
+    """The cache for the backward pass of a normalization.
 
     xhat: (x - mu) s.
     s: 1 / sqrt(v + eps), with length 1 along the axes of the statistics.
-    axes: those that mu and v were taken over.
-    share: m_i / n, by how much x_i counts in mu: 1 / n, or 0 for an entry that is masked out.
+    axes: axes over which mu and v were computed.
+    share: m_i / n, the weight of x_i in mu: 1 / n, or 0 for a masked entry.
     """
 
     xhat: Array
@@ -25,7 +25,7 @@ class Standardized(NamedTuple):
 def standardize(x: Array, axes: tuple[int, ...], m: Array, eps: float) -> Standardized:
     """xhat_i = (x_i - mu) s, for every i, with s = 1 / sqrt(v + eps) and the statistics of the entries with m_i = 1:
 
-    mu = sum_i m_i x_i / n and v = sum_i m_i (x_i - mu)^2 / n, where n = sum_i m_i, or 1 when that is 0.
+    mu = sum_i m_i x_i / n and v = sum_i m_i (x_i - mu)^2 / n, where n = sum_i m_i, or 1 if that is 0.
     """
     n = np.maximum(np.sum(np.broadcast_to(m, x.shape), axis=axes, keepdims=True), 1)
     mu = np.sum(m * x, axis=axes, keepdims=True) / n
@@ -37,7 +37,7 @@ def standardize(x: Array, axes: tuple[int, ...], m: Array, eps: float) -> Standa
 def standardize_backward(cache: Standardized, h: Array) -> Array:
     """dx_i = s (h_i - m_i/n (sum_j h_j + xhat_i sum_j h_j xhat_j)), for h = dL/dxhat.
 
-    x_i reaches L in three ways: directly, through mu and through v. With xhat_j = (x_j - mu) (v + eps)^(-1/2):
+    L depends on x_i in three ways: directly, through mu and through v. With xhat_j = (x_j - mu) (v + eps)^(-1/2):
 
     directly:    dxhat_i/dx_i = s
     through v:   dL/dv = sum_j h_j (x_j - mu) (-1/2) (v + eps)^(-3/2) = -(s^2 / 2) sum_j h_j xhat_j
@@ -47,9 +47,9 @@ def standardize_backward(cache: Standardized, h: Array) -> Array:
                  dmu/dx_i = m_i / n
 
     Summed: dx_i = s h_i - (s^2 / 2) (sum_j h_j xhat_j) 2 m_i (x_i - mu) / n - s (sum_j h_j) m_i / n, and
-    s (x_i - mu) = xhat_i gives the formula. The sums run over every j, masked out or not: each output uses mu and v.
-    With m = 1 this is (s / n) (n h_i - sum_j h_j - xhat_i sum_j h_j xhat_j), as usually printed. What it takes off is
-    the part of h along 1 and along xhat: moving or stretching all x together leaves xhat as it is, up to eps.
+    s (x_i - mu) = xhat_i gives the formula. The sums are over every j, masked or not, because each output depends on mu
+    and v. With m = 1 this is the usual form (s / n) (n h_i - sum_j h_j - xhat_i sum_j h_j xhat_j). It removes the
+    components of h along 1 and along xhat, because a shift or scaling of all x does not change xhat, up to eps.
     """
     xhat, s, axes, share = cache
     through_mean = np.sum(h, axis=axes, keepdims=True)
@@ -58,21 +58,21 @@ def standardize_backward(cache: Standardized, h: Array) -> Array:
 
 
 def affine(scope: Scope, xhat: Array) -> Array:
-    """y = scale * xhat + shift, of those that there are."""
+    """Return y = scale * xhat + shift, where missing parameters are 1 and 0."""
     return xhat * scope.params.get("scale", 1.0) + scope.params.get("shift", 0.0)
 
 
 def affine_backward(scope: Scope, xhat: Array, g: Array) -> tuple[Array, Gradients]:
-    """h = g scale, dscale_c = sum g_c xhat_c, dshift_c = sum g_c, over every axis but that of the channels c."""
+    """h = g scale, dscale_c = sum g_c xhat_c, dshift_c = sum g_c, over every axis except the channels c."""
     over = tuple(range(g.ndim - 1))
     of_parameters = {"scale": np.sum(g * xhat, axis=over), "shift": np.sum(g, axis=over)}
     return g * scope.params.get("scale", 1.0), {name: of_parameters[name] for name in scope.params}
 
 
-def _counted(scope: Scope, x: Array) -> Array:
-    """m: the mask as numbers that broadcast against x, 1 for an entry that counts.
+def _real_entries(scope: Scope, x: Array) -> Array:
+    """Return m, the mask as numbers that broadcast against x: 1 for a real entry, else 0.
 
-    With a (batch, time) mask and no time axis in x, an example counts when any of its steps does.
+    With a (batch, time) mask and no time axis in x, an example is real if any of its steps is.
     """
     m = np.ones(len(x)) if scope.mask is None else np.asarray(scope.mask, np.float64)
     if m.ndim == 2 and x.ndim == 2:
@@ -83,11 +83,11 @@ def _counted(scope: Scope, x: Array) -> Array:
 def _batch_norm_forward(layer, scope, x):
     """In training the statistics of a channel are over every other axis.
 
-    Otherwise they are the state's, constants that no x_i counts in: the share is 0, and backward gives dx = s h.
+    In evaluation they are taken from the state and do not depend on x: the share is 0, and backward returns dx = s h.
     """
     eps, axes = layer.settings["eps"], tuple(range(x.ndim - 1))
     if scope.train:
-        cache = standardize(x, axes, _counted(scope, x), eps)
+        cache = standardize(x, axes, _real_entries(scope, x), eps)
     else:
         s = 1 / np.sqrt(scope.state["var"] + eps)
         cache = Standardized((x - scope.state["mean"]) * s, s, axes, np.zeros(1))
@@ -111,15 +111,15 @@ def _layer_norm_backward(layer, scope, cache, g):
 
 
 def _group_norm_forward(layer, scope, x):
-    """The axis of channels is split in two, (groups, channels / groups).
+    """The axis of channels is split into two, (groups, channels / groups).
 
-    The statistics of an example's group are over the second of them and over every axis between the batch and the
-    channels; a (batch, time) mask says which steps count.
+    The statistics of an example's group are over the second one and all axes between the batch and the channels; masked
+    steps of a (batch, time) mask do not count.
     """
     grouped = x.reshape(*x.shape[:-1], layer.settings["groups"], -1)
     axes = (*range(1, x.ndim - 1), x.ndim)
     steps = scope.mask is not None and np.ndim(scope.mask) == 2 and x.ndim > 2
-    m = _counted(scope, x)[..., None] if steps else np.ones([1] * grouped.ndim)
+    m = _real_entries(scope, x)[..., None] if steps else np.ones([1] * grouped.ndim)
     cache = standardize(grouped, axes, m, layer.settings["eps"])
     return affine(scope, cache.xhat.reshape(x.shape)), cache
 

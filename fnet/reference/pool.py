@@ -1,4 +1,4 @@
-"""Pooling by hand: max routes the gradient, mean distributes it."""
+"""Pooling by hand: max routes the gradient to one entry, mean distributes it over all."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from fnet.reference.rule import Rule
 
 
 def _windows(layer, size):
-    """For every window, its place among the outputs and the part of the input that it covers."""
+    """Yield for every window its index in the output and the part of the input that it covers."""
     s, axes = layer.settings, len(size)
     sizes = (s["window"],) * axes if isinstance(s["window"], int) else s["window"]
     strides = s["stride"] or sizes
@@ -32,25 +32,25 @@ def _out_size(layer, size):
 
 
 def _max_forward(layer, scope, x):
-    """y = max of the window; backward needs which entry won: the first of equals, in row order."""
+    """y = max of the window; backward needs the index of the maximum, the first of equal entries in row-major order."""
     size, channels = x.shape[1:-1], x.shape[-1]
     y = np.empty((len(x), *_out_size(layer, size), channels))
-    winners = {}
+    maxima = {}
     for place, covered in _windows(layer, size):
         entries = x[(slice(None), *covered)].reshape(len(x), -1, channels)
-        winners[place] = np.argmax(entries, axis=1)
-        y[(slice(None), *place)] = np.take_along_axis(entries, winners[place][:, None], axis=1)[:, 0]
-    return y, (x.shape, winners)
+        maxima[place] = np.argmax(entries, axis=1)
+        y[(slice(None), *place)] = np.take_along_axis(entries, maxima[place][:, None], axis=1)[:, 0]
+    return y, (x.shape, maxima)
 
 
 def _max_backward(layer, scope, cache, g):
-    """dx = g at the entry that won, 0 elsewhere; an entry that won in several windows adds up their gradients."""
-    in_shape, winners = cache
+    """dx = g at the maximum, 0 elsewhere; the gradients of all windows with the same maximum add up."""
+    in_shape, maxima = cache
     dx = np.zeros(in_shape)
     for place, covered in _windows(layer, in_shape[1:-1]):
         part = dx[(slice(None), *covered)]
         routed = np.zeros_like(part).reshape(len(part), -1, in_shape[-1])
-        np.put_along_axis(routed, winners[place][:, None], g[(slice(None), *place)][:, None], axis=1)
+        np.put_along_axis(routed, maxima[place][:, None], g[(slice(None), *place)][:, None], axis=1)
         part += routed.reshape(part.shape)
     return dx, {}
 
@@ -69,7 +69,7 @@ def _avg_forward(layer, scope, x):
 
 
 def _avg_backward(layer, scope, in_shape, g):
-    """dx = g / n for every entry of the window, added up over the windows that it lies in."""
+    """dx = g / n for every entry of a window, summed over the windows that contain it."""
     dx = np.zeros(in_shape)
     for place, covered in _windows(layer, in_shape[1:-1]):
         part = dx[(slice(None), *covered)]
@@ -82,7 +82,7 @@ avg_pool = Rule(_avg_forward, _avg_backward)
 
 
 def _steps(scope, x):
-    """The entries of every channel (batch, n, channels), and which of them are real (batch, n, 1)."""
+    """Return the entries of every channel (batch, n, channels) and a mask of the real ones (batch, n, 1)."""
     entries = x.reshape(len(x), -1, x.shape[-1])
     if scope.mask is None or scope.mask.ndim == 1:
         return entries, np.ones((len(x), entries.shape[1], 1), bool)
@@ -90,17 +90,17 @@ def _steps(scope, x):
 
 
 def _global_max_forward(layer, scope, x):
-    """y_c = max of channel c over the real entries; backward needs which was the first to reach it."""
+    """y_c = max of channel c over the real entries; backward needs the index of the first maximum."""
     entries, real = _steps(scope, x)
-    winner = np.argmax(np.where(real, entries, -np.inf), axis=1)[:, None]
-    return np.take_along_axis(entries, winner, axis=1)[:, 0], (x.shape, winner)
+    maximum = np.argmax(np.where(real, entries, -np.inf), axis=1)[:, None]
+    return np.take_along_axis(entries, maximum, axis=1)[:, 0], (x.shape, maximum)
 
 
 def _global_max_backward(layer, scope, cache, g):
-    """dx = g at the entry that won, 0 elsewhere."""
-    in_shape, winner = cache
+    """dx = g at the maximum, 0 elsewhere."""
+    in_shape, maximum = cache
     dx = np.zeros((in_shape[0], int(np.prod(in_shape[1:-1])), in_shape[-1]))
-    np.put_along_axis(dx, winner, g[:, None], axis=1)
+    np.put_along_axis(dx, maximum, g[:, None], axis=1)
     return dx.reshape(in_shape), {}
 
 

@@ -1,7 +1,7 @@
-"""Rearrangements by hand: their transpose puts every cotangent back where its entry came from.
+"""Rearrangements by hand: their transpose moves every cotangent back to where its entry came from.
 
-Each is linear with one entry 1 in every row of its matrix, or none: y_i = x_j(i), or 0. So dx_j is the sum of the
-cotangents g_i of the entries of y that x_j went to: of one, of none, or of several.
+Each is linear, and every row of its matrix contains at most one 1: y_i = x_j(i), or 0. So dx_j is the sum of the
+cotangents g_i of all entries of y that are copies of x_j: none, one or several.
 """
 
 import numpy as np
@@ -18,12 +18,12 @@ def _flatten_backward(layer, scope, x_shape, g):
 
 
 def _reshape_forward(layer, scope, x):
-    """The entries in row-major order under other axes; backward needs the axes they had."""
+    """The entries in row-major order with other axes; backward needs the original axes."""
     return x.reshape(len(x), *layer.settings["shape"]), x.shape
 
 
 def _permute_forward(layer, scope, x):
-    """y[n, i_1, i_2, ...] = x[n, ...], where index i_k stands at axis axes[k] of x."""
+    """y[n, i_1, i_2, ...] = x[n, ...], where index i_k belongs to axis axes[k] of x."""
     return np.transpose(x, (0, *layer.settings["axes"])), None
 
 
@@ -34,7 +34,7 @@ def _permute_backward(layer, scope, cache, g):
 
 
 def _zero_pad_forward(layer, scope, x):
-    """y[n, before + i, ..., c] = x[n, i, ..., c], and 0 elsewhere; backward needs where x lies in y."""
+    """y[n, before + i, ..., c] = x[n, i, ..., c], and 0 elsewhere; backward needs the position of x in y."""
     padding = layer.settings["padding"]
     pairs = [(padding, padding)] * (x.ndim - 2) if isinstance(padding, int) else padding
     inside = tuple(slice(before, before + size) for (before, _), size in zip(pairs, x.shape[1:-1], strict=True))
@@ -44,7 +44,7 @@ def _zero_pad_forward(layer, scope, x):
 
 
 def _zero_pad_backward(layer, scope, inside, g):
-    """dx is the part of g inside the padding: what reaches the zeros goes nowhere."""
+    """dx is the part of g inside the padding: the zeros are constant."""
     return g[:, *inside], {}
 
 
@@ -58,7 +58,7 @@ def _upsample_forward(layer, scope, x):
 
 
 def _upsample_backward(layer, scope, factors, g):
-    """dx[n, j, ..., c] = sum of g[n, f j + r, ..., c] over r = 0 ... f - 1, and so along every spatial axis."""
+    """dx[n, j, ..., c] = sum of g[n, f j + r, ..., c] over r = 0 ... f - 1, along every spatial axis."""
     for axis, f in enumerate(factors, start=1):
         g = g.reshape(*g.shape[:axis], g.shape[axis] // f, f, *g.shape[axis + 1 :]).sum(axis=axis + 1)
     return g, {}

@@ -29,12 +29,12 @@ def spec(dtype, vocabulary=None):
         ),
         (
             "  - flatten\n  - tied: [{dense: 4}]\n",
-            "c.yaml:4:11: tied: expected an embedding first, whose weights the read-out shares, got dense",
+            "c.yaml:4:11: tied: expected an embedding first, whose weights the readout shares, got dense",
         ),
         (
             "  - flatten\n  - bidirectional: [{dense: 4}]\n",
             "c.yaml:4:20: bidirectional: expected one recurrent layer that is not reversed (rnn, gru, lstm), "
-            "got dense; it makes the reversed one itself",
+            "got dense; it makes the reversed layer itself",
         ),
     ],
     ids=["transformer", "bidirectional", "tied", "bidirectional dense"],

@@ -169,7 +169,7 @@ def test_images_are_refused_that_do_not_suit():
         (
             {"crop": {"size": 11, "padding": 1}},
             (8, 9, 1),
-            "crop: a window of 11 x 11 pixels is larger than the image with its border of 1, but the images have 8 x 9",
+            "crop: a window of 11 x 11 pixels is larger than the image with its padding of 1, but the images have 8 x",
         ),
     ):
         (augmentation,) = augment.build([data])
@@ -195,6 +195,31 @@ def test_wrong_items_are_refused(data, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011 (the whole text is compared)
         augment.build([data])
     assert str(error.value) == message
+
+
+@augment.augmentation
+def brighten(amount: float = 0.1):
+    """Add a random number to every image: a user's own augmentation."""
+
+    def draw(key, shape):
+        return jax.random.uniform(key, shape[:1], "float32", 0, amount)
+
+    return augment.Transform(draw, lambda images, added: images + added[:, None, None, None])
+
+
+def test_a_users_own_augmentation_is_made_described_and_built_like_any_other(images):
+    kind = f"{__name__}.brighten"
+    (own,) = augment.build([{kind: 0.5}])
+    assert augment.describe([own]) == [{kind: {"amount": 0.5}}]
+    assert augment.describe(augment.build(augment.describe([own, augment.flip()]))) == [
+        {kind: {"amount": 0.5}},
+        {"flip": {"rate": 0.5, "axis": "horizontal"}},
+    ]
+    assert not np.array_equal(augment.augmented([own], jnp.asarray(images), KEY), images)
+    with pytest.raises(ValueError, match="brighten: amount: expected a number, got 'much'"):
+        augment.build([{kind: "much"}])
+    with pytest.raises(ValueError, match=r"'fnet\.dense' is not a constructor of augmentations; decorate it with"):
+        augment.build(["fnet.dense"])
 
 
 def seen_by_the_step(augmentations, x, step=0, mask=None):

@@ -140,7 +140,9 @@ def test_positions_are_added_from_the_first():
 
 def test_a_sequence_longer_than_the_positions_is_refused():
     layer = fnet.positions(3)
-    message = "positions: its input has 5 steps, but it has positions for 3; use positions: 5, or shorter sequences"
+    message = (
+        "positions: expects at most 3 steps, its number of positions, got 5; use positions: 5, or shorter sequences"
+    )
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}$"):
         layer.shape((5, 2))
     params, _ = layer.init(jax.random.key(0), (3, 2))
@@ -161,13 +163,15 @@ def test_what_does_not_fit_is_refused(layer):
         layer.shape((8,))
     params, _ = layer.init(jax.random.key(0), (5, 4))
     if params:
-        with pytest.raises(fnet.ShapeError, match=r"expects \(batch, time, 4\), as its w \(\d, 4\) was made for, got"):
+        with pytest.raises(fnet.ShapeError, match=r"expects \(batch, time, 4\), for its w \(\d, 4\), got"):
             layer.apply(params, {}, jnp.ones((1, 5, 6)), train=False)
 
 
 def test_a_mask_that_does_not_fit_is_refused():
     layer, params = made()
-    message = "attention: expects a mask (batch,) or (batch, time) that fits its input (1, 5, 4), got (1, 3); give the"
+    message = (
+        "attention: expects a mask (batch,) or (batch, time) that matches its input (1, 5, 4), got (1, 3); make the"
+    )
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}"):
         layer.apply(params, {}, jnp.ones((1, 5, 4)), train=False, mask=np.ones((1, 3), bool))
 

@@ -123,7 +123,7 @@ def test_total_derivative_over_two_paths():
     [
         (
             lambda: fnet.residual(fnet.dense(3)),
-            r"residual: its layers give \(3,\) from \(4,\), and only equal shapes add",
+            r"residual: expects layers that keep the shape \(4,\), got \(3,\) from them",
         ),
         (
             lambda: fnet.serial(fnet.parallel(fnet.dense(2), fnet.dense(3), combine="add")),
@@ -158,7 +158,7 @@ def test_shapes_that_do_not_go_together(make, message):
         (
             {"a": ("f", "input", "input")},
             None,
-            "the layer 'f' takes one value, got 2; merge them in a node of their own",
+            "the layer 'f' takes one value, got 2; merge them in a separate node",
         ),
         ({"a": ("f", "input"), "b": ("f", "a")}, "a", "the node 'b' is not used; use it or remove it"),
         ({"a": ("add", "input", "input")}, None, "the layer 'f' is not in any node; use it or remove it"),

@@ -190,11 +190,11 @@ def test_depthwise_channels_do_not_see_each_other():
         ),
         (lambda: fnet.conv_1d(2), (8, 8, 1), r"conv_1d: expects examples \(time, channels\), got \(8, 8, 1\)"),
         (lambda: fnet.conv_transpose(2), (8, 8), r"conv_transpose: expects examples \(height, width, channels\)"),
-        (lambda: fnet.conv(4, groups=2), (8, 8, 3), "2 groups do not divide the 3 channels of its input"),
+        (lambda: fnet.conv(4, groups=2), (8, 8, 3), "its groups must divide the 3 channels of its input, got 2 groups"),
         (
             lambda: fnet.conv(2, 5, padding="valid", dilation=2),
             (8, 20, 1),
-            r"the kernel reaches over \(9, 9\), beyond the padded input \(8, 20\); use padding: same",
+            r"its kernel covers \(9, 9\) pixels, more than the padded input \(8, 20\); use padding: same",
         ),
         (lambda: fnet.conv_transpose(2, 2, padding=3), (2, 2, 1), "padding 3 leaves nothing of the output"),
     ],
@@ -216,7 +216,7 @@ def test_wrong_channels_are_named():
     [
         ({"stride": 0}, "conv: stride: expected a value of at least 1, got 0"),
         ({"padding": "sane"}, "conv: padding: .*got 'sane'; did you mean 'same'?"),
-        ({"groups": 2}, "2 groups do not divide 3 filters; make filters a multiple of groups"),
+        ({"groups": 2}, "groups must divide filters, got 2 groups and 3 filters; make filters a multiple"),
         ({"kernel_size": (3, 3, 3)}, "conv: kernel_size: "),
         ({"padding": -1}, "conv: padding: "),
     ],

@@ -41,8 +41,8 @@ def test_the_initial_entries_have_the_given_deviation():
 def test_real_numbers_are_refused(layer):
     params, _ = layer.init(jax.random.key(0), (1,))
     message = (
-        f"{layer.kind}: expects whole numbers (an integer type), each an index, got float32; "
-        "convert what are indices with x.astype(int), and put real numbers into a dense layer"
+        f"{layer.kind}: expects indices (whole numbers of an integer type), got float32; "
+        "convert indices with x.astype(int), or use a dense layer for real numbers"
     )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         layer.apply(params, {}, jnp.zeros((1, 1)), train=False)
@@ -68,14 +68,14 @@ def test_tied_has_no_other_parameters():
 
 @pytest.mark.parametrize(("layers", "given"), [([], "no layer"), ([fnet.one_hot(3), fnet.embedding(3, 2)], "one_hot")])
 def test_tied_begins_with_an_embedding(layers, given):
-    message = f"tied: expected an embedding first, whose weights the read-out shares, got {given}"
+    message = f"tied: expected an embedding first, whose weights the readout shares, got {given}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         fnet.tied(*layers)
 
 
 def test_tied_needs_the_width_of_its_embedding():
     message = (
-        "tied: its layers give (5, 6), but its read-out shares the weights of embedding_1, which takes (..., 4); "
+        "tied: its layers give (5, 6), but its readout shares the weights of embedding_1 and takes (..., 4); "
         "append dense: 4"
     )
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}$"):

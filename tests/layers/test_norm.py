@@ -312,8 +312,8 @@ def test_bad_settings_are_named(make, message):
 def test_groups_that_do_not_divide_the_channels():
     net, plain = fnet.serial(fnet.group_norm(4)), fnet.serial(fnet.group_norm(4, scale=False, shift=False))
     message = re.escape(
-        "group_norm_1: expects a number of channels that its 4 groups divide, got 6 channels in (5, 6); "
-        "take a number of groups that divides 6"
+        "group_norm_1: its groups must divide the number of channels, got 4 groups and 6 channels in (5, 6); "
+        "use a divisor of 6"
     )
     for attempt in (
         lambda: net.shape((5, 6)),
@@ -330,7 +330,7 @@ def test_wrong_input_says_what_fits(layer):
     params, state = net.init(jax.random.key(0), (4,))
     for received in ((3, 6), (3,)):
         message = re.escape(
-            f"{layer.kind}_1: expects (batch, ..., 4), as it was initialized for, got {received}; "
+            f"{layer.kind}_1: expects (batch, ..., 4), the shape that it was initialized for, got {received}; "
             "put the channels last, or initialize it for this shape"
         )
         with pytest.raises(fnet.ShapeError, match=f"^{message}$"):
@@ -355,8 +355,8 @@ def test_a_mask_that_does_not_fit(mask):
     layer = fnet.batch_norm()
     params, state = layer.init(jax.random.key(0), (2, 5))
     message = re.escape(
-        f"batch_norm: expects a mask (batch,) or (batch, time) that fits its input (4, 2, 5), got {mask.shape}; "
-        "give the mask the length that the input has here"
+        f"batch_norm: expects a mask (batch,) or (batch, time) that matches its input (4, 2, 5), got {mask.shape}; "
+        "make the mask as long as the input of this layer"
     )
     with pytest.raises(fnet.ShapeError, match=f"^{message}$"):
         layer.apply(params, state, np.ones((4, 2, 5), np.float32), train=True, mask=mask)

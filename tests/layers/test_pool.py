@@ -81,7 +81,7 @@ def test_masked_steps_do_not_count():
     [
         (lambda: fnet.max_pool(2), (8,), r"max_pool: expects examples \(\*spatial, channels\), got \(8,\)"),
         (lambda: fnet.avg_pool(5), (4, 8, 1), r"its window \(5, 5\) is larger than its input \(4, 8\); use a smaller"),
-        (lambda: fnet.max_pool((2, 2)), (8, 1), r"has sizes for 2 spatial axes, but its input \(8, 1\) has 1"),
+        (lambda: fnet.max_pool((2, 2)), (8, 1), r"expects examples with 2 spatial axes, one per size, got \(8, 1\)"),
         (fnet.global_avg_pool, (8,), r"global_avg_pool: expects examples \(\*spatial, channels\), got \(8,\)"),
     ],
 )

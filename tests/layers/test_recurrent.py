@@ -198,7 +198,7 @@ def test_bidirectional_is_both_directions_side_by_side(kind, rng):
 def test_bidirectional_takes_one_recurrent_layer(layers, given):
     message = (
         f"bidirectional: expected one recurrent layer that is not reversed (rnn, gru, lstm), got {given}; "
-        "it makes the reversed one itself"
+        "it makes the reversed layer itself"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         fnet.bidirectional(*layers)
@@ -211,11 +211,11 @@ def test_what_does_not_fit_is_refused(kind):
     for shape, reshape in (((8,), [8, 1]), ((8, 4, 2), [8, -1])):
         with pytest.raises(fnet.ShapeError, match=f"^{re.escape(expected.format(shape, reshape))}$"):
             layer.shape(shape)
-    message = f"{kind}: expects (batch, time, 2), as its w {params['w'].shape} was made for, got (1, 5, 4); initialize"
+    message = f"{kind}: expects (batch, time, 2), for its w {params['w'].shape}, got (1, 5, 4); initialize"
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}"):
         layer.apply(params, {}, jnp.ones((1, 5, 4)), train=False)
     message = (
-        f"{kind}: expects a mask (batch,) or (batch, time) that fits its input (1, 5, 2), got (1, 4); give the mask"
+        f"{kind}: expects a mask (batch,) or (batch, time) that matches its input (1, 5, 2), got (1, 4); make the mask"
     )
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}"):
         layer.apply(params, {}, jnp.ones((1, 5, 2)), train=False, mask=np.ones((1, 4), bool))

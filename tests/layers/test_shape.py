@@ -127,7 +127,7 @@ def test_lists_are_taken_as_tuples():
     assert fnet.zero_pad([[1, 0], [0, 1]]).settings["padding"] == ((1, 0), (0, 1))
 
 
-SIZES = "expected sizes of at least 1, of which one may be -1 for what is left, got"
+SIZES = "expected sizes of at least 1, one of which may be -1 to be inferred, got"
 ORDER = "expected each axis of an example once, counted from 1 without the batch, such as (2, 1), got"
 SIDES = "expected a whole number of at least 0, or a pair of them for every spatial axis, such as ((1, 1), (2, 0)), got"
 TIMES = "expected a whole number of at least 1, or one for every spatial axis, such as (2, 3), got"
@@ -158,7 +158,9 @@ def test_bad_settings_are_named(make, message):
         make()
 
 
-SPATIAL = "expects examples with a spatial axis or more, the channels last, (..., channels), got (3,); put a reshape"
+SPATIAL = (
+    "expects examples with at least one spatial axis and the channels last, (..., channels), got (3,); put a reshape"
+)
 
 
 @pytest.mark.parametrize(
@@ -167,31 +169,32 @@ SPATIAL = "expects examples with a spatial axis or more, the channels last, (...
         (
             fnet.reshape((4, 4)),
             (5, 3),
-            "reshape_1: expects examples of 16 entries, to make (4, 4) of them, got (5, 3) with 15; "
-            "change its sizes or what comes before it",
+            "reshape_1: expects examples with 16 entries for the shape (4, 4), got (5, 3) with 15; "
+            "change its shape or the layer before it",
         ),
         (
             fnet.reshape((4, -1)),
             (5, 3),
-            "reshape_1: expects examples of a multiple of 4 entries, to make (4, -1) of them, got (5, 3) with 15;",
+            "reshape_1: expects examples with a multiple of 4 entries for the shape (4, -1), got (5, 3) with 15;",
         ),
         (
             fnet.permute((2, 1)),
             (2, 3, 4),
-            "permute_1: expects examples with 2 axes, as (2, 1) permutes, got (2, 3, 4); "
+            "permute_1: expects examples with 2 axes for the permutation (2, 1), got (2, 3, 4); "
             "list each of its axes 1 ... 3 once",
         ),
         (
             fnet.zero_pad(((1, 1), (0, 2))),
             (5, 3),
-            "zero_pad_1: expects examples with 2 spatial axes and the channels last, as ((1, 1), (0, 2)) is for, "
+            "zero_pad_1: expects examples with 2 spatial axes, as many as ((1, 1), (0, 2)) lists, and the channels "
+            "last, "
             "got (5, 3); list 1 of them, or give one number for all",
         ),
         (fnet.zero_pad(1), (3,), f"zero_pad_1: {SPATIAL}"),
         (
             fnet.upsample((2, 2)),
             (4, 4, 4, 3),
-            "upsample_1: expects examples with 2 spatial axes and the channels last, as (2, 2) is for, "
+            "upsample_1: expects examples with 2 spatial axes, as many as (2, 2) lists, and the channels last, "
             "got (4, 4, 4, 3); list 3 of them",
         ),
         (fnet.upsample(), (3,), f"upsample_1: {SPATIAL}"),

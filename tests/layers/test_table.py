@@ -14,7 +14,7 @@ import fnet
 from fnet.gradcheck.noise import draw_noise
 from fnet.layers.vocabulary import CONSTRUCTORS
 from fnet.reference.network import backward, forward
-from fnet.reference.rule import Scope
+from fnet.reference.rule import Rule, Scope, rule_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -56,8 +56,14 @@ def test_every_public_layer_is_in_the_table():
     assert constructors == set(CONSTRUCTORS) == set(CASES)
 
 
-def given_to(net, params, state, x, *, train, mask):
-    """What the reference is given, and the key that JAX needs to do the same: dropout's masks are handed over."""
+def test_every_public_layer_has_a_hand_written_rule():
+    for kind, case in FIRST.items():
+        net = case.make()
+        assert isinstance(rule_of(kind if net.expansion is None else net.expansion.kind), Rule)
+
+
+def scope_of(net, params, state, x, *, train, mask):
+    """Return the reference's scope, with dropout's masks, and the key for which JAX draws the same masks."""
     key = jax.random.key(11)
     noise = draw_noise(net, params, state, x, key) if train else {}
     params, state = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (params, state))
@@ -70,23 +76,23 @@ def test_hand_and_jax_agree(case, train, rng):
     """Outputs and every cotangent, from a random cotangent of the output, in float64 within 1e-10."""
     net, params, state = initialized(case)
     x, mask = inputs(rng, case), case.mask
-    given, key = given_to(net, params, state, x, train=train, mask=mask)
+    scope, key = scope_of(net, params, state, x, train=train, mask=mask)
     with jax.enable_x64(True):
 
         def f(params, x):
-            return net.apply(params, given.state, x, train=train, key=key, mask=mask)[0]
+            return net.apply(params, scope.state, x, train=train, key=key, mask=mask)[0]
 
         @jax.jit
         def pulled(params, x, g):
             y, pull = jax.vjp(f, params, x)
             return y, pull(g)
 
-        g = rng.standard_normal(jax.eval_shape(f, given.params, x).shape)
-        y, (of_params, of_x) = jax.tree.map(np.asarray, pulled(given.params, x, g))
+        g = rng.standard_normal(jax.eval_shape(f, scope.params, x).shape)
+        y, (of_params, of_x) = jax.tree.map(np.asarray, pulled(scope.params, x, g))
     if is_index(x):
         of_x = np.zeros(x.shape)
-    by_hand, cache = forward(net, given, x)
-    dx, gradients = backward(net, given, cache, g)
+    by_hand, cache = forward(net, scope, x)
+    dx, gradients = backward(net, scope, cache, g)
     assert largest_relative(by_hand, y) <= 1e-10
     assert dx.shape == of_x.shape
     assert largest_relative(dx, of_x) <= 1e-10
@@ -103,18 +109,18 @@ def test_hand_agrees_with_numeric_differences(case, train, rng):
     """Central differences of <g, f> in float64, for every entry of the input and of the parameters."""
     net, params, state = initialized(case)
     x = inputs(rng, case)
-    given, _ = given_to(net, params, state, x, train=train, mask=case.mask)
-    given = given._replace(params=jax.tree.map(np.array, given.params))
-    y, cache = forward(net, given, x)
+    scope, _ = scope_of(net, params, state, x, train=train, mask=case.mask)
+    scope = scope._replace(params=jax.tree.map(np.array, scope.params))
+    y, cache = forward(net, scope, x)
     g = rng.standard_normal(y.shape)
-    dx, gradients = backward(net, given, cache, g)
+    dx, gradients = backward(net, scope, cache, g)
 
     def value():
-        return float(np.sum(g * forward(net, given, x)[0]))
+        return float(np.sum(g * forward(net, scope, x)[0]))
 
     for array, gradient in [
         *([] if is_index(x) else [(x, dx)]),
-        *zip(jax.tree.leaves(given.params), jax.tree.leaves(gradients), strict=True),
+        *zip(jax.tree.leaves(scope.params), jax.tree.leaves(gradients), strict=True),
     ]:
         numeric = np.empty(array.shape)
         for index in np.ndindex(array.shape):
@@ -198,8 +204,8 @@ def test_hessian_is_symmetric(case, rng):
         flat, restored = ravel_pytree(params if is_index(x) else jnp.asarray(x))
 
         def f(flat):
-            given = (restored(flat), x) if is_index(x) else (params, restored(flat))
-            return jnp.sum(jnp.sin(net.apply(given[0], state, given[1], train=False)[0]))
+            arguments = (restored(flat), x) if is_index(x) else (params, restored(flat))
+            return jnp.sum(jnp.sin(net.apply(arguments[0], state, arguments[1], train=False)[0]))
 
         hessian = np.asarray(jax.jit(jax.hessian(f))(flat))
         np.testing.assert_allclose(hessian, hessian.T, atol=1e-12)
