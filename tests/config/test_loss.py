@@ -95,7 +95,7 @@ def test_a_loss_is_a_name_or_a_mapping_and_resolved_a_mapping(resolve_text, text
         ),
     ],
 )
-def test_what_is_wrong_is_reported_at_its_place(load_text, text, loss, where, what):
+def test_errors_are_reported_at_their_place(load_text, text, loss, where, what):
     with pytest.raises(ConfigError, match=rf"^c\.yaml:{where}: .*{re.escape(what)}") as caught:
         load_text(f"{text}loss: {loss}\n")
     assert len(caught.value.lines) == 1
@@ -153,7 +153,7 @@ def test_the_experiment_has_the_loss_with_its_settings(load_text):
     ],
 )
 def test_a_run_trains_and_checks_with_the_settings(load_text, text, loss, metric):
-    """What is logged is the loss with its settings, and the gradient check compares that very loss."""
+    """The loss with its settings is the one that is logged and whose gradients are checked."""
     experiment = load_text(f"{text}loss: {loss}\n", "train.epochs=2")
     report = check_gradients(experiment)[0].report
     assert report.ok, str(report)

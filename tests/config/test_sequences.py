@@ -1,4 +1,4 @@
-"""Sequences in a config: where an error inside a short form points to, and indices that meet real numbers."""
+"""Sequences in a config: places of errors inside short forms, and indices where real numbers are expected."""
 
 import re
 
@@ -79,5 +79,5 @@ def own(*, name: str | None = None):
         ),
     ],
 )
-def test_token_numbers_need_a_layer_for_as_many_indices(net, data, message):
+def test_tokens_need_a_layer_for_at_least_as_many_indices(net, data, message):
     assert index_misfit(net, data) == message
