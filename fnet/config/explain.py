@@ -80,9 +80,9 @@ def explain(key: str) -> list[Explanation]:
     explanations = [*_in_config(key), *_in_functions(key)]
     if not explanations:
         sections = filter(None, sections_of().get(key, []))
-        explanations = [found for section in sections for found in _in_config(f"{section}.{key}")]
+        explanations = [e for section in sections for e in _in_config(f"{section}.{key}")]
     if not explanations:
-        explanations = [found for kind in CONSTRUCTORS for found in _in_functions(f"{kind}.{key}")]
+        explanations = [e for kind in CONSTRUCTORS for e in _in_functions(f"{kind}.{key}")]
     if not explanations:
         suggestion = _suggestion(key)
         question = f"; did you mean '{suggestion}'?" if suggestion else ";"

@@ -51,7 +51,7 @@ def test_a_section_that_is_one_of_several_lists_them_all(section, names):
 
 
 @pytest.mark.parametrize(
-    ("key", "found", "type_", "default", "meaning"),
+    ("key", "entry_key", "type_", "default", "meaning"),
     [
         ("dense.units", "dense.units", "whole number, at least 1", "required", "number of outputs."),
         ("dense", "dense.bias", "true or false", "true", "whether b is added; it starts at zero."),
@@ -69,15 +69,15 @@ def test_a_section_that_is_one_of_several_lists_them_all(section, names):
         ("patience", "train.early_stopping.patience", "whole number, at least 1", "5", "epochs without improvement"),
     ],
 )
-def test_a_setting_is_explained_by_type_default_and_meaning(key, found, type_, default, meaning):
-    entry = entries(key)[found]
+def test_a_setting_is_explained_by_type_default_and_meaning(key, entry_key, type_, default, meaning):
+    entry = entries(key)[entry_key]
     assert (entry.type, entry.default) == (type_, default)
     assert meaning in entry.meaning
 
 
-@pytest.mark.parametrize(("key", "found"), [("units", "dense.units"), ("slope", "leaky_relu.slope"), ("b1", "b1")])
-def test_the_last_part_of_a_key_is_enough(key, found):
-    assert any(entry.endswith(found) for entry in entries(key))
+@pytest.mark.parametrize(("key", "ending"), [("units", "dense.units"), ("slope", "leaky_relu.slope"), ("b1", "b1")])
+def test_the_last_part_of_a_key_is_enough(key, ending):
+    assert any(entry.endswith(ending) for entry in entries(key))
 
 
 def test_a_default_that_differs_between_optimizers_is_shown_per_optimizer():
@@ -159,10 +159,10 @@ def paths_of(data, path=""):
 def test_every_key_of_a_resolved_config_has_a_type_a_default_and_a_meaning(text, tmp_path):
     assert error_of(tmp_path, text) == ""
     for path in paths_of(resolve(str(tmp_path / "c.yaml")).config.model_dump()):
-        found = entries_of(path)
-        assert found, path
-        assert all(entry.meaning for entry in found), path
-        assert all(entry.type and entry.default for entry in found if entry.key == path), path
+        explained = entries_of(path)
+        assert explained, path
+        assert all(entry.meaning for entry in explained), path
+        assert all(entry.type and entry.default for entry in explained if entry.key == path), path
 
 
 @pytest.mark.parametrize(

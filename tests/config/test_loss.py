@@ -171,13 +171,13 @@ def test_losses_and_their_settings_are_explained():
     (section,) = explain("loss")
     assert [entry.key for entry in section.entries] == list(LOSSES)
     for key in ("huber.delta", "loss.delta", "delta"):
-        (found,) = explain(key)
-        assert [(e.type, e.default) for e in found.entries] == [("number, greater than 0", "1.0")]
-        assert found.entries[0].meaning.startswith("the error up to which")
-    (found,) = explain("cross_entropy")
-    assert [entry.key for entry in found.entries] == ["cross_entropy.label_smoothing"]
-    (found,) = explain("mse")
-    assert (found.heading, found.entries) == ("mse (loss)", [])
+        (explanation,) = explain(key)
+        assert [(e.type, e.default) for e in explanation.entries] == [("number, greater than 0", "1.0")]
+        assert explanation.entries[0].meaning.startswith("the error up to which")
+    (explanation,) = explain("cross_entropy")
+    assert [entry.key for entry in explanation.entries] == ["cross_entropy.label_smoothing"]
+    (explanation,) = explain("mse")
+    assert (explanation.heading, explanation.entries) == ("mse (loss)", [])
 
 
 @pytest.mark.parametrize(
