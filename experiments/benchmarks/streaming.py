@@ -28,9 +28,14 @@ BATCH, ROUNDS = 128, 7
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
+def is_idx(folder: Path) -> bool:
+    """Whether a folder contains IDX files, not a dataset of TensorFlow Datasets."""
+    return any(folder.glob("*-ubyte*"))
+
+
 def experiment(folder: Path, *overrides: str) -> Experiment:
     """MNIST as it lies in a folder."""
-    if any(folder.glob("*-ubyte*")):
+    if is_idx(folder):
         return load(str(CONFIGS / "mnist-idx.yaml"), [f"data.path={folder}", "data.split={train: train}", *overrides])
     return load(str(CONFIGS / "mnist-mlp.yaml"), [f"data.data_dir={folder}", "data.split={train: train}", *overrides])
 
@@ -72,7 +77,7 @@ def main() -> None:
         with mock.patch("fnet.data.tfds.room", return_value=0):  # for a decoded copy
             first = load_data(streamed)[0].train
         kinds = {"in memory": load_data(experiment(given.folder))[0].train}
-        if streamed.data.source.kind == "tfds":
+        if not is_idx(given.folder):
             kinds["stream of records"] = first
         kinds["stream of decoded files"] = load_data(streamed)[0].train
         states: dict[str, TrainState | None] = dict.fromkeys(kinds)

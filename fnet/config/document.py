@@ -41,17 +41,21 @@ class Document:
             self._apply(override)
 
     def problems(self, problems: Sequence[Problem]) -> ConfigError:
-        """Return the error that reports problems, in the order of the file."""
-        placed = sorted((self._place(problem), problem.text) for problem in problems)
-        lines = (f"{where or f'{self.file}:{line}:{column}'}: {text}" for (where, line, column), text in placed)
+        """Return the error that reports problems: in the order of the file, then those in overrides."""
+        placed = sorted((self._override_of(p) or "", *self._position(p), p.text) for p in problems)
+        lines = (f"{override or f'{self.file}:{line}:{column}'}: {text}" for override, line, column, text in placed)
         return ConfigError(list(dict.fromkeys(lines)))
 
-    def _place(self, problem: Problem) -> tuple[str, int, int]:
-        """Return the override that a problem is in, or else the line and column of the innermost value around it."""
+    def _override_of(self, problem: Problem) -> str | None:
+        """Return the override that a problem is in, if it is in one."""
         around = problem.path if self._contains(problem.path) else problem.path[:-1]
         for path, override in self._overridden.items():
             if problem.path[: len(path)] == path or (around and path[: len(around)] == around):
-                return override, 0, 0
+                return override
+        return None
+
+    def _position(self, problem: Problem) -> tuple[int, int]:
+        """Return the line and column of a problem, or of the innermost value of the file that contains its place."""
         node: Any = self._marked
         line = column = 0
         for depth, part in enumerate(problem.path):
@@ -63,7 +67,7 @@ class Document:
             else:
                 break
             node = node[part]  # pyright: ignore
-        return "", line + 1, column + 1
+        return line + 1, column + 1
 
     def _contains(self, path: Path) -> bool:
         """Return whether the data have a value at a path."""
@@ -150,7 +154,7 @@ def _parse(file: str, text: str, *, placed: bool = True) -> Any:
     except MarkedYAMLError as error:
         problem = (error.problem or "cannot be parsed").splitlines()[0]
         if "'\\t'" in problem:
-            problem = "a tab; YAML indents with spaces"
+            problem = "found a tab; YAML indents with spaces"
         elif problem.startswith("but "):
             problem = f"{error.context}, {problem}"
         opened, mark = error.context_mark, error.problem_mark or error.context_mark

@@ -1,7 +1,7 @@
 """Explanations of everything that can be set, in words: `fnet explain`."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fnet.config.schema import Config
@@ -80,9 +80,9 @@ def explain(key: str) -> list[Explanation]:
     explanations = [*_in_config(key), *_in_functions(key)]
     if not explanations:
         sections = filter(None, sections_of().get(key, []))
-        explanations = [found for section in sections for found in _in_config(f"{section}.{key}")]
+        explanations = [e for section in sections for e in _in_config(f"{section}.{key}")]
     if not explanations:
-        explanations = [found for kind in CONSTRUCTORS for found in _in_functions(f"{kind}.{key}")]
+        explanations = [e for kind in CONSTRUCTORS for e in _in_functions(f"{kind}.{key}")]
     if not explanations:
         suggestion = _suggestion(key)
         question = f"; did you mean '{suggestion}'?" if suggestion else ";"
@@ -104,11 +104,7 @@ def _in_config(key: str) -> Iterator[Explanation]:
     """Yield what a dotted key means as a place in the config."""
     *sections, last = key.split(".")
     owners = _models_with(last, sections)
-    prefix = ".".join([*sections, ""])
-    owned = [(entry, model.__name__) for model in owners for entry in _entries(model, prefix) if entry.key == key]
-    entries = list(dict.fromkeys(entry for entry, _ in owned))
-    if len(entries) > 1:
-        entries = [entry._replace(default=f"{entry.default} ({owner})") for entry, owner in owned]
+    entries = _entries_by_owner(key, owners)
     if not entries:
         return
     types = [model.model_fields[last].annotation for model in owners]
@@ -120,6 +116,18 @@ def _in_config(key: str) -> Iterator[Explanation]:
         yield Explanation(key, entries[0].meaning, list(_entries(members[0], place)))
     else:
         yield _choice(key, entries[0].meaning, members)
+
+
+def _entries_by_owner(key: str, owners: Sequence[type[Strict]]) -> list[Entry]:
+    """Return the entries of a key; where its owners differ, each entry names the owners that it is for."""
+    owners_of: dict[Entry, list[str]] = {}
+    for owner in owners:
+        for entry in _entries(owner, key[: key.rfind(".") + 1]):
+            if entry.key == key:
+                owners_of.setdefault(entry, []).append(owner.__name__)
+    if len(owners_of) == 1:
+        return list(owners_of)
+    return [entry._replace(default=f"{entry.default} ({', '.join(names)})") for entry, names in owners_of.items()]
 
 
 def _models_with(key: str, sections: list[str]) -> list[type[Strict]]:

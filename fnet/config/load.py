@@ -55,7 +55,12 @@ def load(file: str, overrides: Sequence[str] = ()) -> Experiment:
 def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
     """Read a config file, check all of it, and fill in every default.
 
-    Args and errors are those of `load`.
+    Args:
+        file: path of a YAML file.
+        overrides: `key=value` each.
+
+    Raises:
+        ConfigError: as `load`.
     """
     source = document.read(file, overrides)
     with _importable(FilePath(file).resolve().parent, FilePath.cwd()):

@@ -1,4 +1,4 @@
-"""A data source as an experiment holds it: one object in place of a source's name, a dataset's name and settings."""
+"""The data source of an experiment: a dataset of the catalog with its settings, as one object."""
 
 import dataclasses
 from collections.abc import Mapping

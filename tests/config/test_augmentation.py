@@ -63,6 +63,6 @@ def test_the_resolved_config_names_every_setting(load_text, resolve_text):
 
 
 def test_an_augmentation_is_explained():
-    (found,) = explain("elastic")
-    assert found.heading == "elastic (augmentation)"
-    assert {entry.key for entry in found.entries} == {"elastic.alpha", "elastic.sigma"}
+    (explanation,) = explain("elastic")
+    assert explanation.heading == "elastic (augmentation)"
+    assert {entry.key for entry in explanation.entries} == {"elastic.alpha", "elastic.sigma"}

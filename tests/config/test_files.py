@@ -1,4 +1,4 @@
-"""Configs over the user's own files: the short form, the source's own splits, and places of what is wrong."""
+"""Configs for the user's own files: the short form, the source's own splits, and errors."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ IMAGES = "data: {path: digits.npz}\nmodel: [flatten, {dense: 3}]\n"
 TEXT = "data: {path: t.txt, block: 4}\nmodel: [{embedding: {size: 14, width: 2}}, {dense: 14}]\n"
 
 
-def test_the_ending_says_the_format(resolve_text, tmp_path):
+def test_the_file_extension_tells_the_format(resolve_text, tmp_path):
     config = resolve_text(TABLE).config
     data = config.data
     assert (data.source, data.name, data.normalize) == ("files", "csv", "standard")
@@ -91,6 +91,6 @@ def test_a_language_model(load_text):
          "t has 14 classes at each of 4 positions; got outputs of shape (4, 3); end the network with dense: 14"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_its_place(load_text, tmp_path, text, message):
+def test_errors_are_reported_with_their_place(load_text, tmp_path, text, message):
     with pytest.raises(ConfigError, match=re.escape(message.format(here=tmp_path))):
         load_text(text)

@@ -1,9 +1,9 @@
-"""What `load` says of files that cannot be read, and of keys that are unknown or missing."""
+"""Errors about files that cannot be read, and about keys that are unknown or missing."""
 
 import re
 
 import pytest
-from config.messages import LAYERS, NET, refused
+from config.messages import LAYERS, NET, assert_refused
 
 from fnet.config.errors import ConfigError
 from fnet.config.load import load
@@ -21,7 +21,7 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path):
         load(str(tmp_path))
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path):
+def test_bytes_that_are_not_text_are_refused(tmp_path):
     (tmp_path / "c.yaml").write_bytes(b"data: \xff\xfe\n")
     with pytest.raises(ConfigError, match=r"c\.yaml: expected text in UTF-8; save the file with that encoding$"):
         load(str(tmp_path / "c.yaml"))
@@ -45,7 +45,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
     ],
 )
 def test_what_is_not_a_mapping_in_yaml_is_refused(load_text, text, where, what):
-    refused(load_text, where, what, text)
+    assert_refused(load_text, where, what, text)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_what_is_not_a_mapping_in_yaml_is_refused(load_text, text, where, what):
     [(NET + "name: 'digits\nseed: 3\n", "5:7"), ("data: digits\nmodel: [flatten, {dense: 10}\nseed: 3\n", "2:8")],
     ids=["quote", "bracket"],
 )
-def test_what_is_never_closed_is_reported_where_it_opens(load_text, text, opening):
+def test_an_unclosed_quote_or_bracket_is_reported_where_it_opens(load_text, text, opening):
     with pytest.raises(ConfigError, match=rf"^c\.yaml:.*{opening}"):
         load_text(text)
 
@@ -104,7 +104,7 @@ def test_what_is_never_closed_is_reported_where_it_opens(load_text, text, openin
     ],
 )
 def test_an_unknown_key_is_reported_with_what_was_meant(load_text, added, where, what):
-    refused(load_text, where, what, NET + added)
+    assert_refused(load_text, where, what, NET + added)
 
 
 def test_a_dotted_key_in_the_file_is_explained_and_not_suggested_to_itself(load_text):
@@ -125,7 +125,7 @@ def test_a_dotted_key_in_the_file_is_explained_and_not_suggested_to_itself(load_
     ],
 )
 def test_an_unknown_key_of_the_data_is_reported(load_text, data, column, what):
-    refused(load_text, f"c.yaml:1:{column}", what, f"data: {data}\n{LAYERS}")
+    assert_refused(load_text, f"c.yaml:1:{column}", what, f"data: {data}\n{LAYERS}")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_an_unknown_key_of_the_data_is_reported(load_text, data, column, what):
     ],
 )
 def test_an_unknown_setting_of_a_layer_is_reported(load_text, item, where, what):
-    refused(load_text, where, what, f"data: digits\nmodel:\n  - flatten\n  - {item}\n")
+    assert_refused(load_text, where, what, f"data: digits\nmodel:\n  - flatten\n  - {item}\n")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_an_unknown_setting_of_a_layer_is_reported(load_text, item, where, what)
         ),
     ],
 )
-def test_what_is_missing_is_named(load_text, text, what):
+def test_missing_keys_are_named(load_text, text, what):
     with pytest.raises(ConfigError, match="required") as caught:
         load_text(text)
     assert list(caught.value.lines) == what

@@ -1,4 +1,4 @@
-"""What `load` accepts, and what it makes of it."""
+"""Valid configs, and the experiments and resolved configs that they give."""
 
 import re
 
@@ -11,8 +11,6 @@ from fnet.config.experiment import dump
 from fnet.config.load import resolve
 from fnet.data import catalog, synthetic
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
-
-# What is right
 
 
 def test_the_smallest_config_has_defaults_for_everything_else(resolve_text):
@@ -64,7 +62,7 @@ def test_every_schedule_can_be_named_alone(load_text, resolve_text, name):
 
 
 @pytest.mark.parametrize("name", [*catalog.SOURCES["sklearn"], *catalog.SOURCES["synthetic"]])
-def test_every_embedded_data_set_can_be_named_alone(resolve_text, name):
+def test_every_embedded_dataset_can_be_named_alone(resolve_text, name):
     units = {"digits": 10, "iris": 3, "wine": 3}.get(name, 1)
     model = f"[flatten, {{dense: {units}}}]"
     if name == "sentences":
@@ -116,7 +114,7 @@ def test_anchors_may_be_used(resolve_text):
 
 
 def test_the_schedule_spans_the_steps_of_the_run(load_text):
-    """1797 examples, 0.8 of them 1438, in batches of 32 are 45 steps an epoch: a warm-up of 89 fits into two."""
+    """1797 examples, 0.8 of them 1438, in batches of 32 are 45 steps per epoch: a warm-up of 89 fits into two."""
     text = NET + "optimizer: {schedule: {name: cosine, warmup_steps: 89}}\n"
     load_text(text, "train.epochs=2")
     with pytest.raises(ConfigError, match="a run of 45 steps"):
@@ -149,7 +147,7 @@ def test_a_resolved_config_with_rare_values_loads_to_the_same(resolve_text, text
     assert resolve_text(dump(first)).config == first
 
 
-def test_the_resolved_config_holds_every_setting(resolve_text):
+def test_the_resolved_config_contains_every_setting(resolve_text):
     text = dump(resolve_text(NET + "optimizer: {name: sgd, schedule: cosine}\ntrain: {early_stopping: {}}\n").config)
     settings = "name seed data source split train validation test normalize model units bias init loss optimizer "
     settings += (

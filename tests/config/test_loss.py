@@ -95,7 +95,7 @@ def test_a_loss_is_a_name_or_a_mapping_and_resolved_a_mapping(resolve_text, text
         ),
     ],
 )
-def test_what_is_wrong_is_reported_at_its_place(load_text, text, loss, where, what):
+def test_errors_are_reported_at_their_place(load_text, text, loss, where, what):
     with pytest.raises(ConfigError, match=rf"^c\.yaml:{where}: .*{re.escape(what)}") as caught:
         load_text(f"{text}loss: {loss}\n")
     assert len(caught.value.lines) == 1
@@ -153,7 +153,7 @@ def test_the_experiment_has_the_loss_with_its_settings(load_text):
     ],
 )
 def test_a_run_trains_and_checks_with_the_settings(load_text, text, loss, metric):
-    """What is logged is the loss with its settings, and the gradient check compares that very loss."""
+    """The loss with its settings is the one that is logged and whose gradients are checked."""
     experiment = load_text(f"{text}loss: {loss}\n", "train.epochs=2")
     report = check_gradients(experiment)[0].report
     assert report.ok, str(report)
@@ -171,13 +171,13 @@ def test_losses_and_their_settings_are_explained():
     (section,) = explain("loss")
     assert [entry.key for entry in section.entries] == list(LOSSES)
     for key in ("huber.delta", "loss.delta", "delta"):
-        (found,) = explain(key)
-        assert [(e.type, e.default) for e in found.entries] == [("number, greater than 0", "1.0")]
-        assert found.entries[0].meaning.startswith("error up to which")
-    (found,) = explain("cross_entropy")
-    assert [entry.key for entry in found.entries] == ["cross_entropy.label_smoothing"]
-    (found,) = explain("mse")
-    assert (found.heading, found.entries) == ("mse (loss)", [])
+        (explanation,) = explain(key)
+        assert [(e.type, e.default) for e in explanation.entries] == [("number, greater than 0", "1.0")]
+        assert explanation.entries[0].meaning.startswith("error up to which")
+    (explanation,) = explain("cross_entropy")
+    assert [entry.key for entry in explanation.entries] == ["cross_entropy.label_smoothing"]
+    (explanation,) = explain("mse")
+    assert (explanation.heading, explanation.entries) == ("mse (loss)", [])
 
 
 @pytest.mark.parametrize(

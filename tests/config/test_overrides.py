@@ -1,7 +1,7 @@
-"""Settings given on the command line, in place of the file's."""
+"""Overrides: settings from the command line that replace those of the file."""
 
 import pytest
-from config.messages import NET, at, refused
+from config.messages import NET, assert_refused, at
 
 from fnet.config.errors import ConfigError
 
@@ -102,8 +102,8 @@ def test_overrides_apply_in_order(resolve_text):
         ("seed=a: b: c", "not YAML: mapping values are not allowed here"),
     ],
 )
-def test_a_wrong_override_is_named_in_place_of_a_line(load_text, override, what):
-    refused(load_text, override, what, DEEP, override)
+def test_a_wrong_override_is_reported_under_its_own_text(load_text, override, what):
+    assert_refused(load_text, override, what, DEEP, override)
 
 
 @pytest.mark.parametrize(
@@ -124,13 +124,13 @@ def test_a_wrong_override_is_named_in_place_of_a_line(load_text, override, what)
         ("3=4", "3"),
     ],
 )
-def test_an_override_that_spoils_what_surrounds_it_is_named(load_text, override, what):
-    refused(load_text, override, what, DEEP, override)
+def test_an_override_that_invalidates_its_section_is_named(load_text, override, what):
+    assert_refused(load_text, override, what, DEEP, override)
 
 
 def test_the_override_is_named_when_it_lengthens_the_warm_up_of_the_file(load_text):
     override = "optimizer.schedule.warmup_steps=5000"
-    refused(
+    assert_refused(
         load_text,
         override,
         "expected fewer than the 900 steps of the run, got 5000",

@@ -1,4 +1,4 @@
-"""Penalties and the greatest length of columns, for all layers and for single ones."""
+"""Weight penalties and max-norm constraint, for all layers and for single ones."""
 
 import re
 
@@ -21,7 +21,7 @@ model:
   - relu
   - dense: 1
 """
-"""A good config of five lines, whose layers are block with dense_1, tanh_1 and dense_2 inside, relu_1 and dense_1."""
+"""A valid config of five lines, whose layers are block with dense_1, tanh_1 and dense_2 inside, relu_1 and dense_1."""
 
 
 def test_layers_are_named_by_their_paths(load_text):
@@ -74,13 +74,13 @@ def test_the_resolved_config_loads_to_the_same(resolve_text):
         ("{l2: -1}", "6:22", "regularization.l2: expected a value of at least 0, got -1"),
     ],
 )
-def test_what_is_wrong_is_reported_at_its_place(load_text, section, where, what):
+def test_errors_are_reported_at_their_place(load_text, section, where, what):
     with pytest.raises(ConfigError, match=rf"^c\.yaml:{where}: .*{re.escape(what)}") as caught:
         load_text(MODEL + f"regularization: {section}\n")
     assert len(caught.value.lines) == 1
 
 
-def test_everything_wrong_is_reported_at_once(load_text):
+def test_all_errors_are_reported_at_once(load_text):
     section = "{layers: {dens_1: {l2: 1}, block: {}, blok: {l1: 1}}}"
     with pytest.raises(ConfigError, match="dens_1") as caught:
         load_text(MODEL + f"regularization: {section}\ntrain: {{early_stopping: {{monitor: zzz}}}}\n")
@@ -120,7 +120,7 @@ def test_single_layers_are_explained():
 
 
 def test_gradients_of_a_config_with_penalties_of_single_layers_agree(load_text, monkeypatch):
-    """And are those of the penalties: without them on one side, every weight differs but block/dense_2's."""
+    """Without the hand-written penalty, the gradients of all weights differ, except block/dense_2's."""
     section = (
         "{l1: 0.1, l2: 0.2, layers: {dense_1: {l2: 3.0}, block: {l1: 0.5}, block/dense_2: {l1: 0, l2: 0}}, max_norm: 1}"
     )
@@ -133,7 +133,7 @@ def test_gradients_of_a_config_with_penalties_of_single_layers_agree(load_text, 
     assert wrong == ["loss", "block/dense_1/w", "dense_1/w"]
 
 
-def test_columns_are_short_after_a_run(load_text):
+def test_columns_obey_max_norm_after_a_run(load_text):
     text = MODEL + "regularization: {max_norm: 0.5, layers: {dense_1: {max_norm: 0.25}}}\ntrain: {epochs: 2}\n"
     experiment = load_text(text, "optimizer={name: sgd, learning_rate: 1.0}")
     outcome = run(experiment)

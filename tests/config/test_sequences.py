@@ -91,5 +91,5 @@ def own_indices(size: int, *, name: str | None = None):
         ),
     ],
 )
-def test_token_numbers_need_a_layer_for_as_many_indices(net, data, message):
+def test_tokens_need_a_layer_for_at_least_as_many_indices(net, data, message):
     assert index_incompatibility(net, data) == message

@@ -12,7 +12,7 @@ from fnet.config.load import load
 
 @pytest.fixture
 def config(tmp_path):
-    """Writes a config and gives its path."""
+    """Writes a config and returns its path."""
 
     def write(text):
         path = tmp_path / "c.yaml"
@@ -23,7 +23,7 @@ def config(tmp_path):
 
 
 def test_a_word_becomes_the_number_at_any_depth(config, tmp_path):
-    """`classes` of iris are 3; the tokens of 'abca' are 3; the resolved config holds numbers."""
+    """`classes` of iris are 3; the tokens of 'abca' are 3; the resolved config contains numbers."""
     experiment = load(config("data: iris\nmodel: [{serial: [{dense: {units: classes}}]}, tanh, {dense: classes}]"))
     inner, _, last = (layer for _, layer in experiment.net.children)
     assert inner.children[0][1].settings["units"] == last.settings["units"] == 3
@@ -37,7 +37,7 @@ def test_a_word_becomes_the_number_at_any_depth(config, tmp_path):
 
 
 def test_another_text_changes_the_network(config, tmp_path):
-    """data.path over the text that comes with fnet, which has 27 characters."""
+    """data.path replaces the text that ships with fnet, which has 27 characters."""
     (tmp_path / "t.txt").write_text("hello world. " * 9)
     path = config("data: {name: text, block: 8}\nmodel: [{one_hot: vocabulary}, {dense: vocabulary}]")
     assert load(path).net.shape((8,)) == (8, 27)
@@ -65,13 +65,13 @@ def test_a_word_without_a_number_is_refused(config, text, message):
     assert len(caught.value.lines) == 1
 
 
-def test_what_is_wrong_with_the_data_is_said_once(config):
+def test_an_error_in_the_data_is_reported_once(config):
     with pytest.raises(ConfigError) as caught:
         load(config("data: irys\nmodel: [{dense: classes}]"))
     assert [line.partition(": ")[2] for line in caught.value.lines] == ["unknown dataset 'irys'; did you mean 'iris'?"]
 
 
-def test_the_schema_takes_the_words_for_whole_numbers_of_layers_alone():
+def test_the_schema_allows_the_words_only_for_whole_numbers_of_layers():
     schema = json_schema()
     jsonschema.validate({"data": "text", "model": [{"one_hot": "vocabulary"}, {"dense": {"units": "classes"}}]}, schema)
     for wrong, message in (

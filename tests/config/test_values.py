@@ -1,9 +1,9 @@
-"""What `load` says of values and names that are wrong."""
+"""Errors about wrong values and unknown names."""
 
 import re
 
 import pytest
-from config.messages import LAYERS, NET, refused
+from config.messages import LAYERS, NET, assert_refused
 
 from fnet.config.errors import ConfigError
 
@@ -57,7 +57,7 @@ from fnet.config.errors import ConfigError
     ],
 )
 def test_a_value_of_the_wrong_type_or_out_of_bounds_is_reported(load_text, added, where, what):
-    refused(load_text, where, what, NET + added)
+    assert_refused(load_text, where, what, NET + added)
 
 
 def test_a_long_value_is_shortened_in_the_message(load_text):
@@ -86,7 +86,7 @@ def test_a_long_value_is_shortened_in_the_message(load_text):
     ],
 )
 def test_a_wrong_value_of_the_data_is_reported(load_text, data, column, what):
-    refused(load_text, f"c.yaml:1:{column}", what, f"data: {data}\n{LAYERS}")
+    assert_refused(load_text, f"c.yaml:1:{column}", what, f"data: {data}\n{LAYERS}")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_wrong_value_of_the_data_is_reported(load_text, data, column, what):
     ],
 )
 def test_a_wrong_value_of_a_layer_is_reported(load_text, item, where, what):
-    refused(load_text, where, what, f"data: digits\nmodel:\n  - flatten\n  - {item}\n")
+    assert_refused(load_text, where, what, f"data: digits\nmodel:\n  - flatten\n  - {item}\n")
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_a_wrong_value_of_a_layer_is_reported(load_text, item, where, what):
         ),
     ],
 )
-def test_a_model_that_is_no_list_of_layers_is_reported(load_text, model, what):
-    refused(load_text, "c.yaml:2:8", what, f"data: digits\nmodel: {model}\n")
+def test_a_model_that_is_not_a_list_of_layers_is_reported(load_text, model, what):
+    assert_refused(load_text, "c.yaml:2:8", what, f"data: digits\nmodel: {model}\n")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_every_message_says_what_was_expected(load_text, text):
 
 
 def test_a_name_that_would_lead_out_of_the_run_folder_is_refused(load_text):
-    refused(load_text, "c.yaml:5:7", "name", NET + "name: a/b\n")
+    assert_refused(load_text, "c.yaml:5:7", "name", NET + "name: a/b\n")
 
 
 # Names
@@ -204,4 +204,4 @@ def test_a_name_that_would_lead_out_of_the_run_folder_is_refused(load_text):
     ],
 )
 def test_an_unknown_name_is_reported_with_a_suggestion(load_text, text, where, what):
-    refused(load_text, where, what, text)
+    assert_refused(load_text, where, what, text)

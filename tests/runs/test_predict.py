@@ -46,14 +46,14 @@ def test_classes_are_those_of_the_network_on_normalized_examples(train, tmp_path
     folder = train("data: iris\nmodel: [{dense: 8}, tanh, {dense: 3}]")
     iris = load_iris()
     np.save(tmp_path / "x.npy", iris.data[::10])
-    found = predict(load_trained(folder), str(tmp_path / "x.npy"))
+    predictions = predict(load_trained(folder), str(tmp_path / "x.npy"))
     net, params, state = fnet.load(folder)
     model = load_model(folder)
     x = (iris.data[::10].astype(np.float32) - model.normalizer.offset) / model.normalizer.scale
     z, _ = net.apply(params, state, x.astype(np.float32), train=False)
     p = np.asarray(jax.nn.softmax(z))
-    assert [row.decision for row in found] == [iris.target_names[k] for k in p.argmax(axis=1)]
-    for row, expected in zip(found, p, strict=True):
+    assert [row.decision for row in predictions] == [iris.target_names[k] for k in p.argmax(axis=1)]
+    for row, expected in zip(predictions, p, strict=True):
         np.testing.assert_allclose([row.probabilities[name] for name in iris.target_names], expected, rtol=1e-5)
         assert list(row.probabilities.values()) == sorted(row.probabilities.values(), reverse=True)
 
@@ -63,13 +63,15 @@ def test_one_output_for_two_classes_has_the_probability_of_the_second(train, tmp
     folder = train(f"data: breast_cancer\nmodel: [{{dense: 1}}]\n{loss}")
     cancer = load_breast_cancer()
     np.save(tmp_path / "x.npy", cancer.data)
-    found = predict(load_trained(folder), str(tmp_path / "x.npy"))
-    assert [row.probabilities["benign"] >= 0.5 for row in found] == [row.decision == "benign" for row in found]
+    predictions = predict(load_trained(folder), str(tmp_path / "x.npy"))
+    assert [row.probabilities["benign"] >= 0.5 for row in predictions] == [
+        row.decision == "benign" for row in predictions
+    ]
     right = np.mean(
-        [row.decision == cancer.target_names[label] for row, label in zip(found, cancer.target, strict=True)]
+        [row.decision == cancer.target_names[label] for row, label in zip(predictions, cancer.target, strict=True)]
     )
     assert right > 0.8
-    for row in found:
+    for row in predictions:
         assert sum(row.probabilities.values()) == pytest.approx(1)
 
 
@@ -89,19 +91,19 @@ def test_a_text_continues_as_the_network_generates_it(train):
     folder = train(TEXT)
     network = load_trained(folder)
     vocabulary = network.spec.vocabulary
-    found = "".join(continue_text(network, "the dog", length=12, temperature=0.7, seed=3))
+    text = "".join(continue_text(network, "the dog", length=12, temperature=0.7, seed=3))
     net, params, state = fnet.load(folder)
     prompt = [vocabulary.index(character) for character in "the dog"]
     tokens = fnet.generate(net, params, state, prompt, window=8, temperature=0.7, seed=3)
-    assert found == "".join(vocabulary[next(tokens)] for _ in range(12))
+    assert text == "".join(vocabulary[next(tokens)] for _ in range(12))
 
 
 def test_generated_bytes_are_decoded_as_text(train, tmp_path):
     (tmp_path / "t.txt").write_text("äöü" * 60)
     model = "model: [{one_hot: 256}, {dense: 256}]"
     folder = train(f"data: {{path: {tmp_path / 't.txt'}, tokens: bytes, block: 4}}\n{model}")
-    found = "".join(continue_text(load_trained(folder), "é", length=40, temperature=5.0, seed=0))
-    assert "\N{REPLACEMENT CHARACTER}" in found  # most random bytes are not UTF-8, and none of them is lost
+    text = "".join(continue_text(load_trained(folder), "é", length=40, temperature=5.0, seed=0))
+    assert "\N{REPLACEMENT CHARACTER}" in text  # most random bytes are not UTF-8, and none of them is lost
 
 
 def test_a_character_outside_the_training_text_is_named(train):
@@ -150,9 +152,9 @@ def test_the_command_prints_predictions_as_a_table_and_as_json(train, tmp_path):
     assert status == 0
     assert "the first 50 of 60; --json gives all" in out
     printed, _, _ = call("predict", folder, tmp_path / "x.npy", "--json")
-    found = json.loads(printed)["predictions"]
-    assert len(found) == 60
-    assert set(found[0]) == {"example", "decision", "probabilities"}
+    predictions = json.loads(printed)["predictions"]
+    assert len(predictions) == 60
+    assert set(predictions[0]) == {"example", "decision", "probabilities"}
 
 
 def test_a_bad_request_exits_2(train):

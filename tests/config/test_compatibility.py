@@ -1,13 +1,11 @@
-"""What `load` says of settings that do not fit together."""
+"""Errors about settings that are valid one by one, but incompatible."""
 
 import sys
 
 import pytest
-from config.messages import LAYERS, NET, PLANE, refused
+from config.messages import LAYERS, NET, PLANE, assert_refused
 
 from fnet.config.errors import ConfigError
-
-# What does not fit together
 
 
 @pytest.mark.parametrize(
@@ -89,8 +87,8 @@ from fnet.config.errors import ConfigError
         ),
     ],
 )
-def test_what_does_not_fit_together_is_reported(load_text, text, where, what):
-    refused(load_text, where, what, text)
+def test_incompatible_settings_are_reported(load_text, text, where, what):
+    assert_refused(load_text, where, what, text)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +118,7 @@ def test_what_does_not_fit_together_is_reported(load_text, text, where, what):
     ],
 )
 def test_a_final_softmax_or_sigmoid_in_front_of_a_loss_that_takes_logits_is_refused(load_text, text, where, what):
-    refused(load_text, where, what, text)
+    assert_refused(load_text, where, what, text)
     with pytest.raises(ConfigError, match=r"; remove it$"):
         load_text(text)
 
@@ -160,7 +158,7 @@ def table(repeats: int = 1, *, name: str | None = None):
 
 def test_a_layer_that_cannot_take_its_input_is_reported_at_its_place(load_text, own_layer):
     text = f"data: digits\nmodel:\n  - flatten\n  - [relu, {own_layer}]\n  - dense: 10\n"
-    refused(
+    assert_refused(
         load_text,
         "c.yaml:4:12",
         "serial_1/table_1: expects (batch, rows, columns), got (64,); examples of digits have the shape (8, 8, 1)",
@@ -177,7 +175,7 @@ def test_the_settings_of_a_users_own_layer_are_checked_like_any_other(load_text,
 # Several at once
 
 
-def test_everything_wrong_is_reported_at_once_in_the_order_of_the_file(load_text):
+def test_all_errors_are_reported_at_once_in_the_order_of_the_file(load_text):
     text = """\
 zzz: 1
 train:
@@ -207,7 +205,7 @@ seed: x
     assert str(caught.value) == "\n".join(caught.value.lines)
 
 
-def test_everything_that_does_not_fit_is_reported_at_once(load_text):
+def test_all_incompatibilities_are_reported_at_once(load_text):
     text = """\
 data: digits
 model: [flatten, {dense: 12}]
