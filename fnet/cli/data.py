@@ -31,7 +31,7 @@ def data_show(
 
     experiment = load(config, overrides or ())
     settings, spec = experiment.config.data, experiment.spec
-    arrays = catalog.read(settings.source, settings.name, settings.own(), experiment.config.seed)
+    arrays = catalog.source(settings.source, settings.name, settings.own()).read(experiment.config.seed)
     parts = settings.parts(spec.splits)
     found = inspect(arrays, spec, parts, settings.normalize or "none", seed=experiment.config.seed)
     picture = png or f"{experiment.config.name}-data.png"

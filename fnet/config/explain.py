@@ -142,7 +142,7 @@ def _in_functions(key: str) -> Iterator[Explanation]:
         if entries or not setting:
             yield Explanation(f"{name} ({noun})", "" if setting else _prose(function), entries)
     if name in catalog.SOURCES["sklearn"] and not setting:
-        spec = catalog.spec_of("sklearn", name, {})
+        spec = catalog.source("sklearn", name, {}).spec()
         yield Explanation(
             f"{name} (data set)",
             f"{spec.size} examples {spec.shape} with {spec.targets}, shipped by scikit-learn.",

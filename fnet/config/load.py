@@ -112,7 +112,7 @@ def _checked(source: document.Document, stem: str) -> Experiment:
         raise source.problems(problems)
     settings = config.data
     try:
-        spec = catalog.spec_of(settings.source, settings.name, settings.own())
+        spec = catalog.source(settings.source, settings.name, settings.own()).spec()
         sizes(settings.parts(spec.splits), spec.size, spec.splits)
     except DataError as error:
         raise source.problems([Problem(("data", error.setting or "name"), f"data: {error}")]) from None
@@ -196,7 +196,7 @@ def _fill_in_sizes(layers: Any, settings: Any) -> list[Problem]:
     spec = None
     with contextlib.suppress(ValidationError, DataError):  # which are reported where they belong
         chosen: DataSettings = TypeAdapter(schema.Data).validate_python(settings)
-        spec = catalog.spec_of(chosen.source, chosen.name, chosen.own())
+        spec = catalog.source(chosen.source, chosen.name, chosen.own()).spec()
     problems = []
     for (*inner, key), word in places:
         size = 1 if spec is None else size_of(word, spec)
@@ -213,7 +213,7 @@ def _fill_in_sizes(layers: Any, settings: Any) -> list[Problem]:
 def _misfits(config: Config, net: Layer, spec: Spec):
     """What does not fit together: shapes, the last layer, the loss, layers by name, what is monitored, the schedule."""
     model: Path = ("model",)
-    if spec.dtype == "int32" and config.data.normalize not in (None, "none"):
+    if spec.tokens and config.data.normalize not in (None, "none"):
         yield Problem(("data", "normalize"), "data.normalize: token numbers have no scale to normalize; leave it out")
     yield from augmentation.misfits(config.data.augment, spec.shape, ("data", "augment"))
     try:
@@ -291,7 +291,8 @@ def default_loss(spec: Spec, out_shape: tuple[int, ...]) -> str:
 
 def _resolved(config: Config, net: Layer, spec: Spec, stem: str) -> Config:
     name = default_loss(spec, net.shape(spec.shape))
-    normalization = config.data.normalize or catalog.default_normalization(config.data.source, spec)
+    data = catalog.source(config.data.source, config.data.name, config.data.own())
+    normalization = config.data.normalize or data.default_normalization(spec)
     split = schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True)))
     augmentations = [{chosen.kind: dict(chosen.settings)} for chosen in augment.build(config.data.augment)]
     return config.model_copy(

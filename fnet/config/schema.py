@@ -90,7 +90,7 @@ class DataSettings(Strict, frozen=True):
     )
     stream: bool = Field(
         default=False,
-        description="read the examples while training, for data larger than memory (extra stream); the results are the "
+        description="read the examples while training, for data larger than memory; the results are the "
         "same. They are read from their decoded copy on the disk, or, where that has too little room, from the records "
         "of TensorFlow Datasets",
     )

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.data.source import Arrays
+from fnet.data.arrays import Arrays
 from fnet.data.stream import Stream
 from fnet.gradcheck import Report, check
 from fnet.gradcheck.examine import SAMPLES
-from fnet.train.loop import example_order
 from fnet.runs.run import load_data
+from fnet.train.loop import example_order
 from fnet.train.state import Batch, TrainState, init_state
 from fnet.train.step import make_step
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fnet.data import inputs
 from fnet.data.source import DataError, Spec
-from fnet.data.text import encode
+from fnet.data.tokens import encode
 from fnet.core.layer import Layer
 from fnet.layers.vocabulary import build
 from fnet.train.generation import generate
@@ -68,7 +68,7 @@ def predict(run: Trained, path: str) -> list[Prediction]:
     x, names = inputs.read(path, spec)
     settings: dict[str, Any] = dict(model.loss or {})
     loss = resolve_loss(settings.pop("name"), settings)
-    x = x.astype(np.int32) if spec.dtype == "int32" else model.normalizer(x)
+    x = x.astype(np.int32) if spec.tokens else model.normalizer(x)
     outputs = jnp.asarray(outputs_of(net, model.params, model.state, x))
     if spec.targets.kind == "values":
         columns = spec.targets.names or tuple(f"output_{number}" for number in range(outputs.shape[-1]))

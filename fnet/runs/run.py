@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.data import catalog
-from fnet.data.pipeline import Splits, prepare
+from fnet.data.pipeline import Splits, split_and_normalize
 from fnet.data.source import DataError
-from fnet.data.stream import require
 from fnet.core.settings import MissingExtra
 from fnet.runs import files, folder, model_file
 from fnet.train.evaluate import make_score, outputs_of, scored
@@ -54,21 +53,17 @@ def load_data(experiment: "Experiment") -> tuple[Splits[Any], str]:
 
     Raises:
         DataError: when they cannot be used.
-        MissingExtra: when they are to be read as a stream, and what reads ahead is not installed.
     """
     config, spec = experiment.config, experiment.spec
     settings = config.data
-    if settings.stream:
-        require()
-    what = settings.source, settings.name, settings.own()
-    read: Callable[..., Any] = catalog.stream if settings.stream else catalog.read
-    raw = read(*what, config.seed)
+    source = catalog.source(settings.source, settings.name, settings.own())
+    raw: Any = source.stream(config.seed) if settings.stream else source.read(config.seed)
     parts, normalization = settings.parts(spec.splits), settings.normalize or "none"
-    splits = prepare(raw, spec, parts, normalization, seed=config.seed, order=settings.order)
+    splits = split_and_normalize(raw, spec, parts, normalization, seed=config.seed, order=settings.order)
     if experiment.loss().targets == "labels":
         train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])
         splits = splits._replace(train=train, validation=validation, test=test)
-    return splits, catalog.fingerprint_of(*what, raw)
+    return splits, source.fingerprint(raw)
 
 
 def _as_column(labels: np.ndarray) -> np.ndarray:
@@ -87,7 +82,7 @@ def run(experiment: "Experiment", config_text: str, on_event: Callable[[Segment 
     Raises:
         DataError: when the data cannot be used.
         FolderError: when the folder cannot be made.
-        MissingExtra: when the config asks for TensorBoard's files, or a stream, and what they need is not installed.
+        MissingExtra: when the config asks for TensorBoard's files, and what they need is not installed.
         RunFailed: when the loss or a parameter becomes NaN or infinite.
     """
     config, net = experiment.config, experiment.net

@@ -7,7 +7,7 @@ import numpy as np
 
 from fnet.core.layer import Layer
 from fnet.core.traversal import indices_of
-from fnet.data.source import Rows, portions
+from fnet.data.arrays import Rows, chunks
 from fnet.losses import Loss, identified
 
 
@@ -37,11 +37,11 @@ def check_examples(net: Layer, x: Any, mask: Any = None) -> None:
                 f"the network begins with a layer for the indices 0 ... {number - 1}, but the examples are {x.dtype}; "
                 "convert what are indices with x.astype(int), and put real numbers into a dense layer"
             )
-        for rows in portions(x):
+        for rows in chunks(x):
             wrong = np.argwhere((x[rows] < 0) | (x[rows] >= number))
             if len(wrong):
                 index = x[rows][tuple(wrong[0])]
-                greatest = max(x[rows].max() for rows in portions(x))
+                greatest = max(x[rows].max() for rows in chunks(x))
                 mend = f"make its size {greatest + 1}, or leave" if index >= number else "leave"
                 raise ValueError(
                     f"example {rows.start + wrong[0][0]} holds the index {index}, but the network begins with a layer "
@@ -54,7 +54,7 @@ def check_examples(net: Layer, x: Any, mask: Any = None) -> None:
                 f"a mask says of every step of every example whether it is real: it must be {x.shape[:2]} for "
                 f"examples {x.shape}, got {mask.shape}"
             )
-        for rows in portions(mask):
+        for rows in chunks(mask):
             empty = np.flatnonzero(~np.asarray(mask[rows], bool).any(axis=1))
             if len(empty):
                 raise ValueError(
@@ -76,7 +76,7 @@ def check_labels(loss: Loss, targets: Any, out_shape: tuple[int, ...], mask: Any
     if targets.shape[1:] == out_shape:
         return
     mask = None if mask is None or targets.shape != np.shape(mask) else _rows(mask)
-    for rows in portions(targets):
+    for rows in chunks(targets):
         labels = targets[rows]
         outside = (labels < 0) | (labels >= out_shape[-1])
         if mask is not None:

@@ -87,7 +87,7 @@ class Streamed:
         self._data = data
         self._batch = batch
         self._steps = math.ceil(data.size / batch)
-        self._at_once = data.groups_at_once(batch)
+        self._at_once = data.batches_at_once(batch)
         self._pieces = math.ceil(self._steps / self._at_once)
         self._places = self._at_once * batch
         self._order_of = functools.lru_cache(maxsize=2)(lambda epoch: example_order(seed, epoch, data.size))
@@ -128,7 +128,7 @@ def batches_in_order(data: Stream, batch: int) -> Iterator[tuple[Data, int]]:
 
     All arrays are of one length; only the last may hold fewer examples.
     """
-    places = batch * data.groups_at_once(batch)
+    places = batch * data.batches_at_once(batch)
     for start in range(0, data.size, places):
         rows = np.arange(start, min(data.size, start + places))
         yield _handed_over(data.read(rows, places)), len(rows)

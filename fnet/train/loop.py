@@ -118,7 +118,6 @@ def fit(
         AugmentationError: when the examples are not what `augment` takes.
         DataError: when a stream cannot be read.
         Diverged: when the loss or a parameter becomes NaN or infinite; carries the last good state.
-        MissingExtra: for a stream, when the extra `stream` is not installed.
         ValueError: for labels or indices out of range, a sequence without real steps, no examples, or a monitor that is
             not recorded.
 

@@ -57,9 +57,9 @@ def test_what_is_shown_is_true():
     assert not Path("iris-data.png").exists()
     train = found["parts"]["train"]
     assert train["classes"] == [40, 40, 40]
-    assert train["stored"]["least"] == pytest.approx(0.1)
+    assert train["stored"]["min"] == pytest.approx(0.1)
     assert train["normalized"]["mean"] == pytest.approx(0, abs=1e-6)
-    assert train["normalized"]["deviation"] == pytest.approx(1, rel=1e-5)
+    assert train["normalized"]["std"] == pytest.approx(1, rel=1e-5)
     assert len(train["features"]) == 4
     call("show", "iris.yaml", "--json", "--png", "here.png")
     assert Path("here.png").is_file()
@@ -70,7 +70,7 @@ def test_ranges(rng):
     found = range_of(x)
     assert found[:2] == (x.min(), x.max())
     assert found.mean == pytest.approx(x.mean())
-    assert found.deviation == pytest.approx(x.std())
+    assert found.std == pytest.approx(x.std())
 
 
 def test_a_config_that_is_wrong_is_told():
@@ -89,7 +89,7 @@ def test_list_and_clear():
     assert {entry["name"] for entry in found["decoded"]} == {"tfds mnist train", "photos"}
     assert "digits" in found["embedded"]["sklearn"]
     message = call("clear", "mnits", status=2)
-    assert message.startswith("error: nothing decoded of 'mnits' is kept in")
+    assert "fnet/data contains no decoded data of 'mnits'" in message
     assert "did you mean 'mnist'?" in message
     assert re.match(r"removed 400\.\d kB of decoded data from", call("clear", "mnist"))
     assert [entry.key["name"] for entry in cache.entries()] == ["photos"]

@@ -82,7 +82,7 @@ def test_evaluate_shows_which_classes_are_confused(tmp_path):
 
 
 def test_validating_reads_no_data(monkeypatch):
-    monkeypatch.setattr("fnet.data.catalog.read", lambda *_: pytest.fail("the data were read"))
+    monkeypatch.setattr("fnet.data.sklearn.SklearnSource.read", lambda *_: pytest.fail("the data were read"))
     done("validate", DIGITS)
 
 

@@ -119,7 +119,7 @@ def test_what_decoding_raises_is_passed_on_and_leaves_nothing():
 
 
 def test_objects_are_refused():
-    with pytest.raises(TypeError, match="the array 'x' holds Python objects"):
+    with pytest.raises(TypeError, match="the array 'x' contains Python objects"):
         cache.cached(KEY, Decoder(x=np.array([{}, None])))
     assert list(cache.folder().iterdir()) == []
 
@@ -131,7 +131,7 @@ def test_on_a_full_disk_the_arrays_are_given_from_memory_and_nothing_stays():
     decode = Decoder(x=np.ones(10_000))
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.warns(cache.CacheWarning, match=r"cannot be kept in .*fnet/data \(File too large\)") as warned:
+        with pytest.warns(cache.CacheWarning, match=r"cannot be cached in .*fnet/data \(File too large\)") as warned:
             arrays = cache.cached(KEY, decode)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -199,7 +199,7 @@ def decode():
         die()
     return {{"x": np.arange(5)}}
 if moment == "write":
-    cache._pieces = die
+    cache._blocks = die
 if moment == "manifest":
     cache.Path.write_text = die
 if moment == "swap":

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from fnet.config.load import load
+from fnet.data.arrays import Arrays
 from fnet.data.pipeline import by_content
-from fnet.data.source import Arrays
 from fnet.runs.run import load_data, run
 
 MODEL = "model: [flatten, {dense: 3}]\ntrain: {epochs: 2, batch_size: 8}"

@@ -15,7 +15,6 @@ import pytest
 
 import fnet
 from fnet.config.load import load
-from fnet.core.settings import MissingExtra
 from fnet.data import cache, stream
 from fnet.data.source import DataError
 from fnet.data.stream import Stream
@@ -42,7 +41,7 @@ def same(first, second):
 
 def until_nothing_reads():
     deadline = time.monotonic() + 10
-    while any(thread.name.startswith("grain-prefetch") for thread in threading.enumerate()):
+    while any(thread.name.startswith("fnet-read-ahead") for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -234,7 +233,7 @@ def test_divergence_is_found_at_the_same_step(rng):
 
 
 def test_bad_labels_and_indices_are_refused_before_training(rng, monkeypatch):
-    monkeypatch.setattr("fnet.data.source.ENTRIES", 6)
+    monkeypatch.setattr("fnet.data.arrays.ENTRIES", 6)
     x, y = table(rng)
     labels = np.zeros(50, int)
     labels[33] = 2
@@ -258,14 +257,6 @@ def test_what_else_reads_the_data_of_a_config(sources):
     assert found[0] == found[1]
     streamed = experiment(sources["float"], "[{dense: 3}]", "data.stream=true")
     assert all(check.report.ok for check in check_gradients(streamed, examples=4, after_steps=1))
-
-
-def test_the_missing_extra_is_named_before_data_are_read(sources, monkeypatch):
-    monkeypatch.setitem(sys.modules, "grain", None)
-    chosen = experiment(sources["float"], NETWORKS["float"], "data.stream=true", "data.path=table.npz")
-    with pytest.raises(MissingExtra, match=r"data.stream needs the extra 'stream': pip install 'fnet\[stream\]'"):
-        run(chosen, "", lambda event: None)
-    assert not Path("runs").exists()
 
 
 def test_an_interrupted_process_ends_at_once(sources, tmp_path):
