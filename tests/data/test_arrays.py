@@ -1,4 +1,4 @@
-"""IDX files and NumPy archives, against data made by hand; and everything that can be wrong with them."""
+"""IDX files and NumPy archives, compared with data made by hand, and their errors."""
 
 import gzip
 import os
@@ -102,7 +102,7 @@ def test_damaged_idx_files(digits, damage, message):
     assert refused("idx", message, path=".").setting == "path"
 
 
-def test_labels_beyond_the_range(digits):
+def test_labels_out_of_range(digits):
     error = refused("idx", rf"{LABELS}: label 1 is 3, outside 0 \.\.\. 2", path=".", classes=3)
     assert error.setting == "classes"
     refused("idx", "is a file; give the folder", path=LABELS)
@@ -162,7 +162,7 @@ def test_npz_of_images_with_splits(rng):
         ({"x": [[1.0]], "y": [0], "x_test": [[1.0, 2.0]], "y_test": [0]}, {}, "examples of 'x_test' have shape"),
     ],
 )  # fmt: skip
-def test_wrong_archives(arrays, settings, message):
+def test_errors_in_archives(arrays, settings, message):
     np.savez("a.npz", **{name: np.asarray(array) for name, array in arrays.items()})
     refused("npz", message, path="a.npz", **settings)
 

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -98,7 +100,7 @@ def test_split_is_disjoint_complete_and_repeatable(classes):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_split_keeps_the_shares_of_classes(seed):
+def test_split_keeps_the_fractions_of_classes(seed):
     classes = np.random.default_rng(seed).permutation([0] * 61 + [1] * 23 + [2] * 16)
     for fraction, part in zip((0.8, 0.1, 0.1), split_indices(100, (0.8, 0.1, 0.1), seed, classes), strict=True):
         for label, total in enumerate((61, 23, 16)):
@@ -156,7 +158,7 @@ def test_images_are_scaled_by_the_range_that_the_source_states():
         (np.ones((4, 1)), [1, 1, 1, 0], (0.25, 0, 0.75), "class 'no' is in the test part but not in the training part"),
     ],
 )
-def test_data_that_cannot_be_used_are_refused(x, y, fractions, message):
+def test_unusable_data_are_refused(x, y, fractions, message):
     spec = Spec("few", (1,), Targets("classes", 2, ("no", "yes")), len(x))
     with pytest.raises((DataError, SplitError), match=message):
         split_and_normalize(Arrays(np.array(x, np.float32), np.array(y)), spec, fractions, "none", seed=0)
@@ -181,7 +183,7 @@ def numbers(part):
         (" train[ 58 : 99 ] + extra ", [58, 59, 70, 71, 72, 73, 74]),
     ],
 )
-def test_parts_can_name_the_source_s_own_splits(asked, expected):
+def test_parts_can_name_the_splits_of_the_source(asked, expected):
     rest = "train[20:21]" if "train" not in asked else "test"
     part, other, _ = divide((asked, rest, 0.0), 75, OWN, seed=0)
     assert numbers(part) == list(expected)
@@ -241,12 +243,12 @@ def test_default_parts(own, expected):
         ),
     ],
 )
-def test_parts_that_cannot_be_made(parts, own, part, message):
+def test_impossible_parts_are_refused(parts, own, part, message):
     with pytest.raises(SplitError, match=re.escape(f"data.split.{part}: {message}")):
         divide(parts, 75, own, seed=0)
 
 
-def test_large_arrays_are_normalized_in_portions_to_the_same_values(rng, monkeypatch):
+def test_large_arrays_are_normalized_in_chunks_to_the_same_values(rng, monkeypatch):
     x = rng.integers(0, 256, (50, 4, 3), np.uint8)
     whole = [normalize.fit(kind, x)(x) for kind in ("unit", "standard", "none")]
     np.testing.assert_allclose(whole[1], (x - x.mean(axis=0)) / x.std(axis=0), rtol=1e-5, atol=1e-6)
@@ -261,3 +263,8 @@ def test_tokens_are_not_normalized(rng):
     splits = split_and_normalize(Arrays(x, x), spec, (0.5, 0.25, 0.25), "none", seed=0)
     assert splits.train.x.dtype == np.int32
     assert np.array_equal(splits.test.x, x[15:])
+
+
+def test_describing_datasets_and_clearing_the_cache_import_no_jax():
+    code = "import sys; from fnet.data import cache, catalog, inputs, inspect; catalog.embedded(); cache.entries(); "
+    subprocess.run([sys.executable, "-c", code + "sys.exit('jax' in sys.modules)"], check=True)

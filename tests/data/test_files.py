@@ -1,4 +1,4 @@
-"""Folders of images, texts and paths: what is read of them, and everything that can be wrong with them."""
+"""Folders of images, texts and paths: their content and their errors."""
 
 import os
 import re
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("own_folders")
 
 @pytest.fixture
 def pets(rng):
-    """Noise, in which nothing is symmetric; PNG keeps it to the bit."""
+    """Images of asymmetric noise, which PNG stores to the bit."""
     pixels = rng.integers(0, 256, (4, 5, 6), np.uint8)
     for number, (folder, name) in enumerate((("cat", "2"), ("cat", "10"), ("dog", "1"), ("dog", "3"))):
         Path(folder).mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ def test_images(pets):
     assert files.format_of(".") == "images"
 
 
-def test_images_are_resized_and_colored(pets):
+def test_images_are_resized_and_converted_to_color(pets):
     Image.new("RGB", (8, 8), (255, 128, 0)).save("dog/wide.jpg")
     Image.new("RGBA", (2, 2), (0, 255, 0, 9)).save("dog/x.PNG")
     spec, arrays = both("images", path=".", size=[3, 4], color="rgb")
@@ -53,7 +53,7 @@ def test_images_are_resized_and_colored(pets):
     assert spec.shape == (2, 2, 1)
 
 
-def test_an_image_is_turned_as_its_camera_says(pets):
+def test_an_image_is_rotated_according_to_its_exif_orientation(pets):
     image = Image.fromarray(pets[0].T.copy())
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to the right
@@ -101,7 +101,7 @@ def test_a_changed_image_is_read_again(pets):
         ("rm dog/*", r"dog does not contain images \(\.png, \.jpg, \.jpeg\); add some, or remove the folder"),
     ],
 )
-def test_wrong_folders_of_images(pets, damage, message):
+def test_errors_in_folders_of_images(pets, damage, message):
     assert os.system(damage) == 0
     refused("images", message, path=".")
 
@@ -140,12 +140,12 @@ def test_bytes():
     assert np.array_equal(tokens.encode("héll", spec.vocabulary), arrays.x[0])
 
 
-def test_a_byte_order_mark_is_no_character():
+def test_a_byte_order_mark_is_not_a_character():
     Path("t.txt").write_bytes(b"\xef\xbb\xbfabab")
     assert files.source("text", {"path": "t.txt", "block": 2}).spec().vocabulary == "ab"
 
 
-def test_parts_of_a_text_are_cut_off_in_order():
+def test_parts_of_a_text_are_cut_in_order():
     write("abcdefghijklmnopqrstu", "t.txt")
     spec, arrays = both("text", path="t.txt", block=2)
     splits = split_and_normalize(arrays, spec, (0.8, 0.1, 0.1), "none", seed=0)
@@ -153,7 +153,7 @@ def test_parts_of_a_text_are_cut_off_in_order():
     assert read == ["abcdefghijklmnop", "qr", "st"]
 
 
-def test_wrong_texts():
+def test_errors_in_texts():
     write("short", "t.txt")
     message = "t has 5 tokens, but a block of 5 and the token after it need 6; use a smaller data.block"
     with pytest.raises(DataError, match=message) as caught:
@@ -188,7 +188,7 @@ def test_sentences_agree_in_number():
 # Paths
 
 
-def test_what_a_path_may_have_meant():
+def test_a_missing_path_suggests_a_similar_one():
     write(TABLE, "table.csv")
     error = refused(
         "csv", r"'tabel\.csv' does not exist in .*/work; did you mean 'table\.csv'\?$", path="tabel.csv", target="kind"
@@ -209,7 +209,7 @@ def test_what_a_path_may_have_meant():
         ("train-images-idx3-ubyte", "is one IDX file; give the folder"),
     ],
 )  # fmt: skip
-def test_unknown_endings(name, message):
+def test_unknown_formats(name, message):
     write("", name)
     with pytest.raises(DataError, match=message):
         files.format_of(name)

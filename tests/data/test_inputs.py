@@ -18,14 +18,14 @@ NUMBERS = Spec("numbers", (3,), Targets("classes", 2), 9)
 
 @pytest.fixture
 def table(tmp_path):
-    """A table to train on, and what is known of it."""
+    """A table to train on, as a data source."""
     path = tmp_path / "train.csv"
     path.write_text("age,color,kind\n1,red,a\n2,blue,b\n4,red,a\n")
     return csv(str(path), "kind")
 
 
-def test_a_table_is_encoded_as_the_one_that_was_trained_on(table, tmp_path):
-    """The same lines, in columns of another order, without the target, give the same features."""
+def test_a_table_is_encoded_like_the_training_table(table, tmp_path):
+    """The same lines, with columns in another order and without the target, give the same features."""
     (tmp_path / "new.csv").write_text("color;age\nred;1\nblue;2\nred;4\n")
     x, names = read(str(tmp_path / "new.csv"), table.spec())
     np.testing.assert_array_equal(x, table.read(0).x)
@@ -46,14 +46,14 @@ def test_a_table_is_encoded_as_the_one_that_was_trained_on(table, tmp_path):
         ("age,color\n", "does not contain examples"),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused(table, tmp_path, lines, message):
+def test_an_incompatible_table_is_refused(table, tmp_path, lines, message):
     (tmp_path / "new.csv").write_text(lines)
     with pytest.raises(DataError) as caught:
         read(str(tmp_path / "new.csv"), table.spec())
     assert message in str(caught.value)
 
 
-def test_a_missing_number_is_left_to_the_normalizer_where_training_had_some(table, tmp_path):
+def test_a_missing_number_is_left_to_the_normalizer_if_training_had_missing_numbers(table, tmp_path):
     (tmp_path / "new.csv").write_text("age,color\n,red\n3,\n")
     x, _ = read(str(tmp_path / "new.csv"), table.spec()._replace(has_missing=True))
     np.testing.assert_array_equal(x, [[np.nan, 0, 1], [3, np.nan, np.nan]])
@@ -113,21 +113,21 @@ def test_arrays(tmp_path, rng, save):
         (np.zeros((0, 3)), "does not contain examples"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(tmp_path, array, message):
+def test_incompatible_arrays_are_refused(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(DataError) as caught:
         read(str(tmp_path / "a.npy"), NUMBERS)
     assert message in str(caught.value)
 
 
-def test_an_archive_without_x_is_refused_by_the_names_it_has(tmp_path):
+def test_an_archive_without_x_is_refused_with_the_names_in_it(tmp_path):
     np.savez(tmp_path / "a.npz", X=np.zeros((1, 3)), Z=np.zeros(1))
     with pytest.raises(DataError, match="does not contain an array 'x'; known: X, Z"):
         read(str(tmp_path / "a.npz"), NUMBERS)
 
 
 def test_images_are_resized_and_scaled_to_the_range_of_training(tmp_path):
-    """White is the greatest value that the training data have, 16 here, and a plain picture stays plain."""
+    """White becomes the max of the training data, here 16, and a uniform image stays uniform."""
     (tmp_path / "deep").mkdir()
     Image.new("L", (3, 4), 255).save(tmp_path / "b.png")
     Image.new("RGB", (30, 40), (51, 51, 51)).save(tmp_path / "deep" / "a.png")

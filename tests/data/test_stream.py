@@ -1,4 +1,4 @@
-"""Data that are read while training: the same rows, statistics and messages as in memory, read in order and in time."""
+"""Streamed data: the same rows, statistics and messages as in memory, read in order and ahead of time."""
 
 import shutil
 import threading
@@ -52,15 +52,15 @@ def test_joined_rows_are_what_numpy_concatenates(rng):
         assert np.array_equal(joined[rows], whole[rows])
 
 
-@pytest.mark.parametrize(("asked", "places"), [(0, 3), (5, 5), (4, 7)])
-def test_what_is_read_is_filled_up_with_zeros(rng, monkeypatch, asked, places):
+@pytest.mark.parametrize(("count", "length"), [(0, 3), (5, 5), (4, 7)])
+def test_rows_are_padded_with_zeros(rng, monkeypatch, count, length):
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 6)
     x, y, mask = rng.standard_normal((9, 3)), np.arange(1, 10), np.ones((9, 3), bool)
-    rows = rng.permutation(9)[:asked]
-    for whole, found in zip((x, y, mask), Stream(x, y, mask).part(slice(None)).read(rows, places), strict=True):
-        assert (found.shape, found.dtype) == ((places, *whole.shape[1:]), whole.dtype)
-        assert np.array_equal(found[:asked], whole[rows])
-        assert not found[asked:].any()
+    rows = rng.permutation(9)[:count]
+    for whole, found in zip((x, y, mask), Stream(x, y, mask).part(slice(None)).read(rows, length), strict=True):
+        assert (found.shape, found.dtype) == ((length, *whole.shape[1:]), whole.dtype)
+        assert np.array_equal(found[:count], whole[rows])
+        assert not found[count:].any()
         assert found.ctypes.data % stream.ALIGNMENT == 0
 
 
@@ -112,7 +112,7 @@ def table(rng):
     return Arrays(rng.standard_normal((40, 3)).astype(np.float32), np.arange(40) % 3)
 
 
-def test_parts_of_a_stream_hold_what_those_of_arrays_hold(table, monkeypatch):
+def test_parts_of_a_stream_equal_parts_of_arrays(table, monkeypatch):
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 12)
     whole = split_and_normalize(table, SPEC, (0.5, 0.3, 0.2), "standard", seed=3)
     parts = split_and_normalize(Stream(*table), SPEC, (0.5, 0.3, 0.2), "standard", seed=3)
@@ -134,7 +134,7 @@ def test_parts_of_a_stream_hold_what_those_of_arrays_hold(table, monkeypatch):
         ("y", -1, r"the label of example 17 is -1, outside 0 \.\.\. 2"),
     ],
 )
-def test_bad_values_are_found_portion_by_portion(table, monkeypatch, kind, place, value, message):
+def test_bad_values_are_found_in_chunks(table, monkeypatch, kind, place, value, message):
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 12)
     getattr(table, place)[17] = value
     with pytest.raises(DataError, match=message):
@@ -142,7 +142,7 @@ def test_bad_values_are_found_portion_by_portion(table, monkeypatch, kind, place
 
 
 @pytest.mark.parametrize("kind", [Arrays, Stream])
-def test_bad_targets_are_found_portion_by_portion(rng, monkeypatch, kind):
+def test_bad_targets_are_found_in_chunks(rng, monkeypatch, kind):
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 4)
     y = rng.standard_normal((40, 1)).astype(np.float32)
     y[9] = np.inf
@@ -167,7 +167,7 @@ def test_text_stays_as_small_as_it_is_stored(tmp_path, monkeypatch):
 # Reading ahead
 
 
-def test_results_come_in_order_and_only_some_are_made_ahead():
+def test_results_come_in_order_and_few_are_computed_ahead():
     made = []
 
     def make(number):
@@ -186,7 +186,7 @@ def test_results_come_in_order_and_only_some_are_made_ahead():
     assert list(read_ahead(make, range(3))) == [0, 1, 2]
 
 
-def test_an_error_comes_in_the_place_of_its_result():
+def test_an_error_takes_the_place_of_its_result():
     def make(number):
         if number == 3:
             raise DataError("record 3 is damaged")
@@ -228,8 +228,8 @@ def test_memory_contains_only_what_is_read_ahead(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_an_archive_is_decoded_portion_by_portion(rng, tmp_path, monkeypatch, save):
-    """Two splits; one of them in the order of Fortran, which is read as a whole."""
+def test_an_archive_is_decoded_in_chunks(rng, tmp_path, monkeypatch, save):
+    """Two splits; one of them in column-major order, which is read whole."""
     monkeypatch.setattr(npz, "AT_ONCE", 100)
     x, other = rng.standard_normal((23, 4, 2)), np.asfortranarray(rng.standard_normal((7, 4, 2)))
     y = np.arange(23) % 2
@@ -240,7 +240,7 @@ def test_an_archive_is_decoded_portion_by_portion(rng, tmp_path, monkeypatch, sa
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_decoding_contains_only_a_portion(tmp_path, monkeypatch):
+def test_decoding_needs_memory_for_one_chunk_only(tmp_path, monkeypatch):
     monkeypatch.setattr(npz, "AT_ONCE", 1 << 19)
     np.savez(tmp_path / "a.npz", x=np.ones((4000, 1000), np.float32), y=np.zeros((4000, 1)))
     tracemalloc.start()
@@ -252,8 +252,8 @@ def test_decoding_contains_only_a_portion(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_an_archive_that_ends_too_early_is_named_and_nothing_is_kept(tmp_path, monkeypatch):
-    """One array lacks its last row; the checksum of the archive is right."""
+def test_a_truncated_archive_is_named_and_not_cached(tmp_path, monkeypatch):
+    """One array lacks its last row, but the checksum of the archive is right."""
     monkeypatch.setattr(npz, "AT_ONCE", 400)
     np.savez(tmp_path / "whole.npz", x=np.ones((50, 9), np.float32), y=np.arange(50) % 2)
     with zipfile.ZipFile(tmp_path / "whole.npz") as whole, zipfile.ZipFile(tmp_path / "a.npz", "w") as short:
@@ -264,7 +264,7 @@ def test_an_archive_that_ends_too_early_is_named_and_nothing_is_kept(tmp_path, m
     assert not list(cache.folder().glob("*"))
 
 
-def test_portions_that_cannot_be_kept_are_given_from_memory(tmp_path, monkeypatch):
+def test_chunks_that_cannot_be_cached_are_returned_in_memory(tmp_path, monkeypatch):
     (tmp_path / "a_file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a_file"))
     rows = np.arange(12.0).reshape(6, 2)
@@ -287,13 +287,13 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_room(monkeypatch):
-    """A disk too full for a decoded copy."""
+    """Simulate a disk too full for a decoded copy."""
     monkeypatch.setattr(tfds, "room", lambda: 1000)
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_a_set_is_decoded_once_portion_by_portion(tfds_sets, rng, monkeypatch):
-    """The copy that a run in memory would have made, without the arrays ever being whole in memory."""
+def test_a_dataset_is_decoded_once_in_chunks(tfds_sets, rng, monkeypatch):
+    """The decoded copy is that of a run in memory, but the arrays are never complete in memory."""
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 28 * 28 * 7)
     monkeypatch.setattr(cache, "_in_memory", lambda decoded: pytest.fail("decoded as a whole"))
     chosen = settings(tfds_sets)
@@ -307,8 +307,8 @@ def test_a_set_is_decoded_once_portion_by_portion(tfds_sets, rng, monkeypatch):
 
 
 @pytest.mark.usefixtures("own_cache", "no_room")
-def test_records_are_decoded_when_they_are_asked_for(tfds_sets, rng):
-    """The splits train and test, 100 and 40 examples, one after the other."""
+def test_records_are_decoded_when_they_are_requested(tfds_sets, rng):
+    """The splits train and test, with 100 and 40 examples, are concatenated."""
     chosen = settings(tfds_sets)
     streamed = tfds.source("mnist", chosen).stream(seed=0)
     assert all("targets" in entry.key["name"] for entry in cache.entries())
@@ -328,7 +328,7 @@ def test_records_are_decoded_when_they_are_asked_for(tfds_sets, rng):
 
 @pytest.mark.usefixtures("own_cache", "no_room")
 def test_a_damaged_record_is_named(tfds_sets, tmp_path):
-    """By its number in the file, 3, where the whole set has 100 + 3."""
+    """Its number is 3 in its file, and 100 + 3 in the whole dataset."""
     shutil.copytree(tfds_sets / "mnist", tmp_path / "sets" / "mnist")
     streamed = tfds.source("mnist", settings(tmp_path / "sets")).stream(seed=0)
     file = next((tmp_path / "sets").rglob("*-test.array_record*"))
@@ -343,7 +343,7 @@ def test_a_damaged_record_is_named(tfds_sets, tmp_path):
         tfds.source("mnist", settings(tmp_path / "sets")).stream(seed=0)
 
 
-def test_a_set_in_memory_can_be_streamed_too(tmp_path, monkeypatch):
+def test_a_dataset_in_memory_can_be_streamed_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text("data: {name: iris, stream: true}\nmodel: [{dense: 3}]\n")
     experiment = load("c.yaml")
@@ -352,7 +352,7 @@ def test_a_set_in_memory_can_be_streamed_too(tmp_path, monkeypatch):
     assert np.array_equal(source.stream(0).x, source.read(0).x)
 
 
-def test_portions_do_not_depend_on_the_number_of_rows(monkeypatch):
+def test_chunks_do_not_depend_on_the_number_of_rows(monkeypatch):
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 10)
     assert [rows.stop for rows in chunks(np.zeros((7, 3)))] == [3, 6, 9]
     assert [rows.stop for rows in chunks(np.zeros((4, 3)))] == [3, 6]

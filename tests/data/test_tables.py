@@ -1,4 +1,4 @@
-"""CSV tables, against tables made by hand; and everything that can be wrong with them."""
+"""CSV tables, compared with tables made by hand, and their errors."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_more_than_twenty_whole_numbers_are_values():
     assert files.source("csv", {"path": "t.csv", "target": "age"}).spec().targets.kind == "values"
 
 
-def test_columns_of_a_table_can_be_dropped_or_made_categories():
+def test_columns_of_a_table_can_be_dropped_or_categorical():
     write(TABLE.replace(",", ";").replace("re;d", "red"))
     settings = {"drop": ["height", "old"], "categorical": ["weight"], "separator": ";"}
     _, arrays = both("csv", path="t.csv", target="kind", **settings)
@@ -114,7 +114,7 @@ def test_missing_values_get_the_mean_of_the_training_part(kind):
         ("", {}, "t.csv is empty"),
     ],
 )
-def test_wrong_tables(content, settings, message):
+def test_errors_in_tables(content, settings, message):
     write(content)
     refused("csv", message, path="t.csv", **({"target": "y"} | settings))
 
@@ -124,7 +124,7 @@ def test_a_column_of_identifiers_is_refused():
     refused("csv", r"column 'id' contains 1001 different texts.*data.drop: \[id\]", path="t.csv", target="y")
 
 
-def test_a_table_that_is_no_text():
+def test_a_table_that_is_not_text():
     Path("t.csv").write_bytes(b"a,y\n\xff,1\n")
     refused(
         "csv",

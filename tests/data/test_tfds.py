@@ -1,4 +1,4 @@
-"""Sets that TensorFlow Datasets prepared: what is read is what was put in, and nothing imports TensorFlow."""
+"""Datasets that TensorFlow Datasets prepared: they are read as they were written, without importing TensorFlow."""
 
 import importlib.util
 import os
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def settings(folder, **changed):
-    """The settings of a set in a folder, as a config gives them."""
+    """The settings of a dataset in a folder, as a config gives them."""
     given = {"data_dir": str(folder), "image_key": None, "label_key": None, "text_length": 8, "split": None}
     return given | changed
 
@@ -38,7 +38,7 @@ def spec_and_arrays(name, chosen):
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Sets that are no images with labels."""
+    """Datasets other than images with labels."""
     import tensorflow_datasets as tfds_library
 
     features = tfds_library.features
@@ -90,7 +90,7 @@ def test_images_come_as_bytes_with_their_labels(tfds_sets):
         start += size
 
 
-def test_what_was_decoded_once_is_not_decoded_again(tfds_sets, monkeypatch):
+def test_cached_arrays_are_not_decoded_again(tfds_sets, monkeypatch):
     chosen = settings(tfds_sets)
     first = tfds.source("fashion_mnist", chosen).read(seed=0)
     monkeypatch.setattr(tfds.Records, "decode", lambda self: pytest.fail("decoded again"))
@@ -99,7 +99,7 @@ def test_what_was_decoded_once_is_not_decoded_again(tfds_sets, monkeypatch):
     assert np.array_equal(first.y, again.y)
 
 
-def test_changed_files_are_decoded_anew(tmp_path):
+def test_changed_files_are_decoded_again(tmp_path):
     prepared.prepare_images(tmp_path, "images", train=10)
     before = tfds.source("images", settings(tmp_path)).read(seed=0)
     shutil.rmtree(tmp_path / "images")
@@ -108,8 +108,8 @@ def test_changed_files_are_decoded_anew(tmp_path):
     assert not np.array_equal(np.sort(before.x.ravel()), np.sort(after.x.ravel()))
 
 
-def test_a_table_is_its_numbers_side_by_side(sets):
-    """Nested keys name a feature; several are joined in the order of the header."""
+def test_the_numbers_of_a_table_are_concatenated(sets):
+    """Nested keys name a feature; several features are concatenated in the order of the header."""
     folder, _ = sets
     with pytest.raises(DataError, match="feature 'x/kind' is a ClassLabel, and only numbers can be concatenated"):
         tfds.source("table", settings(folder, image_key="x", label_key="y")).spec()
@@ -142,7 +142,7 @@ def test_truth_values_are_two_classes(sets):
     assert np.array_equal(arrays.y, (arrays.x[:, 0] - 0.5) % 2)
 
 
-def test_a_text_is_its_bytes_cut_off_or_filled_up(sets):
+def test_a_text_becomes_its_bytes_truncated_or_padded(sets):
     folder, _ = sets
     spec, arrays = spec_and_arrays("texts", settings(folder))
     assert (spec.shape, spec.dtype, spec.vocabulary) == ((8,), "int32", bytes(range(256)))
@@ -180,12 +180,12 @@ def test_only_the_splits_that_parts_name_are_read(tfds_sets):
         ("sizes", {}, r"'sizes': the images of feature 'image' must have one size, got \? x \? x 1"),
     ],
 )
-def test_sets_that_do_not_suit_are_refused(sets, name, changed, message):
+def test_unusable_datasets_are_refused(sets, name, changed, message):
     with pytest.raises(DataError, match=message):
         tfds.source(name, settings(sets[0], **changed)).spec()
 
 
-def test_a_set_that_is_not_prepared_is_reported_with_the_command(tfds_sets, tmp_path, monkeypatch):
+def test_a_dataset_that_is_not_prepared_is_reported_with_the_command(tfds_sets, tmp_path, monkeypatch):
     with pytest.raises(tfds.NotPrepared) as error:
         tfds.source("glue/cola", settings(tmp_path / "a b")).spec()
     assert str(error.value) == (
@@ -238,7 +238,7 @@ def _replaced(file):
         ("features.json", lambda f: f.write_text("{"), "the header of 'images' cannot be read"),
     ],
 )
-def test_damaged_files_are_named_with_what_to_do(tmp_path, file, damage, message):
+def test_damaged_files_are_named_with_the_fix(tmp_path, file, damage, message):
     place = prepared.prepare_images(tmp_path, "images", train=100)
     damage(place / file)
     with pytest.raises(DataError, match=message) as error:
@@ -247,7 +247,7 @@ def test_damaged_files_are_named_with_what_to_do(tmp_path, file, damage, message
 
 
 def test_training_never_imports_tensorflow(tmp_path, tfds_sets):
-    """A module of that name that raises stands first on the path; decoding, normalizing and training never meet it."""
+    """A module of that name that raises is first on the path; decoding, normalizing and training never import it."""
     (tmp_path / "tensorflow.py").write_text("raise RuntimeError('TensorFlow was imported')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "fnet.cli.app", "train", str(ROOT / "configs" / "mnist-mlp.yaml")]
@@ -260,7 +260,7 @@ def test_training_never_imports_tensorflow(tmp_path, tfds_sets):
 
 @real
 def test_real_mnist_is_mnist():
-    """Known facts of the test images: their number, how many there are of each class, and their mean."""
+    """Known facts about the test images: their number, the size of each class, and their mean."""
     chosen = settings(REAL, split=("test[:90%]", "test[90%:]", 0.0))
     spec, arrays = spec_and_arrays("mnist", chosen)
     assert spec.size == 10_000
@@ -299,7 +299,7 @@ if "prepare_tfds" in " ".join(sys.orig_argv):
 
 @pytest.fixture
 def with_builder(tmp_path, monkeypatch):
-    """Lets the child process find a builder, `pictures`, and a module with the name of TensorFlow."""
+    """Let the child process find a builder, `pictures`, and a module with the name of TensorFlow."""
 
     def with_builder(before="pass", during="pass"):
         path = tmp_path / "path"
@@ -317,7 +317,7 @@ def left_in(folder):
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if "incomplete" in path.name]
 
 
-def test_a_set_is_prepared_by_a_process_of_its_own(with_builder, tmp_path):
+def test_a_dataset_is_prepared_in_a_separate_process(with_builder, tmp_path):
     with_builder()
     place, sizes = prepare_tfds.prepare("pictures", str(tmp_path / "sets"))
     assert (place, sizes) == (tmp_path / "sets" / "pictures" / "1.0.0", {"train": 20})
@@ -346,7 +346,7 @@ def test_a_set_is_prepared_by_a_process_of_its_own(with_builder, tmp_path):
         ("os.kill(os.getpid(), 9)", 3, "was killed by SIGKILL; no incomplete dataset remains"),
     ],
 )
-def test_what_goes_wrong_is_said_and_nothing_is_left(with_builder, tmp_path, before, status, message):
+def test_failures_are_explained_and_leave_nothing_behind(with_builder, tmp_path, before, status, message):
     with_builder(before)
     folder = tmp_path / "sets"
     with pytest.raises(prepare_tfds.PreparationFailed, match=message) as error:
@@ -359,7 +359,7 @@ def test_what_goes_wrong_is_said_and_nothing_is_left(with_builder, tmp_path, bef
         assert left_in(folder) == []
 
 
-def test_after_a_kill_the_next_process_clears_up_and_prepares(with_builder, tmp_path):
+def test_after_a_kill_the_next_process_cleans_up_and_prepares(with_builder, tmp_path):
     with_builder(during="number == 7 and os.kill(os.getpid(), 9)")
     folder = tmp_path / "sets"
     with pytest.raises(prepare_tfds.PreparationFailed, match="SIGKILL"):
