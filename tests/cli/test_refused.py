@@ -100,4 +100,6 @@ def test_a_warning_is_one_plain_line(tmp_path, monkeypatch):
     training = process("train", "c.yaml", "train.epochs=1")
     _, said = training.communicate(timeout=120)
     assert training.returncode == 0, said
-    assert re.fullmatch(r"warning: decoded data cannot be kept in /dev/null.*; make room .* to another folder\n", said)
+    assert re.fullmatch(
+        r"warning: decoded data cannot be cached in /dev/null.*; free space .* to another folder\n", said
+    )
