@@ -1,4 +1,4 @@
-"""Small sets that TensorFlow Datasets prepares for the tests, without TensorFlow: images come as encoded files."""
+"""Small datasets that TensorFlow Datasets prepares for the tests without TensorFlow, from encoded image files."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def digits(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Images (size, 28, 28, 1) of ten classes that are easy to tell apart: each class has its own bright row."""
+    """Return images (size, 28, 28, 1) of ten classes that are easy to tell apart: each class has its own bright row."""
     rng = np.random.default_rng(seed)
     labels = np.arange(size) % 10
     images = rng.integers(0, 60, (size, 28, 28, 1), np.uint8)
@@ -16,7 +16,7 @@ def digits(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def png(image: np.ndarray) -> io.BytesIO:
-    """An image (height, width, 1) as a file."""
+    """Encode an image (height, width, 1) as a PNG file."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -26,15 +26,15 @@ def png(image: np.ndarray) -> io.BytesIO:
 
 
 def prepare(folder: Path, name: str, features, supervised_keys, splits, file_format: str = "array_record") -> Path:
-    """Prepares a set by a builder made for it; gives the folder of its files.
+    """Prepare a dataset with a builder made for it; return the folder of its files.
 
     Args:
-        folder: of the sets.
-        name: of the set.
+        folder: folder of the prepared datasets.
+        name: name of the dataset.
         features: its features by name.
-        supervised_keys: which of them is learned from which, or None.
-        splits: lists of examples by the name of the split.
-        file_format: of the record files.
+        supervised_keys: keys of the input and of the target, or None.
+        splits: list of examples by name of the split.
+        file_format: format of the record files.
     """
     import tensorflow_datasets as tfds
 
@@ -65,7 +65,7 @@ def prepare(folder: Path, name: str, features, supervised_keys, splits, file_for
 
 
 def prepare_images(folder: Path, name: str, file_format: str = "array_record", **sizes: int) -> Path:
-    """Prepares a set of the images and labels of `digits`, its splits of the sizes given."""
+    """Prepare a dataset of the images and labels of `digits`, with splits of these sizes."""
     import tensorflow_datasets as tfds
 
     splits = {}

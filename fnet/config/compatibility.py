@@ -46,7 +46,7 @@ def loss_name_of(config: Config, spec: Spec, out_shape: Shape) -> str:
 
 def _data_problems(config: Config, spec: Spec) -> Iterator[Problem]:
     normalize = config.data.normalize
-    if spec.dtype == "int32" and normalize not in (None, "none"):
+    if spec.tokens and normalize not in (None, "none"):
         message = f"data.normalize: expected none, because tokens have no scale, got '{normalize}'"
         yield Problem(("data", "normalize"), message, fix="remove the key")
     yield from augmentation.incompatibilities(config.data.augment, spec.shape, ("data", "augment"))

@@ -8,12 +8,11 @@ from ruamel.yaml import YAML
 
 from fnet.config.schema import Choice, Config, DataSettings, LossSettings, OptimizerSettings
 from fnet.core.layer import Layer
-from fnet.data import augment
-from fnet.data.source import Spec
+from fnet.data import augment, catalog
+from fnet.data.source import DataSource, Spec
 from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
 from fnet.runs.experiment import Dataset, Experiment
-from fnet.runs.source import DataSource
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, with_clipping
 
@@ -51,7 +50,7 @@ def build_experiment(config: Config, net: Layer, spec: Spec) -> Experiment:
 
 def data_source(settings: DataSettings) -> DataSource:
     """Return the source of the data."""
-    return DataSource(settings.source, settings.name, settings.specific_settings())
+    return catalog.source(settings.source, settings.name, settings.specific_settings())
 
 
 def dataset(settings: DataSettings, spec: Spec) -> Dataset:

@@ -168,7 +168,7 @@ def _in_functions(key: str) -> Iterator[Explanation]:
         if entries or not setting:
             yield Explanation(f"{name} ({named.noun})", "" if setting else _prose(named.function), entries)
     if name in catalog.SOURCES["sklearn"] and not setting:
-        spec = catalog.spec_of("sklearn", name, {})
+        spec = catalog.source("sklearn", name, {}).spec()
         text = f"{spec.size} examples {spec.shape} with {spec.targets}, shipped by scikit-learn."
         yield Explanation(f"{name} (dataset)", text, [])
 

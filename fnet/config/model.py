@@ -57,13 +57,13 @@ def index_incompatibility(net: Layer, spec: Spec) -> str | None:
     if number is None and any(layer.kind not in CONSTRUCTORS for _, layer in walk(net)):
         return None
     tokens = None if spec.vocabulary is None else len(spec.vocabulary)
-    if number is None and spec.dtype == "int32":
+    if number is None and spec.tokens:
         size = "N" if tokens is None else tokens
         return (
             f"{spec.name} has token numbers, and the network begins with a layer for real numbers; "
             f"begin with embedding: {{size: {size}, width: 64}} or one_hot: {size}"
         )
-    if number is not None and spec.dtype != "int32":
+    if number is not None and not spec.tokens:
         return (
             f"the network begins with a layer for the indices 0 ... {number - 1}, and {spec.name} has real numbers; "
             "begin with another layer, such as dense or lstm"

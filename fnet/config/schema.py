@@ -115,7 +115,7 @@ class DataSettings(Choice, frozen=True):
     )
     stream: bool = Field(
         default=False,
-        description="read the examples during training, for data larger than memory (extra stream); the results are "
+        description="read the examples during training, for data larger than memory; the results are "
         "the same. Examples are read from their decoded copy on disk, or, where the disk is too full for one, from the "
         "records of TensorFlow Datasets",
     )

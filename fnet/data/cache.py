@@ -1,8 +1,8 @@
-"""Arrays that were decoded once, kept in memory-mapped files.
+"""Cache of decoded arrays in memory-mapped files.
 
-An entry is a folder named by a hash of its key. It holds one .npy file an array, and a manifest with the key and with
-the size and checksum of every file. An entry is written under a partial name and then renamed, so that it is whole or
-not there; whoever writes holds a lock on the partial folder, which the system releases when the process dies.
+An entry is a folder named by a hash of its key. It contains one .npy file per array, and a manifest with the key and
+with the size and checksum of every file. An entry is written under a partial name and then renamed, so that it is
+complete or absent. The writer holds a lock on the partial folder, which the system releases when the process dies.
 """
 
 import contextlib
@@ -22,22 +22,22 @@ from fnet.core.wording import suggestion
 from fnet.data.source import DataError
 
 FORMAT = 1
-"""Of the entries: part of every key, so that entries of another format are not found."""
+"""Version of the entries, part of every key, so that entries of another version are not found."""
 
 _MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
-_PIECE = 1 << 24
+_BLOCK = 1 << 24
 
 
 class CacheWarning(UserWarning):
-    """Decoded data could not be kept."""
+    """Decoded data that could not be cached."""
 
 
-class Portions(NamedTuple):
-    """An array that is decoded portion by portion while it is written, so that memory need not hold it.
+class Chunks(NamedTuple):
+    """An array that is decoded in chunks while it is written, so that it need not fit into memory.
 
-    shape, dtype: of the whole.
-    decode: gives its rows in their order, in portions of any size.
+    shape, dtype: of the whole array.
+    decode: yields its rows in order, in chunks of any size.
     """
 
     shape: tuple[int, ...]
@@ -45,20 +45,20 @@ class Portions(NamedTuple):
     decode: Callable[[], Iterable[np.ndarray]]
 
     def whole(self) -> np.ndarray:
-        """The array, in memory."""
+        """Return the array in memory."""
         return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *self.decode()])
 
 
-Decoded = Mapping[str, np.ndarray | Portions]
+Decoded = Mapping[str, np.ndarray | Chunks]
 
 
 class Entry(NamedTuple):
-    """What the cache holds of one set of data.
+    """An entry of the cache.
 
     path: its folder.
-    key: what it was made from.
-    size: bytes on the disk.
-    made: when, in seconds since the epoch.
+    key: what its arrays were decoded from.
+    size: bytes on disk.
+    made: time of creation, in seconds since the epoch.
     """
 
     path: Path
@@ -68,17 +68,17 @@ class Entry(NamedTuple):
 
 
 def root() -> Path:
-    """The folder of everything that fnet keeps between processes: $XDG_CACHE_HOME/fnet, by default ~/.cache/fnet."""
+    """Return the folder of everything that fnet caches: $XDG_CACHE_HOME/fnet, by default ~/.cache/fnet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "fnet"
 
 
 def folder() -> Path:
-    """The folder of the decoded arrays."""
+    """Return the folder of the decoded arrays."""
     return root() / "data"
 
 
 def room() -> int:
-    """Bytes that are free where the decoded arrays are kept."""
+    """Return the free space on the disk of the decoded arrays, in bytes."""
     place = folder()
     while not place.exists():
         place = place.parent
@@ -86,18 +86,18 @@ def room() -> int:
 
 
 def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[str, np.ndarray]:
-    """What `decode` gives, from the cache where it holds it, else decoded and kept.
+    """Return the cached arrays of a key; decode and cache them if the cache does not contain them.
 
     Arrays from the cache are read-only and memory-mapped. Their sizes and checksums are compared with the manifest each
-    time; an entry that fails is made again. A second process that wants the same entry waits for the first. Where
-    the entry cannot be written (disk full, folder not writable), nothing of it stays, a CacheWarning says so and the
-    arrays are given from memory.
+    time; an entry that fails is decoded again. A second process that wants the same entry waits for the first. If the
+    entry cannot be written (disk full, folder not writable), nothing of it remains, a CacheWarning is issued and the
+    arrays are returned in memory.
 
     Args:
-        key: what the arrays are a function of: a fingerprint of the content, and settings; values that JSON can hold.
-            `name`, if there is one, is what lists call the entry.
-        decode: gives the arrays by name, of numbers or fixed-length text. What it, or the decoding of portions, raises
-            is passed on.
+        key: everything that the arrays depend on: a fingerprint of the content, and settings; values that JSON can
+            represent. Lists of entries show `name`, if the key has one.
+        decode: returns the arrays by name, of numbers or fixed-length text, which are written in this order. Its
+            errors, and those of decoding chunks, are passed on.
     """
     place = _place(key)
     arrays = _read(place)
@@ -109,8 +109,8 @@ def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[
         except OSError as error:
             decoded = decode()
             _warn(error)
-            return _whole(decoded)
-        arrays = _read(place)  # what another process made while this one waited
+            return _in_memory(decoded)
+        arrays = _read(place)  # another process may have written it while this one waited
         if arrays is not None:
             return arrays
         decoded = decode()
@@ -120,46 +120,46 @@ def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[
             partial.rename(place)
         except OSError as error:
             _warn(error)
-            return _whole(decoded)
+            return _in_memory(decoded)
     for stale in folder().glob(f"*{_PARTIAL}"):
         _sweep(stale)
-    return _read(place, verify=False) or _whole(decoded)
+    return _read(place, verify=False) or _in_memory(decoded)
 
 
-def _whole(decoded: Decoded) -> dict[str, np.ndarray]:
-    return {name: array.whole() if isinstance(array, Portions) else array for name, array in decoded.items()}
+def _in_memory(decoded: Decoded) -> dict[str, np.ndarray]:
+    return {name: array.whole() if isinstance(array, Chunks) else array for name, array in decoded.items()}
 
 
-def kept(key: Mapping[str, object]) -> Mapping[str, np.ndarray] | None:
-    """As `cached`, of what the cache holds; None where it does not."""
+def lookup(key: Mapping[str, object]) -> Mapping[str, np.ndarray] | None:
+    """Return the cached arrays of a key, or None if the cache does not contain them."""
     return _read(_place(key))
 
 
 def entries() -> list[Entry]:
-    """The whole entries, the newest first."""
-    found = []
+    """Return the complete entries, newest first."""
+    complete = []
     for path in folder().glob(f"*/{_MANIFEST}"):
         if path.parent.suffix == _PARTIAL:
             continue
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             key = json.loads(path.read_text(encoding="utf-8"))["key"]
             size = sum(file.stat().st_size for file in path.parent.iterdir())
-            found.append(Entry(path.parent, dict(key), size, path.stat().st_mtime))
-    return sorted(found, key=lambda entry: entry.made, reverse=True)
+            complete.append(Entry(path.parent, dict(key), size, path.stat().st_mtime))
+    return sorted(complete, key=lambda entry: entry.made, reverse=True)
 
 
 def named(name: str) -> list[Entry]:
-    """The entries of a data set: those whose name it is, or has it among its words.
+    """Return the entries of a dataset: those whose name is this, or contains it as a word.
 
     Raises:
-        DataError: when there is none.
+        DataError: when there are none.
     """
-    there = entries()
-    found = [entry for entry in there if name in _names(entry)]
-    if not found:
-        near = suggestion(name, {word for entry in there for word in _names(entry)})
-        raise DataError(f"nothing decoded of '{name}' is kept in {folder()}{near}")
-    return found
+    everything = entries()
+    matching = [entry for entry in everything if name in _names(entry)]
+    if not matching:
+        near = suggestion(name, {word for entry in everything for word in _names(entry)})
+        raise DataError(f"{folder()} contains no decoded data of '{name}'{near}")
+    return matching
 
 
 def _names(entry: Entry) -> list[str]:
@@ -168,24 +168,26 @@ def _names(entry: Entry) -> list[str]:
 
 
 def clear(chosen: Iterable[Entry] | None = None) -> int:
-    """Removes entries, by default all there are, with what broken-off processes left; gives the bytes that are free.
+    """Remove entries, by default all of them and the remains of killed processes; return the bytes freed.
 
-    A process that has an entry mapped keeps its arrays.
+    A process that has mapped an entry keeps its arrays.
     """
-    freed = 0
     if chosen is None:
-        for path in list(folder().glob("*")):
-            size = sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else 0
-            if path.suffix == _PARTIAL:
-                freed += size * _sweep(path)
-            else:
-                _remove(path)
-                freed += size
-        return freed
+        return sum(map(_clear, list(folder().glob("*"))))
+    freed = 0
     for entry in chosen:
         _remove(entry.path)
         freed += entry.size
     return freed
+
+
+def _clear(path: Path) -> int:
+    """Remove an entry, or a partial one that no process is writing; return the bytes freed."""
+    size = sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else 0
+    if path.suffix == _PARTIAL:
+        return size * _sweep(path)
+    _remove(path)
+    return size
 
 
 def _place(key: Mapping[str, object]) -> Path:
@@ -194,7 +196,7 @@ def _place(key: Mapping[str, object]) -> Path:
 
 
 def _read(place: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:
-    """The arrays of an entry; None where there is none, or none that is whole."""
+    """Return the arrays of an entry, or None if it is absent or damaged."""
     try:
         files = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))["files"]
         arrays = {}
@@ -212,34 +214,34 @@ def _read(place: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:
 
 
 def _write(place: Path, key: Mapping[str, object], decoded: Decoded) -> None:
-    """Writes the files of an entry into an empty folder, the manifest last.
+    """Write the files of an entry into an empty folder, the manifest last.
 
     Raises:
-        OSError: with the system's reason; numpy's own `save` would not give one.
+        OSError: with the system's reason, which numpy's own `save` would not give.
     """
     files = {}
     for number, (name, array) in enumerate(decoded.items()):
         if array.dtype.hasobject:
-            raise TypeError(f"the array '{name}' holds Python objects, which cannot be memory-mapped")
+            raise TypeError(f"the array '{name}' contains Python objects, which cannot be memory-mapped")
         header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
         checksum = _checksum_of_header(array.dtype, array.shape)
         path = place / f"{number}.npy"
         with path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            for portion in array.decode() if isinstance(array, Portions) else [array]:
-                for piece in _pieces(np.asarray(portion, array.dtype, order="C")):
-                    file.write(piece)
-                    checksum = zlib.crc32(piece, checksum)
+            for chunk in array.decode() if isinstance(array, Chunks) else [array]:
+                for block in _blocks(np.asarray(chunk, array.dtype, order="C")):
+                    file.write(block)
+                    checksum = zlib.crc32(block, checksum)
         files[name] = (path.name, path.stat().st_size, checksum)
     manifest = json.dumps({"key": dict(key), "files": files}, indent=1)
     (place / _MANIFEST).write_text(manifest, encoding="utf-8")
 
 
 def _checksum(array: np.ndarray) -> int:
-    """CRC-32 of the bytes, type and shape."""
+    """Return the CRC-32 of an array's type, shape and bytes."""
     checksum = _checksum_of_header(array.dtype, array.shape)
-    for piece in _pieces(array):
-        checksum = zlib.crc32(piece, checksum)
+    for block in _blocks(array):
+        checksum = zlib.crc32(block, checksum)
     return checksum
 
 
@@ -247,43 +249,44 @@ def _checksum_of_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
     return zlib.crc32(f"{dtype} {shape}".encode())
 
 
-def _pieces(array: np.ndarray) -> Iterator[memoryview]:
-    """The bytes of a contiguous array, some at a time, so that a signal need not wait for all."""
+def _blocks(array: np.ndarray) -> Iterator[memoryview]:
+    """Divide the bytes of a contiguous array into blocks, so that a signal need not wait for all of them."""
     data = array.reshape(-1).view(np.uint8).data
-    return (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+    return (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
 
 
 @contextlib.contextmanager
 def _claimed(partial: Path) -> Iterator[Path]:
-    """An empty folder that no other process writes into; what is left of it at the end is removed.
+    """Create an empty folder that no other process writes into; unless it was renamed, remove it at the end.
 
     Raises:
-        OSError: when it cannot be made or locked.
+        OSError: when it cannot be created or locked.
     """
     handle = _locked(partial, wait=True)
     assert handle is not None
-    own = os.fstat(handle)
+    claimed = os.fstat(handle)
     try:
-        for left in partial.iterdir():
-            left.unlink()
+        for remains in partial.iterdir():
+            remains.unlink()
         yield partial
     finally:
         # Once renamed, the folder of this name may be another process's.
         with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(partial), own):
+            if os.path.samestat(os.stat(partial), claimed):
                 shutil.rmtree(partial, ignore_errors=True)
         os.close(handle)
 
 
 def _locked(partial: Path, *, wait: bool) -> int | None:
-    """A handle that holds the lock on a folder, made where it is missing; None when another has it and `wait` is False.
+    """Lock a folder and return the handle that holds the lock; None if another process does and `wait` is False.
 
-    A lock is on what the folder was when it was opened: one that has been renamed or removed since is not taken.
+    With `wait`, a missing folder is created. The lock is on the folder as it was opened: if it has been renamed or
+    removed since, the lock is released again.
     """
     try:
         import fcntl
     except ImportError:
-        raise OSError("this system has no locks on folders") from None
+        raise OSError("this system cannot lock folders") from None
     while True:
         if wait:
             partial.mkdir(parents=True, exist_ok=True)
@@ -308,7 +311,7 @@ def _locked(partial: Path, *, wait: bool) -> int | None:
 
 
 def _sweep(partial: Path) -> bool:
-    """Removes what a process that died has left; whether there was such."""
+    """Remove a partial folder if the process that wrote it is dead; return whether it was."""
     with contextlib.suppress(OSError):
         handle = _locked(partial, wait=False)
         if handle is not None:
@@ -319,7 +322,7 @@ def _sweep(partial: Path) -> bool:
 
 
 def _remove(place: Path) -> None:
-    """Removes an entry, its manifest first: half removed, it is no entry."""
+    """Remove an entry, its manifest first, so that a half-removed entry is not read."""
     (place / _MANIFEST).unlink(missing_ok=True)
     if place.is_dir():
         shutil.rmtree(place)
@@ -328,8 +331,8 @@ def _remove(place: Path) -> None:
 def _warn(error: OSError) -> None:
     reason = error.strerror or str(error)
     warnings.warn(
-        f"decoded data cannot be kept in {folder()} ({reason}): they are decoded again in the next run; "
-        "make room (`fnet data clear`), or set XDG_CACHE_HOME to another folder",
+        f"decoded data cannot be cached in {folder()} ({reason}), so the next run decodes them again; "
+        "free space (`fnet data clear`), or set XDG_CACHE_HOME to another folder",
         CacheWarning,
         stacklevel=3,
     )

@@ -1,189 +1,169 @@
-"""Tables of comma-separated values: a line an example, a column a feature, one column the target."""
+"""Tables of comma-separated values: one example per line, one column per feature, one column of targets."""
 
 import csv as lines
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Len, MinLen
 
 from fnet.core.wording import suggestion
 from fnet.data.cache import cached
-from fnet.data.path import File, PathText, digest, file, naming
-from fnet.data.source import Arrays, DataError, Spec, Targets
+from fnet.data.path import FileSource, PathText, digest, file, naming
+from fnet.data.source import Column, DataError, Spec, Targets
+from fnet.data.stream import Stream
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_CATEGORIES = 1000
-"""Of one column: each is a feature."""
+MAX_CATEGORIES = 1000
+"""Max number of categories in a column, each of which is a feature."""
 
-FEW = 20
-"""So many different whole numbers, at most, are classes when the config does not say."""
+MAX_CLASSES = 20
+"""Max number of different whole numbers that are classes when the config does not say."""
 
-_HOLDS = ["x", "y", "names", "features"]
+_LAYOUT = 2
+"""Version of the arrays in the cache."""
 
-Column = Annotated[str, MinLen(1)]
+ColumnName = Annotated[str, MinLen(1)]
+
+
+class _Settings(NamedTuple):
+    """The settings that the arrays of a table depend on."""
+
+    target: str
+    targets: str | None
+    categorical: list[str]
+    drop: list[str]
+    missing: str
+    separator: str
 
 
 def csv(
     path: PathText,
-    target: Column,
+    target: ColumnName,
     targets: Literal["classes", "values"] | None = None,
-    categorical: list[Column] | None = None,
-    drop: list[Column] | None = None,
+    categorical: list[ColumnName] | None = None,
+    drop: list[ColumnName] | None = None,
     missing: Literal["refuse", "mean", "drop"] = "refuse",
     separator: Annotated[str, Len(1, 1)] = ",",
-) -> File:
-    """A table in a .csv file, whose first line names the columns.
+) -> FileSource:
+    """A table in a .csv file whose first line names the columns.
 
-    Columns of text are one-hot, a feature for each text in alphabetical order; all others are numbers. There is no
-    header that says all this: the file is read once, and then comes from the cache of decoded arrays.
+    Columns of text are one-hot, with one feature per text in alphabetical order; all other columns are numbers. The
+    file is read once, and afterwards comes from the cache of decoded arrays.
 
     Args:
         path: the file.
-        target: the column to learn.
-        targets: whether it holds classes or values; by default classes if it holds text, true and false, or at most 20
-            different whole numbers.
-        categorical: columns of numbers that are to be one-hot too.
+        target: name of the column to predict.
+        targets: classes or values; by default classes if the column contains text, booleans, or at most 20 different
+            whole numbers.
+        categorical: columns of numbers to encode as one-hot too.
         drop: columns to leave out.
-        missing: what to do with an empty entry (or NA, NaN, null): refuse the file, put the column's mean over the
-            training part there, or drop the line.
-        separator: the character between entries.
+        missing: how to treat an empty entry (or NA, NaN, null): refuse the file, replace the entry by the column's mean
+            over the training part, or drop the line.
+        separator: character between entries.
     """
-    settings = {
-        "target": target,
-        "targets": targets,
-        "categorical": sorted(categorical or ()),
-        "drop": sorted(drop or ()),
-        "missing": missing,
-        "separator": separator,
-    }
+    settings = _Settings(target, targets, sorted(categorical or ()), sorted(drop or ()), missing, separator)
 
-    def table() -> tuple[Path, "dict[str, np.ndarray]"]:
-        found = file(path)
-        key = {"name": found.stem, "format": "csv", "content": digest(found), "settings": settings, "holds": _HOLDS}
-        return found, dict(cached(key, lambda: _decode(found, **settings)))
+    def table() -> tuple[Path, dict[str, np.ndarray]]:
+        place = file(path)
+        key = {"name": place.stem, "format": "csv", "content": digest(place), "layout": _LAYOUT}
+        return place, dict(cached(key | {"settings": settings._asdict()}, lambda: _decode(place, settings)))
 
     def spec() -> Spec:
-        found, arrays = table()
-        x, names = arrays["x"], tuple(arrays["names"].tolist())
-        kind = Targets("classes", len(names), names) if len(names) > 1 else Targets("values", 1, names)
-        features = tuple(arrays["features"].tolist())
-        return Spec(found.stem, x.shape[1:], kind, len(x), gaps=missing == "mean", features=features)
+        place, arrays = table()
+        header = json.loads(str(arrays["header"]))
+        names = tuple(header["targets"])
+        return Spec(
+            place.stem,
+            arrays["x"].shape[1:],
+            Targets("classes" if arrays["y"].ndim == 1 else "values", len(names), names),
+            len(arrays["x"]),
+            has_missing=missing == "mean",
+            columns=tuple(Column(name, None if texts is None else tuple(texts)) for name, texts in header["columns"]),
+        )
 
-    def load() -> Arrays:
+    def rows() -> Stream:
         _, arrays = table()
-        return Arrays(arrays["x"], arrays["y"])
+        return Stream(arrays["x"], arrays["y"])
 
-    return File(spec, load)
-
-
-def _decode(
-    path: Path,
-    target: str,
-    targets: str | None,
-    categorical: list[str],
-    drop: list[str],
-    missing: str,
-    separator: str,
-) -> dict[str, np.ndarray]:
-    import pandas as pd
-
-    header = _checked_lines(path, separator)
-    for setting, columns in (("target", [target]), ("categorical", categorical), ("drop", drop)):
-        for column in columns:
-            if column not in header:
-                raise DataError(f"{path} has no column '{column}'{suggestion(column, header)}", setting)
-    if target in drop:
-        raise DataError(f"the column '{target}' is to be learned and dropped at once", "drop")
-    with naming(path):
-        table = pd.read_csv(path, sep=separator, index_col=False, skip_blank_lines=True).drop(columns=drop)
-    if missing == "drop":
-        table = table.dropna()
-    gaps = table.isna() if missing == "refuse" else table[[target]].isna()
-    if gaps.to_numpy().any():
-        row, column = np.argwhere(gaps.to_numpy())[0]
-        mend = "fill it in, or set data.missing: drop" + (" or mean" if missing == "refuse" else "")
-        raise DataError(f"{path}: row {_row(table, row)} has no value for '{gaps.columns[column]}'; {mend}", "missing")
-    if table.empty:
-        raise DataError(f"{path} holds no examples" + (" without missing values" if missing == "drop" else ""), "path")
-    y, names = _target(path, table, target, targets)
-    columns = [_features(path, table, name, one_hot=name in categorical) for name in table.columns if name != target]
-    if not columns:
-        raise DataError(f"{path} has no column beside '{target}' to learn from", "drop")
-    x = np.concatenate([values for values, _ in columns], axis=1)
-    features = [feature for _, features in columns for feature in features]
-    return {"x": x, "y": y, "names": np.array(names), "features": np.array(features)}
+    return FileSource(spec, rows)
 
 
-def rows(path: Path, features: tuple[str, ...], *, gaps: bool) -> np.ndarray:
-    """The examples (n, features) of another table, encoded as that was whose features these are.
+def encode(path: Path, columns: Sequence[Column], *, has_missing: bool) -> np.ndarray:
+    """Encode another table as features (n, features) in the way of the table that a network was trained on.
 
-    Columns that are no feature, such as the target, are left out. Entries are parted by what the first line has most
-    of: a comma, a semicolon, a tab or a bar.
+    Other columns, such as the target, are left out. The separator is the most frequent of comma, semicolon, tab and
+    bar in the first line.
 
     Args:
         path: the file.
-        features: their names, as `Spec.features`.
-        gaps: whether a value may be missing; it is NaN then.
+        columns: columns of the table that the network was trained on, as in `Spec.columns`.
+        has_missing: whether values may be missing; they become NaN.
 
     Raises:
-        DataError: for a column that is not there, a text where a number should be, a category that training has never
-            seen, or a missing value.
+        DataError: for a column that does not exist, a text in place of a number, a category that did not occur in
+            training, or a missing value.
     """
-    import pandas as pd
-
     with naming(path), path.open(encoding="utf-8-sig") as opened:
-        names = opened.readline()
-        separator = max(",;\t|", key=names.count)
-    header = _checked_lines(path, separator)
-    with naming(path):
-        table = pd.read_csv(path, sep=separator, index_col=False, skip_blank_lines=True)
-    x = np.empty((len(table), len(features)), np.float32)
-    categories: dict[str, dict[str, int]] = {}
-    for number, feature in enumerate(features):
-        column, is_category, category = feature.rpartition("=")
-        if feature in header or not is_category:
-            x[:, number] = _numbers(path, table, feature, header, gaps)
+        first_line = opened.readline()
+        separator = max(",;\t|", key=first_line.count)
+    header = _header(path, separator)
+    table = _read(path, separator)
+    features = []
+    for column in columns:
+        values = _column(path, table, column.name, header, has_missing)
+        if column.categories is None:
+            features.append(_numbers(path, table, values)[:, None])
         else:
-            categories.setdefault(column, {})[category] = number
-    for column, known in categories.items():
-        values = _column(path, table, column, header, gaps)
-        missing, places = values.isna().to_numpy(), values.astype(str).map(known).to_numpy(np.float64)
-        unseen = np.isnan(places) & ~missing
-        if unseen.any():
-            row = int(np.argmax(unseen))
-            what = f"row {_row(table, row)} has '{values.iloc[row]}' for '{column}', which training has not seen"
-            raise DataError(f"{path}: {what}; it has seen {', '.join(known)}")
-        numbers = list(known.values())
-        x[:, numbers] = np.where(missing[:, None], np.nan, places[:, None] == numbers)
-    return x
+            features.append(_known_categories(path, table, values, column.categories))
+    return np.concatenate(features, axis=1).astype(np.float32)
 
 
-def _column(path: Path, table: "pd.DataFrame", name: str, header: list[str], gaps: bool) -> "pd.Series":
-    if name not in header:
-        raise DataError(f"{path} has no column '{name}', which the network was trained with{suggestion(name, header)}")
-    missing = table[name].isna().to_numpy()
-    if missing.any() and not gaps:
-        raise DataError(f"{path}: row {_row(table, int(np.argmax(missing)))} has no value for '{name}'; fill it in")
-    return table[name]  # pyright: ignore[reportReturnType] (the names of columns differ)
+def _decode(path: Path, settings: _Settings) -> dict[str, np.ndarray]:
+    """Return the features and targets of a table, and the names of both as JSON."""
+    table = _checked_table(path, settings)
+    target = settings.target
+    y, names = _targets(path, table, target, settings.targets)
+    encoded = [
+        _features(path, table, name, one_hot=name in settings.categorical) for name in table.columns if name != target
+    ]
+    if not encoded:
+        raise DataError(f"{path} has no column other than '{target}' to learn from", "drop")
+    header = {"targets": names, "columns": [column for column, _ in encoded]}
+    x = np.concatenate([values for _, values in encoded], axis=1)
+    return {"x": x, "y": y, "header": np.array(json.dumps(header))}
 
 
-def _numbers(path: Path, table: "pd.DataFrame", name: str, header: list[str], gaps: bool) -> np.ndarray:
-    import pandas as pd
+def _checked_table(path: Path, settings: _Settings) -> "pd.DataFrame":
+    """Read a table without the dropped columns, and check its columns and missing values."""
+    header = _header(path, settings.separator)
+    target, drop, missing = settings.target, settings.drop, settings.missing
+    for setting, names in (("target", [target]), ("categorical", settings.categorical), ("drop", drop)):
+        for name in names:
+            if name not in header:
+                raise DataError(f"{path} has no column '{name}'{suggestion(name, header)}", setting)
+    if target in drop:
+        raise DataError(f"the column '{target}' is both the target and dropped", "drop")
+    table = _read(path, settings.separator).drop(columns=drop)
+    if missing == "drop":
+        table = table.dropna()
+    empty = table.isna() if missing == "refuse" else table[[target]].isna()
+    if empty.to_numpy().any():
+        row, column = np.argwhere(empty.to_numpy())[0]
+        fix = "fill it in, or set data.missing: drop" + (" or mean" if missing == "refuse" else "")
+        raise DataError(f"{path}: row {_row(table, row)} has no value for '{empty.columns[column]}'; {fix}", "missing")
+    if table.empty:
+        without = " without missing values" if missing == "drop" else ""
+        raise DataError(f"{path} does not contain examples{without}", "path")
+    return table
 
-    column = _column(path, table, name, header, gaps)
-    numbers = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
-    wrong = ~np.isfinite(numbers) & column.notna().to_numpy()
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise DataError(f"{path}: row {_row(table, row)} has '{column.iloc[row]}' for '{name}'; expected a number")
-    return numbers
 
-
-def _checked_lines(path: Path, separator: str) -> list[str]:
-    """The names of the columns, after counting the entries of every line: pandas fills up short ones in silence."""
+def _header(path: Path, separator: str) -> list[str]:
+    """Return the names of the columns, after counting the entries of every line, because pandas pads short lines."""
     with naming(path), path.open(newline="", encoding="utf-8-sig") as opened:
         rows = lines.reader(opened, delimiter=separator)
         header = next(rows, [])
@@ -193,55 +173,111 @@ def _checked_lines(path: Path, separator: str) -> list[str]:
         for row in rows:
             if row and len(row) != len(header):
                 more = f"; is data.separator right? It is '{separator}'" if len(header) == 1 else ""
-                what = f"line {rows.line_num} has {len(row)} entries, the first line names {len(header)} columns{more}"
-                raise DataError(f"{path}: {what}", "path")
+                what = f"line {rows.line_num} has {len(row)} entries, but the first line names {len(header)} columns"
+                raise DataError(f"{path}: {what}{more}", "path")
     if not header:
         raise DataError(f"{path} is empty", "path")
     return header
 
 
-def _target(path: Path, table: "pd.DataFrame", name: str, kind: str | None) -> tuple[np.ndarray, list[str]]:
-    """The targets, and the names of their classes, or of the one value."""
+def _read(path: Path, separator: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    with naming(path):
+        return pd.read_csv(path, sep=separator, index_col=False, skip_blank_lines=True)
+
+
+def _column(path: Path, table: "pd.DataFrame", name: str, header: list[str], has_missing: bool) -> "pd.Series":
+    if name not in header:
+        near = suggestion(name, header)
+        raise DataError(f"{path} has no column '{name}', which the network was trained with{near}")
+    missing = table[name].isna().to_numpy()
+    if missing.any() and not has_missing:
+        raise DataError(f"{path}: row {_row(table, int(np.argmax(missing)))} has no value for '{name}'; fill it in")
+    return table[name]  # pyright: ignore[reportReturnType] (the names of columns differ)
+
+
+def _numbers(path: Path, table: "pd.DataFrame", column: "pd.Series") -> np.ndarray:
+    """Return the numbers of a column (n,); NaN where they are missing."""
+    import pandas as pd
+
+    numbers = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
+    wrong = ~np.isfinite(numbers) & column.notna().to_numpy()
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"{path}: expected a number for '{column.name}' in row {_row(table, row)}, got '{column.iloc[row]}'"
+        )
+    return numbers
+
+
+def _known_categories(
+    path: Path, table: "pd.DataFrame", column: "pd.Series", categories: tuple[str, ...]
+) -> np.ndarray:
+    """Encode a column as one-hot over the categories of training (n, categories); NaN where it is missing."""
+    index = {category: number for number, category in enumerate(categories)}
+    missing = column.isna().to_numpy()
+    numbers = column.map(_text).map(index).to_numpy(np.float64)
+    unknown = np.isnan(numbers) & ~missing
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        what = f"'{column.iloc[row]}' for '{column.name}' in row {_row(table, row)} did not occur in training"
+        raise DataError(f"{path}: {what}; known: {', '.join(categories)}")
+    return np.where(missing[:, None], np.nan, numbers[:, None] == np.arange(len(categories)))
+
+
+def _targets(path: Path, table: "pd.DataFrame", name: str, kind: str | None) -> tuple[np.ndarray, list[str]]:
+    """Return the targets, and the names of their classes, or of the one value."""
     column = table[name]
-    text = column.dtype.kind not in "buif"
-    if not text:
+    is_text = column.dtype.kind not in "buif"
+    if not is_text:
         _refuse_infinite(path, table, name)
-    different = np.unique(column.astype(str) if text else column.to_numpy())
-    whole = not text and bool(np.all(column == np.round(column)))
+    values = column.astype(str).to_numpy() if is_text else column.to_numpy()
+    different, labels = np.unique(values, return_inverse=True)
     if kind is None:
-        kind = "classes" if text or column.dtype.kind == "b" or (whole and len(different) <= FEW) else "values"
+        whole = not is_text and bool(np.all(values == np.round(values)))
+        few = whole and len(different) <= MAX_CLASSES
+        kind = "classes" if is_text or values.dtype.kind == "b" or few else "values"
     if kind == "values":
-        if text:
+        if is_text:
             raise DataError(
-                f"{path}: '{name}' holds text, which is no value to learn; set data.targets: classes", "targets"
+                f"{path}: '{name}' contains text, which is not a value; set data.targets: classes", "targets"
             )
-        return column.to_numpy(np.float32)[:, None], [name]
+        return values.astype(np.float32)[:, None], [name]
     if len(different) < 2:
-        raise DataError(f"{path}: '{name}' is '{different[0]}' in every row; there is nothing to learn", "target")
-    labels = np.searchsorted(different, column.astype(str) if text else column.to_numpy())
-    return labels.astype(np.int32), [
-        str(int(label)) if whole and column.dtype.kind != "b" else str(label) for label in different
-    ]
+        what = f"'{name}' is '{_text(different[0])}' in every row"
+        raise DataError(f"{path}: {what}; classification needs at least two classes", "target")
+    return labels.astype(np.int32), [_text(label) for label in different]
 
 
-def _features(path: Path, table: "pd.DataFrame", name: str, *, one_hot: bool) -> tuple[np.ndarray, list[str]]:
-    """A column as features (n, 1), or (n, categories), and their names; a missing value is NaN."""
+def _features(path: Path, table: "pd.DataFrame", name: str, *, one_hot: bool) -> tuple[Column, np.ndarray]:
+    """Return a column with its features, (n, 1) or (n, categories); a missing value is NaN."""
     import pandas as pd
 
     column = table[name]
     if column.dtype.kind in "buif" and not one_hot:
         _refuse_infinite(path, table, name)
-        return column.to_numpy(np.float32)[:, None], [name]
+        return Column(name), column.to_numpy(np.float32)[:, None]
     if not one_hot:
         _refuse_stray_text(path, table, name)
     categories = sorted(column.dropna().unique())
-    if len(categories) > MOST_CATEGORIES:
-        what = f"the column '{name}' holds {len(categories)} different texts, each of which would be a feature"
+    if len(categories) > MAX_CATEGORIES:
+        what = f"the column '{name}' contains {len(categories)} different texts, each of which would be a feature"
         raise DataError(f"{path}: {what}; leave it out with data.drop: [{name}]", "drop")
     coded = pd.Categorical(column, categories=categories)
     features = (np.asarray(coded.codes)[:, None] == np.arange(len(categories))).astype(np.float32)
     features[column.isna()] = np.nan
-    return features, [f"{name}={category}" for category in categories]
+    return Column(name, tuple(map(_text, categories))), features
+
+
+def _text(value: Any) -> str:
+    """Return a class or category as text; whole numbers have one form, whether or not others in their column do.
+
+    >>> _text("3"), _text(3), _text(np.float64(3)), _text(0.5), _text(True)
+    ('3', '3', '3', '0.5', 'True')
+    """
+    is_whole = isinstance(value, float | np.floating) and np.isfinite(value) and value == round(value)
+    return str(int(value)) if is_whole else str(value)
 
 
 def _refuse_infinite(path: Path, table: "pd.DataFrame", name: str) -> None:
@@ -252,20 +288,17 @@ def _refuse_infinite(path: Path, table: "pd.DataFrame", name: str) -> None:
 
 
 def _refuse_stray_text(path: Path, table: "pd.DataFrame", name: str) -> None:
-    """A column of numbers with a slip of the pen would become thousands of categories in silence."""
+    """Refuse a column of numbers with a typo, which would otherwise silently become thousands of categories."""
     import pandas as pd
 
     column = table[name].dropna()
-    numbers = np.isfinite(np.asarray(pd.to_numeric(column, errors="coerce"), np.float64))
-    if numbers.size and 0.5 < numbers.mean() < 1:
-        row = int(np.flatnonzero(~numbers)[0])
-        raise DataError(
-            f"{path}: '{name}' holds numbers, but '{column.iloc[row]}' in row {_row(column, row)}; mend it, or set "
-            f"data.categorical: [{name}]",
-            "categorical",
-        )
+    is_number = np.isfinite(np.asarray(pd.to_numeric(column, errors="coerce"), np.float64))
+    if is_number.size and 0.5 < is_number.mean() < 1:
+        row = int(np.flatnonzero(~is_number)[0])
+        what = f"'{name}' contains numbers, but '{column.iloc[row]}' in row {_row(column, row)}"
+        raise DataError(f"{path}: {what}; fix it, or set data.categorical: [{name}]", "categorical")
 
 
 def _row(table: "pd.DataFrame | pd.Series", position: int) -> int:
-    """The number of a row as a reader counts them, from 1 below the names of the columns."""
+    """Return the number of a row as readers count them, from 1 after the header."""
     return int(table.index[position]) + 1

@@ -1,4 +1,4 @@
-"""The user's own files, by format. Each format is a function of its settings that gives a `File`."""
+"""The formats of the user's own files. Each format is a function of its settings that returns a `FileSource`."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -6,66 +6,43 @@ from typing import Any
 
 from fnet.data.csv import csv
 from fnet.data.idx import idx
-from fnet.data.images import ENDINGS, images
+from fnet.data.images import EXTENSIONS, images
 from fnet.data.npz import npz
-from fnet.data.path import File, existing
-from fnet.data.source import Arrays, DataError, Spec
-from fnet.data.stream import Stream
-from fnet.data.text import as_tokens, text
+from fnet.data.path import FileSource, existing
+from fnet.data.source import DataError, DataSource
+from fnet.data.text import text
 
-FORMATS: Mapping[str, Callable[..., File]] = MappingProxyType(
+FORMATS: Mapping[str, Callable[..., FileSource]] = MappingProxyType(
     {"csv": csv, "idx": idx, "images": images, "npz": npz, "text": text}
 )
 """The formats by name."""
 
-_BY_ENDING = {".csv": "csv", ".npz": "npz", ".txt": "text"}
+_BY_EXTENSION = {".csv": "csv", ".npz": "npz", ".txt": "text"}
+
+
+def source(name: str, settings: Mapping[str, Any]) -> DataSource:
+    """Return the data source of a format with these settings."""
+    return FORMATS[name](**settings)
 
 
 def format_of(path: str) -> str:
-    """The format of a file by its ending, or of a folder by what it holds.
+    """Return the format of a file by its extension, or of a folder by its content.
 
     Raises:
-        DataError: when there is no such file, or it is of no known format.
+        DataError: when the path does not exist, or its format is not known.
     """
-    found = existing(path)
-    if found.is_dir():
-        return "idx" if any("-ubyte" in entry.name for entry in found.iterdir()) else "images"
-    if found.suffix.lower() in _BY_ENDING:
-        return _BY_ENDING[found.suffix.lower()]
-    if found.suffix.lower() in ENDINGS:
-        raise DataError(f"'{path}' is one image; give the folder that holds one folder a class", "path")
-    if "-ubyte" in found.name:
-        raise DataError(f"'{path}' is one IDX file; give the folder that holds images and labels", "path")
-    known = ", ".join([*_BY_ENDING, "a folder of images, a folder of IDX files"])
+    place = existing(path)
+    if place.is_dir():
+        return "idx" if any("-ubyte" in entry.name for entry in place.iterdir()) else "images"
+    extension = place.suffix.lower()
+    if extension in _BY_EXTENSION:
+        return _BY_EXTENSION[extension]
+    if extension in EXTENSIONS:
+        raise DataError(f"'{path}' is one image; give the folder that contains one folder per class", "path")
+    if "-ubyte" in place.name:
+        raise DataError(f"'{path}' is one IDX file; give the folder that contains images and labels", "path")
+    known = ", ".join([*_BY_EXTENSION, "a folder of images, a folder of IDX files"])
+    what = f"the extension '{place.suffix}' of" if extension else "without an extension,"
+    verb = "does not determine a format" if extension else "does not have a known format"
     names = ", ".join(FORMATS)
-    what = f"the ending '{found.suffix}' does not tell" if found.suffix else "without an ending, nothing tells"
-    raise DataError(f"{what} what '{found.name}' holds; known: {known}; or set data.name to one of {names}", "path")
-
-
-def spec(name: str, settings: Mapping[str, Any]) -> Spec:
-    """What is known of data in a format before they are read.
-
-    Raises:
-        DataError: for files that are not what they should be.
-    """
-    return FORMATS[name](**settings).spec()
-
-
-def load(name: str, settings: Mapping[str, Any]) -> Arrays:
-    """All the data, from the cache of decoded arrays where it has them.
-
-    Raises:
-        DataError: for files that are not what they should be.
-    """
-    arrays = FORMATS[name](**settings).load()
-    return arrays.mapped(as_tokens, as_tokens) if name == "text" else arrays
-
-
-def stream(name: str, settings: Mapping[str, Any]) -> Stream:
-    """The same data, left where they are: in the text itself, or in the cache's memory-mapped files.
-
-    Raises:
-        DataError: for files that are not what they should be.
-    """
-    found = Stream(*FORMATS[name](**settings).load())
-    return found.mapped(as_tokens, as_tokens) if name == "text" else found
+    raise DataError(f"{what} '{place.name}' {verb}; known: {known}; or set data.name to one of {names}", "path")

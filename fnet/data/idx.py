@@ -1,4 +1,4 @@
-"""MNIST's own format: big-endian arrays of bytes with a header, one file for images and one for their labels."""
+"""MNIST's original format: big-endian arrays of bytes with a header, one file of images and one of labels."""
 
 import gzip
 import re
@@ -9,15 +9,16 @@ import numpy as np
 from annotated_types import Ge
 
 from fnet.data.cache import cached
-from fnet.data.path import File, PathText, digest, existing, naming
-from fnet.data.source import Arrays, DataError, Spec, Targets
+from fnet.data.path import FileSource, PathText, digest, existing, naming
+from fnet.data.source import DataError, Spec, Targets
+from fnet.data.stream import Stream
 
 _NAME = re.compile(r"(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 _DIMENSIONS = {"images": 3, "labels": 1}
 
 
 class _Split(NamedTuple):
-    """The two files of a split, and the shape of its images with their number."""
+    """The two files of a split; shape: (n, height, width) of its images."""
 
     name: str
     images: Path
@@ -25,14 +26,14 @@ class _Split(NamedTuple):
     shape: tuple[int, ...]
 
 
-def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> File:
-    """Gray images in MNIST's IDX format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-...
+def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSource:
+    """Grayscale images in MNIST's IDX format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte, ...
 
-    The files that start with train and t10k (or test) are the source's own splits train and test.
+    The files that start with train, and with t10k or test, are the source's own splits train and test.
 
     Args:
-        path: the folder that holds the files.
-        classes: their number; by default one more than the greatest label.
+        path: the folder that contains the files.
+        classes: number of classes; by default one more than the max label.
     """
 
     def spec() -> Spec:
@@ -48,69 +49,77 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> File:
             splits=tuple((split.name, split.shape[0]) for split in splits),
         )
 
-    def load() -> Arrays:
+    def rows() -> Stream:
         splits = _splits(path)
         content = {split.name: [digest(split.images), digest(split.labels)] for split in splits}
-        arrays = cached(
-            {"name": existing(path).resolve().name, "format": "idx", "content": content}, lambda: _decode(splits)
-        )
-        return Arrays(arrays["x"], arrays["y"])
+        key = {"name": existing(path).resolve().name, "format": "idx", "content": content}
+        arrays = cached(key, lambda: _decode(splits))
+        return Stream(arrays["x"], arrays["y"])
 
-    return File(spec, load)
+    return FileSource(spec, rows)
 
 
 def read_images(path: Path) -> np.ndarray:
-    """The images (n, height, width, 1) of one file, uint8.
+    """Return the images of one file, uint8 (n, height, width, 1).
 
     Raises:
-        DataError: for a file that is damaged, or holds something else.
+        DataError: for a file that is damaged, or contains something else.
     """
     return _body(path, "images", _header(path, "images"))[..., None]
 
 
 def _splits(path: str) -> list[_Split]:
-    """The files in a folder, with headers that fit each other."""
+    """Find the files of each split in a folder, train first, and check that their headers agree."""
     folder = existing(path)
     if not folder.is_dir():
-        raise DataError(f"'{path}' is a file; give the folder that holds images and labels", "path")
-    found: dict[str, dict[str, Path]] = {}
-    for file in sorted(folder.iterdir(), key=lambda file: file.suffix != ".gz"):  # one that is not gzipped wins
-        match = _NAME.fullmatch(file.name)
-        if match:
-            found.setdefault("train" if match[1] == "train" else "test", {})[match[2]] = file
-    if "train" not in found:
-        raise DataError(f"{folder} holds no train-images-idx3-ubyte, with or without .gz", "path")
-    splits = []
-    for name, files in sorted(found.items(), reverse=True):
-        for kind in ("images", "labels"):
-            if kind not in files:
-                there = next(iter(files.values())).name
-                raise DataError(f"{folder} holds {there} but no file of the {kind} that belong to it", "path")
-        images, labels = (_header(files[kind], kind) for kind in ("images", "labels"))
-        if images[0] != labels[0]:
-            raise DataError(
-                f"{files['images']} holds {images[0]} images, but {files['labels']} {labels[0]} labels", "path"
-            )
-        if splits and splits[0].shape[1:] != images[1:]:
-            height, width = splits[0].shape[1:]
-            what = f"images of {images[1]} x {images[2]}, but {splits[0].images} of {height} x {width}"
-            raise DataError(f"{files['images']} holds {what}", "path")
-        splits.append(_Split(name, files["images"], files["labels"], images))
+        raise DataError(f"'{path}' is a file; give the folder that contains images and labels", "path")
+    splits = [_split(folder, name, files) for name, files in sorted(_files(folder).items(), reverse=True)]
+    if not splits or splits[0].name != "train":
+        raise DataError(f"{folder} does not contain train-images-idx3-ubyte, with or without .gz", "path")
+    first = splits[0]
+    for split in splits[1:]:
+        if split.shape[1:] != first.shape[1:]:
+            sizes = [f"{height} x {width}" for _, height, width in (split.shape, first.shape)]
+            what = f"{split.images} contains images of {sizes[0]}, but {first.images} images of {sizes[1]}"
+            raise DataError(f"{what}; all images must have one size", "path")
     return splits
 
 
+def _files(folder: Path) -> dict[str, dict[str, Path]]:
+    """Return the files of images and of labels by split; a file that is not gzipped takes precedence."""
+    files: dict[str, dict[str, Path]] = {}
+    for file in sorted(folder.iterdir(), key=lambda file: file.suffix != ".gz"):
+        match = _NAME.fullmatch(file.name)
+        if match:
+            files.setdefault("train" if match[1] == "train" else "test", {})[match[2]] = file
+    return files
+
+
+def _split(folder: Path, name: str, files: dict[str, Path]) -> _Split:
+    """Read the headers of a split's files, and check that they have the same number of rows."""
+    for kind in ("images", "labels"):
+        if kind not in files:
+            other = next(iter(files.values())).name
+            raise DataError(f"{folder} contains {other}, but no file of its {kind}", "path")
+    images, labels = (_header(files[kind], kind) for kind in ("images", "labels"))
+    if images[0] != labels[0]:
+        raise DataError(
+            f"{files['images']} contains {images[0]} images, but {files['labels']} {labels[0]} labels", "path"
+        )
+    return _Split(name, files["images"], files["labels"], images)
+
+
 def _header(path: Path, kind: str) -> tuple[int, ...]:
-    """The shape that a file states: after two zero bytes come the type, the number of dimensions, and each of them."""
+    """Return the shape in a file's header: two zero bytes, the type, the number of dimensions, then each dimension."""
     dimensions = _DIMENSIONS[kind]
     with naming(path), _open(path) as file:
         header = file.read(4 + 4 * dimensions)
-    wanted = bytes([0, 0, 8, dimensions])
-    if header[:4] != wanted:
-        raise DataError(
-            f"{path}: wrong magic number 0x{header[:4].hex()}; IDX {kind} begin with 0x{wanted.hex()}", "path"
-        )
+    magic = bytes([0, 0, 8, dimensions])
+    if header[:4] != magic:
+        what = f"expected the magic number 0x{magic.hex()} of IDX {kind}, got 0x{header[:4].hex()}"
+        raise DataError(f"{path}: {what}", "path")
     if len(header) < 4 + 4 * dimensions:
-        raise DataError(f"{path} is truncated within its header", "path")
+        raise DataError(f"{path} is truncated inside its header", "path")
     shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
     expected = len(header) + int(np.prod(shape))
     if path.suffix != ".gz" and path.stat().st_size != expected:
@@ -128,7 +137,7 @@ def _body(path: Path, kind: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _wrong_length(path: Path, length: int, expected: int) -> str:
-    return f"{path} is {'truncated' if length < expected else 'too long'}: {length} bytes, its header says {expected}"
+    return f"{path} is {'truncated' if length < expected else 'too long'}: expected {expected} bytes, got {length}"
 
 
 def _open(path: Path) -> Any:
@@ -136,15 +145,15 @@ def _open(path: Path) -> Any:
 
 
 def _classes(splits: list[_Split], classes: int | None) -> int:
-    """The number of classes; labels are few bytes and are read for it."""
-    greatest = 0
+    """Return the number of classes, for which the labels are read."""
+    max_label = 0
     for split in splits:
         labels = _body(split.labels, "labels", split.shape[:1])
         if classes is not None and (labels >= classes).any():
             row = int(np.argmax(labels >= classes))
             raise DataError(f"{split.labels}: label {row} is {labels[row]}, outside 0 ... {classes - 1}", "classes")
-        greatest = max(greatest, int(labels.max(initial=0)))
-    return classes or max(2, greatest + 1)
+        max_label = max(max_label, int(labels.max(initial=0)))
+    return classes or max(2, max_label + 1)
 
 
 def _decode(splits: list[_Split]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Images in folders, one folder a class."""
+"""Images in folders, one folder per class."""
 
 import functools
 import hashlib
@@ -12,21 +12,22 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from annotated_types import Ge, Len
 
-from fnet.data.cache import Portions, cached
-from fnet.data.path import File, PathText, existing, naming
-from fnet.data.source import Arrays, DataError, Spec, Targets
+from fnet.data.cache import Chunks, cached
+from fnet.data.path import FileSource, PathText, existing, naming
+from fnet.data.source import DataError, Spec, Targets
+from fnet.data.stream import Stream
 
-ENDINGS = (".png", ".jpg", ".jpeg")
+EXTENSIONS = (".png", ".jpg", ".jpeg")
 _SPLITS = ("train", "validation", "val", "test")
 
 AT_ONCE = 1 << 25
-"""Bytes of pixels that are decoded before they are written."""
+"""Bytes of pixels that are decoded at once."""
 
 Pixels = Annotated[int, Ge(1)]
 
 
 class _Tree(NamedTuple):
-    """The images of a folder: classes, and by split the file and class number of every image."""
+    """The images of a folder: the classes, and for each split the file and class index of every image."""
 
     classes: tuple[str, ...]
     splits: dict[str, list[tuple[Path, int]]]
@@ -36,16 +37,16 @@ def images(
     path: PathText,
     size: Annotated[list[Pixels], Len(2, 2)] | None = None,
     color: Literal["gray", "rgb"] | None = None,
-) -> File:
+) -> FileSource:
     """PNG and JPEG images in folders, whose names are the classes: cat/1.png, dog/1.jpg.
 
-    If the folders in `path` are called train, validation (or val) and test, the folders of the classes are inside
-    those, and they are the source's own splits. Images are turned as their camera says.
+    If the folders in `path` are called train, validation (or val) and test, they are the source's own splits and
+    contain the folders of the classes. Images are rotated according to their EXIF orientation.
 
     Args:
-        path: the folder of the folders.
-        size: height and width to resize all images to; by default that of the first, which all must have.
-        color: gray for one channel, rgb for three; by default gray if the first image is.
+        path: the folder that contains the folders.
+        size: height and width to resize all images to; by default all images must have the size of the first.
+        color: gray for one channel, rgb for three; by default gray if the first image is gray.
     """
 
     def spec() -> Spec:
@@ -61,7 +62,7 @@ def images(
             splits=sizes if "" not in tree.splits else (),
         )
 
-    def load() -> Arrays:
+    def rows() -> Stream:
         tree = _tree(path)
         shape = _shape(tree, size, color)
         files = [file for inside in tree.splits.values() for file, _ in inside]
@@ -73,32 +74,33 @@ def images(
             "resize": size is not None,
         }
         decoding = functools.partial(decode, files, shape, resize=size is not None)
-        x = cached(key, lambda: {"x": Portions((len(files), *shape), np.dtype(np.uint8), decoding)})["x"]
+        x = cached(key, lambda: {"x": Chunks((len(files), *shape), np.dtype(np.uint8), decoding)})["x"]
         y = np.array([label for inside in tree.splits.values() for _, label in inside], np.int32)
-        return Arrays(x, y)
+        return Stream(x, y)
 
-    return File(spec, load)
+    return FileSource(spec, rows)
 
 
 def _tree(path: str) -> _Tree:
     root = existing(path)
     if not root.is_dir():
-        raise DataError(f"'{path}' is a file; give the folder that holds one folder a class", "path")
-    inside = [folder.name for folder in _folders(root)]
-    named = [name for name in _SPLITS if name in inside]
-    divided = "train" in named and len(named) == len(inside)
-    places = {name: root / name for name in named} if divided else {"": root}
+        raise DataError(f"'{path}' is a file; give the folder that contains one folder per class", "path")
+    names = [folder.name for folder in _folders(root)]
+    splits_present = [name for name in _SPLITS if name in names]
+    divided = "train" in splits_present and len(splits_present) == len(names)
+    places = {name: root / name for name in splits_present} if divided else {"": root}
     classes = sorted({folder.name for place in places.values() for folder in _folders(place)})
     if len(classes) < 2:
         what = f"only one folder, '{classes[0]}'" if classes else "no folders"
-        raise DataError(f"{root} holds {what}; images of each class belong in a folder named after it", "path")
+        raise DataError(f"{root} contains {what}; put the images of each class into a folder named after it", "path")
     splits = {}
     for name, place in places.items():
         splits[name] = []
         for folder in _folders(place):
-            files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
+            files = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
             if not files:
-                raise DataError(f"{folder} holds no image ({', '.join(ENDINGS)}); add some, or remove it", "path")
+                what = f"{folder} does not contain images ({', '.join(EXTENSIONS)})"
+                raise DataError(f"{what}; add some, or remove the folder", "path")
             splits[name] += [(file, classes.index(folder.name)) for file in files]
     return _Tree(tuple(classes), splits)
 
@@ -108,7 +110,7 @@ def _folders(place: Path) -> list[Path]:
 
 
 def _shape(tree: _Tree, size: list[int] | None, color: str | None) -> tuple[int, int, int]:
-    """Of every example: as it is set, else as the header of the first image says."""
+    """Return the shape of every example: from the settings, else from the header of the first image."""
     from PIL import Image
 
     first = next(file for inside in tree.splits.values() for file, _ in inside)
@@ -119,7 +121,7 @@ def _shape(tree: _Tree, size: list[int] | None, color: str | None) -> tuple[int,
 
 
 def _fingerprint(root: Path, files: list[Path]) -> str:
-    """Of names, sizes and times of change: the content of thousands of files is not read for it."""
+    """Hash the names, sizes and modification times, without reading the content of thousands of files."""
     state = hashlib.sha256()
     for file in files:
         status = os.stat(file)
@@ -128,12 +130,12 @@ def _fingerprint(root: Path, files: list[Path]) -> str:
 
 
 def decode(files: list[Path], shape: tuple[int, int, int], *, resize: bool) -> Iterator[np.ndarray]:
-    """The pixels of images, uint8, some at a time: (some, height, width, channels).
+    """Decode images in chunks, uint8 (chunk, height, width, channels).
 
     Args:
-        files: PNG or JPEG.
-        shape: height, width and channels of each.
-        resize: whether images of another size are resized, or refused.
+        files: PNG or JPEG files.
+        shape: height, width and channels of each image.
+        resize: whether images of another size are resized rather than refused.
 
     Raises:
         DataError: for a file that is damaged, or of another size.
@@ -155,8 +157,8 @@ def _pixels(file: Path, shape: tuple[int, int, int], *, resize: bool) -> Any:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     elif (image.height, image.width) != (height, width):
         raise DataError(
-            f"{file} has {image.height} x {image.width} pixels, the first image {height} x {width}; "
-            f"set data.size: [{height}, {width}] to resize all",
+            f"{file} has {image.height} x {image.width} pixels, but the first image {height} x {width}; "
+            f"set data.size: [{height}, {width}] to resize all images",
             "size",
         )
     return np.asarray(image)[..., None] if channels == 1 else np.asarray(image)

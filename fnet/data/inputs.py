@@ -1,4 +1,4 @@
-"""Examples without targets, from a file, in the form that a trained network takes."""
+"""Examples without targets, read from a file for a trained network."""
 
 from pathlib import Path
 
@@ -6,87 +6,95 @@ import numpy as np
 
 from fnet.core.wording import suggestion
 from fnet.data import csv, idx, images
+from fnet.data.arrays import first_invalid
 from fnet.data.path import existing, naming
-from fnet.data.source import DataError, Spec, first_unusable
+from fnet.data.source import DataError, Spec
 
 
 def read(path: str, spec: Spec) -> tuple[np.ndarray, list[str]]:
-    """Examples (n, *spec.shape) as they are stored, not yet normalized, and a name for each.
+    """Read examples (n, *spec.shape) as they are stored, not yet normalized, and a name for each.
 
     Args:
-        path: of a .csv table with the columns of the one that the network was trained on, a .npz or .npy array, an
-            image (PNG or JPEG), a folder of images at any depth, or an IDX file of images. Images are resized, and
-            from black to white they are given the range that the network was trained on.
-        spec: of the examples that the network was trained on.
+        path: a .csv table with the columns of the table that the network was trained on, a .npz or .npy array, an image
+            (PNG or JPEG), a folder of images at any depth, or an IDX file of images. Images are resized, and their
+            pixels are scaled so that black and white are the min and max of the training data.
+        spec: description of the dataset that the network was trained on.
 
     Raises:
-        DataError: when there is no such file, or it does not hold such examples.
+        DataError: when the file does not exist, or does not contain such examples.
     """
-    found = existing(path)
-    ending = found.suffix.lower()
-    if found.is_dir() or ending in images.ENDINGS:
-        return _images(found, spec)
-    if ending == ".csv":
-        if not spec.features:
-            raise DataError(f"{path} is a table, and the network was not trained on one, but on {spec.shape} numbers")
-        x = csv.rows(found, spec.features, gaps=spec.gaps)
-    elif ending in (".npz", ".npy"):
-        x = _array(found)
-    elif "-ubyte" in found.name:
-        x = idx.read_images(found)
+    place = existing(path)
+    extension = place.suffix.lower()
+    if place.is_dir() or extension in images.EXTENSIONS:
+        return _images(place, spec)
+    if extension == ".csv":
+        if not spec.columns:
+            what = f"the network was not trained on a table, but on arrays of shape {spec.shape}"
+            raise DataError(f"{path} is a table, and {what}")
+        x = csv.encode(place, spec.columns, has_missing=spec.has_missing)
+    elif extension in (".npz", ".npy"):
+        x = _array(place)
+    elif "-ubyte" in place.name:
+        x = idx.read_images(place)
     else:
-        raise DataError(f"{path} is of no known format; known: .csv, .npz, .npy, .png, .jpg, IDX, a folder of images")
-    x = _shaped(found, x, spec)
+        known = ".csv, .npz, .npy, .png, .jpg, IDX, a folder of images"
+        raise DataError(f"{path} does not have a known format; known: {known}")
+    x = _checked(place, x, spec)
     return x, [str(number) for number in range(len(x))]
 
 
-def _images(found: Path, spec: Spec) -> tuple[np.ndarray, list[str]]:
+def _images(place: Path, spec: Spec) -> tuple[np.ndarray, list[str]]:
+    """Read the images in a folder, or one image, in the shape and range of the training data."""
     if len(spec.shape) != 3 or spec.shape[2] not in (1, 3):
-        raise DataError(f"{found} holds images, and the network takes examples of shape {spec.shape}")
-    files = [found]
-    if found.is_dir():
-        files = sorted(file for file in found.rglob("*") if file.suffix.lower() in images.ENDINGS)
+        raise DataError(f"{place} contains images, but the network takes examples of shape {spec.shape}")
+    files = [place]
+    if place.is_dir():
+        files = sorted(file for file in place.rglob("*") if file.suffix.lower() in images.EXTENSIONS)
         if not files:
-            raise DataError(f"{found} holds no image ({', '.join(images.ENDINGS)})")
+            raise DataError(f"{place} does not contain images ({', '.join(images.EXTENSIONS)})")
     if spec.range is None:
         raise DataError(
-            f"{found} holds images, and the network was trained on numbers whose range is not known; "
-            "give such numbers, as .npy"
+            f"{place} contains images, but the network was trained on numbers whose range is not known; "
+            "give such numbers as .npy"
         )
     height, width, channels = spec.shape
     pixels = np.concatenate(list(images.decode(files, (height, width, channels), resize=True)))
-    names = [file.relative_to(found).as_posix() if found.is_dir() else file.name for file in files]
+    names = [file.relative_to(place).as_posix() if place.is_dir() else file.name for file in files]
     low, high = spec.range
     return pixels if spec.range == (0, 255) else low + pixels * np.float32((high - low) / 255), names
 
 
-def _array(found: Path) -> np.ndarray:
-    with naming(found):
-        opened = np.load(found, allow_pickle=False)
+def _array(place: Path) -> np.ndarray:
+    """Read the array of a .npy file; of a .npz file the array x, or the only one."""
+    with naming(place):
+        opened = np.load(place, allow_pickle=False)
         if isinstance(opened, np.ndarray):
             return opened
         with opened:
             key = "x" if "x" in opened else opened.files[0] if len(opened.files) == 1 else None
             if key is None:
-                raise DataError(f"{found} holds no array 'x'{suggestion('x', opened.files)}")
+                raise DataError(f"{place} does not contain an array 'x'{suggestion('x', opened.files)}")
             return opened[key]
 
 
-def _shaped(found: Path, x: np.ndarray, spec: Spec) -> np.ndarray:
-    """The array as (n, *shape), where it is one example, or gray images without their channel, too."""
+def _checked(place: Path, x: np.ndarray, spec: Spec) -> np.ndarray:
+    """Return an array as (n, *shape), after checking its shape, type and values.
+
+    It may also be a single example, or grayscale images without the channel axis.
+    """
     for shape in (spec.shape, spec.shape[:-1] if spec.shape[-1:] == (1,) else spec.shape):
         if x.shape == shape:
             x = x[None]
         if x.shape[1:] == shape:
             break
     else:
-        raise DataError(f"{found} holds an array {x.shape}; expected (n, {', '.join(map(str, spec.shape))})")
+        expected = f"(n, {', '.join(map(str, spec.shape))})"
+        raise DataError(f"{place}: expected an array of shape {expected}, got {x.shape}")
     if not len(x):
-        raise DataError(f"{found} holds no examples")
-    kinds = "iu" if spec.dtype == "int32" else "biuf"
-    if x.dtype.kind not in kinds:
-        raise DataError(f"{found} holds {x.dtype}; expected {'whole numbers' if spec.dtype == 'int32' else 'numbers'}")
-    unusable = first_unusable(x, gaps=spec.gaps)
-    if unusable is not None:
-        raise DataError(f"{found}: example {unusable} holds a value that is NaN or infinite")
+        raise DataError(f"{place} does not contain examples")
+    if x.dtype.kind not in ("iu" if spec.tokens else "biuf"):
+        raise DataError(f"{place}: expected {'whole numbers' if spec.tokens else 'numbers'}, got dtype {x.dtype}")
+    invalid = first_invalid(x, has_missing=spec.has_missing)
+    if invalid is not None:
+        raise DataError(f"{place}: example {invalid} contains a value that is NaN or infinite")
     return x.reshape(len(x), *spec.shape)

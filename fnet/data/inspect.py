@@ -1,37 +1,38 @@
-"""What is in a data set: sizes, ranges and classes of its parts, before and after normalization."""
+"""Summary of a dataset: sizes, ranges and classes of its parts, before and after normalization."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fnet.data.arrays import Arrays, chunks
 from fnet.data.normalize import Normalization
-from fnet.data.pipeline import Splits, prepare, split
-from fnet.data.source import Arrays, Spec
+from fnet.data.pipeline import Splits, split, split_and_normalize
+from fnet.data.source import Spec
 from fnet.data.split import PARTS
 
 
 class Range(NamedTuple):
-    """Of some numbers: the least, the greatest, their mean and standard deviation, and how many are missing (NaN)."""
+    """Min, max, mean and standard deviation of numbers, and how many are missing (NaN)."""
 
-    least: float
-    greatest: float
+    min: float
+    max: float
     mean: float
-    deviation: float
+    std: float
     missing: int = 0
 
 
 class Part(NamedTuple):
-    """One part of the data.
+    """Summary of one part of the data.
 
     name: train, validation or test.
     source: the fraction or the splits that it is made of.
-    examples: how many.
-    stored: the range of all entries as the source has them.
-    normalized: and as a network gets them; None for token numbers.
-    features: the range of every feature of a table as stored; none for other shapes.
-    classes: how many targets there are of each class; none for values.
-    values: the range of every value that is to be learned; none for classes.
+    examples: number of examples.
+    stored: range of all entries as they are stored.
+    normalized: range of all entries as the network receives them; None for token numbers.
+    features: range of every feature of a table as stored; empty for other shapes.
+    classes: number of targets in each class; empty for values.
+    values: range of every target value; empty for classes.
     """
 
     name: str
@@ -45,14 +46,14 @@ class Part(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """A data set looked at.
+    """Summary of a dataset.
 
-    spec: what its source says of it.
-    stored: the type of its entries as the source has them.
+    spec: description of the dataset.
+    stored: type of the entries as they are stored.
     normalization: unit, standard or none.
-    parts: those that hold examples.
-    raw: the arrays of each as the source has them.
-    splits: the arrays as a network gets them.
+    parts: summaries of the parts that contain examples.
+    raw: arrays of all parts as they are stored.
+    splits: arrays of all parts as the network receives them.
     """
 
     spec: Spec
@@ -63,7 +64,7 @@ class Inspection(NamedTuple):
     splits: Splits[Arrays]
 
     def plain(self) -> dict[str, Any]:
-        """All but the arrays, as JSON can hold it."""
+        """Return everything but the arrays, as data that JSON can represent."""
         spec, targets = self.spec, self.spec.targets
         return {
             "name": spec.name,
@@ -92,57 +93,55 @@ class Inspection(NamedTuple):
 def inspect(
     arrays: Arrays, spec: Spec, parts: Sequence[float | str], normalization: Normalization, *, seed: int
 ) -> Inspection:
-    """Looks at data as a run with these settings would divide and normalize them.
+    """Summarize a dataset as a run with these settings would split and normalize it.
 
     Args:
-        arrays: the whole data set.
-        spec: what its source says of it.
+        arrays: the whole dataset.
+        spec: its description.
         parts: fraction or own splits of the training, validation and test part.
         normalization: unit, standard or none.
-        seed: of the split.
+        seed: seed of the split.
 
     Raises:
-        DataError, SplitError: as `prepare.prepare`.
+        DataError, SplitError: as `pipeline.split_and_normalize`.
     """
     raw = split(arrays, spec, parts, seed=seed)
-    splits = prepare(arrays, spec, parts, normalization, seed=seed)
-    found = [
-        _part(name, str(asked), part, normalized, spec)
-        for name, asked, part, normalized in zip(PARTS, parts, raw, splits[:3], strict=True)
+    splits = split_and_normalize(arrays, spec, parts, normalization, seed=seed)
+    summaries = [
+        _summary(name, str(source), part, normalized, spec)
+        for name, source, part, normalized in zip(PARTS, parts, raw, splits[:3], strict=True)
         if part.size
     ]
-    return Inspection(spec, str(arrays.x.dtype), normalization, tuple(found), raw, splits)
+    return Inspection(spec, str(arrays.x.dtype), normalization, tuple(summaries), raw, splits)
 
 
 def range_of(x: np.ndarray) -> Range:
-    """The range of all entries.
+    """Return the range of all entries.
 
     >>> range_of(np.array([1.0, np.nan, 3.0]))
-    Range(least=1.0, greatest=3.0, mean=2.0, deviation=1.0, missing=1)
+    Range(min=1.0, max=3.0, mean=2.0, std=1.0, missing=1)
     """
     if x.dtype.kind == "f":
         known = ~np.isnan(x)
         if not known.all():
             rest = x[known]
-            of_rest = range_of(rest) if rest.size else Range(np.nan, np.nan, np.nan, np.nan)
-            return of_rest._replace(missing=x.size - rest.size)
+            range_of_rest = range_of(rest) if rest.size else Range(np.nan, np.nan, np.nan, np.nan)
+            return range_of_rest._replace(missing=x.size - rest.size)
     mean = float(x.mean(dtype=np.float64))
-    rows = max(1, (1 << 18) * len(x) // max(1, x.size))
-    squares = sum(float(np.square(x[i : i + rows] - mean).sum()) for i in range(0, len(x), rows))
+    squares = sum(float(np.square(x[rows] - mean).sum()) for rows in chunks(x))
     return Range(float(x.min()), float(x.max()), mean, float(np.sqrt(squares / x.size)))
 
 
-def _part(name: str, source: str, part: Arrays, normalized: Arrays, spec: Spec) -> Part:
-    tokens = spec.dtype == "int32"
+def _summary(name: str, source: str, part: Arrays, normalized: Arrays, spec: Spec) -> Part:
+    is_table = part.x.ndim == 2 and not spec.tokens
+    is_classes = spec.targets.kind == "classes"
     return Part(
         name,
         source,
         part.size,
-        range_of(part.x),
-        None if tokens else range_of(normalized.x),
-        tuple(range_of(column) for column in part.x.T) if part.x.ndim == 2 and not tokens else (),
-        tuple(np.bincount(part.y.reshape(-1), minlength=spec.targets.number).tolist())
-        if spec.targets.kind == "classes"
-        else (),
-        tuple(range_of(column) for column in part.y.T) if spec.targets.kind == "values" else (),
+        stored=range_of(part.x),
+        normalized=None if spec.tokens else range_of(normalized.x),
+        features=tuple(map(range_of, part.x.T)) if is_table else (),
+        classes=tuple(np.bincount(part.y.reshape(-1), minlength=spec.targets.number).tolist()) if is_classes else (),
+        values=() if is_classes else tuple(map(range_of, part.y.T)),
     )

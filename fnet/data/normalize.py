@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fnet.data.source import Rows, portions
+from fnet.data.arrays import Rows, chunks
 
 Normalization = Literal["unit", "standard", "none"]
 
@@ -14,11 +14,11 @@ _EXACT = 1 << 16
 
 
 class Normalizer(NamedTuple):
-    """x -> (x - offset) / scale, per entry of an example or for all alike; NaN counts as `fill`, where there is one.
+    """x -> (x - offset) / scale, per entry of an example or for all entries alike; `fill`, if given, replaces NaN.
 
-    It is computed in double precision and rounded to single. Where x holds bytes, and offset and scale whole numbers
-    of at most 2^16, single precision gives the same bits: x - offset is exact, and rounding a quotient of float32
-    numbers to double first changes nothing (S. Figueroa, When is double rounding innocuous?, 1995).
+    It is computed in double precision and rounded to single. Where x contains bytes, and offset and scale are whole
+    numbers of at most 2^16, single precision gives the same bits: x - offset is exact, and rounding a quotient of
+    float32 numbers to double first changes nothing (S. Figueroa, When is double rounding innocuous?, 1995).
     """
 
     offset: np.ndarray
@@ -29,7 +29,7 @@ class Normalizer(NamedTuple):
         out = np.empty(x.shape, np.float32)
         exact = x.dtype.itemsize == 1 and self.fill is None and _exact(self.offset) and _exact(self.scale)
         offset, scale = (np.asarray(part, np.float32 if exact else np.float64) for part in self[:2])
-        for rows in portions(x):
+        for rows in chunks(x):
             values = x[rows] if self.fill is None else np.where(np.isnan(x[rows]), self.fill, x[rows])
             if exact:
                 np.divide(values - offset if offset.any() else values, scale, out=out[rows])
@@ -42,14 +42,14 @@ def _exact(values: np.ndarray) -> bool:
     return bool(np.all((values == np.round(values)) & (np.abs(values) <= _EXACT)))
 
 
-def filling(x: Rows) -> np.ndarray:
-    """What stands in for a missing value (NaN) of training examples x (n, ...): the mean of the others; 0 if none is.
+def mean_of_known(x: Rows) -> np.ndarray:
+    """Return the mean of each feature of training examples x (n, ...) over its known values; 0 if all are missing.
 
-    >>> filling(np.array([[1.0, np.nan], [np.nan, np.nan], [2.0, np.nan]])).tolist()
+    >>> mean_of_known(np.array([[1.0, np.nan], [np.nan, np.nan], [2.0, np.nan]])).tolist()
     [1.5, 0.0]
     """
     total, number = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
-    for rows in portions(x):
+    for rows in chunks(x):
         values = x[rows]
         known = ~np.isnan(values)
         total += np.where(known, values, 0.0).sum(axis=0, dtype=np.float64)
@@ -58,23 +58,23 @@ def filling(x: Rows) -> np.ndarray:
 
 
 AS_THEY_ARE = Normalizer(np.zeros(()), np.ones(()))
-"""What changes nothing."""
+"""The normalizer that changes nothing."""
 
 
 def fit(
-    kind: Normalization, x: Rows, value_range: tuple[float, float] | None = None, *, gaps: bool = False
+    kind: Normalization, x: Rows, value_range: tuple[float, float] | None = None, *, has_missing: bool = False
 ) -> Normalizer:
-    """The normalizer of a kind for training examples x (n, ...), which are read in portions.
+    """Fit a normalizer to training examples, which are read in chunks.
 
-    `unit` maps to [0, 1]: by the range that all entries share where the source states one (images), else by the least
-    and greatest value of each feature. `standard` subtracts each feature's mean and divides by its standard deviation
-    (that of the population, 1/n). `none` changes nothing. A constant feature is divided by 1.
+    `unit` maps to [0, 1]: by the range that all entries share where the source states one (images), else by the min
+    and max of each feature. `standard` subtracts each feature's mean and divides by its standard deviation (of the
+    population, 1/n). `none` changes nothing. A constant feature is divided by 1.
 
     Args:
         kind: unit, standard or none.
-        x: the training examples.
-        value_range: the least and the greatest value that an entry can take.
-        gaps: whether values may be missing (NaN); each counts as the mean of its feature.
+        x: (n, ...) training examples.
+        value_range: min and max that an entry can take.
+        has_missing: whether values may be missing (NaN); the mean of the feature replaces them.
 
     >>> x = np.array([[0.0, 5.0], [2.0, 5.0]])
     >>> fit("standard", x)(x).tolist()
@@ -82,10 +82,10 @@ def fit(
     >>> fit("unit", x)(np.array([[1.0, 5.0]])).tolist()
     [[0.5, 0.0]]
     """
-    fill = filling(x) if gaps else None
+    fill = mean_of_known(x) if has_missing else None
 
     def values() -> Iterator[np.ndarray]:
-        for rows in portions(x):
+        for rows in chunks(x):
             yield x[rows] if fill is None else np.where(np.isnan(x[rows]), fill, x[rows])
 
     match kind:

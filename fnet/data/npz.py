@@ -9,20 +9,21 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from annotated_types import Ge, MinLen
 
-from fnet.core.wording import suggestion
-from fnet.data.cache import Portions, cached
-from fnet.data.path import File, PathText, digest, file, naming
-from fnet.data.source import Arrays, DataError, Spec, Targets
+from fnet.core.settings import suggestion
+from fnet.data.cache import Chunks, cached
+from fnet.data.path import FileSource, PathText, digest, file, naming
+from fnet.data.source import DataError, Spec, Targets
+from fnet.data.stream import Stream
 
 AT_ONCE = 1 << 25
-"""Bytes of examples that are read before they are written."""
+"""Bytes of examples that are read at once."""
 
 _OTHERS = ("validation", "val", "test")
 _Key = Annotated[str, MinLen(1)]
 
 
 class _Split(NamedTuple):
-    """A split: the keys of its two arrays."""
+    """A split and the keys of its two arrays."""
 
     name: str
     x: str
@@ -30,7 +31,7 @@ class _Split(NamedTuple):
 
 
 class _Header(NamedTuple):
-    """What the archive says of an array; whether its entries lie in the order of Fortran."""
+    """Header of an array; fortran: whether its entries are in column-major order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -43,18 +44,18 @@ def npz(
     y: _Key = "y",
     targets: Literal["classes", "values"] | None = None,
     classes: Annotated[int, Ge(2)] | None = None,
-) -> File:
+) -> FileSource:
     """Arrays of a .npz file: examples x (n, ...) and targets y (n,) or (n, values).
 
-    x_validation and x_test with their y, where the file has them, are splits of their own beside train, which may be
-    called x_train too. Bytes (uint8) of shape (n, height, width) or (n, height, width, channels) are images.
+    x_validation and x_test, with their y, are splits beside train, whose arrays may also be called x_train and y_train.
+    Bytes (uint8) of shape (n, height, width) or (n, height, width, channels) are images.
 
     Args:
         path: the file.
-        x: the key of the examples.
-        y: the key of the targets.
-        targets: whether they are classes or values; by default classes if they are whole numbers, one an example.
-        classes: their number; by default one more than the greatest label.
+        x: key of the examples.
+        y: key of the targets.
+        targets: classes or values; by default classes if the targets are whole numbers, one per example.
+        classes: number of classes; by default one more than the max label.
     """
 
     def spec() -> Spec:
@@ -74,28 +75,29 @@ def npz(
             splits=sizes if len(sizes) > 1 else (),
         )
 
-    def load() -> Arrays:
-        archive, known = file(path), spec()
+    def rows() -> Stream:
+        archive, description = file(path), spec()
         key = {
             "name": archive.stem,
             "format": "npz",
             "content": digest(archive),
             "keys": [x, y],
-            "targets": str(known.targets),
+            "targets": str(description.targets),
         }
-        arrays = cached(key, lambda: _decode(archive, known, x, y))
-        return Arrays(arrays["x"], arrays["y"])
+        arrays = cached(key, lambda: _decode(archive, description, x, y))
+        return Stream(arrays["x"], arrays["y"])
 
-    return File(spec, load)
+    return FileSource(spec, rows)
 
 
 def _headers(archive: Path) -> dict[str, _Header]:
-    found = {}
+    """Return the header of each array by its key."""
+    headers = {}
     with naming(archive), zipfile.ZipFile(archive) as opened:
         for name in opened.namelist():
             with opened.open(name) as member:
-                found[name.removesuffix(".npy")] = _header(member)
-    return found
+                headers[name.removesuffix(".npy")] = _header(member)
+    return headers
 
 
 def _header(member: Any) -> _Header:
@@ -106,66 +108,71 @@ def _header(member: Any) -> _Header:
 
 
 def _splits(archive: Path, headers: dict[str, _Header], x: str, y: str) -> list[_Split]:
-    """The splits that the archive holds, train first, in shapes and types that fit each other."""
+    """Find the splits in the archive, train first, and check that their shapes and types agree."""
     for key, setting in ((x, "x"), (y, "y")):
         if key not in headers and f"{key}_train" not in headers:
-            raise DataError(f"{archive} holds no array '{key}'{suggestion(key, headers)}", setting)
-    ending = "" if x in headers else "_train"
-    splits = [_Split("train", x + ending, y if y in headers else f"{y}_train")]
-    splits += [_Split(name, f"{x}_{name}", f"{y}_{name}") for name in _OTHERS if f"{x}_{name}" in headers]
-    for split in splits:
-        if split.y not in headers:
-            raise DataError(f"{archive} holds '{split.x}' but no '{split.y}'", "y")
-        examples, labels = headers[split.x], headers[split.y]
-        for key, header in ((split.x, examples), (split.y, labels)):
-            if header.dtype.kind not in "buif":
-                raise DataError(
-                    f"{archive}: '{key}' holds {header.dtype}, not numbers; save it as an array of numbers", "path"
-                )
-        if not examples.shape or not labels.shape or examples.shape[0] != labels.shape[0]:
-            what = f"'{split.x}' has shape {examples.shape} and '{split.y}' {labels.shape}"
-            raise DataError(f"{archive}: {what}; both must begin with the number of examples", "path")
-        first = headers[splits[0].x]
-        if examples.shape[1:] != first.shape[1:]:
-            raise DataError(
-                f"{archive}: examples of '{split.x}' have shape {examples.shape[1:]}, those of '{splits[0].x}' "
-                f"{first.shape[1:]}",
-                "path",
-            )
-    return splits
+            raise DataError(f"{archive} does not contain an array '{key}'{suggestion(key, headers)}", setting)
+    train = _Split("train", *(key if key in headers else f"{key}_train" for key in (x, y)))
+    others = [_Split(name, f"{x}_{name}", f"{y}_{name}") for name in _OTHERS if f"{x}_{name}" in headers]
+    for split in (train, *others):
+        _check_split(archive, headers, split)
+        shape, expected = headers[split.x].shape[1:], headers[train.x].shape[1:]
+        if shape != expected:
+            what = f"examples of '{split.x}' have shape {shape}, but those of '{train.x}' {expected}"
+            raise DataError(f"{archive}: {what}", "path")
+    return [train, *others]
+
+
+def _check_split(archive: Path, headers: dict[str, _Header], split: _Split) -> None:
+    """Check that a split has examples and targets, both numbers, and the same number of each."""
+    if split.y not in headers:
+        raise DataError(f"{archive} contains '{split.x}' but not '{split.y}'", "y")
+    examples, labels = headers[split.x], headers[split.y]
+    for key, header in ((split.x, examples), (split.y, labels)):
+        if header.dtype.kind not in "buif":
+            raise DataError(f"{archive}: '{key}' has dtype {header.dtype}; save it as an array of numbers", "path")
+    if not examples.shape or not labels.shape or examples.shape[0] != labels.shape[0]:
+        what = f"'{split.x}' has shape {examples.shape} and '{split.y}' {labels.shape}"
+        raise DataError(f"{archive}: {what}; the first axis of both must be the number of examples", "path")
 
 
 def _targets(
     archive: Path, headers: dict[str, _Header], splits: list[_Split], kind: str | None, classes: int | None
 ) -> Targets:
-    """What there is to learn; for the number of classes the labels are read."""
-    shape, dtype = headers[splits[0].y].shape[1:], headers[splits[0].y].dtype
+    """Describe the targets; for the number of classes the labels are read."""
+    key = splits[0].y
+    shape, dtype = headers[key].shape[1:], headers[key].dtype
     whole = dtype.kind in "bui" and shape in ((), (1,))
     if kind is None:
         kind = "classes" if whole or classes else "values"
-    if kind == "values":
-        if len(shape) > 1:
-            raise DataError(f"{archive}: targets of shape {shape}; expected one number, or a row of them", "y")
-        return Targets("values", shape[0] if shape else 1)
-    if not whole:
-        what = f"'{splits[0].y}' holds {dtype} of shape {shape} an example"
-        raise DataError(f"{archive}: {what}; classes are whole numbers, one an example", "targets")
-    greatest = 1
+    if kind == "classes" and not whole:
+        what = f"'{key}' has dtype {dtype} and shape {shape} per example"
+        raise DataError(f"{archive}: {what}; classes are whole numbers, one per example", "targets")
+    if kind == "classes":
+        max_label = max(_max_label(archive, split.y, classes) for split in splits)
+        return Targets("classes", classes or max(2, max_label + 1))
+    if len(shape) > 1:
+        raise DataError(f"{archive}: expected one target or a row of targets per example, got shape {shape}", "y")
+    return Targets("values", shape[0] if shape else 1)
+
+
+def _max_label(archive: Path, key: str, classes: int | None) -> int:
+    """Return the max label of a split.
+
+    Raises:
+        DataError: for a label out of range.
+    """
     with naming(archive), np.load(archive, allow_pickle=False) as opened:
-        for split in splits:
-            labels = opened[split.y].reshape(-1).astype(np.int64)
-            wrong = labels < 0 if classes is None else (labels < 0) | (labels >= classes)
-            if wrong.any():
-                row = int(np.argmax(wrong))
-                limit = "" if classes is None else f" ... {classes - 1}"
-                raise DataError(
-                    f"{archive}: '{split.y}' has the label {labels[row]} in row {row}, outside 0{limit}", "classes"
-                )
-            greatest = max(greatest, int(labels.max(initial=1)))
-    return Targets("classes", classes or greatest + 1)
+        labels = opened[key].reshape(-1).astype(np.int64)
+    wrong = labels < 0 if classes is None else (labels < 0) | (labels >= classes)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        limit = "" if classes is None else f" ... {classes - 1}"
+        raise DataError(f"{archive}: the label in row {row} of '{key}' is {labels[row]}, outside 0{limit}", "classes")
+    return int(labels.max(initial=0))
 
 
-def _decode(archive: Path, spec: Spec, x: str, y: str) -> dict[str, np.ndarray | Portions]:
+def _decode(archive: Path, spec: Spec, x: str, y: str) -> dict[str, np.ndarray | Chunks]:
     splits = _splits(archive, _headers(archive), x, y)
     with naming(archive), np.load(archive, allow_pickle=False) as opened:
         labels = np.concatenate([opened[split.y] for split in splits])
@@ -174,26 +181,33 @@ def _decode(archive: Path, spec: Spec, x: str, y: str) -> dict[str, np.ndarray |
     else:
         labels = labels.reshape(len(labels), -1).astype(np.float32)
     dtype = np.dtype(np.uint8 if spec.range else np.float32)
-    return {"x": Portions((spec.size, *spec.shape), dtype, lambda: _examples(archive, splits, spec)), "y": labels}
+    return {"x": Chunks((spec.size, *spec.shape), dtype, lambda: _examples(archive, splits, spec)), "y": labels}
 
 
 def _examples(archive: Path, splits: list[_Split], spec: Spec) -> Iterator[np.ndarray]:
-    """The examples of the splits, some at a time; of an array in the order of Fortran all at once."""
+    """Read the examples of the splits in chunks; an array in column-major order is read whole."""
     with naming(archive), zipfile.ZipFile(archive) as opened:
         for split in splits:
             with opened.open(f"{split.x}.npy") as member:
-                shape, dtype, fortran = _header(member)
-                row = math.prod(shape[1:]) * dtype.itemsize
-                if fortran or not row:
+                header = _header(member)
+                if header.fortran or not math.prod(header.shape[1:]):
                     member.seek(0)
                     yield np.lib.format.read_array(member, allow_pickle=False).reshape(-1, *spec.shape)
-                    continue
-                at_once = max(1, AT_ONCE // row)
-                for start in range(0, shape[0], at_once):
-                    rows = min(at_once, shape[0] - start)
-                    data = member.read(rows * row)
-                    if len(data) != rows * row:
-                        raise EOFError(
-                            f"'{split.x}' ends within the examples {start} ... {start + rows - 1} of {shape[0]}"
-                        )
-                    yield np.frombuffer(data, dtype).reshape(rows, *spec.shape)
+                else:
+                    yield from (rows.reshape(-1, *spec.shape) for rows in _chunks(member, header, split.x))
+
+
+def _chunks(member: Any, header: _Header, key: str) -> Iterator[np.ndarray]:
+    """Read rows from a file that stands behind its header.
+
+    Raises:
+        EOFError: when the file ends too early.
+    """
+    size, row = header.shape[0], math.prod(header.shape[1:]) * header.dtype.itemsize
+    at_once = max(1, AT_ONCE // row)
+    for start in range(0, size, at_once):
+        stop = min(size, start + at_once)
+        data = member.read((stop - start) * row)
+        if len(data) != (stop - start) * row:
+            raise EOFError(f"'{key}' ends within the examples {start} ... {stop - 1} of {size}")
+        yield np.frombuffer(data, header.dtype).reshape(stop - start, -1)

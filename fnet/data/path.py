@@ -1,4 +1,4 @@
-"""Finding, naming and fingerprinting the files that data are read from."""
+"""The user's own files: finding, naming and hashing them, and the data source that every format makes of them."""
 
 import contextlib
 import hashlib
@@ -6,14 +6,18 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
+import numpy as np
 from annotated_types import MinLen
 from pydantic import AfterValidator
 
-from fnet.core.wording import suggestion
-from fnet.data.source import Arrays, DataError, Spec
+from fnet.core.settings import suggestion
+from fnet.data.arrays import Arrays
+from fnet.data.source import DataError, DataSource, Spec
+from fnet.data.stream import Stream
 
 
 def _absolute(path: str) -> str:
@@ -21,70 +25,88 @@ def _absolute(path: str) -> str:
 
 
 PathText = Annotated[str, MinLen(1), AfterValidator(_absolute)]
-"""A setting that is a path; a relative one is taken from the working folder, and written out for the next run."""
+"""A setting that is a path, relative to the current directory; the resolved config contains it as an absolute path."""
 
 
-class File(NamedTuple):
-    """Data in the user's own files.
+@dataclass(frozen=True)
+class FileSource(DataSource):
+    """A dataset in the user's own files, given by two functions.
 
-    spec: what their headers say, and what is needed of their content to know the classes.
-    load: all of it, from the cache of decoded arrays where that holds it; token numbers as small as they are stored.
+    header: describes the dataset from the headers of its files, reading no more of them than the classes require.
+    rows: opens the examples where they are: in the file itself, or in the cache of decoded arrays.
     """
 
-    spec: Callable[[], Spec]
-    load: Callable[[], Arrays]
+    header: Callable[[], Spec]
+    rows: Callable[[], Stream]
+
+    def spec(self) -> Spec:
+        """Describe the dataset."""
+        return self.header()
+
+    def read(self, seed: int) -> Arrays:
+        """Read the whole dataset; arrays from the cache are memory-mapped."""
+        data = self.stream(seed)
+        return Arrays(np.asarray(data.x), np.asarray(data.y))
+
+    def stream(self, seed: int) -> Stream:  # noqa: ARG002
+        """Open the dataset for reading batch by batch."""
+        return self.rows()
 
 
 def existing(path: str) -> Path:
-    """The path of a file or folder that exists.
+    """Return the path of a file or folder that exists.
 
     Raises:
-        DataError: where there is none; names the first part of the path that is missing, and what it may have meant.
+        DataError: when it does not exist; names the first missing part of the path and suggests a similar name.
     """
-    found = Path(path).expanduser().absolute()
-    if found.exists():
-        return found
-    missing = next(part for part in (*reversed(found.parents), found) if not part.exists())
+    wanted = Path(path).expanduser().absolute()
+    if wanted.exists():
+        return wanted
+    missing = next(part for part in (*reversed(wanted.parents), wanted) if not part.exists())
     near = ""
     with contextlib.suppress(OSError):
         near = suggestion(missing.name, [entry.name for entry in missing.parent.iterdir()], listing=False)
-    whole = "" if missing == found else f", in which {found} would be"
-    raise DataError(f"there is no '{missing.name}' in {missing.parent}{whole}{near}", "path")
+    whole = "" if missing == wanted else f" (looking for {wanted})"
+    raise DataError(f"'{missing.name}' does not exist in {missing.parent}{whole}{near}", "path")
 
 
 def file(path: str) -> Path:
-    """As `existing`, of a file.
+    """Return the path of a file that exists.
 
     Raises:
-        DataError: for a folder too.
+        DataError: when it does not exist, or is a folder.
     """
-    found = existing(path)
-    if found.is_dir():
-        raise DataError(f"'{path}' is a folder; this format is one file", "path")
-    return found
+    place = existing(path)
+    if place.is_dir():
+        raise DataError(f"'{path}' is a folder; this format is a single file", "path")
+    return place
 
 
 def digest(path: Path) -> str:
-    """A hash of a file's content."""
+    """Hash a file's content."""
     with naming(path), path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turns what reading a damaged or unreadable file raises into a DataError that names the file."""
+    """Turn the errors of reading a damaged or unreadable file into a DataError that names the file."""
     try:
         yield
     except DataError:
         raise
     except (EOFError, zlib.error, zipfile.BadZipFile, ValueError, KeyError, SyntaxError) as error:
-        raise DataError(f"{path} is damaged or not what its name says: {_sentence(error)}", "path") from None
+        raise DataError(
+            f"{path} is damaged or has another format than its name says: {_reason(error)}", "path"
+        ) from None
     except OSError as error:
         if error.errno is not None:
             raise DataError(f"{path} cannot be read: {error.strerror}", "path") from None
-        raise DataError(f"{path} is damaged or not what its name says: {_sentence(error)}", "path") from None
+        raise DataError(
+            f"{path} is damaged or has another format than its name says: {_reason(error)}", "path"
+        ) from None
 
 
-def _sentence(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     text = str(error).strip().rstrip(".") or type(error).__name__
     return text[:1].lower() + text[1:]

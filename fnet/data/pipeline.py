@@ -1,4 +1,4 @@
-"""From a source to the arrays that a run trains, selects and tests on."""
+"""From a dataset to the normalized parts that a run trains, selects and tests on."""
 
 from collections.abc import Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar
@@ -6,7 +6,8 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from fnet.data import normalize
-from fnet.data.source import Arrays, DataError, Rows, Spec, first_unusable, portions
+from fnet.data.arrays import Arrays, Rows, chunks, first_invalid
+from fnet.data.source import DataError, Spec
 from fnet.data.split import PARTS, divide
 from fnet.data.stream import Stream
 
@@ -16,7 +17,7 @@ Order = Literal["source", "content"]
 
 
 class Splits(NamedTuple, Generic[Data]):
-    """The three parts of a data set, normalized; a part may be empty, except the training part."""
+    """The three parts of a dataset, normalized; all but the training part may be empty."""
 
     train: Data
     validation: Data
@@ -24,12 +25,12 @@ class Splits(NamedTuple, Generic[Data]):
     normalizer: normalize.Normalizer
 
     def parts(self) -> dict[str, Data]:
-        """The parts that hold examples, by name."""
+        """Return the parts that contain examples, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: data for name, data in named.items() if data.size}
 
 
-def prepare(
+def split_and_normalize(
     data: Data,
     spec: Spec,
     parts: Sequence[float | str],
@@ -38,15 +39,15 @@ def prepare(
     seed: int,
     order: Order = "source",
 ) -> Splits[Data]:
-    """Splits (stratified for classes), orders, then normalizes with the statistics of the training part only.
+    """Split (stratified for classes), order, and normalize with the statistics of the training part alone.
 
     Args:
-        data: the whole data set; the parts of a stream are streams, to be normalized as they are read.
-        spec: what its source says of it.
+        data: the whole dataset; the parts of a stream are streams, which are normalized when they are read.
+        spec: description of the dataset.
         parts: fraction or own splits of the training, validation and test part, as for `split.divide`.
         normalization: unit, standard or none.
-        seed: of the split.
-        order: of the examples of every part: as their source has them, or one that depends on their content alone.
+        seed: seed of the split.
+        order: order of the examples in every part: source order, or sorted by content hash.
 
     Raises:
         DataError: for values that are not finite, labels out of range, or a class that training never sees.
@@ -55,15 +56,15 @@ def prepare(
     train, validation, test = split(data, spec, parts, seed=seed)
     if order == "content":
         train, validation, test = (part.part(by_content(part)) for part in (train, validation, test))
-    if spec.dtype == "int32":
+    if spec.tokens:
         return Splits(train, validation, test, normalize.AS_THEY_ARE)
-    normalizer = normalize.fit(normalization, train.x, spec.range, gaps=spec.gaps)
+    normalizer = normalize.fit(normalization, train.x, spec.range, has_missing=spec.has_missing)
     train, validation, test = (part.mapped(x=normalizer) for part in (train, validation, test))
     return Splits(train, validation, test, normalizer)
 
 
 def by_content(data: Arrays | Stream) -> np.ndarray:
-    """The numbers of the examples in the order of hashes of their content, which costs reading them all once.
+    """Return the indices of the examples sorted by content hash, for which all of them are read once.
 
     Sources that store the same examples in different orders give the same sequence. Equal examples are
     interchangeable. The hash of 32-bit words is their sum with random 64-bit weights, modulo 2^64 (Carter and Wegman,
@@ -75,54 +76,56 @@ def by_content(data: Arrays | Stream) -> np.ndarray:
     True
     """
     hashes = []
-    for rows in portions(data.x):
+    for rows in chunks(data.x):
         words = np.concatenate([_words(data.x[rows]), _words(np.asarray(data.y[rows], np.float32))], axis=1)
         hashes.append(words @ np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64))
     return np.argsort(np.concatenate(hashes), kind="stable") if hashes else np.arange(0)
 
 
 def _words(rows: np.ndarray) -> np.ndarray:
-    """The bytes of each row as numbers of 32 bits (n, words), to be multiplied by such of 64."""
+    """Return the bytes of each row as 32-bit words (n, words), in a type that multiplies them modulo 2^64."""
     values = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
     return np.pad(values, [(0, 0), (0, -values.shape[1] % 4)]).view(np.uint32).astype(np.uint64)
 
 
 def split(data: Data, spec: Spec, parts: Sequence[float | str], *, seed: int) -> tuple[Data, Data, Data]:
-    """The three parts as the source has them, checked.
+    """Return the training, validation and test part as they are stored.
 
     Raises:
-        DataError, SplitError: as `prepare`.
+        DataError, SplitError: as `split_and_normalize`.
     """
-    _refuse_unusable(data.x, "example {} holds a value that is", gaps=spec.gaps)
-    labels = None
+    _check_finite(data.x, "example {} contains a value that is", has_missing=spec.has_missing)
     if spec.targets.kind == "classes":
-        for rows in portions(data.y):
-            y = data.y[rows]
-            wrong = (y < 0) | (y >= spec.targets.number)
-            if wrong.any():
-                place = tuple(np.argwhere(wrong)[0])
-                raise DataError(
-                    f"the label of example {rows.start + place[0]} is {y[place]}, "
-                    f"outside 0 ... {spec.targets.number - 1}"
-                )
-        labels = np.asarray(data.y) if not spec.targets.shape else None
+        _check_labels(data.y, spec.targets.number)
     else:
-        _refuse_unusable(data.y, "the target of example {} is")
-    chosen = divide(parts, data.size, spec.splits, seed=seed, classes=labels, ordered=spec.ordered)
+        _check_finite(data.y, "the target of example {} is")
+    one_label_each = spec.targets.kind == "classes" and not spec.targets.shape
+    labels = np.asarray(data.y) if one_label_each else None
+    rows_of_parts = divide(parts, data.size, spec.splits, seed=seed, classes=labels, ordered=spec.ordered)
     if labels is not None:
-        _refuse_unseen(spec, [labels[part] for part in chosen])
-    train, validation, test = (data.part(rows) for rows in chosen)
+        _check_seen(spec, [labels[rows] for rows in rows_of_parts])
+    train, validation, test = (data.part(rows) for rows in rows_of_parts)
     return train, validation, test
 
 
-def _refuse_unusable(x: Rows, what: str, *, gaps: bool = False) -> None:
-    row = first_unusable(x, gaps=gaps)
+def _check_finite(x: Rows, what: str, *, has_missing: bool = False) -> None:
+    row = first_invalid(x, has_missing=has_missing)
     if row is not None:
         raise DataError(f"{what.format(row)} NaN or infinite; remove it or fill it in")
 
 
-def _refuse_unseen(spec: Spec, labels: Sequence[np.ndarray]) -> None:
-    """A class that only other parts have can be neither learned nor scored."""
+def _check_labels(y: Rows, classes: int) -> None:
+    for rows in chunks(y):
+        labels = y[rows]
+        wrong = (labels < 0) | (labels >= classes)
+        if wrong.any():
+            place = tuple(np.argwhere(wrong)[0])
+            example = rows.start + place[0]
+            raise DataError(f"the label of example {example} is {labels[place]}, outside 0 ... {classes - 1}")
+
+
+def _check_seen(spec: Spec, labels: Sequence[np.ndarray]) -> None:
+    """Refuse a class that only other parts contain, because it can neither be learned nor scored."""
     seen = np.unique(labels[0])
     for part, y in zip(PARTS[1:], labels[1:], strict=True):
         unseen = np.setdiff1d(y, seen)
@@ -130,6 +133,6 @@ def _refuse_unseen(spec: Spec, labels: Sequence[np.ndarray]) -> None:
             names = [spec.targets.names[label] if spec.targets.names else str(label) for label in unseen]
             what = f"class '{names[0]}' is" if len(names) == 1 else f"classes {', '.join(map(repr, names[:5]))} are"
             raise DataError(
-                f"{what} in the {part} part but not in the training part, so that nothing can learn it; "
+                f"{what} in the {part} part but not in the training part, so it cannot be learned; "
                 "enlarge data.split.train, or remove these examples"
             )

@@ -1,11 +1,14 @@
-"""Real data that scikit-learn ships inside its package: nothing is downloaded."""
+"""Real datasets that scikit-learn contains: nothing is downloaded."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from fnet.data.source import Arrays, Spec, Targets
+from fnet.data.arrays import Arrays
+from fnet.data.source import DataSource, Spec, Targets
 
 SPECS: Mapping[str, Spec] = MappingProxyType(
     {
@@ -19,15 +22,30 @@ SPECS: Mapping[str, Spec] = MappingProxyType(
         )
     }
 )
-"""What is known of each data set without reading it."""
+"""Description of each dataset by name."""
 
 
-def load(name: str) -> Arrays:
-    """The whole data set, as scikit-learn has it: unscaled (diabetes comes standardized, as published)."""
-    from sklearn import datasets  # a second of import, paid only when these data are read
+@dataclass(frozen=True)
+class SklearnSource(DataSource):
+    """A dataset of scikit-learn."""
 
-    x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
-    spec = SPECS[name]
-    x = np.asarray(x, np.float32).reshape(-1, *spec.shape)
-    y = y.astype(np.int32) if spec.targets.kind == "classes" else y.astype(np.float32)[:, None]
-    return Arrays(x, y)
+    name: str
+
+    def spec(self) -> Spec:
+        """Describe the dataset."""
+        return SPECS[self.name]
+
+    def read(self, seed: int) -> Arrays:  # noqa: ARG002
+        """Read the dataset unscaled, as scikit-learn has it (diabetes comes standardized, as published)."""
+        from sklearn import datasets  # one second of import, paid only when these data are read
+
+        x, y = getattr(datasets, f"load_{self.name}")(return_X_y=True)
+        spec = self.spec()
+        x = np.asarray(x, np.float32).reshape(-1, *spec.shape)
+        y = y.astype(np.int32) if spec.targets.kind == "classes" else y.astype(np.float32)[:, None]
+        return Arrays(x, y)
+
+
+def source(name: str, settings: Mapping[str, Any]) -> DataSource:
+    """Return the data source of a name; it has no settings."""
+    return SklearnSource(name, **settings)

@@ -1,20 +1,20 @@
-"""What every source of data says of itself and gives."""
+"""What a data source is, and what it says about its dataset before any example is read."""
 
 import hashlib
-import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from fnet.data.stream import Stream
+from fnet.data.arrays import Arrays, chunks
+from fnet.data.normalize import Normalization
+from fnet.data.stream import Stream
 
 
 class DataError(ValueError):
-    """The data cannot be used as they are.
+    """Data that cannot be used as they are.
 
-    setting: of the config's `data`, the one that is to be mended, if one is.
+    setting: the setting of the config's `data` section that is at fault, if one is.
     """
 
     exit_status = 2
@@ -25,12 +25,11 @@ class DataError(ValueError):
 
 
 class Targets(NamedTuple):
-    """What there is to learn.
+    """Description of the targets.
 
     kind: `classes` (one of `number` classes, integers from 0) or `values` (`number` real numbers).
-    names: of the classes or of the values, where the source knows them.
-    shape: the places of one example that have a target each: () for one target an example, (length,) for a target at
-        every position of a sequence.
+    names: names of the classes or of the values, where the source knows them.
+    shape: () for one target per example, (length,) for a target at every position of a sequence.
     """
 
     kind: Literal["classes", "values"]
@@ -44,20 +43,36 @@ class Targets(NamedTuple):
         return f"{self.number} {singular if self.number == 1 else self.kind}{places}"
 
 
-class Spec(NamedTuple):
-    """What a source knows before any data is read.
+class Column(NamedTuple):
+    """A column of a table: one number, or one-hot over its categories.
 
-    name: of the data set.
-    shape: of one example, channels last.
-    targets: what there is to learn.
+    name: header of the column.
+    categories: texts of the categories, one feature each; None for a column of numbers.
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
+
+    @property
+    def width(self) -> int:
+        """Number of features of the column."""
+        return 1 if self.categories is None else len(self.categories)
+
+
+class Spec(NamedTuple):
+    """Description of a dataset, known before its examples are read.
+
+    name: name of the dataset.
+    shape: shape of one example, channels last.
+    targets: description of the targets.
     size: number of examples.
-    range: the least and the greatest value that an entry of an example can take, where all have the same.
-    dtype: of an example as a network gets it: float32, or int32 for token numbers, which are not normalized.
-    splits: the source's own, by name and size, in the order in which their examples lie; none if it has none.
-    ordered: whether examples continue each other, as those of a text do, so that parts are cut off in order.
-    vocabulary: of token numbers: a text whose characters they count, or the bytes that they stand for.
-    gaps: whether a value may be missing (NaN): it gets the mean of its feature over the training part.
-    features: the names of a table's features; "color=red" is 1 where the column color says red, and else 0.
+    range: min and max that an entry of an example can take, where all entries share them.
+    tokens: whether the entries are token numbers (int32, never normalized) rather than real numbers (float32).
+    splits: name and size of each of the source's own splits, in the order in which their examples are stored.
+    ordered: whether consecutive examples continue each other, as in a text, so that splits are cut in order.
+    vocabulary: for token numbers, the characters, or the bytes, that they index.
+    has_missing: whether values may be missing (NaN); the mean of the feature over the training part replaces them.
+    columns: for a table, the columns that the features were made from, in their order.
     """
 
     name: str
@@ -65,126 +80,99 @@ class Spec(NamedTuple):
     targets: Targets
     size: int
     range: tuple[float, float] | None = None
-    dtype: Literal["float32", "int32"] = "float32"
+    tokens: bool = False
     splits: tuple[tuple[str, int], ...] = ()
     ordered: bool = False
     vocabulary: str | bytes | None = None
-    gaps: bool = False
-    features: tuple[str, ...] = ()
+    has_missing: bool = False
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def dtype(self) -> Literal["float32", "int32"]:
+        """Type of the examples that the network receives."""
+        return "int32" if self.tokens else "float32"
 
     @property
     def is_language(self) -> bool:
-        """Whether there is a next token of a text to foretell at every position."""
+        """Whether the targets are the next token of a text at every position."""
         return self.vocabulary is not None and bool(self.targets.shape)
 
     def plain(self) -> dict[str, Any]:
-        """As data that JSON can hold; bytes as their numbers."""
-        vocabulary = list(self.vocabulary) if isinstance(self.vocabulary, bytes) else self.vocabulary
-        return {**self._asdict(), "targets": self.targets._asdict(), "vocabulary": vocabulary}
+        """Return the description as data that JSON can represent, bytes as lists of numbers."""
+        return {
+            **self._asdict(),
+            "targets": self.targets._asdict(),
+            "vocabulary": list(self.vocabulary) if isinstance(self.vocabulary, bytes) else self.vocabulary,
+            "columns": [column._asdict() for column in self.columns],
+        }
 
     @classmethod
     def of_plain(cls, plain: Mapping[str, Any]) -> "Spec":
-        """From what `plain` gave, or JSON of it.
+        """Build the description from the result of `plain`, or from that after a round trip through JSON.
 
-        >>> spec = Spec("text", (4,), Targets("classes", 2, ("a", "b"), (4,)), 9, dtype="int32", vocabulary="ab")
+        >>> spec = Spec("text", (4,), Targets("classes", 2, ("a", "b"), (4,)), 9, tokens=True, vocabulary="ab")
         >>> Spec.of_plain(spec.plain()) == spec
         True
         """
-        values = {key: _tuples(value) for key, value in plain.items()}
-        values["targets"] = Targets(**{key: _tuples(value) for key, value in plain["targets"].items()})
+        values = {key: _as_tuples(value) for key, value in plain.items()}
+        values["targets"] = Targets(**_as_tuples(plain["targets"]))
+        values["columns"] = tuple(Column(**_as_tuples(column)) for column in plain["columns"])
         if isinstance(values["vocabulary"], tuple):
             values["vocabulary"] = bytes(values["vocabulary"])
         return cls(**values)
 
 
-def _tuples(value: Any) -> Any:
-    """Lists, at any depth, as tuples."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _as_tuples(value: Any) -> Any:
+    """Replace lists by tuples, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _as_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
-class Rows(Protocol):
-    """Rows of numbers that can be had in any order: an array, a memory-mapped file, or a reader of records."""
+class DataSource(Protocol):
+    """A dataset with its settings: what a new kind of data source implements.
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The number of rows, and the shape of each."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of their entries."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> np.ndarray:
-        """The rows of these numbers, or of a slice."""
-        ...
-
-
-ENTRIES = 1 << 18
-"""How many entries are computed with at once: in double precision they still fit into a processor's cache."""
-
-
-def portions(x: Rows) -> Iterator[slice]:
-    """Slices of rows, together all of them, in portions whose size depends on the shape of a row alone.
-
-    Sums that are added up portion by portion are therefore the same to the bit wherever the rows lie.
-
-    >>> list(portions(np.zeros((3, ENTRIES // 2))))
-    [slice(0, 2, None), slice(2, 4, None)]
-    """
-    rows = max(1, ENTRIES // max(1, math.prod(x.shape[1:])))
-    return (slice(start, start + rows) for start in range(0, len(x), rows))
-
-
-def first_unusable(x: Rows, *, gaps: bool) -> int | None:
-    """The number of the first row with a value that is NaN or infinite; where there may be gaps, infinite alone.
-
-    >>> first_unusable(np.array([[1.0], [np.nan], [np.inf]]), gaps=False)
-    1
-    >>> first_unusable(np.array([[1.0], [np.nan], [np.inf]]), gaps=True)
-    2
-    """
-    if x.dtype.kind == "f":
-        for rows in portions(x):
-            values = x[rows]
-            unusable = np.isinf(values) if gaps else ~np.isfinite(values)
-            if unusable.any():
-                return rows.start + int(np.argwhere(unusable)[0][0])
-    return None
-
-
-class Arrays(NamedTuple):
-    """Examples and their targets, row by row.
-
-    x: (n, *shape): float32, or smaller numbers as they are stored (uint8 for images), or int32 token numbers.
-    y: (n, *targets.shape) integers for classes, (n, number) float32 for values.
+    A source subclasses this protocol, usually as a frozen dataclass whose fields are its settings. It implements `spec`
+    and `read`, and overrides the others where their defaults do not suit it.
     """
 
-    x: np.ndarray
-    y: np.ndarray
+    def spec(self) -> Spec:
+        """Describe the dataset without reading its examples, as far as its format permits.
 
-    @property
-    def size(self) -> int:
-        """The number of examples."""
-        return len(self.x)
+        Raises:
+            DataError: when the data are missing or unusable.
+        """
+        ...
 
-    def part(self, rows: np.ndarray | slice) -> "Arrays":
-        """The examples of these numbers, and their targets."""
-        return Arrays(self.x[rows], self.y[rows])
+    def read(self, seed: int) -> Arrays:
+        """Read the whole dataset into memory; only generated data depend on the seed.
 
-    def mapped(
-        self,
-        x: Callable[[np.ndarray], np.ndarray] | None = None,
-        y: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> "Arrays":
-        """The examples after a function x of them, and the targets after a function y of them, row by row each."""
-        return Arrays(self.x if x is None else x(self.x), self.y if y is None else y(self.y))
+        Raises:
+            DataError: when the data are missing or unusable.
+        """
+        ...
+
+    def stream(self, seed: int) -> Stream:
+        """Open the dataset for reading batch by batch; by default it is in memory all the same.
+
+        Raises:
+            DataError: when the data are missing or unusable.
+        """
+        return Stream(*self.read(seed))
+
+    def fingerprint(self, data: Arrays | Stream) -> str:
+        """Hash the dataset that `read` or `stream` returned; by default its content."""
+        return fingerprint(data)
+
+    def default_normalization(self, spec: Spec) -> Normalization:
+        """Return the normalization for a config that sets none: images to [0, 1], tables standardized."""
+        if spec.tokens:
+            return "none"
+        return "unit" if len(spec.shape) == 3 else "standard"
 
 
-def fingerprint(data: "Arrays | Stream") -> str:
-    """A hash of the values, shapes and types of examples and targets: equal exactly when the data are.
+def fingerprint(data: Arrays | Stream) -> str:
+    """Hash the values, shapes and types of examples and targets: equal exactly when the data are.
 
     >>> a = Arrays(np.zeros((2, 3), np.float32), np.array([0, 1]))
     >>> fingerprint(a) == fingerprint(Arrays(a.x.copy(), a.y.copy()))
@@ -195,6 +183,6 @@ def fingerprint(data: "Arrays | Stream") -> str:
     digest = hashlib.sha256()
     for array in (data.x, data.y):
         digest.update(f"{array.dtype} {array.shape} ".encode())
-        for rows in portions(array):
+        for rows in chunks(array):
             digest.update(np.ascontiguousarray(array[rows]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

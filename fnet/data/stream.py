@@ -1,39 +1,42 @@
-"""Data larger than memory: examples that are read when a step is about to need them.
+"""Data larger than memory: examples that are read shortly before a training step needs them.
 
-The examples stay where they are, in memory-mapped files or records. Parts of them are lists of their numbers, and what
-is done to them, such as normalization, is done to those that are read.
+The examples stay in memory-mapped files or records. A part of them is a list of indices, and normalization and other
+changes are applied to the rows that are read.
 """
 
+import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fnet.core.settings import MissingExtra
-from fnet.data.source import Rows, portions
+from fnet.data.arrays import Rows, chunks
 
 T = TypeVar("T")
 
 AT_ONCE = 1 << 23
-"""Bytes that are read as one: few enough that memory does not notice, enough that Python's own time does not count."""
+"""Bytes read at once: small next to memory, large enough to hide Python's overhead."""
 
 THREADS = 2
-"""That read ahead, besides the one that computes."""
+"""Number of threads that read ahead."""
 
 AHEAD = 3
-"""Portions that are read, or being read, before they are asked for."""
+"""Number of results that are computed before they are requested."""
 
 ALIGNMENT = 64
+"""Alignment in bytes at which JAX takes over an array on a CPU without a copy."""
 
 
 class View:
-    """Some rows of others, and a function of them: nothing is read before rows are asked for.
+    """Selected rows of a base array, after a function of them; nothing is read before rows are requested.
 
     Args:
-        base: where the rows are.
-        rows: their numbers there, or a slice; by default all.
-        function: of rows (n, ...), row by row; what it makes of no rows says of which shape and type it gives them.
+        base: the rows to select from.
+        rows: indices into the base, or a slice; by default all rows.
+        function: row-wise function of rows (n, ...); its result for zero rows determines the shape and dtype.
 
     >>> squares = np.arange(6) ** 2
     >>> view = View(squares, np.array([5, 1, 3]), lambda rows: rows / 2)
@@ -50,30 +53,30 @@ class View:
         self._base = base
         self._rows = None if rows is None else np.arange(len(base))[rows]
         self._function = function
-        none = np.empty((0, *base.shape[1:]), base.dtype)
-        like = none if function is None else function(none)
-        self.shape = (len(base if self._rows is None else self._rows), *like.shape[1:])
-        self.dtype = like.dtype
+        empty = np.empty((0, *base.shape[1:]), base.dtype)
+        example = empty if function is None else function(empty)
+        self.shape = (len(base if self._rows is None else self._rows), *example.shape[1:])
+        self.dtype = example.dtype
 
     @property
     def ndim(self) -> int:
-        """The number of axes."""
+        """Number of axes."""
         return len(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        found = _taken(self._base, rows if self._rows is None else self._rows[rows])
-        return found if self._function is None else self._function(found)
+        selected = _take(self._base, rows if self._rows is None else self._rows[rows])
+        return selected if self._function is None else self._function(selected)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All of them, in memory."""
+        """Read all rows into memory."""
         return np.asarray(self[:], dtype)
 
 
 class Joined:
-    """The rows of several, one after the other.
+    """Concatenation of several arrays of rows.
 
     >>> joined = Joined([np.arange(3), np.arange(10, 12)])
     >>> joined.shape, joined[np.array([3, 0, 4])].tolist(), joined[1:4].tolist()
@@ -90,20 +93,20 @@ class Joined:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        numbers = np.arange(len(self))[rows]
-        found = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        indices = np.arange(len(self))[rows]
+        selected = np.empty((len(indices), *self.shape[1:]), self.dtype)
         for part, start in zip(self._parts, self._starts, strict=False):
-            inside = (numbers >= start) & (numbers < start + len(part))
-            found[inside] = _taken(part, numbers[inside] - start)
-        return found
+            inside = (indices >= start) & (indices < start + len(part))
+            selected[inside] = _take(part, indices[inside] - start)
+        return selected
 
 
 class Stream(NamedTuple):
-    """Examples that training reads batch by batch, in place of arrays that it would hold.
+    """Examples that training reads batch by batch instead of keeping them in memory.
 
     Args:
         x: examples (n, ...), such as a memory-mapped array.
-        y: their targets (n, ...).
+        y: targets (n, ...).
         mask: (n, time), True for the real steps of sequences of different lengths.
 
     >>> Stream(np.zeros((5, 2), np.float32), np.arange(5)).part(slice(1, 3)).size
@@ -116,11 +119,11 @@ class Stream(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The number of examples."""
+        """Number of examples."""
         return len(self.x)
 
     def part(self, rows: np.ndarray | slice) -> "Stream":
-        """The examples of these numbers, with what belongs to them."""
+        """Return the examples at these indices, with their targets and mask."""
         mask = None if self.mask is None else View(self.mask, rows)
         return Stream(View(self.x, rows), View(self.y, rows), mask)
 
@@ -129,91 +132,63 @@ class Stream(NamedTuple):
         x: Callable[[np.ndarray], np.ndarray] | None = None,
         y: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> "Stream":
-        """The examples after a function x of them, and the targets after a function y of them, row by row each."""
+        """Apply a row-wise function to the examples, and another to the targets, when they are read."""
         examples = self.x if x is None else View(self.x, function=x)
         targets = self.y if y is None else View(self.y, function=y)
         return Stream(examples, targets, self.mask)
 
-    def read(self, rows: np.ndarray, places: int) -> tuple[np.ndarray, ...]:
-        """The arrays of the rows of these numbers, filled up with zeros to a number of places."""
-        return tuple(_read(values, rows, places) for values in self if values is not None)
+    def read(self, rows: np.ndarray, length: int) -> tuple[np.ndarray, ...]:
+        """Read the rows at these indices into arrays padded with zeros to a length."""
+        return tuple(_read(values, rows, length) for values in self if values is not None)
 
-    def groups_at_once(self, rows: int) -> int:
-        """How many groups of so many rows are best read as one: two at least, or all, if there is but one.
+    def batches_at_once(self, batch: int) -> int:
+        """Return how many batches are best read together: at least two, if there are that many.
 
-        XLA simplifies a loop over a single group, and may then round a sum otherwise than in a loop over several.
+        XLA simplifies a loop over a single batch, and may then round a sum differently than in a loop over several.
         """
         size = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in self if values is not None)
-        return min(math.ceil(self.size / rows), max(2, AT_ONCE // max(1, size * rows)))
+        return min(math.ceil(self.size / batch), max(2, AT_ONCE // max(1, size * batch)))
 
 
-def _read(values: Rows, rows: np.ndarray, places: int) -> np.ndarray:
-    """Some rows, gathered and changed in portions that fit into a processor's cache."""
-    array = _aligned((places, *values.shape[1:]), values.dtype)
-    found, rest = array[: len(rows)], array[len(rows) :]
-    for part in portions(found):
-        found[part] = _taken(values, rows[part])
-    rest[:] = 0
+def _read(values: Rows, rows: np.ndarray, length: int) -> np.ndarray:
+    """Gather rows, and apply their function, in chunks that fit into a processor's cache."""
+    array = _aligned((length, *values.shape[1:]), values.dtype)
+    filled, padding = array[: len(rows)], array[len(rows) :]
+    for part in chunks(filled):
+        filled[part] = _take(values, rows[part])
+    padding[:] = 0
     return array
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """An empty array that begins where JAX, on a processor, takes it over without a copy."""
+    """Allocate an array that JAX takes over without a copy."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def _taken(base: Rows, rows: np.ndarray | slice) -> np.ndarray:
-    """base[rows]; of an array whose rows lie one behind the other, numpy.take is several times as fast."""
+def _take(base: Rows, rows: np.ndarray | slice) -> np.ndarray:
+    """Return base[rows]; for a contiguous array, numpy.take is several times as fast."""
     if isinstance(base, np.ndarray) and isinstance(rows, np.ndarray) and base.flags.c_contiguous and base.flags.aligned:
         return np.take(base, rows, axis=0)
     return base[rows]
 
 
-def require() -> Any:
-    """Grain, which reads ahead in threads.
-
-    Raises:
-        MissingExtra: when it is not installed.
-    """
-    try:
-        import grain  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise MissingExtra("data.stream needs the extra 'stream': pip install 'fnet[stream]'") from None
-    return grain
-
-
-class _Source(Generic[T]):
-    """What Grain reads: element i is function(first + i)."""
-
-    def __init__(self, function: Callable[[int], T], numbers: range):
-        self._function = function
-        self._numbers = numbers
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, index: int) -> T:
-        return self._function(self._numbers[index])
-
-
 def read_ahead(function: Callable[[int], T], numbers: range) -> Generator[T, None, None]:
-    """function(i) for each of the numbers, in their order, computed in threads ahead of being asked for.
+    """Yield function(i) for each number in order, computed by threads before it is requested.
 
-    What the function raises is raised in the place of its result. Closing the iterator ends the threads.
-
-    Raises:
-        MissingExtra: when Grain is not installed.
+    An error that the function raises takes the place of its result. Closing the generator ends the threads.
 
     >>> list(read_ahead(lambda i: i * i, range(2, 5)))
     [4, 9, 16]
     """
-    grain = require()
-    options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
-    elements = iter(grain.MapDataset.source(_Source(function, numbers)).to_iter_dataset(options))
+    remaining = iter(numbers)
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fnet-read-ahead")
     try:
-        yield from elements
+        pending = deque(pool.submit(function, number) for number in itertools.islice(remaining, AHEAD))
+        while pending:
+            pending.extend(pool.submit(function, number) for number in itertools.islice(remaining, 1))
+            yield pending.popleft().result()
     finally:
-        elements.close()
+        pool.shutdown(cancel_futures=True)

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from fnet.data.arrays import Arrays
 from fnet.data.inspect import Inspection
-from fnet.data.source import Arrays
-from fnet.data.text import decode
+from fnet.data.tokens import decode
 
 ROWS, COLUMNS = 10, 10
 TEXT_LINES = 27
@@ -24,7 +24,7 @@ def drawn(found: Inspection) -> bytes:
     figure.suptitle(_plain(f"{spec.name}: {spec.size:,} examples {spec.shape}, {spec.targets}"), fontsize=13)
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.75, 1))
     left, right = halves
-    if spec.dtype == "int32":
+    if spec.tokens:
         _text(left, found)
     elif len(spec.shape) == 3 and spec.shape[2] in (1, 3):
         _images(left, found)
@@ -167,7 +167,7 @@ def _balance(axis: Any, found: Inspection) -> None:
 def _entries(axis: Any, found: Inspection) -> None:
     """What the entries of the training part are, as stored and as normalized: features of tables, tokens of texts."""
     train = found.raw[0]
-    if found.spec.dtype == "int32":
+    if found.spec.tokens:
         counts = np.sort(np.bincount(train.x.reshape(-1), minlength=found.spec.targets.number))[::-1]
         axis.bar(np.arange(1, len(counts) + 1), counts / counts.sum(), color=COLORS[0])
         axis.set_title("share of each token, by rank", fontsize=11)

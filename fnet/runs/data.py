@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fnet.data.pipeline import Splits, prepare
-from fnet.data.stream import require
+from fnet.data.pipeline import Splits, split_and_normalize
 from fnet.runs.experiment import Experiment
 
 
@@ -17,13 +16,10 @@ def load_data(experiment: Experiment) -> tuple[Splits[Any], str]:
 
     Raises:
         DataError: when the data cannot be used.
-        MissingExtra: when the data are a stream and the library that reads ahead is not installed.
     """
     data = experiment.data
-    if data.stream:
-        require()
     raw: Any = (data.source.stream if data.stream else data.source.read)(experiment.seed)
-    splits = prepare(raw, data.spec, data.parts, data.normalization, seed=experiment.seed, order=data.order)
+    splits = split_and_normalize(raw, data.spec, data.parts, data.normalization, seed=experiment.seed, order=data.order)
     if experiment.loss.targets == "labels":
         train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])
         splits = splits._replace(train=train, validation=validation, test=test)

@@ -13,11 +13,10 @@ from fnet.core.layer import Layer
 from fnet.data.augment import Augmentation
 from fnet.data.normalize import Normalization
 from fnet.data.pipeline import Order
-from fnet.data.source import Spec
+from fnet.data.source import DataSource, Spec
 from fnet.data.split import sizes
 from fnet.losses import Loss
 from fnet.regularization import Penalties
-from fnet.runs.source import DataSource
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.plan import Plan, plan
 

@@ -13,7 +13,7 @@ import numpy as np
 from fnet.core.layer import Layer
 from fnet.data import inputs
 from fnet.data.source import DataError, Spec
-from fnet.data.text import encode
+from fnet.data.tokens import encode
 from fnet.layers.vocabulary import build
 from fnet.losses import Loss, resolve_loss
 from fnet.runs.folder import FolderError
@@ -79,7 +79,7 @@ def predict(run: Trained, path: str) -> list[Prediction]:
     """
     net, model, spec, loss = run
     x, names = inputs.read(path, spec)
-    x = x.astype(np.int32) if spec.dtype == "int32" else model.normalizer(x)
+    x = x.astype(np.int32) if spec.tokens else model.normalizer(x)
     outputs = jnp.asarray(outputs_of(net, model.params, model.state, x))
     if spec.targets.kind == "values":
         return _value_predictions(names, spec, outputs)

@@ -47,7 +47,7 @@ def run(experiment: Experiment, on_event: Callable[[Segment | Epoch], None] = la
     Raises:
         DataError: when the data cannot be used.
         FolderError: when the folder cannot be created.
-        MissingExtra: when an optional dependency of the experiment (TensorBoard, streaming) is not installed.
+        MissingExtra: when the config asks for TensorBoard files and tensorboardX is not installed.
         RunFailed: when the loss or a parameter becomes NaN or infinite.
     """
     writer = board_writer() if experiment.tensorboard else None

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from fnet.core.layer import Layer
-from fnet.data.source import Rows, portions
+from fnet.data.arrays import Rows, chunks
 from fnet.losses import Loss, loss_name_of
 
 
@@ -43,11 +43,11 @@ def _check_indices(x: Rows, size: int) -> None:
             f"{takes}, but the examples are {x.dtype}; convert indices with x.astype(int), and use a dense layer for "
             "real numbers"
         )
-    for rows in portions(x):
+    for rows in chunks(x):
         outside = np.argwhere((x[rows] < 0) | (x[rows] >= size))
         if len(outside):
             index = x[rows][tuple(outside[0])]
-            largest = max(x[rows].max() for rows in portions(x))
+            largest = max(x[rows].max() for rows in chunks(x))
             fix = f"set its size to {largest + 1}, or remove" if index >= size else "remove"
             raise ValueError(
                 f"example {rows.start + outside[0][0]} contains the index {index}, but {takes}; {fix} the index"
@@ -57,7 +57,7 @@ def _check_indices(x: Rows, size: int) -> None:
 def _check_mask(mask: Rows, shape: tuple[int, ...]) -> None:
     if mask.shape != shape[:2]:
         raise ValueError(f"expected a mask {shape[:2]} of the steps of examples {shape}, got {mask.shape}")
-    for rows in portions(mask):
+    for rows in chunks(mask):
         empty = np.flatnonzero(~np.asarray(mask[rows], bool).any(axis=1))
         if len(empty):
             raise ValueError(
@@ -79,7 +79,7 @@ def check_labels(loss: Loss, targets: Any, out_shape: tuple[int, ...], mask: Any
     if targets.shape[1:] == out_shape:
         return
     mask = None if mask is None or targets.shape != np.shape(mask) else _as_rows(mask)
-    for rows in portions(targets):
+    for rows in chunks(targets):
         labels = targets[rows]
         outside = (labels < 0) | (labels >= out_shape[-1])
         if mask is not None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.core.layer import Layer
-from fnet.data.source import Rows
+from fnet.data.arrays import Rows
 from fnet.data.stream import Stream
 from fnet.losses import Loss
 from fnet.train.feed import chunks_in_order, on_device

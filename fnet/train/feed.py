@@ -100,7 +100,7 @@ class StreamedBatches:
     def __init__(self, data: Stream, plan: Plan, seed: int, start: int):
         self._data = data
         self._plan = plan
-        self._steps_per_chunk = data.groups_at_once(plan.batch_size)
+        self._steps_per_chunk = data.batches_at_once(plan.batch_size)
         self._chunks_per_epoch = math.ceil(plan.steps_per_epoch / self._steps_per_chunk)
         self._rows = self._steps_per_chunk * plan.batch_size
         self._order_of = functools.lru_cache(maxsize=2)(lambda epoch: example_order(seed, epoch, data.size))
@@ -143,7 +143,7 @@ def chunks_in_order(data: Stream, batch_size: int) -> Iterator[tuple[Data, int]]
 
     All arrays have the same length; only the last may contain fewer examples.
     """
-    rows_per_chunk = batch_size * data.groups_at_once(batch_size)
+    rows_per_chunk = batch_size * data.batches_at_once(batch_size)
     for start in range(0, data.size, rows_per_chunk):
         rows = np.arange(start, min(data.size, start + rows_per_chunk))
         yield _to_device(data.read(rows, rows_per_chunk)), len(rows)

@@ -122,7 +122,6 @@ def fit(
         AugmentationError: when `augment` does not accept the examples.
         DataError: when a stream cannot be read.
         Diverged: when the loss or a parameter becomes NaN or infinite; carries the last finite state.
-        MissingExtra: for a stream, when the extra `stream` is not installed.
         ValueError: for labels or indices out of range, a sequence without real steps, no examples, or a monitored
             value that is not recorded.
 

@@ -63,9 +63,9 @@ def test_the_reported_values_are_those_of_the_data():
     assert not Path("iris-data.png").exists()
     train = inspection["parts"]["train"]
     assert train["classes"] == [40, 40, 40]
-    assert train["stored"]["least"] == pytest.approx(0.1)
+    assert train["stored"]["min"] == pytest.approx(0.1)
     assert train["normalized"]["mean"] == pytest.approx(0, abs=1e-6)
-    assert train["normalized"]["deviation"] == pytest.approx(1, rel=1e-5)
+    assert train["normalized"]["std"] == pytest.approx(1, rel=1e-5)
     assert len(train["features"]) == 4
     data("show", "iris.yaml", "--json", "--png", "here.png")
     assert Path("here.png").is_file()
@@ -76,7 +76,7 @@ def test_ranges(rng):
     values = range_of(x)
     assert values[:2] == (x.min(), x.max())
     assert values.mean == pytest.approx(x.mean())
-    assert values.deviation == pytest.approx(x.std())
+    assert values.std == pytest.approx(x.std())
 
 
 def test_a_wrong_config_gets_a_suggestion():
@@ -95,7 +95,7 @@ def test_list_and_clear():
     assert {entry["name"] for entry in listing["decoded"]} == {"tfds mnist train", "photos"}
     assert "digits" in listing["embedded"]["sklearn"]
     message = refused("clear", "mnits")
-    assert message.startswith("error: nothing decoded of 'mnits' is kept in")
+    assert "fnet/data contains no decoded data of 'mnits'" in message
     assert "did you mean 'mnist'?" in message
     assert re.match(r"removed 400\.\d kB of decoded data from", data("clear", "mnist"))
     assert [entry.key["name"] for entry in cache.entries()] == ["photos"]

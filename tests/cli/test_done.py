@@ -83,7 +83,7 @@ def test_evaluate_shows_which_classes_are_confused(tmp_path):
 
 
 def test_validate_reads_no_data(monkeypatch):
-    monkeypatch.setattr("fnet.data.catalog.read", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr("fnet.data.sklearn.SklearnSource.read", lambda *_: pytest.fail("data were read"))
     done("validate", DIGITS)
 
 

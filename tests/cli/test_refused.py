@@ -101,5 +101,5 @@ def test_a_warning_is_one_line(tmp_path, monkeypatch):
     _, errors = training.communicate(timeout=120)
     assert training.returncode == 0, errors
     assert re.fullmatch(
-        r"warning: decoded data cannot be kept in /dev/null.*; make room .* to another folder\n", errors
+        r"warning: decoded data cannot be cached in /dev/null.*; free space .* to another folder\n", errors
     )

@@ -64,7 +64,7 @@ def test_a_section_that_is_one_of_several_lists_them_all(section, names):
         ("adam.learning_rate", "adam.learning_rate", "number, greater than 0", "0.001", "alpha"),
         ("adam", "adam.b1", "number, at least 0, less than 1", "0.9", "weight of the old average of gradients."),
         ("cosine", "cosine.final_fraction", "number, at least 0, at most 1", "0.0", "reached at the last step."),
-        ("xor.noise", "xor.noise", "number, at least 0, at most 1", "0.0", "moved by up to 5 times this"),
+        ("xor.noise", "xor.noise", "number, at least 0, at most 1", "0.0", "moved by up to 5 * noise"),
         ("seed", "seed", "whole number, at least 0, less than 4294967296", "0", "of everything random"),
         ("patience", "train.early_stopping.patience", "whole number, at least 1", "5", "epochs without improvement"),
     ],

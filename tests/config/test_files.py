@@ -74,17 +74,17 @@ def test_a_language_model(load_text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TABLE.replace("t.csv", "tt.csv"), "c.yaml:1:14: data.path: there is no 'tt.csv' in {here}; did you mean"),
+        (TABLE.replace("t.csv", "tt.csv"), "c.yaml:1:14: data.path: 'tt.csv' does not exist in {here}; did you mean"),
         (TABLE.replace("kind", "knid"), "c.yaml:1:29: data: {here}/t.csv has no column 'knid'; did you mean 'kind'?"),
         (TABLE.replace(", target: kind", ""), "c.yaml:1:7: 'data.target' is required, but not given"),
         (TABLE.replace("kind", "kind, missing: men"), "expected 'refuse', 'mean' or 'drop', got 'men'; did you"),
         (TABLE.replace("path", "pth"), "c.yaml:1:7: 'data.name' is required, but not given"),
-        (TABLE.replace("t.csv", "c.yaml"), "c.yaml:1:14: data.path: the ending '.yaml' does not tell what"),
+        (TABLE.replace("t.csv", "c.yaml"), "c.yaml:1:14: data.path: the extension '.yaml' of 'c.yaml' does not"),
         (TABLE.replace("kind", "kind, block: 3"), "'block' is not a setting of 'data' (csv), only of sentences, text"),
         (IMAGES.replace("npz}", "npz, split: {test: t}}"), ":1:40: data.split.test: the source has no split 't'"),
-        (IMAGES.replace("npz}", "npz, classes: 2}"), ":1:35: data: {here}/digits.npz: 'y' has the label 2 in row 2"),
+        (IMAGES.replace("npz}", "npz, classes: 2}"), ":1:35: data: {here}/digits.npz: the label in row 2 of 'y' is 2"),
         (IMAGES.replace("npz}", "npz, split: {test: true}}"), "data.split.test: expected a number or text"),
-        (TEXT.replace("4}", "64}", 1), "c.yaml:1:28: data: t has 40 tokens, and a block of 64 with the token"),
+        (TEXT.replace("4}", "64}", 1), "c.yaml:1:28: data: t has 40 tokens, but a block of 64 and the token"),
         (TEXT.replace("4}", "4, normalize: unit}", 1), "c.yaml:1:42: data.normalize: expected none, because "
          "tokens have no scale, got 'unit'; remove the key"),
         (TEXT.replace("dense: 14", "dense: 3"), "dense_1: expected outputs of shape (4, 14) for cross_entropy, because "

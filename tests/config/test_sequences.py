@@ -11,7 +11,7 @@ from fnet.data.source import Spec, Targets
 
 
 def spec(dtype, vocabulary=None):
-    return Spec("verses", (8,), Targets("classes", 5), 10, dtype=dtype, vocabulary=vocabulary)
+    return Spec("verses", (8,), Targets("classes", 5), 10, tokens=dtype == "int32", vocabulary=vocabulary)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""What tests of the user's own files share."""
+"""Fixtures for tests of the user's own files."""
 
 import pytest
 
 
 @pytest.fixture
 def own_folders(tmp_path, monkeypatch):
-    """A working folder and a cache of the test's own."""
+    """Run the test in its own current directory, with its own cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")

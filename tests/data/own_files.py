@@ -1,11 +1,12 @@
-"""Requests for data from files, as the tests of every format make them."""
+"""Reading data from files, as the tests of every format do."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fnet.data import cache, files
+from fnet.data import cache
+from fnet.data.files import source
 from fnet.data.source import DataError
 
 TABLE = """height,color,old,weight,kind
@@ -16,9 +17,10 @@ TABLE = """height,color,old,weight,kind
 
 
 def both(name, **settings):
-    """What a format says of the data and what it gives; the second request, from the cache, gives the same."""
-    spec = files.spec(name, settings)
-    arrays, again = files.load(name, settings), files.load(name, settings)
+    """The description of the data and their arrays; reading them a second time, from the cache, returns the same."""
+    data = source(name, settings)
+    spec = data.spec()
+    arrays, again = data.read(seed=0), data.read(seed=0)
     assert np.array_equal(arrays.x, again.x, equal_nan=True)
     assert np.array_equal(arrays.y, again.y)
     assert arrays.x.shape == (spec.size, *spec.shape)
@@ -29,14 +31,15 @@ def both(name, **settings):
 
 
 def refused(name, message, **settings):
-    """Both requests are refused, or at least the second, with this text."""
+    """The error with this message that describing or reading the data raises."""
 
-    def request():
-        files.spec(name, settings)
-        files.load(name, settings)
+    def describe_and_read():
+        data = source(name, settings)
+        data.spec()
+        data.read(seed=0)
 
     with pytest.raises(DataError, match=message) as caught:
-        request()
+        describe_and_read()
     assert not list(cache.folder().glob("*"))
     return caught.value
 

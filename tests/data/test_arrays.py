@@ -1,4 +1,4 @@
-"""IDX files and NumPy archives, against data made by hand; and everything that can be wrong with them."""
+"""IDX files and NumPy archives, compared with data made by hand, and their errors."""
 
 import gzip
 import os
@@ -10,7 +10,7 @@ import pytest
 from data.own_files import both, refused
 
 from fnet.data import cache, files
-from fnet.data.pipeline import prepare
+from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError
 
 MNIST = Path(__file__).parents[2] / "../shared/data/mnist-idx"
@@ -51,7 +51,7 @@ def test_idx_prefers_a_file_that_is_not_zipped(digits):
     Path("train-labels-idx1-ubyte.gz").write_bytes(b"")
     idx_file("train-images.idx3-ubyte", digits[0][:3])
     idx_file("train-labels.idx1-ubyte", digits[1][:3])
-    assert files.spec("idx", {"path": "."}).splits[0] == ("train", 3)
+    assert files.source("idx", {"path": "."}).spec().splits[0] == ("train", 3)
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason="the IDX files of MNIST lie outside the project")
@@ -74,24 +74,27 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda x, y: cut(IMAGES, 30), rf"{IMAGES} is truncated: 30 bytes, its header says 40"),
-        (lambda x, y: cut(IMAGES, 7), rf"{IMAGES} is truncated within its header"),
-        (lambda x, y: os.truncate(IMAGES, 41), "is too long: 41 bytes, its header says 40"),
+        (lambda x, y: cut(IMAGES, 30), rf"{IMAGES} is truncated: expected 40 bytes, got 30"),
+        (lambda x, y: cut(IMAGES, 7), rf"{IMAGES} is truncated inside its header"),
+        (lambda x, y: os.truncate(IMAGES, 41), "is too long: expected 40 bytes, got 41"),
         (lambda x, y: cut("train-images-idx3-ubyte.gz", 40), "train-images-idx3-ubyte.gz is damaged.*: compressed"),
         (
             lambda x, y: Path("train-labels-idx1-ubyte.gz").write_bytes(b"labels"),
-            r"train-labels-idx1-ubyte.gz is damaged or not what its name says: not a gzipped file",
+            r"train-labels-idx1-ubyte.gz is damaged or has another format than its name says: not a gzipped file",
         ),
         (
             lambda x, y: idx_file(IMAGES, y[5:]),
-            rf"{IMAGES}: wrong magic number 0x00000801; IDX images begin with 0x00000803",
+            rf"{IMAGES}: expected the magic number 0x00000803 of IDX images, got 0x00000801",
         ),
-        (lambda x, y: idx_file(LABELS, y[5:], magic=b"\0\0\x0d\x01"), rf"{LABELS}: wrong magic number 0x00000d01"),
-        (lambda x, y: idx_file(LABELS, y[4:]), rf"{IMAGES} holds 2 images, but .*{LABELS} 3 labels"),
-        (lambda x, y: idx_file(IMAGES, x[5:, :2]), rf"{IMAGES} holds images of 2 x 4, but .* of 3 x 4"),
-        (lambda x, y: Path(LABELS).unlink(), f"holds {IMAGES} but no file of the labels that belong to it"),
-        (lambda x, y: Path("train-labels-idx1-ubyte.gz").rename("labels.gz"), "but no file of the labels"),
-        (lambda x, y: [path.unlink() for path in Path().glob("train*")], "holds no train-images-idx3-ubyte"),
+        (
+            lambda x, y: idx_file(LABELS, y[5:], magic=b"\0\0\x0d\x01"),
+            rf"{LABELS}: expected the magic number 0x00000801 of IDX labels, got 0x00000d01",
+        ),
+        (lambda x, y: idx_file(LABELS, y[4:]), rf"{IMAGES} contains 2 images, but .*{LABELS} 3 labels"),
+        (lambda x, y: idx_file(IMAGES, x[5:, :2]), rf"{IMAGES} contains images of 2 x 4, but .* images of 3 x 4"),
+        (lambda x, y: Path(LABELS).unlink(), f"contains {IMAGES}, but no file of its labels"),
+        (lambda x, y: Path("train-labels-idx1-ubyte.gz").rename("labels.gz"), "but no file of its labels"),
+        (lambda x, y: [path.unlink() for path in Path().glob("train*")], "does not contain train-images-idx3-ubyte"),
     ],
 )  # fmt: skip
 def test_damaged_idx_files(digits, damage, message):
@@ -99,7 +102,7 @@ def test_damaged_idx_files(digits, damage, message):
     assert refused("idx", message, path=".").setting == "path"
 
 
-def test_labels_beyond_the_range(digits):
+def test_labels_out_of_range(digits):
     error = refused("idx", rf"{LABELS}: label 1 is 3, outside 0 \.\.\. 2", path=".", classes=3)
     assert error.setting == "classes"
     refused("idx", "is a file; give the folder", path=LABELS)
@@ -107,8 +110,8 @@ def test_labels_beyond_the_range(digits):
 
 def test_a_class_only_in_test_is_refused(digits):
     spec, arrays = both("idx", path=".")
-    with pytest.raises(DataError, match="class '3' is in the test part but not in the training part, so that nothing"):
-        prepare(arrays, spec, ("train", 0.0, "test"), "unit", seed=0)
+    with pytest.raises(DataError, match="class '3' is in the test part but not in the training part, so it cannot be"):
+        split_and_normalize(arrays, spec, ("train", 0.0, "test"), "unit", seed=0)
 
 
 # Archives
@@ -122,7 +125,7 @@ def test_npz(rng):
     assert np.array_equal(arrays.x, x.astype(np.float32))
     assert np.array_equal(arrays.y, y)
     assert files.format_of("plain.npz") == "npz"
-    assert files.spec("npz", {"path": "plain.npz", "classes": 5}).targets.number == 5
+    assert files.source("npz", {"path": "plain.npz", "classes": 5}).spec().targets.number == 5
     spec, arrays = both("npz", path="plain.npz", targets="values")
     assert str(spec.targets) == "1 value"
     assert arrays.y.dtype == np.float32
@@ -142,20 +145,24 @@ def test_npz_of_images_with_splits(rng):
 @pytest.mark.parametrize(
     ("arrays", "settings", "message"),
     [
-        ({"X": [[1.0]], "y": [0]}, {}, "holds no array 'x'; did you mean 'X'|holds no array 'x'; known: X, y"),
-        ({"x": [[1.0]], "labels": [0]}, {"y": "lables"}, "holds no array 'lables'; did you mean 'labels'"),
-        ({"x": [[1.0]], "y": [0, 1]}, {}, r"'x' has shape \(1, 1\) and 'y' \(2,\); both must begin with the number"),
-        ({"x": [["a"]], "y": [0]}, {}, "'x' holds <U1, not numbers"),
-        ({"x": np.array([[{}]]), "y": [0]}, {}, "'x' holds object, not numbers"),
-        ({"x": [[1.0], [2.0]], "y": [0, -1]}, {}, "'y' has the label -1 in row 1, outside 0"),
-        ({"x": [[1.0], [2.0]], "y": [0, 4]}, {"classes": 3}, r"'y' has the label 4 in row 1, outside 0 \.\.\. 2"),
-        ({"x": [[1.0]], "y": [0.5]}, {"targets": "classes"}, "'y' holds float64 of shape .*; classes are whole"),
-        ({"x": [[1.0]], "y": np.ones((1, 2, 2))}, {}, r"targets of shape \(2, 2\); expected one number, or a row"),
-        ({"x": [[1.0]], "y": [0], "x_test": [[1.0]]}, {}, "holds 'x_test' but no 'y_test'"),
+        ({"X": [[1.0]], "y": [0]}, {}, "does not contain an array 'x'; (did you mean 'X'|known: X, y)"),
+        ({"x": [[1.0]], "labels": [0]}, {"y": "lables"}, "does not contain an array 'lables'; did you mean 'labels'"),
+        ({"x": [[1.0]], "y": [0, 1]}, {}, r"'x' has shape \(1, 1\) and 'y' \(2,\); the first axis of both must be"),
+        ({"x": [["a"]], "y": [0]}, {}, "'x' has dtype <U1; save it as an array of numbers"),
+        ({"x": np.array([[{}]]), "y": [0]}, {}, "'x' has dtype object; save it as an array of numbers"),
+        ({"x": [[1.0], [2.0]], "y": [0, -1]}, {}, "the label in row 1 of 'y' is -1, outside 0"),
+        ({"x": [[1.0], [2.0]], "y": [0, 4]}, {"classes": 3}, r"the label in row 1 of 'y' is 4, outside 0 \.\.\. 2"),
+        ({"x": [[1.0]], "y": [0.5]}, {"targets": "classes"}, "'y' has dtype float64 and shape .*; classes are whole"),
+        (
+            {"x": [[1.0]], "y": np.ones((1, 2, 2))},
+            {},
+            r"expected one target or a row of targets per example, got shape \(2, 2\)",
+        ),
+        ({"x": [[1.0]], "y": [0], "x_test": [[1.0]]}, {}, "contains 'x_test' but not 'y_test'"),
         ({"x": [[1.0]], "y": [0], "x_test": [[1.0, 2.0]], "y_test": [0]}, {}, "examples of 'x_test' have shape"),
     ],
 )  # fmt: skip
-def test_wrong_archives(arrays, settings, message):
+def test_errors_in_archives(arrays, settings, message):
     np.savez("a.npz", **{name: np.asarray(array) for name, array in arrays.items()})
     refused("npz", message, path="a.npz", **settings)
 
@@ -164,13 +171,15 @@ def test_damaged_archives(rng):
     np.savez("a.npz", x=rng.standard_normal((200, 3)), y=np.zeros(200, int))
     whole = Path("a.npz").read_bytes()
     Path("a.npz").write_bytes(whole[:-40])
-    refused("npz", "a.npz is damaged or not what its name says: file is not a zip file", path="a.npz")
+    refused("npz", "a.npz is damaged or has another format than its name says: file is not a zip file", path="a.npz")
     Path("a.npz").write_bytes(whole[:1000] + b"\xff" + whole[1001:])
-    refused("npz", "a.npz is damaged or not what its name says: bad CRC-32 for file 'x.npy'", path="a.npz")
+    refused(
+        "npz", "a.npz is damaged or has another format than its name says: bad CRC-32 for file 'x.npy'", path="a.npz"
+    )
 
 
 def test_a_full_disk_costs_only_the_cache(digits, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-    with pytest.warns(cache.CacheWarning, match="decoded data cannot be kept in /dev/null"):
-        arrays = files.load("idx", {"path": "."})
+    with pytest.warns(cache.CacheWarning, match="decoded data cannot be cached in /dev/null"):
+        arrays = files.source("idx", {"path": "."}).read(seed=0)
     assert np.array_equal(arrays.x[..., 0], digits[0])

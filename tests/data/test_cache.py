@@ -1,4 +1,4 @@
-"""The cache of decoded arrays: hits, corruption, a full disk, two processes, death at any moment."""
+"""The cache of decoded arrays: hits, corruption, a full disk, two processes, kills at any moment."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 class Decoder:
-    """Counts how often it is asked."""
+    """Decoder that counts its calls."""
 
     def __init__(self, **arrays):
         self.arrays = arrays or {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "y": np.array([1, 0, 1])}
@@ -40,12 +40,12 @@ def place():
 
 
 def worker(body):
-    """A process that uses the cache of this test."""
+    """Start a process that uses the cache of this test."""
     text = f"import os, signal, sys, time\nimport numpy as np\nfrom fnet.data import cache\nKEY = {KEY!r}\n{body}"
     return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_the_second_request_decodes_nothing_and_gives_the_same_arrays():
+def test_the_second_request_decodes_nothing_and_returns_the_same_arrays():
     decode = Decoder(
         x=np.arange(6, dtype=np.uint8).reshape(2, 3)[:, ::-1],
         y=np.array(["a", "bcd"]),
@@ -64,7 +64,7 @@ def test_the_second_request_decodes_nothing_and_gives_the_same_arrays():
     assert isinstance(arrays["x"].base, np.memmap)
 
 
-def test_every_part_of_the_key_counts():
+def test_every_part_of_the_key_matters():
     decode = Decoder()
     for key in (KEY, KEY | {"content": "abd"}, KEY | {"size": [28, 29]}, KEY | {"more": 1}):
         cache.cached(key, decode)
@@ -100,7 +100,7 @@ def edit_checksum(path):
         ("manifest.json", edit_checksum),
     ],
 )
-def test_a_corrupt_entry_is_made_again(file, damage):
+def test_a_corrupt_entry_is_decoded_again(file, damage):
     decode = Decoder()
     cache.cached(KEY, decode)
     damage(place() / file)
@@ -109,7 +109,7 @@ def test_a_corrupt_entry_is_made_again(file, damage):
     assert decode.calls == 2
 
 
-def test_what_decoding_raises_is_passed_on_and_leaves_nothing():
+def test_errors_of_decoding_are_passed_on_and_leave_nothing_behind():
     def decode():
         raise OSError("the file is damaged")
 
@@ -119,19 +119,19 @@ def test_what_decoding_raises_is_passed_on_and_leaves_nothing():
 
 
 def test_objects_are_refused():
-    with pytest.raises(TypeError, match="the array 'x' holds Python objects"):
+    with pytest.raises(TypeError, match="the array 'x' contains Python objects"):
         cache.cached(KEY, Decoder(x=np.array([{}, None])))
     assert list(cache.folder().iterdir()) == []
 
 
-def test_on_a_full_disk_the_arrays_are_given_from_memory_and_nothing_stays():
-    """The system refuses to write more than 4 KiB into a file."""
+def test_on_a_full_disk_the_arrays_are_returned_in_memory_and_nothing_remains():
+    """The system refuses files larger than 4 KiB."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     decode = Decoder(x=np.ones(10_000))
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.warns(cache.CacheWarning, match=r"cannot be kept in .*fnet/data \(File too large\)") as warned:
+        with pytest.warns(cache.CacheWarning, match=r"cannot be cached in .*fnet/data \(File too large\)") as warned:
             arrays = cache.cached(KEY, decode)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -156,7 +156,7 @@ def test_no_space_at_any_moment_is_survived(moment, monkeypatch):
     assert decode.calls == 1
 
 
-def test_a_cache_that_cannot_be_made_is_survived(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_created_is_survived(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(cache.CacheWarning, match="Not a directory"):
@@ -164,7 +164,7 @@ def test_a_cache_that_cannot_be_made_is_survived(tmp_path, monkeypatch):
     assert cache.entries() == []
 
 
-def test_the_warning_is_said_once():
+def test_the_warning_is_issued_once():
     body = """
 os.environ["XDG_CACHE_HOME"] = "/dev/null"
 for name in "ab":
@@ -189,7 +189,7 @@ print(cache.cached(KEY, decode)["x"].tolist())
 
 
 @pytest.mark.parametrize("moment", ["decode", "write", "manifest", "swap"])
-def test_a_kill_at_any_moment_leaves_nothing_that_the_next_run_trips_over(moment):
+def test_a_kill_at_any_moment_does_not_disturb_the_next_run(moment):
     body = f"""
 moment = {moment!r}
 def die(*_, **__):
@@ -199,7 +199,7 @@ def decode():
         die()
     return {{"x": np.arange(5)}}
 if moment == "write":
-    cache._pieces = die
+    cache._blocks = die
 if moment == "manifest":
     cache.Path.write_text = die
 if moment == "swap":
@@ -217,7 +217,7 @@ cache.cached(KEY, decode)
     assert np.array_equal(cache.cached(KEY, Decoder(x=np.arange(5)))["x"], np.arange(5))
 
 
-def test_what_a_dead_process_left_does_not_get_into_the_entry():
+def test_remains_of_a_dead_process_do_not_get_into_the_entry():
     cache.cached(KEY, Decoder())
     partial = place().with_suffix(".partial")
     cache.clear()
@@ -227,7 +227,7 @@ def test_what_a_dead_process_left_does_not_get_into_the_entry():
     assert sorted(file.name for file in place().iterdir()) == ["0.npy", "1.npy", "manifest.json"]
 
 
-def test_a_folder_that_is_being_written_is_not_swept():
+def test_a_folder_that_is_being_written_is_not_removed():
     body = """
 def decode():
     print("decoding", flush=True)
@@ -262,7 +262,7 @@ def test_entries_and_clear():
     assert list(cache.folder().iterdir()) == []
 
 
-def test_the_place_follows_the_environment(tmp_path, monkeypatch):
+def test_the_folder_follows_the_environment(tmp_path, monkeypatch):
     assert cache.folder() == tmp_path / "fnet" / "data"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
@@ -270,7 +270,7 @@ def test_the_place_follows_the_environment(tmp_path, monkeypatch):
 
 
 def test_checking_188_megabytes_is_cheap():
-    """Generous by a factor of ten, for slow machines under load."""
+    """The limit is ten times the usual duration, for slow machines under load."""
     array = np.zeros((60_000, 28, 28), np.float32)
     began = time.perf_counter()
     cache._checksum(array)

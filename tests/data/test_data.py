@@ -1,12 +1,15 @@
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from fnet.core.settings import model_of
-from fnet.data import catalog, normalize, sklearn, source, synthetic
-from fnet.data.pipeline import prepare
-from fnet.data.source import Arrays, DataError, Spec, Targets, fingerprint
+from fnet.data import catalog, normalize, sklearn, synthetic
+from fnet.data.arrays import Arrays
+from fnet.data.pipeline import split_and_normalize
+from fnet.data.source import DataError, Spec, Targets, fingerprint
 from fnet.data.split import SplitError, default_parts, divide, sizes, split_indices
 
 DEFAULTS = {
@@ -15,12 +18,12 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize(
-    ("source", "name"), [(source, name) for source in ("sklearn", "synthetic") for name in catalog.SOURCES[source]]
+    ("kind", "name"), [(kind, name) for kind in ("sklearn", "synthetic") for name in catalog.SOURCES[kind]]
 )
-def test_what_a_source_says_of_itself_is_what_it_gives(source, name):
-    settings = DEFAULTS.get(name, {})
-    spec, arrays = catalog.spec_of(source, name, settings), catalog.read(source, name, settings, seed=0)
-    assert catalog.source_of(name) == source
+def test_a_source_returns_what_its_spec_describes(kind, name):
+    source = catalog.source(kind, name, DEFAULTS.get(name, {}))
+    spec, arrays = source.spec(), source.read(seed=0)
+    assert catalog.source_of(name) == kind
     assert arrays.x.shape == (spec.size, *spec.shape)
     assert arrays.x.dtype == spec.dtype
     if spec.targets.kind == "classes":
@@ -36,50 +39,50 @@ def test_what_a_source_says_of_itself_is_what_it_gives(source, name):
 
 def test_digits_look_like_digits():
     """Channels last, rows first: the ink of a 1 stands upright."""
-    arrays = sklearn.load("digits")
+    arrays = sklearn.source("digits", {}).read(0)
     one = arrays.x[arrays.y == 1].mean(axis=0)[:, :, 0]
     assert one.sum(axis=0).max() > 2 * one.sum(axis=1).max() * 0.8
 
 
 @pytest.mark.parametrize("name", synthetic.GENERATORS)
 def test_synthetic_data_are_a_function_of_the_seed(name):
-    first, again, other = (synthetic.load(name, DEFAULTS[name], seed) for seed in (1, 1, 2))
+    first, again, other = (synthetic.source(name, DEFAULTS[name]).read(seed) for seed in (1, 1, 2))
     assert fingerprint(first) == fingerprint(again)
     assert (fingerprint(first) == fingerprint(other)) is (name == "parity")
 
 
 def test_xor_circle_and_spiral_have_their_geometry():
-    x, y = synthetic.load("xor", {"samples": 400, "noise": 0.0}, 0)
+    x, y = synthetic.source("xor", {"samples": 400, "noise": 0.0}).read(0)
     assert np.array_equal(y, x[:, 0] * x[:, 1] > 0)
     assert np.abs(x).min() >= 0.3
-    x, y = synthetic.load("circle", {"samples": 400, "noise": 0.0}, 0)
+    x, y = synthetic.source("circle", {"samples": 400, "noise": 0.0}).read(0)
     radius = np.hypot(*x.T)
     assert radius[y == 1].max() <= 2.5 < 3.5 <= radius[y == 0].min()
-    x, y = synthetic.load("spiral", {"samples": 400, "noise": 0.0}, 0)
+    x, y = synthetic.source("spiral", {"samples": 400, "noise": 0.0}).read(0)
     np.testing.assert_allclose(x[y == 1], -x[y == 0], atol=1e-5)
     assert np.hypot(*x.T).max() < 5
-    x, y = synthetic.load("gauss", {"samples": 4000, "noise": 0.0}, 0)
+    x, y = synthetic.source("gauss", {"samples": 4000, "noise": 0.0}).read(0)
     np.testing.assert_allclose(x[y == 1].mean(axis=0), [2, 2], atol=0.1)
     np.testing.assert_allclose(x[y == 0].var(axis=0), [0.5, 0.5], atol=0.1)
 
 
 def test_noise_moves_classes_or_points():
     for name in ("xor", "circle"):
-        clean, noisy = (synthetic.load(name, {"samples": 400, "noise": noise}, 0) for noise in (0.0, 0.3))
+        clean, noisy = (synthetic.source(name, {"samples": 400, "noise": noise}).read(0) for noise in (0.0, 0.3))
         assert np.array_equal(clean.x, noisy.x)
         assert 0 < np.mean(clean.y != noisy.y) < 0.5
 
 
 def test_parity_has_every_pattern_once():
-    x, y = synthetic.load("parity", {"bits": 3}, 0)
+    x, y = synthetic.source("parity", {"bits": 3}).read(0)
     assert len(np.unique(x, axis=0)) == 8
     assert np.array_equal(y, [0, 1, 1, 0, 1, 0, 0, 1])
 
 
 def test_sine_and_chocolate():
-    x, y = synthetic.load("sine", {"samples": 100, "noise": 0.0}, 0)
+    x, y = synthetic.source("sine", {"samples": 100, "noise": 0.0}).read(0)
     np.testing.assert_allclose(y, np.sin(x), atol=1e-6)
-    x, y = synthetic.load("chocolate", {"samples": 4000}, 0)
+    x, y = synthetic.source("chocolate", {"samples": 4000}).read(0)
     assert y[x[:, 0] > 8].mean() > 0.9
     assert y[x[:, 0] < 2].mean() < 0.1
 
@@ -97,7 +100,7 @@ def test_split_is_disjoint_complete_and_repeatable(classes):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_split_keeps_the_shares_of_classes(seed):
+def test_split_keeps_the_fractions_of_classes(seed):
     classes = np.random.default_rng(seed).permutation([0] * 61 + [1] * 23 + [2] * 16)
     for fraction, part in zip((0.8, 0.1, 0.1), split_indices(100, (0.8, 0.1, 0.1), seed, classes), strict=True):
         for label, total in enumerate((61, 23, 16)):
@@ -118,8 +121,8 @@ def test_statistics_are_of_the_training_part_alone(kind, rng):
     shifted = x.copy()
     shifted[np.concatenate(others)] += 100
     spec = Spec("table", (3,), Targets("values", 1), 50)
-    a = prepare(Arrays(x, y), spec, (0.6, 0.2, 0.2), kind, seed=3)
-    b = prepare(Arrays(shifted, y), spec, (0.6, 0.2, 0.2), kind, seed=3)
+    a = split_and_normalize(Arrays(x, y), spec, (0.6, 0.2, 0.2), kind, seed=3)
+    b = split_and_normalize(Arrays(shifted, y), spec, (0.6, 0.2, 0.2), kind, seed=3)
     assert np.array_equal(a.train.x, b.train.x)
     assert not np.array_equal(a.test.x, b.test.x)
     if kind == "standard":
@@ -146,8 +149,8 @@ def test_images_are_scaled_by_the_range_that_the_source_states():
 @pytest.mark.parametrize(
     ("x", "y", "fractions", "message"),
     [
-        ([[1.0], [np.nan]], [0, 1], (1, 0, 0), "example 1 holds a value that is NaN or infinite"),
-        ([[1.0], [np.inf]], [0, 1], (1, 0, 0), "example 1 holds a value that is NaN or infinite"),
+        ([[1.0], [np.nan]], [0, 1], (1, 0, 0), "example 1 contains a value that is NaN or infinite"),
+        ([[1.0], [np.inf]], [0, 1], (1, 0, 0), "example 1 contains a value that is NaN or infinite"),
         ([[1.0], [2.0]], [0, 2], (1, 0, 0), r"the label of example 1 is 2, outside 0 \.\.\. 1"),
         ([[1.0], [2.0]], [-1, 1], (1, 0, 0), r"the label of example 0 is -1, outside"),
         ([[1.0], [2.0]], [0, 1], (0.1, 0, 0.9), r"data\.split\.train: the part would be empty: 0\.1 of the 2 examples"),
@@ -155,10 +158,10 @@ def test_images_are_scaled_by_the_range_that_the_source_states():
         (np.ones((4, 1)), [1, 1, 1, 0], (0.25, 0, 0.75), "class 'no' is in the test part but not in the training part"),
     ],
 )
-def test_data_that_cannot_be_used_are_refused(x, y, fractions, message):
+def test_unusable_data_are_refused(x, y, fractions, message):
     spec = Spec("few", (1,), Targets("classes", 2, ("no", "yes")), len(x))
     with pytest.raises((DataError, SplitError), match=message):
-        prepare(Arrays(np.array(x, np.float32), np.array(y)), spec, fractions, "none", seed=0)
+        split_and_normalize(Arrays(np.array(x, np.float32), np.array(y)), spec, fractions, "none", seed=0)
 
 
 OWN = (("train", 60), ("test", 10), ("extra", 5))
@@ -180,7 +183,7 @@ def numbers(part):
         (" train[ 58 : 99 ] + extra ", [58, 59, 70, 71, 72, 73, 74]),
     ],
 )
-def test_parts_can_name_the_source_s_own_splits(asked, expected):
+def test_parts_can_name_the_splits_of_the_source(asked, expected):
     rest = "train[20:21]" if "train" not in asked else "test"
     part, other, _ = divide((asked, rest, 0.0), 75, OWN, seed=0)
     assert numbers(part) == list(expected)
@@ -217,8 +220,13 @@ def test_default_parts(own, expected):
     ("parts", "own", "part", "message"),
     [
         (("trian", 0.0, 0.0), OWN, "train", "the source has no split 'trian'; did you mean 'train'?"),
-        (("train", 0.0, 0.0), (), "train", "the source has no split 'train'; this source has none of its own: give"),
-        (("train[", 0.0, 0.0), OWN, "train", "'train[' is no split; write train, train[:90%], train[1000:] or train+"),
+        (("train", 0.0, 0.0), (), "train", "the source has no split 'train'; it has no splits of its own, so give"),
+        (
+            ("train[", 0.0, 0.0),
+            OWN,
+            "train",
+            "'train[' is not a split; write train, train[:90%], train[1000:] or train+",
+        ),
         (
             ("train", "train[:5]", 0.0),
             OWN,
@@ -226,7 +234,7 @@ def test_default_parts(own, expected):
             "the part shares examples with 'train'; make the slices disjoint",
         ),
         (("train+train", 0.0, 0.0), OWN, "train", "the part counts some examples twice; make the slices disjoint"),
-        (("train", "test[:0]", 0.0), OWN, "validation", "'test[:0]' holds no examples; enlarge it"),
+        (("train", "test[:0]", 0.0), OWN, "validation", "'test[:0]' does not contain examples; enlarge it"),
         (
             ("train+test+extra", 0.1, 0.0),
             OWN,
@@ -235,23 +243,28 @@ def test_default_parts(own, expected):
         ),
     ],
 )
-def test_parts_that_cannot_be_made(parts, own, part, message):
+def test_impossible_parts_are_refused(parts, own, part, message):
     with pytest.raises(SplitError, match=re.escape(f"data.split.{part}: {message}")):
         divide(parts, 75, own, seed=0)
 
 
-def test_large_arrays_are_normalized_in_portions_to_the_same_values(rng, monkeypatch):
+def test_large_arrays_are_normalized_in_chunks_to_the_same_values(rng, monkeypatch):
     x = rng.integers(0, 256, (50, 4, 3), np.uint8)
     whole = [normalize.fit(kind, x)(x) for kind in ("unit", "standard", "none")]
     np.testing.assert_allclose(whole[1], (x - x.mean(axis=0)) / x.std(axis=0), rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(source, "ENTRIES", 30)
+    monkeypatch.setattr("fnet.data.arrays.ENTRIES", 30)
     for kind, expected in zip(("unit", "standard", "none"), whole, strict=True):
         np.testing.assert_allclose(normalize.fit(kind, x)(x), expected, rtol=1e-6)
 
 
 def test_tokens_are_not_normalized(rng):
     x = rng.integers(0, 9, (20, 5), np.int32)
-    spec = Spec("text", (5,), Targets("classes", 9, shape=(5,)), 20, dtype="int32", ordered=True)
-    splits = prepare(Arrays(x, x), spec, (0.5, 0.25, 0.25), "none", seed=0)
+    spec = Spec("text", (5,), Targets("classes", 9, shape=(5,)), 20, tokens=True, ordered=True)
+    splits = split_and_normalize(Arrays(x, x), spec, (0.5, 0.25, 0.25), "none", seed=0)
     assert splits.train.x.dtype == np.int32
     assert np.array_equal(splits.test.x, x[15:])
+
+
+def test_describing_datasets_and_clearing_the_cache_import_no_jax():
+    code = "import sys; from fnet.data import cache, catalog, inputs, inspect; catalog.embedded(); cache.entries(); "
+    subprocess.run([sys.executable, "-c", code + "sys.exit('jax' in sys.modules)"], check=True)

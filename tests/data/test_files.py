@@ -1,4 +1,4 @@
-"""Folders of images, texts and paths: what is read of them, and everything that can be wrong with them."""
+"""Folders of images, texts and paths: their content and their errors."""
 
 import os
 import re
@@ -9,8 +9,8 @@ import pytest
 from data.own_files import TABLE, both, refused, write
 from PIL import Image
 
-from fnet.data import files, grammar, synthetic, text
-from fnet.data.pipeline import prepare
+from fnet.data import files, grammar, synthetic, tokens
+from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError
 
 pytestmark = pytest.mark.usefixtures("own_folders")
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("own_folders")
 
 @pytest.fixture
 def pets(rng):
-    """Noise, in which nothing is symmetric; PNG keeps it to the bit."""
+    """Images of asymmetric noise, which PNG stores to the bit."""
     pixels = rng.integers(0, 256, (4, 5, 6), np.uint8)
     for number, (folder, name) in enumerate((("cat", "2"), ("cat", "10"), ("dog", "1"), ("dog", "3"))):
         Path(folder).mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ def test_images(pets):
     assert files.format_of(".") == "images"
 
 
-def test_images_are_resized_and_colored(pets):
+def test_images_are_resized_and_converted_to_color(pets):
     Image.new("RGB", (8, 8), (255, 128, 0)).save("dog/wide.jpg")
     Image.new("RGBA", (2, 2), (0, 255, 0, 9)).save("dog/x.PNG")
     spec, arrays = both("images", path=".", size=[3, 4], color="rgb")
@@ -53,7 +53,7 @@ def test_images_are_resized_and_colored(pets):
     assert spec.shape == (2, 2, 1)
 
 
-def test_an_image_is_turned_as_its_camera_says(pets):
+def test_an_image_is_rotated_according_to_its_exif_orientation(pets):
     image = Image.fromarray(pets[0].T.copy())
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to the right
@@ -73,7 +73,7 @@ def test_folders_of_splits(pets):
     Image.fromarray(pets[0]).save("test/cow/1.png")
     spec, arrays = both("images", path=".")
     with pytest.raises(DataError, match="class 'cow' is in the test part but not in the training part"):
-        prepare(arrays, spec, ("train", 0.0, "test"), "unit", seed=0)
+        split_and_normalize(arrays, spec, ("train", 0.0, "test"), "unit", seed=0)
 
 
 def test_a_changed_image_is_read_again(pets):
@@ -90,24 +90,27 @@ def test_a_changed_image_is_read_again(pets):
     [
         (
             "echo no >cat/3.png",
-            r"cat/3\.png is damaged or not what its name says: cannot identify image file",
+            r"cat/3\.png is damaged or has another format than its name says: cannot identify image file",
         ),
-        ("head -c 60 dog/3.png >t; mv t dog/3.png", r"dog/3\.png is damaged or not what its name says: "),
-        ("rm -r dog", "holds only one folder, 'cat'; images of each class belong in a folder named after it"),
-        ("rm -r dog cat", "holds no folders; images of each class belong"),
-        ("rm dog/*", r"dog holds no image \(\.png, \.jpg, \.jpeg\); add some, or remove it"),
+        (
+            "head -c 60 dog/3.png >t; mv t dog/3.png",
+            r"dog/3\.png is damaged or has another format than its name says: ",
+        ),
+        ("rm -r dog", "contains only one folder, 'cat'; put the images of each class into a folder named after it"),
+        ("rm -r dog cat", "contains no folders; put the images of each class"),
+        ("rm dog/*", r"dog does not contain images \(\.png, \.jpg, \.jpeg\); add some, or remove the folder"),
     ],
 )
-def test_wrong_folders_of_images(pets, damage, message):
+def test_errors_in_folders_of_images(pets, damage, message):
     assert os.system(damage) == 0
     refused("images", message, path=".")
 
 
 def test_images_of_another_size_are_refused(pets):
     Image.new("L", (6, 7)).save("dog/z.png")
-    message = r"dog/z\.png has 7 x 6 pixels, the first image 5 x 6; set data\.size: \[5, 6\] to resize all"
+    message = r"dog/z\.png has 7 x 6 pixels, but the first image 5 x 6; set data\.size: \[5, 6\] to resize all images"
     assert refused("images", message, path=".").setting == "size"
-    refused("images", "is a file; give the folder that holds one folder a class", path="cat/2.png")
+    refused("images", "is a file; give the folder that contains one folder per class", path="cat/2.png")
 
 
 # Text
@@ -122,54 +125,54 @@ def test_text():
     assert (spec.targets.number, spec.targets.shape, "".join(spec.targets.names)) == (11, (4,), spec.vocabulary)
     assert str(spec.targets) == "11 classes at each of 4 positions"
     assert arrays.x.dtype == arrays.y.dtype == np.int32
-    assert text.decode(arrays.x.reshape(-1), spec.vocabulary) == content[:16]
-    assert text.decode(arrays.y.reshape(-1), spec.vocabulary) == content[1:17]
-    assert text.encode("world", spec.vocabulary).tolist() == [spec.vocabulary.index(c) for c in "world"]
+    assert tokens.decode(arrays.x.reshape(-1), spec.vocabulary) == content[:16]
+    assert tokens.decode(arrays.y.reshape(-1), spec.vocabulary) == content[1:17]
+    assert tokens.encode("world", spec.vocabulary).tolist() == [spec.vocabulary.index(c) for c in "world"]
     assert files.format_of("t.txt") == "text"
 
 
 def test_bytes():
     write("héllo", "t.txt")
     spec, arrays = both("text", path="t.txt", block=5, tokens="bytes")
-    assert (spec.targets.number, spec.vocabulary) == (256, text.BYTES)
+    assert (spec.targets.number, spec.vocabulary) == (256, tokens.BYTES)
     assert bytes(arrays.x[0].tolist()) == "héll".encode()
-    assert text.decode(arrays.x[0], spec.vocabulary) == "héll"
-    assert np.array_equal(text.encode("héll", spec.vocabulary), arrays.x[0])
+    assert tokens.decode(arrays.x[0], spec.vocabulary) == "héll"
+    assert np.array_equal(tokens.encode("héll", spec.vocabulary), arrays.x[0])
 
 
-def test_a_byte_order_mark_is_no_character():
+def test_a_byte_order_mark_is_not_a_character():
     Path("t.txt").write_bytes(b"\xef\xbb\xbfabab")
-    assert files.spec("text", {"path": "t.txt", "block": 2}).vocabulary == "ab"
+    assert files.source("text", {"path": "t.txt", "block": 2}).spec().vocabulary == "ab"
 
 
-def test_parts_of_a_text_are_cut_off_in_order():
+def test_parts_of_a_text_are_cut_in_order():
     write("abcdefghijklmnopqrstu", "t.txt")
     spec, arrays = both("text", path="t.txt", block=2)
-    splits = prepare(arrays, spec, (0.8, 0.1, 0.1), "none", seed=0)
-    read = [text.decode(part.x.reshape(-1), spec.vocabulary) for part in splits[:3]]
+    splits = split_and_normalize(arrays, spec, (0.8, 0.1, 0.1), "none", seed=0)
+    read = [tokens.decode(part.x.reshape(-1), spec.vocabulary) for part in splits[:3]]
     assert read == ["abcdefghijklmnop", "qr", "st"]
 
 
-def test_wrong_texts():
+def test_errors_in_texts():
     write("short", "t.txt")
-    message = "t has 5 tokens, and a block of 5 with the token that follows it needs 6; make data.block smaller"
+    message = "t has 5 tokens, but a block of 5 and the token after it need 6; use a smaller data.block"
     with pytest.raises(DataError, match=message) as caught:
-        files.spec("text", {"path": "t.txt", "block": 5})
+        files.source("text", {"path": "t.txt", "block": 5}).spec()
     assert caught.value.setting == "block"
     refused_bytes = {"path": "t.txt", "block": 5, "tokens": "bytes"}
     with pytest.raises(DataError, match=message):
-        files.spec("text", refused_bytes)
+        files.source("text", refused_bytes).spec()
     Path("t.txt").write_bytes(b"ab\xffcd")
     with pytest.raises(DataError, match=r"t\.txt is not UTF-8: byte 2 is 0xff; convert it, or set data\.tokens: bytes"):
-        files.spec("text", {"path": "t.txt", "block": 2})
-    with pytest.raises(DataError, match="'z', at place 1 of the text, is not in the vocabulary"):
-        text.encode("az", "ab")
+        files.source("text", {"path": "t.txt", "block": 2}).spec()
+    with pytest.raises(DataError, match="the character 'z' at position 1 of the text is not in the vocabulary"):
+        tokens.encode("az", "ab")
 
 
 def test_sentences_agree_in_number():
-    x, _ = synthetic.load("sentences", {"samples": 400, "block": 50}, seed=0)
-    spec = synthetic.spec("sentences", {"samples": 400, "block": 50})
-    lines = text.decode(x.reshape(-1), spec.vocabulary).split("\n")[:-1]
+    x, _ = synthetic.source("sentences", {"samples": 400, "block": 50}).read(seed=0)
+    spec = synthetic.source("sentences", {"samples": 400, "block": 50}).spec()
+    lines = tokens.decode(x.reshape(-1), spec.vocabulary).split("\n")[:-1]
     assert len(lines) > 300
     one = "a|the|this|every"
     many = "some|the|these|all"
@@ -185,28 +188,28 @@ def test_sentences_agree_in_number():
 # Paths
 
 
-def test_what_a_path_may_have_meant():
+def test_a_missing_path_suggests_a_similar_one():
     write(TABLE, "table.csv")
     error = refused(
-        "csv", r"there is no 'tabel\.csv' in .*/work; did you mean 'table\.csv'\?$", path="tabel.csv", target="kind"
+        "csv", r"'tabel\.csv' does not exist in .*/work; did you mean 'table\.csv'\?$", path="tabel.csv", target="kind"
     )
     assert error.setting == "path"
     refused(
-        "csv", r"there is no 'wrok' in .*, in which .*/wrok/deep/t\.csv would be", path="wrok/deep/t.csv", target="y"
+        "csv", r"'wrok' does not exist in .* \(looking for .*/wrok/deep/t\.csv\)", path="wrok/deep/t.csv", target="y"
     )
-    refused("csv", "is a folder; this format is one file", path=".", target="y")
+    refused("csv", "is a folder; this format is a single file", path=".", target="y")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("t.dat", r"the ending '\.dat' does not tell what 't\.dat' holds; known: \.csv, .*; or set data\.name"),
-        ("noend", "without an ending, nothing tells what 'noend' holds"),
+        ("t.dat", r"the extension '\.dat' of 't\.dat' does not determine a format; known: \.csv, .*; or set data\."),
+        ("noend", "without an extension, 'noend' does not have a known format"),
         ("t.png", "is one image; give the folder"),
         ("train-images-idx3-ubyte", "is one IDX file; give the folder"),
     ],
 )  # fmt: skip
-def test_unknown_endings(name, message):
+def test_unknown_formats(name, message):
     write("", name)
     with pytest.raises(DataError, match=message):
         files.format_of(name)

@@ -1,6 +1,7 @@
 """Examples for a trained network, from files in every format."""
 
 import gzip
+import json
 import struct
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from fnet.data.csv import csv
 from fnet.data.inputs import read
-from fnet.data.source import DataError, Spec, Targets
+from fnet.data.source import Column, DataError, Spec, Targets
 
 DIGITS = Spec("digits", (4, 3, 1), Targets("classes", 2), 9, (0.0, 16.0))
 NUMBERS = Spec("numbers", (3,), Targets("classes", 2), 9)
@@ -17,17 +18,17 @@ NUMBERS = Spec("numbers", (3,), Targets("classes", 2), 9)
 
 @pytest.fixture
 def table(tmp_path):
-    """A table to train on, and what is known of it."""
+    """A table to train on, as a data source."""
     path = tmp_path / "train.csv"
     path.write_text("age,color,kind\n1,red,a\n2,blue,b\n4,red,a\n")
     return csv(str(path), "kind")
 
 
-def test_a_table_is_encoded_as_the_one_that_was_trained_on(table, tmp_path):
-    """The same lines, in columns of another order, without the target, give the same features."""
+def test_a_table_is_encoded_like_the_training_table(table, tmp_path):
+    """The same lines, with columns in another order and without the target, give the same features."""
     (tmp_path / "new.csv").write_text("color;age\nred;1\nblue;2\nred;4\n")
     x, names = read(str(tmp_path / "new.csv"), table.spec())
-    np.testing.assert_array_equal(x, table.load().x)
+    np.testing.assert_array_equal(x, table.read(0).x)
     assert names == ["0", "1", "2"]
 
 
@@ -36,26 +37,53 @@ def test_a_table_is_encoded_as_the_one_that_was_trained_on(table, tmp_path):
     [
         (
             "age,color\n1,red\n2,pink\n",
-            "row 2 has 'pink' for 'color', which training has not seen; it has seen blue, red",
+            "'pink' for 'color' in row 2 did not occur in training; known: blue, red",
         ),
         ("agee,color\n1,red\n", "no column 'age', which the network was trained with; did you mean 'agee'?"),
-        ("age,color\nten,red\n", "row 1 has 'ten' for 'age'; expected a number"),
+        ("age,color\nten,red\n", "expected a number for 'age' in row 1, got 'ten'"),
         ("age,color\n1,red\n,red\n", "row 2 has no value for 'age'; fill it in"),
-        ("age,color\n1,red\n2\n", "line 3 has 1 entries, the first line names 2 columns"),
-        ("age,color\n", "holds no examples"),
+        ("age,color\n1,red\n2\n", "line 3 has 1 entries, but the first line names 2 columns"),
+        ("age,color\n", "does not contain examples"),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused(table, tmp_path, lines, message):
+def test_an_incompatible_table_is_refused(table, tmp_path, lines, message):
     (tmp_path / "new.csv").write_text(lines)
     with pytest.raises(DataError) as caught:
         read(str(tmp_path / "new.csv"), table.spec())
     assert message in str(caught.value)
 
 
-def test_a_missing_number_is_left_to_the_normalizer_where_training_had_some(table, tmp_path):
+def test_a_missing_number_is_left_to_the_normalizer_if_training_had_missing_numbers(table, tmp_path):
     (tmp_path / "new.csv").write_text("age,color\n,red\n3,\n")
-    x, _ = read(str(tmp_path / "new.csv"), table.spec()._replace(gaps=True))
+    x, _ = read(str(tmp_path / "new.csv"), table.spec()._replace(has_missing=True))
     np.testing.assert_array_equal(x, [[np.nan, 0, 1], [3, np.nan, np.nan]])
+
+
+def test_equals_signs_in_names_and_categories_stay_apart(tmp_path):
+    """Columns and categories that look like each other's features are encoded by their records."""
+    (tmp_path / "train.csv").write_text("a=b,a,c,a=b=c,y\n1,b,x=y,u,0\n2,b=c,x,v,1\n3,b,x=y,u,0\n")
+    data = csv(str(tmp_path / "train.csv"), "y")
+    spec = data.spec()
+    assert spec.columns == (
+        Column("a=b"),
+        Column("a", ("b", "b=c")),
+        Column("c", ("x", "x=y")),
+        Column("a=b=c", ("u", "v")),
+    )
+    assert Spec.of_plain(json.loads(json.dumps(spec.plain()))) == spec
+    x, _ = read(str(tmp_path / "train.csv"), spec)
+    np.testing.assert_array_equal(x, data.read(0).x)
+    np.testing.assert_array_equal(x, [[1, 1, 0, 0, 1, 1, 0], [2, 0, 1, 1, 0, 0, 1], [3, 1, 0, 0, 1, 1, 0]])
+
+
+def test_categories_that_are_numbers_are_known_beside_missing_values(tmp_path):
+    """A missing value makes pandas read whole numbers as floats."""
+    (tmp_path / "train.csv").write_text("size,weight,y\n3,1,0\n,2,1\n4,3,0\n")
+    spec = csv(str(tmp_path / "train.csv"), "y", categorical=["size"], missing="mean").spec()
+    assert spec.columns == (Column("size", ("3", "4")), Column("weight"))
+    (tmp_path / "new.csv").write_text("size,weight\n4,1\n3,2\n")
+    x, _ = read(str(tmp_path / "new.csv"), spec)
+    np.testing.assert_array_equal(x, [[0, 1, 1], [1, 0, 2]])
 
 
 @pytest.mark.parametrize("save", ["npy", "npz", "one", "flat"])
@@ -79,27 +107,27 @@ def test_arrays(tmp_path, rng, save):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 5)), "holds an array (2, 5); expected (n, 3)"),
-        (np.array([[1.0, np.nan, 2.0]]), "example 0 holds a value that is NaN or infinite"),
+        (np.zeros((2, 5)), "expected an array of shape (n, 3), got (2, 5)"),
+        (np.array([[1.0, np.nan, 2.0]]), "example 0 contains a value that is NaN or infinite"),
         (np.array([["a", "b", "c"]]), "expected numbers"),
-        (np.zeros((0, 3)), "holds no examples"),
+        (np.zeros((0, 3)), "does not contain examples"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(tmp_path, array, message):
+def test_incompatible_arrays_are_refused(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(DataError) as caught:
         read(str(tmp_path / "a.npy"), NUMBERS)
     assert message in str(caught.value)
 
 
-def test_an_archive_without_x_is_refused_by_the_names_it_has(tmp_path):
+def test_an_archive_without_x_is_refused_with_the_names_in_it(tmp_path):
     np.savez(tmp_path / "a.npz", X=np.zeros((1, 3)), Z=np.zeros(1))
-    with pytest.raises(DataError, match="holds no array 'x'; known: X, Z"):
+    with pytest.raises(DataError, match="does not contain an array 'x'; known: X, Z"):
         read(str(tmp_path / "a.npz"), NUMBERS)
 
 
 def test_images_are_resized_and_scaled_to_the_range_of_training(tmp_path):
-    """White is the greatest value that the training data have, 16 here, and a plain picture stays plain."""
+    """White becomes the max of the training data, here 16, and a uniform image stays uniform."""
     (tmp_path / "deep").mkdir()
     Image.new("L", (3, 4), 255).save(tmp_path / "b.png")
     Image.new("RGB", (30, 40), (51, 51, 51)).save(tmp_path / "deep" / "a.png")
@@ -122,12 +150,12 @@ def test_an_idx_file(tmp_path, rng):
 @pytest.mark.parametrize(
     ("name", "spec", "message"),
     [
-        ("a.csv", NUMBERS, "is a table, and the network was not trained on one"),
-        ("a.doc", NUMBERS, "is of no known format; known: .csv"),
-        ("a.png", NUMBERS, "holds images, and the network takes examples of shape (3,)"),
+        ("a.csv", NUMBERS, "is a table, and the network was not trained on a table, but on arrays of shape (3,)"),
+        ("a.doc", NUMBERS, "does not have a known format; known: .csv"),
+        ("a.png", NUMBERS, "contains images, but the network takes examples of shape (3,)"),
         ("a.png", DIGITS._replace(range=None), "whose range is not known"),
         ("a.png", DIGITS, "is damaged"),
-        (".", DIGITS, "holds no image (.png, .jpg, .jpeg)"),
+        (".", DIGITS, "does not contain images (.png, .jpg, .jpeg)"),
     ],
 )
 def test_other_files_are_refused(tmp_path, name, spec, message):

@@ -1,12 +1,12 @@
-"""data.order: content, with which a run does not depend on the order that a source has its examples in."""
+"""With data.order: content, a run does not depend on the order of the examples in its source."""
 
 import jax
 import numpy as np
 import pytest
 
 from fnet.config.load import load
+from fnet.data.arrays import Arrays
 from fnet.data.pipeline import by_content
-from fnet.data.source import Arrays
 from fnet.runs.data import load_data
 from fnet.runs.run import run
 
@@ -15,7 +15,7 @@ MODEL = "model: [flatten, {dense: 3}]\ntrain: {epochs: 2, batch_size: 8}"
 
 @pytest.fixture
 def images(rng):
-    """Images of three classes, one of them there twice."""
+    """Images of three classes; one image occurs twice."""
     x = rng.integers(0, 256, (40, 4, 4), np.uint8)
     x[7] = x[30]
     y = rng.integers(0, 3, 40)
@@ -24,7 +24,7 @@ def images(rng):
 
 
 def trained(tmp_path, data):
-    """The parameters of a run and its scores."""
+    """Train, and return the parameters and the scores."""
     (tmp_path / "c.yaml").write_text(f"data: {data}\n{MODEL}\nout: {tmp_path}\n")
     outcome = run(load(str(tmp_path / "c.yaml")))
     return jax.tree.map(np.asarray, outcome.fitted.params), outcome.scores
@@ -50,8 +50,8 @@ def test_examples_in_another_order_give_the_same_run(images, tmp_path, rng):
     assert not np.array_equal(first[0]["dense_1"]["w"], unordered[0]["dense_1"]["w"])
 
 
-def test_each_example_keeps_its_target_and_the_order_is_no_accident(images):
-    """A permutation; equal rows apart, labels change it too; the order of the source is not it."""
+def test_the_order_is_a_permutation_that_depends_on_examples_and_targets(images):
+    """Equal examples are adjacent, other labels give another order, and it is not the order of the source."""
     x, y = images
     order = by_content(Arrays(x, y))
     assert sorted(order) == list(range(40))

@@ -1,4 +1,4 @@
-"""CSV tables, against tables made by hand; and everything that can be wrong with them."""
+"""CSV tables, compared with tables made by hand, and their errors."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from data.own_files import TABLE, both, refused, write
 
 from fnet.data import files
-from fnet.data.pipeline import prepare
+from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError
 
 pytestmark = pytest.mark.usefixtures("own_folders")
@@ -43,21 +43,21 @@ def test_targets_of_a_table(settings, names, y):
 
 def test_more_than_twenty_whole_numbers_are_values():
     write("x,age\n" + "\n".join(f"1,{age}" for age in range(21)))
-    assert files.spec("csv", {"path": "t.csv", "target": "age"}).targets.kind == "values"
+    assert files.source("csv", {"path": "t.csv", "target": "age"}).spec().targets.kind == "values"
 
 
-def test_columns_of_a_table_can_be_dropped_or_made_categories():
+def test_columns_of_a_table_can_be_dropped_or_categorical():
     write(TABLE.replace(",", ";").replace("re;d", "red"))
     settings = {"drop": ["height", "old"], "categorical": ["weight"], "separator": ";"}
     _, arrays = both("csv", path="t.csv", target="kind", **settings)
     assert arrays.x.tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 1, 0], [0, 1, 0, 0, 1]]
 
 
-GAPS = "a,b,y\n1,u,0\n,v,1\n3,,0\n5,u,1\n"
+WITH_MISSING = "a,b,y\n1,u,0\n,v,1\n3,,0\n5,u,1\n"
 
 
 def test_missing_values_are_refused_with_row_and_column():
-    write(GAPS)
+    write(WITH_MISSING)
     error = refused(
         "csv", "t.csv: row 2 has no value for 'a'; fill it in, or set data.missing: drop or", path="t.csv", target="y"
     )
@@ -65,24 +65,26 @@ def test_missing_values_are_refused_with_row_and_column():
 
 
 def test_missing_values_drop_their_rows():
-    write(GAPS)
+    write(WITH_MISSING)
     _, arrays = both("csv", path="t.csv", target="y", missing="drop")
     assert arrays.x.tolist() == [[1, 1], [5, 1]]
     write("a,y\n,0\n1,\n")
-    with pytest.raises(DataError, match="holds no examples without missing values"):
-        files.spec("csv", {"path": "t.csv", "target": "y", "missing": "drop"})
+    with pytest.raises(DataError, match="does not contain examples without missing values"):
+        files.source("csv", {"path": "t.csv", "target": "y", "missing": "drop"}).spec()
 
 
 @pytest.mark.parametrize("kind", ["none", "standard", "unit"])
 def test_missing_values_get_the_mean_of_the_training_part(kind):
-    write(GAPS)
+    write(WITH_MISSING)
     spec, arrays = both("csv", path="t.csv", target="y", missing="mean")
-    assert spec.gaps
+    assert spec.has_missing
     np.testing.assert_array_equal(arrays.x, [[1, 1, 0], [np.nan, 0, 1], [3, np.nan, np.nan], [5, 1, 0]])
     spec = spec._replace(ordered=True)
-    splits = prepare(arrays, spec, (0.5, 0.0, 0.5), kind, seed=0)
+    splits = split_and_normalize(arrays, spec, (0.5, 0.0, 0.5), kind, seed=0)
     filled = np.array([[1, 1, 0], [1, 0, 1], [3, 0.5, 0.5], [5, 1, 0]])
-    expected = prepare(arrays._replace(x=filled), spec._replace(gaps=False), (0.5, 0.0, 0.5), kind, seed=0)
+    expected = split_and_normalize(
+        arrays._replace(x=filled), spec._replace(has_missing=False), (0.5, 0.0, 0.5), kind, seed=0
+    )
     for part in ("train", "test"):
         np.testing.assert_allclose(getattr(splits, part).x, getattr(expected, part).x, rtol=1e-6)
 
@@ -90,34 +92,43 @@ def test_missing_values_get_the_mean_of_the_training_part(kind):
 @pytest.mark.parametrize(
     ("content", "settings", "message"),
     [
-        ("a,y\n1,0\n1,2,3\n", {}, r"t.csv: line 3 has 3 entries, the first line names 2 columns$"),
-        ("a,b,y\n1,2,0\n1\n", {}, r"t.csv: line 3 has 1 entries, the first line names 3 columns$"),
+        ("a,y\n1,0\n1,2,3\n", {}, r"t.csv: line 3 has 3 entries, but the first line names 2 columns$"),
+        ("a,b,y\n1,2,0\n1\n", {}, r"t.csv: line 3 has 1 entries, but the first line names 3 columns$"),
         ("a;y\n1;0,5\n", {}, r"names 1 columns; is data.separator right\? It is ','"),
         ("a,kind\n1,u\n2,v\n", {"target": "knid"}, "t.csv has no column 'knid'; did you mean 'kind'"),
         ("a,y\n1,0\n2,1\n", {"drop": ["b"]}, "t.csv has no column 'b'; known: a, y"),
-        ("a,y\n1,0\n2,1\n", {"drop": ["y"]}, "'y' is to be learned and dropped at once"),
-        ("a,y\n1,0\n2,1\n", {"drop": ["a"]}, "has no column beside 'y' to learn from"),
+        ("a,y\n1,0\n2,1\n", {"drop": ["y"]}, "'y' is both the target and dropped"),
+        ("a,y\n1,0\n2,1\n", {"drop": ["a"]}, "has no column other than 'y' to learn from"),
         ("a,a,y\n1,1,0\n", {}, "has two columns 'a'; rename one"),
         ("a,y\n1,0\n2,\n", {"missing": "mean"}, "row 2 has no value for 'y'; fill it in, or set data.missing: drop$"),
         ("a,y\n1,0\ninf,1\n", {}, "t.csv: row 2 has an infinite value for 'a'"),
         ("a,y\n1,0.5\n1,-inf\n", {}, "t.csv: row 2 has an infinite value for 'y'"),
-        ("a,y\n1,0\nl2,1\n3,0\n", {}, r"'a' holds numbers, but 'l2' in row 2; mend it, or set data.categorical: \[a\]"),
-        ("a,y\n1,0\n2,0\n", {}, "'y' is '0' in every row; there is nothing to learn"),
-        ("a,y\n1,u\n2,v\n", {"targets": "values"}, "'y' holds text, which is no value to learn"),
-        ("a,y\n", {}, "t.csv holds no examples"),
+        (
+            "a,y\n1,0\nl2,1\n3,0\n",
+            {},
+            r"'a' contains numbers, but 'l2' in row 2; fix it, or set data.categorical: \[a\]",
+        ),
+        ("a,y\n1,0\n2,0\n", {}, "'y' is '0' in every row; classification needs at least two"),
+        ("a,y\n1,u\n2,v\n", {"targets": "values"}, "'y' contains text, which is not a value"),
+        ("a,y\n", {}, "t.csv does not contain examples"),
         ("", {}, "t.csv is empty"),
     ],
 )
-def test_wrong_tables(content, settings, message):
+def test_errors_in_tables(content, settings, message):
     write(content)
     refused("csv", message, path="t.csv", **({"target": "y"} | settings))
 
 
 def test_a_column_of_identifiers_is_refused():
     write("id,y\n" + "\n".join(f"name{i},{i % 2}" for i in range(1001)))
-    refused("csv", r"column 'id' holds 1001 different texts.*data.drop: \[id\]", path="t.csv", target="y")
+    refused("csv", r"column 'id' contains 1001 different texts.*data.drop: \[id\]", path="t.csv", target="y")
 
 
-def test_a_table_that_is_no_text():
+def test_a_table_that_is_not_text():
     Path("t.csv").write_bytes(b"a,y\n\xff,1\n")
-    refused("csv", "t.csv is damaged or not what its name says: .*can't decode byte 0xff", path="t.csv", target="y")
+    refused(
+        "csv",
+        "t.csv is damaged or has another format than its name says: .*can't decode byte 0xff",
+        path="t.csv",
+        target="y",
+    )

@@ -1,4 +1,4 @@
-"""Sets that TensorFlow Datasets prepared: what is read is what was put in, and nothing imports TensorFlow."""
+"""Datasets that TensorFlow Datasets prepared: they are read as they were written, without importing TensorFlow."""
 
 import importlib.util
 import os
@@ -24,20 +24,21 @@ ROOT = Path(__file__).parents[2]
 
 
 def settings(folder, **changed):
-    """The settings of a set in a folder, as a config gives them."""
+    """The settings of a dataset in a folder, as a config gives them."""
     given = {"data_dir": str(folder), "image_key": None, "label_key": None, "text_length": 8, "split": None}
     return given | changed
 
 
 def spec_and_arrays(name, chosen):
-    spec, arrays = tfds.spec(name, chosen), tfds.load(name, chosen)
+    source = tfds.source(name, chosen)
+    spec, arrays = source.spec(), source.read(seed=0)
     assert arrays.x.shape == (spec.size, *spec.shape)
     return spec, arrays
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Sets that are no images with labels."""
+    """Datasets other than images with labels."""
     import tensorflow_datasets as tfds_library
 
     features = tfds_library.features
@@ -89,29 +90,29 @@ def test_images_come_as_bytes_with_their_labels(tfds_sets):
         start += size
 
 
-def test_what_was_decoded_once_is_not_decoded_again(tfds_sets, monkeypatch):
+def test_cached_arrays_are_not_decoded_again(tfds_sets, monkeypatch):
     chosen = settings(tfds_sets)
-    first = tfds.load("fashion_mnist", chosen)
-    monkeypatch.setattr(tfds, "decode", lambda *arguments: pytest.fail("decoded again"))
-    again = tfds.load("fashion_mnist", chosen)
+    first = tfds.source("fashion_mnist", chosen).read(seed=0)
+    monkeypatch.setattr(tfds.Records, "decode", lambda self: pytest.fail("decoded again"))
+    again = tfds.source("fashion_mnist", chosen).read(seed=0)
     assert np.array_equal(first.x, again.x)
     assert np.array_equal(first.y, again.y)
 
 
-def test_changed_files_are_decoded_anew(tmp_path):
+def test_changed_files_are_decoded_again(tmp_path):
     prepared.prepare_images(tmp_path, "images", train=10)
-    before = tfds.load("images", settings(tmp_path))
+    before = tfds.source("images", settings(tmp_path)).read(seed=0)
     shutil.rmtree(tmp_path / "images")
     prepared.prepare_images(tmp_path, "images", test=10, train=10)
-    after = tfds.load("images", settings(tmp_path, split=("train", 0.0, 0.0)))
+    after = tfds.source("images", settings(tmp_path, split=("train", 0.0, 0.0))).read(seed=0)
     assert not np.array_equal(np.sort(before.x.ravel()), np.sort(after.x.ravel()))
 
 
-def test_a_table_is_its_numbers_side_by_side(sets):
-    """Nested keys name a feature; several are joined in the order of the header."""
+def test_the_numbers_of_a_table_are_concatenated(sets):
+    """Nested keys name a feature; several features are concatenated in the order of the header."""
     folder, _ = sets
-    with pytest.raises(DataError, match="feature 'x/kind' is a ClassLabel, and only numbers can be joined"):
-        tfds.spec("table", settings(folder, image_key="x", label_key="y"))
+    with pytest.raises(DataError, match="feature 'x/kind' is a ClassLabel, and only numbers can be concatenated"):
+        tfds.source("table", settings(folder, image_key="x", label_key="y")).spec()
     spec, arrays = spec_and_arrays("table", settings(folder, image_key="x/b", label_key="y"))
     assert (spec.shape, spec.targets, spec.range) == ((2,), Targets("values", 1, ("y",)), None)
     assert np.array_equal(arrays.x[:, 1] - arrays.x[:, 0], np.ones(5))
@@ -121,14 +122,14 @@ def test_a_table_is_its_numbers_side_by_side(sets):
 
 def test_supervised_keys_may_be_nested(sets, monkeypatch):
     folder, keys = sets
-    plain = tfds._builder
+    plain = tfds.builder_of
 
     def with_keys(name, data_dir):
         builder = plain(name, data_dir)
         monkeypatch.setattr(type(builder.info), "supervised_keys", keys, raising=True)
         return builder
 
-    monkeypatch.setattr(tfds, "_builder", with_keys)
+    monkeypatch.setattr(tfds, "builder_of", with_keys)
     _, arrays = spec_and_arrays("table", settings(folder))
     number = -arrays.y[:, 0]
     assert np.array_equal(arrays.x, np.stack([number + 0.5, number, number + 1], 1))
@@ -141,7 +142,7 @@ def test_truth_values_are_two_classes(sets):
     assert np.array_equal(arrays.y, (arrays.x[:, 0] - 0.5) % 2)
 
 
-def test_a_text_is_its_bytes_cut_off_or_filled_up(sets):
+def test_a_text_becomes_its_bytes_truncated_or_padded(sets):
     folder, _ = sets
     spec, arrays = spec_and_arrays("texts", settings(folder))
     assert (spec.shape, spec.dtype, spec.vocabulary) == ((8,), "int32", bytes(range(256)))
@@ -160,35 +161,39 @@ def test_only_the_splits_that_parts_name_are_read(tfds_sets):
         ((0.9, 0.1, "test"), [("train", 100), ("test", 40)]),
         (("train", 0.0, "tets"), [("train", 100), ("test", 40)]),
     ):
-        assert list(tfds.spec("mnist", settings(tfds_sets, split=parts)).splits) == expected
+        assert list(tfds.source("mnist", settings(tfds_sets, split=parts)).spec().splits) == expected
 
 
 @pytest.mark.parametrize(
     ("name", "changed", "message"),
     [
-        ("table", {}, r"does not say what is learned from what; set data\.image_key and data\.label_key; its features"),
-        ("table", {"image_key": "x/a"}, r"'table' does not say .*; set data\.label_key; its features: .*\by\b"),
+        ("table", {}, r"does not define its input and target; set data\.image_key and data\.label_key; its features"),
+        ("table", {"image_key": "x/a"}, r"'table' does not define .*; set data\.label_key; its features: .*\by\b"),
         ("table", {"image_key": "x/aa", "label_key": "y"}, "'table' has no feature 'x/aa'; did you mean 'a'"),
         ("texts", {"label_key": "labl"}, "'texts' has no feature 'labl'; did you mean 'label'"),
-        ("texts", {"label_key": "mark"}, "feature 'mark' .* is no target: expected a class, true or false, or real"),
-        ("table", {"image_key": "x/a", "label_key": "x/b"}, "feature 'x/b' .* is no target"),
-        ("sizes", {}, r"'sizes': the images of feature 'image' are not all of one size, but \? x \? x 1"),
+        (
+            "texts",
+            {"label_key": "mark"},
+            "feature 'mark' .* cannot be a target; expected a class, true or false, or real",
+        ),
+        ("table", {"image_key": "x/a", "label_key": "x/b"}, "feature 'x/b' .* cannot be a target"),
+        ("sizes", {}, r"'sizes': the images of feature 'image' must have one size, got \? x \? x 1"),
     ],
 )
-def test_sets_that_do_not_suit_are_refused(sets, name, changed, message):
+def test_unusable_datasets_are_refused(sets, name, changed, message):
     with pytest.raises(DataError, match=message):
-        tfds.spec(name, settings(sets[0], **changed))
+        tfds.source(name, settings(sets[0], **changed)).spec()
 
 
-def test_a_set_that_is_not_prepared_is_reported_with_the_command(tfds_sets, tmp_path, monkeypatch):
+def test_a_dataset_that_is_not_prepared_is_reported_with_the_command(tfds_sets, tmp_path, monkeypatch):
     with pytest.raises(tfds.NotPrepared) as error:
-        tfds.spec("glue/cola", settings(tmp_path / "a b"))
+        tfds.source("glue/cola", settings(tmp_path / "a b")).spec()
     assert str(error.value) == (
         f"'glue/cola' is not prepared in {tmp_path}/a b; "
         f"prepare it with: fnet data prepare glue/cola --data-dir '{tmp_path}/a b'"
     )
     with pytest.raises(tfds.NotPrepared, match=r"; did you mean 'mnist'\? Or prepare it with: fnet data prepare mnits"):
-        tfds.spec("mnits", settings(tfds_sets))
+        tfds.source("mnits", settings(tfds_sets)).spec()
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text("data:\n  source: tfds\n  name: emnist\nmodel: [flatten, {dense: 10}]\n")
     with pytest.raises(ConfigError) as wrong:
@@ -204,7 +209,7 @@ def test_tfrecord_files_are_recognized(tmp_path):
     header = place / "dataset_info.json"
     header.write_text(header.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(tfds.NotPrepared, match=r"as tfrecord, which only TensorFlow reads; convert it with: fnet data"):
-        tfds.spec("images", settings(tmp_path))
+        tfds.source("images", settings(tmp_path)).spec()
 
 
 def _replaced(file):
@@ -218,27 +223,31 @@ def _replaced(file):
     ("file", "damage", "message"),
     [
         ("images-train.array_record-00000-of-00001", Path.unlink, "00000-of-00001 is missing"),
-        ("images-train.array_record-00000-of-00001", lambda f: f.write_bytes(b""), "its split 'train' cannot be read"),
+        (
+            "images-train.array_record-00000-of-00001",
+            lambda f: f.write_bytes(b""),
+            "record 0 of .*-00000-of-00001 cannot be read",
+        ),
         (
             "images-train.array_record-00000-of-00001",
             lambda f: f.write_bytes(f.read_bytes()[:40_000]),
-            "the files of its split 'train' cannot be read",
+            "record 0 of .*-00000-of-00001 cannot be read",
         ),
-        ("images-train.array_record-00000-of-00001", _replaced, "the files of its split 'train' cannot be read"),
+        ("images-train.array_record-00000-of-00001", _replaced, "record .* of .*-00000-of-00001 cannot be read"),
         ("dataset_info.json", lambda f: f.write_text("{"), "the header of 'images' cannot be read"),
         ("features.json", lambda f: f.write_text("{"), "the header of 'images' cannot be read"),
     ],
 )
-def test_damaged_files_are_named_with_what_to_do(tmp_path, file, damage, message):
+def test_damaged_files_are_named_with_the_fix(tmp_path, file, damage, message):
     place = prepared.prepare_images(tmp_path, "images", train=100)
     damage(place / file)
     with pytest.raises(DataError, match=message) as error:
-        tfds.load("images", settings(tmp_path))
+        tfds.source("images", settings(tmp_path)).read(seed=0)
     assert f"remove {place} and prepare it again with: fnet data prepare images" in str(error.value)
 
 
 def test_training_never_imports_tensorflow(tmp_path, tfds_sets):
-    """A module of that name that raises stands first on the path; decoding, normalizing and training never meet it."""
+    """A module of that name that raises is first on the path; decoding, normalizing and training never import it."""
     (tmp_path / "tensorflow.py").write_text("raise RuntimeError('TensorFlow was imported')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "fnet", "train", str(ROOT / "configs" / "mnist-mlp.yaml")]
@@ -251,7 +260,7 @@ def test_training_never_imports_tensorflow(tmp_path, tfds_sets):
 
 @real
 def test_real_mnist_is_mnist():
-    """Known facts of the test images: their number, how many there are of each class, and their mean."""
+    """Known facts about the test images: their number, the size of each class, and their mean."""
     chosen = settings(REAL, split=("test[:90%]", "test[90%:]", 0.0))
     spec, arrays = spec_and_arrays("mnist", chosen)
     assert spec.size == 10_000
@@ -290,7 +299,7 @@ if "prepare_tfds" in " ".join(sys.orig_argv):
 
 @pytest.fixture
 def with_builder(tmp_path, monkeypatch):
-    """Lets the child process find a builder, `pictures`, and a module with the name of TensorFlow."""
+    """Let the child process find a builder, `pictures`, and a module with the name of TensorFlow."""
 
     def with_builder(before="pass", during="pass"):
         path = tmp_path / "path"
@@ -308,7 +317,7 @@ def left_in(folder):
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if "incomplete" in path.name]
 
 
-def test_a_set_is_prepared_by_a_process_of_its_own(with_builder, tmp_path):
+def test_a_dataset_is_prepared_in_a_separate_process(with_builder, tmp_path):
     with_builder()
     place, sizes = prepare_tfds.prepare("pictures", str(tmp_path / "sets"))
     assert (place, sizes) == (tmp_path / "sets" / "pictures" / "1.0.0", {"train": 20})
@@ -331,33 +340,33 @@ def test_a_set_is_prepared_by_a_process_of_its_own(with_builder, tmp_path):
         (
             "raise AssertionError('Manual directory x does not exist: fetch it')",
             2,
-            "fetched by hand:\nManual directory x",
+            "must be downloaded manually:\nManual directory x",
         ),
         ("raise ZeroDivisionError('by zero')", 3, "could not be prepared: ZeroDivisionError: by zero"),
-        ("os.kill(os.getpid(), 9)", 3, "was ended by SIGKILL; nothing is half-written"),
+        ("os.kill(os.getpid(), 9)", 3, "was killed by SIGKILL; no incomplete dataset remains"),
     ],
 )
-def test_what_goes_wrong_is_said_and_nothing_is_left(with_builder, tmp_path, before, status, message):
+def test_failures_are_explained_and_leave_nothing_behind(with_builder, tmp_path, before, status, message):
     with_builder(before)
     folder = tmp_path / "sets"
     with pytest.raises(prepare_tfds.PreparationFailed, match=message) as error:
         prepare_tfds.prepare("pictures", str(folder))
     assert error.value.exit_status == status
     with pytest.raises(tfds.NotPrepared, match=r"'pictures' is not prepared in .*sets; prepare it with: "):
-        tfds.spec("pictures", settings(folder))
+        tfds.source("pictures", settings(folder)).spec()
     assert tfds.prepared(str(folder)) == {}
     if "kill" not in before:
         assert left_in(folder) == []
 
 
-def test_after_a_kill_the_next_process_clears_up_and_prepares(with_builder, tmp_path):
+def test_after_a_kill_the_next_process_cleans_up_and_prepares(with_builder, tmp_path):
     with_builder(during="number == 7 and os.kill(os.getpid(), 9)")
     folder = tmp_path / "sets"
     with pytest.raises(prepare_tfds.PreparationFailed, match="SIGKILL"):
         prepare_tfds.prepare("pictures", str(folder))
     assert left_in(folder)
     with pytest.raises(tfds.NotPrepared, match=r"'pictures' is not prepared in .*sets; prepare it with: "):
-        tfds.spec("pictures", settings(folder))
+        tfds.source("pictures", settings(folder)).spec()
     with_builder()
     assert prepare_tfds.prepare("pictures", str(folder))[1] == {"train": 20}
     assert left_in(folder) == []
@@ -366,7 +375,7 @@ def test_after_a_kill_the_next_process_clears_up_and_prepares(with_builder, tmp_
 def test_an_unknown_name_is_reported(with_builder, tmp_path):
     with_builder()
     with pytest.raises(
-        prepare_tfds.PreparationFailed, match="has no set of this name; did you mean 'pictures'"
+        prepare_tfds.PreparationFailed, match="has no dataset of this name; did you mean 'pictures'"
     ) as error:
         prepare_tfds.prepare("picturs", str(tmp_path))
     assert error.value.exit_status == 2
@@ -392,8 +401,8 @@ def test_the_command_refuses_without_tensorflow(tmp_path, monkeypatch):
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert result.stderr == (
-        "error: preparing needs TensorFlow, which training does not: pip install 'fnet[prepare]', here or elsewhere; "
-        "then name the folder of the prepared sets with data.data_dir\n"
+        "error: preparing a dataset needs TensorFlow, although training does not: pip install 'fnet[prepare]', here or "
+        "on another machine; then set data.data_dir to the folder of prepared datasets\n"
     )
 
 

@@ -8,13 +8,13 @@ import pytest
 
 import fnet
 from fnet.config.load import load
+from fnet.data import catalog
 from fnet.losses import LOSSES
 from fnet.runs import gradcheck
 from fnet.runs.evaluation import evaluate
 from fnet.runs.experiment import Dataset, Experiment
 from fnet.runs.gradcheck import check_gradients
 from fnet.runs.run import RunFailed, run
-from fnet.runs.source import DataSource
 from fnet.train import fit
 from fnet.train.plan import Plan
 
@@ -22,7 +22,7 @@ from fnet.train.plan import Plan
 @pytest.fixture
 def experiment(tmp_path):
     """Logistic regression on iris."""
-    source = DataSource("sklearn", "iris", {})
+    source = catalog.source("sklearn", "iris", {})
     return Experiment(
         name="iris",
         net=fnet.serial(fnet.dense(3)),

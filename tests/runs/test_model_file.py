@@ -4,7 +4,7 @@ import numpy as np
 
 from fnet.config.load import load
 from fnet.data.normalize import AS_THEY_ARE
-from fnet.data.sklearn import load as load_sklearn
+from fnet.data.sklearn import SklearnSource
 from fnet.runs.data import load_data
 from fnet.runs.model_file import load_model, save_model
 from fnet.runs.run import run
@@ -19,12 +19,12 @@ def test_the_statistics_of_the_training_part_are_stored_with_the_run(tmp_path):
     normalizer = load_model(outcome.folder).normalizer
     splits, _ = load_data(experiment)
     rows = splits.train.x.astype(np.float64) * normalizer.scale + normalizer.offset
-    raw = load_sklearn("wine").x.astype(np.float64)
+    raw = SklearnSource("wine").read(0).x.astype(np.float64)
     trained = [int(np.argmin(np.abs(raw - row).sum(axis=1))) for row in rows]
     assert len(set(trained)) == splits.train.size < len(raw)
     np.testing.assert_allclose(normalizer.offset, raw[trained].mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(normalizer.scale, raw[trained].std(axis=0), rtol=1e-12)
-    assert np.array_equal(normalizer(load_sklearn("wine").x[trained]), splits.train.x)
+    assert np.array_equal(normalizer(SklearnSource("wine").read(0).x[trained]), splits.train.x)
 
 
 def test_a_model_without_normalization_says_so(tmp_path):

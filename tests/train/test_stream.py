@@ -15,13 +15,14 @@ import pytest
 
 import fnet
 from fnet.config.load import load
-from fnet.core.settings import MissingExtra
 from fnet.data import cache, stream
 from fnet.data.source import DataError
 from fnet.data.stream import Stream
 from fnet.losses import resolve_loss
+from fnet.runs.data import load_data
+from fnet.runs.evaluation import evaluate
 from fnet.runs.gradcheck import check_gradients
-from fnet.runs.run import evaluate, load_data, run
+from fnet.runs.run import run
 from fnet.train import fit, segments
 from fnet.train.evaluate import make_score
 from fnet.train.feed import example_order
@@ -42,7 +43,7 @@ def same(first, second):
 
 def wait_for_readers():
     deadline = time.monotonic() + 10
-    while any(thread.name.startswith("grain-prefetch") for thread in threading.enumerate()):
+    while any(thread.name.startswith("fnet-read-ahead") for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -96,14 +97,14 @@ def test_training_on_a_stream_is_training_in_memory(name, sources, tmp_path, mon
         events = []
         fitted = fit(
             chosen.net,
-            chosen.loss(),
+            chosen.loss,
             chosen.optimizer(10),
             splits.train,
             validation=splits.validation,
             batch_size=16,
             epochs=2,
-            augment=chosen.augmentations(),
-            regularization=chosen.config.regularization.penalties(),
+            augment=chosen.augmentations,
+            regularization=chosen.penalties,
             on_event=events.append,
         )
         finished = [event for event in events if isinstance(event, Segment)]
@@ -125,7 +126,7 @@ def test_a_run_on_a_stream_is_the_run_in_memory(sources):
     results = []
     for where in ("true", "false"):
         chosen = experiment(sources["two classes"], NETWORKS["two classes"], f"data.stream={where}")
-        outcome = run(chosen, "", lambda event: None)
+        outcome = run(chosen)
         results.append((outcome.scores, outcome.sizes, (outcome.folder / "model.safetensors").read_bytes()))
     assert results[0] == results[1]
 
@@ -236,7 +237,7 @@ def test_divergence_is_detected_at_the_same_step(rng):
 
 
 def test_bad_labels_and_indices_are_refused_before_training(rng, monkeypatch):
-    monkeypatch.setattr("fnet.data.source.ENTRIES", 6)
+    monkeypatch.setattr("fnet.data.arrays.ENTRIES", 6)
     x, y = table(rng)
     labels = np.zeros(50, int)
     labels[33] = 2
@@ -263,14 +264,6 @@ def test_evaluation_and_gradient_check_read_streams(sources):
     assert results[0] == results[1]
     streamed = experiment(sources["float"], "[{dense: 3}]", "data.stream=true")
     assert all(check.report.ok for check in check_gradients(streamed, examples=4, after_steps=1))
-
-
-def test_the_missing_extra_is_named_before_data_are_read(sources, monkeypatch):
-    monkeypatch.setitem(sys.modules, "grain", None)
-    chosen = experiment(sources["float"], NETWORKS["float"], "data.stream=true", "data.path=table.npz")
-    with pytest.raises(MissingExtra, match=r"data.stream needs the extra 'stream': pip install 'fnet\[stream\]'"):
-        run(chosen, "", lambda event: None)
-    assert not Path("runs").exists()
 
 
 def test_an_interrupted_process_ends_at_once(sources, tmp_path):
