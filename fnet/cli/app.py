@@ -158,8 +158,8 @@ def gradcheck(
 ) -> int:
     """Check the gradients of a network: by hand, by JAX and by differences. Exit status 1 if one is wrong."""
     from fnet.config.load import load
-    from fnet.report.gradients import print_check, save_page
-    from fnet.runs.files import to_json
+    from fnet.report.gradients import page, print_check
+    from fnet.runs.files import save, to_json
     from fnet.runs.gradcheck import check_gradients
     from fnet.runs.model_file import load_model
 
@@ -176,7 +176,7 @@ def gradcheck(
         precision=precision,
     )
     if html is not None:
-        save_page(html, experiment.config.name, checks)
+        save(html, page(experiment.config.name, checks), "page")
     ok = all(check.report.ok for check in checks)
     if as_json:
         found = [{"when": when, "examples": examples, **report.plain()} for when, examples, report in checks]

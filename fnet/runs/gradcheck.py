@@ -10,7 +10,7 @@ import numpy as np
 from fnet.data.source import Arrays
 from fnet.data.stream import Stream
 from fnet.gradcheck import Report, check
-from fnet.gradcheck.examine import SAMPLES
+from fnet.gradcheck.compare_leaves import SAMPLES
 from fnet.train.loop import example_order
 from fnet.runs.run import load_data
 from fnet.train.state import Batch, TrainState, init_state
