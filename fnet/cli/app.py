@@ -29,7 +29,8 @@ Precision = Literal["float64", "float32"]
 def train(config: ConfigFile, overrides: Overrides = None) -> int:
     """Train the network of CONFIG, and write the run's folder."""
     from fnet.config.load import dump, load
-    from fnet.report.console import TrainingProgress, scores_table
+    from fnet.report.progress import TrainingProgress
+    from fnet.report.tables import scores_table
     from fnet.runs.run import run
 
     def interrupt(*_: Any) -> None:
@@ -65,7 +66,7 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
 def evaluate(run: RunFolder, as_json: Json = False) -> None:
     """Score the network of RUN on every part of its data, and show which classes it confuses."""
     from fnet.config.load import load
-    from fnet.report.console import confusion_table, scores_table
+    from fnet.report.tables import confusion_table, scores_table
     from fnet.runs.files import to_json
     from fnet.runs.model_file import load_model
     from fnet.runs.run import evaluate
@@ -105,7 +106,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Decide on the examples in INPUT, or go on with a text, with the network of RUN."""
-    from fnet.report.console import predictions_table
+    from fnet.report.tables import predictions_table
     from fnet.runs.files import to_json
     from fnet.runs.predict import continuation, predict, trained
 
@@ -235,8 +236,8 @@ def trace(
 def summary(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> None:
     """Show the layers of CONFIG's network: output shapes, parameters, floating-point operations."""
     from fnet.config.load import load
-    from fnet.report.console import summary_table
     from fnet.report.summary import summarize
+    from fnet.report.tables import summary_table
     from fnet.runs.files import to_json
 
     experiment = load(config, overrides or ())

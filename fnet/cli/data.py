@@ -26,7 +26,7 @@ def data_show(
     from fnet.data import catalog
     from fnet.data.inspect import inspect
     from fnet.report.data import tables
-    from fnet.report.samples import drawn
+    from fnet.report.samples import draw
     from fnet.runs.files import save, to_json
 
     experiment = load(config, overrides or ())
@@ -36,7 +36,7 @@ def data_show(
     found = inspect(arrays, spec, parts, settings.normalize or "none", seed=experiment.config.seed)
     picture = png or f"{experiment.config.name}-data.png"
     if png is not None or not as_json:
-        save(picture, drawn(found), "picture")
+        save(picture, draw(found), "picture")
     if as_json:
         print(to_json(found.plain()))
         return

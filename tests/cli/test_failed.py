@@ -22,7 +22,7 @@ from cli.calls import (
 )
 
 import fnet
-from fnet.report.console import TrainingProgress
+from fnet.report.progress import TrainingProgress
 from fnet.runs import folder as folder_module
 from fnet.train.loop import Segment
 

@@ -239,7 +239,7 @@ def cached_xhat(scale_gradient, g, given, layer, cache):
 DENSE = [
     ("sign of dw", leaf("w", lambda w: -w), "w", "sign flipped"),
     ("dw transposed", leaf("w", square_only(np.transpose)), "w", "^transposed$"),
-    ("dw of another shape", leaf("w", lambda w: w.T if w.shape[0] != w.shape[1] else w), "w", "^transposed: \("),
+    ("dw of another shape", leaf("w", lambda w: w.T if w.shape[0] != w.shape[1] else w), "w", r"^transposed: \("),
     ("dw twice", leaf("w", lambda w: 2 * w), "w", "norm ratio 2: a factor of 2"),
     ("mean for sum in dw", leaf("w", lambda w: w / BATCH), "w", r"norm ratio 1/6 = 1/batch: mean in place of sum"),
     ("sum for mean in db", leaf("b", lambda b: b * BATCH), "b", r"norm ratio 6 = batch: sum in place of mean"),
@@ -274,7 +274,7 @@ MUTATIONS = [
     Mutation("no dx", "images", "conv", dx(np.zeros_like), "conv_1", "input", "gradient of the input missing"),
     Mutation("area", "images", "avg_pool", dx(lambda d: 4 * d), "avg_pool_1", "input", "norm ratio 4: the same factor"),
     Mutation("all winners", "images", "max_pool", spread, "max_pool_1", "input", "wrong axis: "),
-    Mutation("no mean", "normalized", "batch_norm", without_term("mean"), "batch_norm_1", "input", "the term from a mean"),
+    Mutation("no mean", "normalized", "batch_norm", without_term("mean"), "batch_norm_1", "input", "term from a mean"),
     Mutation("no variance", "normalized", "batch_norm", without_term("variance"), "batch_norm_1", "input", "term"),
     Mutation("no scale", "normalized", "batch_norm", without_term(""), "batch_norm_1", "input", "index of axis 1"),
     Mutation(
