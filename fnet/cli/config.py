@@ -12,8 +12,8 @@ from fnet.cli.command import ConfigFile, Json, Overrides, command, terminal
 def summary(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> None:
     """Show the network of CONFIG: layers, output shapes, parameters, FLOPs."""
     from fnet.config.load import load
-    from fnet.report.console import summary_table
     from fnet.report.summary import summarize
+    from fnet.report.tables import summary_table
     from fnet.runs.files import to_json
 
     experiment = load(config, overrides or ())

@@ -25,7 +25,7 @@ def show(
     from fnet.config.load import load
     from fnet.data.inspect import inspect
     from fnet.report.data import tables
-    from fnet.report.samples import drawn
+    from fnet.report.samples import draw
     from fnet.runs.files import save, to_json
 
     experiment = load(config, overrides or ())
@@ -34,7 +34,7 @@ def show(
     inspection = inspect(arrays, data.spec, data.parts, data.normalization, seed=experiment.seed)
     picture = png or f"{experiment.name}-data.png"
     if png is not None or not as_json:
-        save(picture, drawn(inspection), "picture")
+        save(picture, draw(inspection), "picture")
     if as_json:
         print(to_json(inspection.plain()))
         return

@@ -9,7 +9,7 @@ from fnet.cli.command import Json, RunFolder, command, start_jax, terminal
 def evaluate(run: RunFolder, as_json: Json = False) -> None:
     """Score the network of RUN on each part of its data, and show which classes it confuses."""
     from fnet.config.load import load
-    from fnet.report.console import confusion_table, scores_table
+    from fnet.report.tables import confusion_table, scores_table
     from fnet.runs.evaluation import evaluate
     from fnet.runs.files import to_json
     from fnet.runs.model_file import load_model

@@ -42,8 +42,8 @@ def gradcheck(
 ) -> int:
     """Check every gradient three ways: by hand, by JAX, numerically. Exit status 1 if one is wrong."""
     from fnet.config.load import load
-    from fnet.report.gradients import print_check, save_page
-    from fnet.runs.files import to_json
+    from fnet.report.gradients import page, print_check
+    from fnet.runs.files import save, to_json
     from fnet.runs.gradcheck import check_gradients
     from fnet.runs.model_file import load_model
 
@@ -61,7 +61,7 @@ def gradcheck(
     )
     name, loss = experiment.name, experiment.loss_settings["name"]
     if html is not None:
-        save_page(html, name, checks)
+        save(html, page(name, checks), "page")
     ok = all(check.report.ok for check in checks)
     if as_json:
         reports = [{"when": when, "examples": number, **report.plain()} for when, number, report in checks]

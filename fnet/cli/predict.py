@@ -54,7 +54,7 @@ def _continue_text(network: "Trained", prompt: str, length: int, temperature: fl
 
 def _predict_examples(network: "Trained", path: str, as_json: bool) -> None:
     """Print a prediction per example."""
-    from fnet.report.console import predictions_table
+    from fnet.report.tables import predictions_table
     from fnet.runs.files import to_json
     from fnet.runs.predict import predict
 

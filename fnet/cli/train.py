@@ -13,7 +13,8 @@ REASONS = {"early": "stopped early", "interrupted": "interrupted"}
 def train(config: ConfigFile, overrides: Overrides = None) -> int:
     """Train the network of CONFIG and write the run's folder."""
     from fnet.config.load import load
-    from fnet.report.console import TrainingProgress, scores_table
+    from fnet.report.progress import TrainingProgress
+    from fnet.report.tables import scores_table
     from fnet.runs.run import run
 
     signal.signal(signal.SIGTERM, _interrupt)

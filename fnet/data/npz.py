@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from annotated_types import Ge, MinLen
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data.cache import Chunks, cached
 from fnet.data.path import FileSource, PathText, digest, file, naming
 from fnet.data.source import DataError, Spec, Targets

@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import MinLen
 from pydantic import AfterValidator
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data.arrays import Arrays
 from fnet.data.source import DataError, DataSource, Spec
 from fnet.data.stream import Stream

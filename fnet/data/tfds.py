@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data.arrays import Arrays
 from fnet.data.cache import cached, lookup, room
 from fnet.data.path import digest

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fnet.core.settings import suggestion
+from fnet.core.wording import suggestion
 from fnet.data.source import DataError, Spec, Targets
 
 Kind = Literal["image", "text", "numbers"]

@@ -1,8 +1,8 @@
-"""Which branch a computation takes at every kink: the active sets of relu, max-pooling, |w|, a hinge and their like.
+"""Record which branch a computation takes at every kink: the active sets of relu, max-pooling, |w|, a hinge, and so on.
 
-A function with kinks is smooth as long as no comparison in it changes its answer. So it is traced, and traced again
-with the answers of its comparisons for further results: two points between which none of them differs lie on the same
-smooth piece. This needs no list of layers with kinks, and holds for any function that JAX can trace.
+A function with kinks is smooth as long as no comparison in it changes its answer. So it is traced, and evaluated with
+the answers of its comparisons as further results: two points for which all answers are equal lie on the same smooth
+piece. This needs no list of layers with kinks, and works for any function that JAX can trace.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,15 +14,15 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal
 
 COMPARISONS = {"gt", "lt", "ge", "le", "eq", "ne", "argmax", "argmin", "sign", "floor", "ceil", "round"}
-"""Operations whose result is itself an answer, when they are given floating-point numbers."""
+"""Primitives whose result is itself an answer if their operands are floating-point numbers."""
 
 
 def with_branches(function: Callable[..., Any]) -> Callable[..., tuple[Any, list[jax.Array]]]:
-    """The function, returning beside its value the answers of all the comparisons that were made on the way.
+    """Transform a function to also return the answers of all comparisons inside it.
 
-    A comparison of a smooth computation counts too, such as the shift by the maximum in a softmax: what changes no
-    answer lies on one smooth piece, what changes one need not cross a kink. Branches of `lax.cond` and loops of unknown
-    length are not looked into.
+    Comparisons in smooth computations count too, such as the shift by the maximum in a softmax: equal answers mean the
+    same smooth piece, but different answers need not mean a kink. Branches of `lax.cond` and loops of unknown length
+    are not inspected.
 
     >>> value, branches = with_branches(lambda x: jnp.sum(jnp.maximum(x, 0.0) * jnp.abs(x)))(jnp.array([-1.0, 2.0]))
     >>> float(value), [branch.tolist() for branch in branches]
@@ -38,7 +38,7 @@ def with_branches(function: Callable[..., Any]) -> Callable[..., tuple[Any, list
 
 
 def _evaluate(traced: ClosedJaxpr, arguments: Sequence[Any]) -> tuple[list[Any], list[jax.Array]]:
-    """The results of a traced function, and the answers of its comparisons."""
+    """Return the results of a traced function and the answers of its comparisons."""
     jaxpr = traced.jaxpr
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, traced.consts, strict=True))
     values |= zip(jaxpr.invars, arguments, strict=True)
@@ -56,7 +56,7 @@ def _evaluate(traced: ClosedJaxpr, arguments: Sequence[Any]) -> tuple[list[Any],
 
 
 def _apply(equation: Any, operands: list[Any]) -> tuple[list[Any], list[jax.Array]]:
-    """One operation: its results and the answers in it."""
+    """Return the results of one primitive and the answers in it."""
     name, parameters = equation.primitive.name, equation.params
     inner = parameters.get("jaxpr") or parameters.get("call_jaxpr")
     if name == "scan":
@@ -91,10 +91,10 @@ def _answers(name: str, operands: list[Any], result: Any, axes: tuple[int, ...])
 
 
 def _scan(equation: Any, operands: list[Any]) -> tuple[list[Any], list[jax.Array]]:
-    """A scan whose body gives the answers of every step too.
+    """Run a scan whose body also returns the answers of every step.
 
-    Its operands are constants, carries and rows, in this order. Which is which is told by the axis of steps, which rows
-    and stacked results have and the body's do not: the names of the parameters differ between versions of JAX.
+    Its operands are constants, carries and rows, in this order. Only rows and stacked results have the axis of steps,
+    which their counterparts in the body lack; this identifies them, since parameter names differ between JAX versions.
     """
     parameters, traced = equation.params, equation.params["jaxpr"]
     carries = sum(

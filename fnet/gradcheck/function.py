@@ -1,20 +1,19 @@
-"""Gradients that the user derived by hand, for a function of their own."""
+"""Check gradients that a user derived by hand for any function."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnet.gradcheck.compare_leaves import SAMPLES, Part, compare_leaves
 from fnet.gradcheck.diagnosis import Context
-from fnet.gradcheck.examine import SAMPLES, Part, examine
 from fnet.gradcheck.report import Report
 
 
 class BadFunction(ValueError):
-    """The function or the gradients that were handed over cannot be compared."""
+    """The function or its gradients cannot be compared."""
 
     exit_status = 2
 
@@ -28,21 +27,22 @@ def compare(
     tolerance: float = 1e-8,
     samples: int = SAMPLES,
 ) -> Report:
-    """Compares gradients of one's own with JAX's and with differences, leaf by leaf.
+    """Compare your own gradients with JAX's and with finite differences, leaf by leaf.
 
-    Everything is computed in float64: parameters and gradients are copied to it.
+    Parameters and gradients are converted to float64, and everything is computed in it.
 
     Args:
         gradients: df/dp for every leaf p of the parameters, in the same structure.
-        f: params -> a number, computed by JAX.
+        f: params -> scalar, traceable by JAX.
         params: any pytree of numbers.
-        batch: the number of examples, if f is a mean over some: a diagnosis names it.
-        tolerance: the greatest relative difference between the two gradients that passes.
-        samples: how many entries of each leaf are compared with differences: all, or a seeded sample of a larger leaf.
+        batch: the number of examples if f is a mean over them; used in diagnoses.
+        tolerance: the maximum relative difference between the two gradients that passes.
+        samples: the number of entries of each leaf to compare with finite differences; a larger leaf is sampled with a
+            fixed seed.
 
     Raises:
-        BadFunction: when f does not give one real number, is not differentiable at the parameters, or the gradients are
-            not of the structure of the parameters.
+        BadFunction: if f does not return a real scalar or is not differentiable at the parameters, or if the structure
+            of the gradients is not that of the parameters.
 
     >>> x = np.array([[1.0, 2.0], [3.0, 5.0], [4.0, 1.0]])
     >>> y = np.array([1.0, 0.0, 2.0])
@@ -51,38 +51,25 @@ def compare(
     >>> compare(2 / 3 * x.T @ error, lambda w: jnp.mean((x @ w - y) ** 2), w).ok
     True
     >>> print(compare(2 * x.T @ error, lambda w: jnp.mean((x @ w - y) ** 2), w, batch=3).rows[0].diagnosis)
-    norm ratio 3 = batch: mean and sum mixed up
+    norm ratio 3 = batch: sum in place of mean
     """
-    names, points = _named(params)
+    points = _named(params)
     for name, point in points.items():
         if not np.issubdtype(point.dtype, np.floating):
-            raise BadFunction(f"{name} is of dtype {point.dtype}: a function is only differentiated by real numbers")
-    mine = _gradients(gradients, params, names)
+            raise BadFunction(f"{name} has dtype {point.dtype}: gradients exist only with respect to real numbers")
+    by_hand = _named_gradients(gradients, params, points)
     points = {name: point.astype(np.float64) for name, point in points.items()}
     structure = jax.tree.structure(params)
 
-    def of_leaves(arrays: Sequence[jax.Array], _: Any) -> jax.Array:
+    def f_of_leaves(arrays: Sequence[jax.Array], _: Any = None) -> jax.Array:
         return jnp.asarray(f(jax.tree.unflatten(structure, arrays)))[None]
 
-    with jax.enable_x64(True):
-        arrays = [jnp.asarray(point) for point in points.values()]
-        _check_value(f, jax.tree.unflatten(structure, arrays))
-        value, pull = jax.vjp(functools.partial(of_leaves, _=None), arrays)
-        by_jax = dict(zip(names, map(np.asarray, pull(jnp.ones_like(value))[0]), strict=True))
-    if not np.isfinite(value).all():
-        raise BadFunction(f"the function is {float(value[0])} at the parameters: there is nothing to differentiate")
-    for name, gradient in by_jax.items():
-        if not np.isfinite(gradient).all():
-            place = [int(n) for n in np.argwhere(~np.isfinite(gradient))[0]]
-            raise BadFunction(
-                f"the function is not differentiable at the parameters: JAX's derivative with respect to {name}{place} "
-                f"is {gradient[tuple(place)]}"
-            )
-    rows = examine(
-        of_leaves,
+    by_jax = _gradients_by_jax(f, f_of_leaves, structure, points)
+    rows = compare_leaves(
+        f_of_leaves,
         points,
         None,
-        [Part("total", mine, by_jax)],
+        [Part("total", by_hand, by_jax)],
         samples=samples,
         tolerance=tolerance,
         context=lambda name, _: Context(name, batch),
@@ -90,52 +77,78 @@ def compare(
     return Report(rows, tolerance)
 
 
-def _named(tree: Any) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Names such as "dense_1/w" of the leaves of a pytree, and the leaves; "value" for a tree that is one leaf."""
+def _gradients_by_jax(
+    f: Callable[[Any], Any], f_of_leaves: Callable[..., jax.Array], structure: Any, points: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Differentiate f with respect to every leaf.
+
+    Raises:
+        BadFunction: if it cannot be differentiated at these points.
+    """
+    with jax.enable_x64(True):
+        arrays = [jnp.asarray(point) for point in points.values()]
+        _check_value(f, jax.tree.unflatten(structure, arrays))
+        value, pull = jax.vjp(f_of_leaves, arrays)
+        gradients = dict(zip(points, map(np.asarray, pull(jnp.ones_like(value))[0]), strict=True))
+    if not np.isfinite(value).all():
+        raise BadFunction(f"the function is {float(value[0])} at the parameters: it cannot be differentiated there")
+    for name, gradient in gradients.items():
+        if not np.isfinite(gradient).all():
+            index = [int(n) for n in np.argwhere(~np.isfinite(gradient))[0]]
+            raise BadFunction(
+                f"the function is not differentiable at the parameters: JAX's derivative with respect to {name}{index} "
+                f"is {gradient[tuple(index)]}"
+            )
+    return gradients
+
+
+def _named(tree: Any) -> dict[str, np.ndarray]:
+    """Name the leaves of a pytree such as "dense_1/w"; a tree that is a single leaf is named "value"."""
     entries, _ = jax.tree_util.tree_flatten_with_path(tree)
     if not entries:
-        raise BadFunction("the parameters are an empty tree: there is nothing to differentiate by")
+        raise BadFunction("the parameters are an empty tree: there is nothing to differentiate with respect to")
     named = {jax.tree_util.keystr(path, simple=True, separator="/") or "value": leaf for path, leaf in entries}
     try:
-        return list(named), {name: np.asarray(leaf) for name, leaf in named.items()}
+        return {name: np.asarray(leaf) for name, leaf in named.items()}
     except (TypeError, ValueError) as error:
-        raise BadFunction(f"the parameters hold something that is not an array of numbers: {error}") from error
+        raise BadFunction(f"a leaf of the parameters is not an array of numbers: {error}") from error
 
 
-def _gradients(gradients: Any, params: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The gradients under the names of the parameters."""
+def _named_gradients(gradients: Any, params: Any, points: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Convert the gradients to float64, under the names of the parameters."""
     if jax.tree.structure(gradients) != jax.tree.structure(params):
-        given, _ = _named(gradients)
-        missing = [name for name in names if name not in given]
-        others = [name for name in given if name not in names]
-        said = "; ".join(
-            f"{what}: {', '.join(which)}" for what, which in (("missing", missing), ("not parameters", others)) if which
+        names = _named(gradients)
+        missing = [name for name in points if name not in names]
+        extra = [name for name in names if name not in points]
+        differences = [
+            f"{label}: {', '.join(n)}" for label, n in (("missing", missing), ("not parameters", extra)) if n
+        ]
+        detail = "; ".join(differences) or (
+            f"expected {jax.tree.structure(params)}, got {jax.tree.structure(gradients)}"
         )
-        structure = said or f"{jax.tree.structure(gradients)} where {jax.tree.structure(params)} is expected"
-        raise BadFunction(f"the gradients are not of the structure of the parameters: {structure}")
-    _, mine = _named(gradients)
-    return {name: gradient.astype(np.float64) for name, gradient in mine.items()}
+        raise BadFunction(f"the gradients must have the structure of the parameters: {detail}")
+    return {name: gradient.astype(np.float64) for name, gradient in _named(gradients).items()}
 
 
 def _check_value(f: Callable[[Any], Any], params: Any) -> None:
-    """That the function gives one real number."""
+    """Check that the function returns a real scalar."""
     try:
         value = jax.eval_shape(f, params)
     except jax.errors.ConcretizationTypeError as error:
         raise BadFunction(
-            "JAX cannot trace the function: it turns a traced array into a Python number or a NumPy array, or branches "
-            f"on its value; use jax.numpy and jnp.where ({str(error).splitlines()[0]})"
+            "JAX cannot trace the function: it converts a traced array to a Python number or a NumPy array, or "
+            f"branches on its value; use jax.numpy and jnp.where ({str(error).splitlines()[0]})"
         ) from error
     except jax.errors.TracerArrayConversionError as error:
         raise BadFunction(
-            "JAX cannot trace the function: it hands a traced array to NumPy; use jax.numpy instead "
+            "JAX cannot trace the function: it passes a traced array to NumPy; use jax.numpy instead "
             f"({str(error).splitlines()[0]})"
         ) from error
     leaves = jax.tree.leaves(value)
     if len(leaves) != 1 or leaves[0].shape != () or jax.tree.structure(value) != jax.tree.structure(0):
         shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "nothing"
         raise BadFunction(
-            f"the function must give one number, of shape (), and gives {shapes}; take a sum or a mean of it"
+            f"the function must return one number, of shape (), but returns {shapes}; take its sum or mean"
         )
     if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
-        raise BadFunction(f"the function gives a {leaves[0].dtype}: only a real number has a gradient")
+        raise BadFunction(f"the function returns a value of dtype {leaves[0].dtype}: only a real number has a gradient")

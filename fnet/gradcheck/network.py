@@ -1,10 +1,10 @@
-"""The gradients of a network's training loss, by hand, by JAX and by differences."""
+"""Check the gradients of a network's training loss: by hand, by JAX and by finite differences."""
 
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,11 @@ from jax import lax
 from fnet.core.layer import Layer
 from fnet.core.traversal import leaves
 from fnet.core.wording import suggestion
+from fnet.gradcheck.compare_leaves import ROUNDING, SAMPLES, Part, compare_arrays, compare_leaves, nested
 from fnet.gradcheck.diagnosis import Context
-from fnet.gradcheck.examine import ROUNDING, SAMPLES, Part, contrast, examine, nested
-from fnet.gradcheck.locate import culprits
+from fnet.gradcheck.faulty_layers import find_faulty_layers
 from fnet.gradcheck.noise import draw_noise
-from fnet.gradcheck.report import Culprit, Report, Row
+from fnet.gradcheck.report import Culprit, LeafReport, Report
 from fnet.losses import Loss, loss_name_of, resolve_loss
 from fnet.reference import network as reference
 from fnet.reference.losses import loss_of
@@ -27,11 +27,22 @@ from fnet.train.state import Batch
 from fnet.train.step import objective
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-3}
-"""The greatest relative difference that passes, by the precision that JAX computes in, unless told otherwise."""
+"""The default maximum relative difference that passes, by the precision that JAX computes in."""
+
+FORWARD = ("outputs", "loss")
+"""The rows that compare forward values."""
+
+REMARKS = {
+    "float64": "",
+    "float32": "float32 has about 7 significant digits, and sums over a batch or a layer lose some of them: JAX's "
+    "gradients are accurate to about 1e-5 of the largest entry, rarely worse than {tolerance:g}. A smaller mistake "
+    "shows only in float64.",
+}
+"""What accuracy to expect, by precision."""
 
 
 class UnknownLeaf(ValueError):
-    """A leaf was asked for that the network does not have."""
+    """The network does not have the requested leaf."""
 
     exit_status = 2
 
@@ -51,33 +62,33 @@ def check(
     leaf: str | None = None,
     precision: str = "float64",
 ) -> Report:
-    """Compares backpropagation by hand with JAX's and with differences, for the training loss of one batch.
+    """Compare backpropagation by hand with JAX and with finite differences, for the training loss of one batch.
 
-    Parameters and data are copied to float64 and JAX computes in float64: the same network, with the rounding error
-    far below the differences that a mistake makes. The network is in training mode: batch statistics are those of the
-    batch, and dropout's masks are drawn once and handed to both sides. Differences are of JAX's loss; of the three
-    gradients the two that agree outvote the third. With penalties the data loss and the penalty are checked together
-    and apart. When something is wrong, every layer is checked by itself, with a random cotangent, to find where it
-    begins.
+    Parameters and data are converted to float64, and JAX computes in float64: the network is the same, and rounding
+    errors are far smaller than the effect of a mistake. The network is in training mode: it uses the statistics of the
+    batch, and both sides use the same dropout masks. Finite differences are taken of JAX's loss; of the three
+    gradients, the two that agree outvote the third. With penalties, the data loss and the penalty are also checked
+    separately. If something is wrong, every layer is checked alone, with a random cotangent, to find the cause.
 
     Args:
         net: the network.
-        loss: a name of `fnet.losses.LOSSES`, a function of `fnet.losses`, or a `functools.partial` of one that gives
-            it settings, which the hand-written loss is given as well.
+        loss: a name of `fnet.losses.LOSSES`, a function of `fnet.losses`, or a `functools.partial` of one with
+            settings, which also apply to the hand-written loss.
         params: its parameters, of any precision.
         state: its non-trainable state.
         x: examples (batch, ...).
         y: targets.
         regularization: penalties on the weights.
-        key: that dropout draws with; by default jax.random.key(0).
-        tolerance: the greatest relative difference that passes; by default 1e-10, and 1e-3 in float32.
-        samples: how many entries of each leaf are compared with differences: all, or a seeded sample of a larger leaf.
-        leaf: the one leaf to report on, such as "dense_2/w"; by default all, and the input.
-        precision: in which JAX computes its gradients, "float64" or "float32". The other two sides stay in float64.
+        key: random key of dropout; by default jax.random.key(0).
+        tolerance: the maximum relative difference that passes; by default 1e-10, and 1e-3 in float32.
+        samples: the number of entries of each leaf to compare with finite differences; a larger leaf is sampled with a
+            fixed seed.
+        leaf: the only leaf to report on, such as "dense_2/w"; by default all leaves and the input.
+        precision: the one that JAX computes gradients in, "float64" or "float32"; the other two sides use float64.
 
     Raises:
-        NoReference: when a layer or the loss has no hand-written backward.
-        UnknownLeaf: when the network has no such leaf.
+        NoReference: if a layer or the loss has no hand-written backward pass.
+        UnknownLeaf: if the network has no such leaf.
         ValueError: for an unknown name of a loss or, in the penalties, of a layer.
 
     >>> import fnet
@@ -92,64 +103,85 @@ def check(
     noise = draw_noise(net, params, state, x, key)
     params, state, x, y = jax.tree.map(_float64, (params, state, x, y))
     record = resolve_loss(loss)
-    name, settings = loss_name_of(record.function) or (getattr(loss, "__name__", repr(loss)), {})
-    loss_by_hand = functools.partial(loss_of(name), **settings)
+    loss_name, settings = loss_name_of(record.function) or (getattr(loss, "__name__", repr(loss)), {})
+    loss_by_hand = functools.partial(loss_of(loss_name), **settings)
     hand = functools.partial(reference.loss_and_gradients, net, params, x, y, loss_by_hand, state=state, noise=noise)
-    total = hand(regularization=regularization)
+    by_hand = _by_hand(hand, params, regularization)
     names = tuple(name for name, _ in leaves(net, params))
     f = TrainingLoss(net, record, regularization, names, not np.issubdtype(x.dtype, np.integer))
-    data = {"state": state, "x": x, "y": y, "key": key}
     points = dict(f.leaves(params, x))
-    wanted = _wanted(points, leaf)
-    outputs, values, gradients = _by_jax(f, points, data, precision)
-    by_hand = {"total": total}
-    if regularization.penalizes:
-        of_penalty = reference.penalty(params, regularization)
-        by_hand |= {"data loss": hand(), "penalty": total._replace(loss=of_penalty[0], params=of_penalty[1], x=x * 0)}
-    parts = [
-        Part(part, dict(f.leaves(by_hand[part].params, by_hand[part].x)), gradient)
-        for part, gradient in zip(f.parts, gradients, strict=True)
-    ]
-    if regularization.penalizes:
-        none = {name: np.zeros_like(leaf) for name, leaf in points.items()}
-        parts[-1] = parts[-1]._replace(by_hand=none | dict(parts[-1].by_hand))
-    context = _contexts(len(x), outputs.shape, parts[-1].by_jax if regularization.penalizes else {})
-    rounding = ROUNDING if precision == "float64" else 1e-6 * max(np.max(np.abs(g)) for g in parts[0].by_jax.values())
-    limits = {"tolerance": tolerance, "rounding": rounding}
-    rows = [_forward(contrast("outputs", total.outputs, outputs, **limits))]
-    rows += [
-        _forward(contrast("loss", np.asarray(by_hand[part].loss), value, **limits))._replace(part=part)
-        for part, value in zip(f.parts, values, strict=True)
-    ]
-    rows += examine(f, points, data, parts, samples=samples, context=context, **limits)
-    rows = [row for row in rows if row.name in (*FORWARD, *wanted) and not _idle(row)]
+    reported = _reported_leaves(points, leaf)
+    data = {"state": state, "x": x, "y": y, "key": key}
+    by_jax = _by_jax(f, points, data, precision)
+    parts = _parts(f, points, by_hand, by_jax)
+    rounding = _rounding(parts[0], precision)
+    context = _contexts(len(x), by_jax.outputs.shape, parts[-1].by_jax if regularization.penalizes else {})
+    rows = _forward_rows(by_hand, by_jax, f.parts, tolerance, rounding)
+    rows += compare_leaves(
+        f, points, data, parts, samples=samples, tolerance=tolerance, rounding=rounding, context=context
+    )
+    rows = [row for row in rows if row.name in (*FORWARD, *reported) and not _is_unpenalized(row)]
     rows.sort(key=lambda row: f.parts.index(row.part))
-    remark = EXPECTED[precision].format(tolerance=tolerance)
-    report = Report(rows, tolerance, precision, remark=remark)
+    report = Report(rows, tolerance, precision, remark=REMARKS[precision].format(tolerance=tolerance))
     if report.ok:
         return report
-    found = culprits(net, record, loss_by_hand, params, state, noise, x, y, key, name=name)
-    return report._replace(rows=[_passed_on(row, found) for row in rows], culprits=found)
+    culprits = find_faulty_layers(net, record, loss_by_hand, params, state, noise, x, y, key, loss_name=loss_name)
+    return report._replace(rows=[_attribute(row, culprits) for row in rows], culprits=culprits)
 
 
-FORWARD = ("outputs", "loss")
-"""The rows that compare forward values."""
+def _by_hand(
+    hand: Callable[..., reference.Result], params: Any, regularization: Penalties
+) -> dict[str, reference.Result]:
+    """Compute values and gradients of every part by hand."""
+    total = hand(regularization=regularization)
+    if not regularization.penalizes:
+        return {"total": total}
+    value, gradients = reference.penalty(params, regularization)
+    return {"total": total, "data loss": hand(), "penalty": total._replace(loss=value, params=gradients, x=total.x * 0)}
 
-EXPECTED = {
-    "float64": "",
-    "float32": "float32 keeps 7 digits, and sums over a batch or a layer lose some: JAX's gradients are right to about "
-    "1e-5 of the largest entry, rarely worse than {tolerance:g}; a mistake smaller than that shows in float64 alone",
-}
+
+def _parts(
+    f: "TrainingLoss", points: Mapping[str, np.ndarray], by_hand: Mapping[str, Any], by_jax: "ByJax"
+) -> list[Part]:
+    """Pair the gradients of the two sides; a leaf without penalty has the penalty gradient 0."""
+    zeros = {name: np.zeros_like(leaf) for name, leaf in points.items()}
+    return [
+        Part(
+            name,
+            (zeros if name == "penalty" else {}) | dict(f.leaves(by_hand[name].params, by_hand[name].x)),
+            gradient,
+        )
+        for name, gradient in zip(f.parts, by_jax.gradients, strict=True)
+    ]
+
+
+def _rounding(total: Part, precision: str) -> float:
+    """Return the absolute difference that counts as rounding."""
+    if precision == "float64":
+        return ROUNDING
+    return 1e-6 * max(np.max(np.abs(gradient)) for gradient in total.by_jax.values())
+
+
+def _forward_rows(
+    by_hand: Mapping[str, Any], by_jax: "ByJax", parts: Sequence[str], tolerance: float, rounding: float
+) -> list[LeafReport]:
+    """Compare the outputs and the value of every part."""
+    rows = [compare_arrays("outputs", by_hand["total"].outputs, by_jax.outputs, tolerance, rounding)]
+    rows += [
+        compare_arrays("loss", np.asarray(by_hand[part].loss), value, tolerance, rounding)._replace(part=part)
+        for part, value in zip(parts, by_jax.values, strict=True)
+    ]
+    return [row if row.ok else row._replace(verdict="forward") for row in rows]
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingLoss:
-    """The training loss as a function of its leaves, the input among them; equal for equal networks, to compile once.
+    """The training loss as a function of its leaves and the input; equal networks compare equal, to compile once.
 
-    Its values are the total and, where there are penalties, the data loss and the penalty.
+    Its values are the total and, with penalties, the data loss and the penalty.
 
     names: of the parameters' leaves, in the order of the description.
-    with_input: whether it is differentiated with respect to the input too, which integers cannot be.
+    with_input: whether the input is one of the arguments to differentiate; integers cannot be.
     """
 
     net: Layer
@@ -164,50 +196,57 @@ class TrainingLoss:
         return ("total", "data loss", "penalty") if self.regularization.penalizes else ("total",)
 
     def leaves(self, params: Any, x: Any) -> list[tuple[str, Any]]:
-        """The input, where it counts, and the parameters in the order of the description, under their names."""
+        """List the input, if differentiated, and the parameters, with their names, in the order of the description."""
         return [("input", x)] * self.with_input + list(leaves(self.net, params))
 
     def __call__(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
         """(leaves, {"state", "x", "y", "key"}) -> the values."""
-        params, batch = self._given(arrays, data)
+        params, batch = self._arguments(arrays, data)
         evaluate = objective(self.net, self.loss, regularization=self.regularization)
         total, (_, metrics) = evaluate(params, data["state"], batch, data["key"])
         return jnp.stack([total, metrics.loss, metrics.penalty][: len(self.parts)])
 
     def outputs(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
         """The network's outputs."""
-        params, batch = self._given(arrays, data)
+        params, batch = self._arguments(arrays, data)
         return self.net.apply(params, data["state"], batch.x, train=True, key=data["key"], mask=batch.mask)[0]
 
-    def _given(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Batch]:
+    def _arguments(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Batch]:
         """The parameters and the batch."""
         x, *arrays = arrays if self.with_input else (data["x"], *arrays)
         return nested(dict(zip(self.names, arrays, strict=True))), Batch(x, data["y"], jnp.ones(len(x), bool))
 
 
-def _by_jax(f: TrainingLoss, points: Mapping[str, np.ndarray], data: Mapping[str, Any], precision: str):
-    """The outputs, the values, and the gradient of each value as a dict of leaves."""
+class ByJax(NamedTuple):
+    """The outputs, the value of every part, and the gradient of each value as a dict of leaves."""
+
+    outputs: np.ndarray
+    values: np.ndarray
+    gradients: list[dict[str, np.ndarray]]
+
+
+def _by_jax(f: TrainingLoss, points: Mapping[str, np.ndarray], data: Mapping[str, Any], precision: str) -> ByJax:
     with jax.enable_x64(precision == "float64"):
         arrays, data = jax.tree.map(lambda a: _as(a, precision), (list(points.values()), data))
-        outputs, values, gradients = jax.tree.map(np.asarray, _pulled_back(f, arrays, data))
-    return outputs, values, [dict(zip(points, part, strict=True)) for part in zip(*gradients, strict=True)]
+        outputs, values, gradients = jax.tree.map(np.asarray, _values_and_gradients(f, arrays, data))
+    return ByJax(outputs, values, [dict(zip(points, part, strict=True)) for part in zip(*gradients, strict=True)])
 
 
 @functools.partial(jax.jit, static_argnames="f")
-def _pulled_back(f, arrays, data):
+def _values_and_gradients(f, arrays, data):
     values, pull = jax.vjp(lambda arrays: f(arrays, data), arrays)
-    # A loop over the values: the backward pass is compiled once.
+    # In a loop over the values the backward pass is compiled only once.
     gradients = lax.map(lambda unit: pull(unit)[0], jnp.eye(len(f.parts), dtype=values.dtype))
     return f.outputs(arrays, data), values, gradients
 
 
 def _as(array: Any, precision: str) -> Any:
-    """In the precision, but for integers and random keys."""
+    """Convert real numbers to the precision; integers and random keys stay as they are."""
     return array.astype(precision) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
 def _contexts(batch: int, outputs: tuple[int, ...], penalty: Mapping[str, np.ndarray]) -> Callable[[str, str], Context]:
-    """What a diagnosis may know of a leaf and a part."""
+    """Return the function that gives the context of a diagnosis for a leaf and a part."""
     per_example = math.prod(outputs[1:])
     sizes = {"outputs": per_example, "batch * outputs": batch * per_example}
 
@@ -217,25 +256,21 @@ def _contexts(batch: int, outputs: tuple[int, ...], penalty: Mapping[str, np.nda
     return of
 
 
-def _passed_on(row: Row, found: Sequence[Culprit]) -> Row:
-    """A wrong gradient that is no layer's own mistake says so: its numbers are those of a mistake elsewhere."""
-    origins = {f"{culprit.layer}/{culprit.what}".lstrip("/") for culprit in found}
-    if row.verdict in ("ok", "forward") or not found or row.name in origins:
+def _attribute(row: LeafReport, culprits: Sequence[Culprit]) -> LeafReport:
+    """Replace the diagnosis of a gradient that is wrong only because of a mistake in another layer."""
+    origins = {f"{culprit.layer}/{culprit.what}".lstrip("/") for culprit in culprits}
+    if row.verdict in ("ok", "forward") or not culprits or row.name in origins:
         return row
-    layers = ", ".join(dict.fromkeys(culprit.layer or "the outermost container" for culprit in found))
-    return row._replace(diagnosis=f"passed on from {layers}")
+    layers = ", ".join(dict.fromkeys(culprit.layer or "the outermost container" for culprit in culprits))
+    return row._replace(diagnosis=f"propagated from {layers}")
 
 
-def _forward(row: Row) -> Row:
-    return row if row.ok else row._replace(verdict="forward")
-
-
-def _idle(row: Row) -> bool:
-    """Whether it says that a leaf without penalty has none."""
+def _is_unpenalized(row: LeafReport) -> bool:
+    """Whether the row compares the penalty gradient of a leaf without penalty."""
     return row.part == "penalty" and row.absolute == 0 and row.values[:2] == (0, 0)
 
 
-def _wanted(points: Mapping[str, Any], leaf: str | None) -> Sequence[str]:
+def _reported_leaves(points: Mapping[str, Any], leaf: str | None) -> Sequence[str]:
     if leaf is None:
         return list(points)
     if leaf not in points:

@@ -1,4 +1,4 @@
-"""Dropout's random masks, drawn once and handed to both sides of a comparison."""
+"""Random dropout masks that both sides of a comparison share."""
 
 import dataclasses
 import functools
@@ -13,10 +13,10 @@ from fnet.core.traversal import map_layers
 
 
 def draw_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> dict[str, Any]:
-    """The mask of every dropout layer for one batch and one key, nested as parameters are, each a leaf named "mask".
+    """Draw the mask of every dropout layer for one batch and one key, nested like parameters, as leaves named "mask".
 
-    The network is traced in training mode, with its random layers replaced by ones that take down the mask that they
-    draw; nothing but the masks is computed.
+    The network is traced in training mode, with its random layers replaced by layers that record their masks; only the
+    masks are computed.
     """
     return jax.tree.map(np.asarray, _masks(net, params, state, jnp.asarray(x), key))
 

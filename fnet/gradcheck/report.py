@@ -1,19 +1,19 @@
-"""What a gradient check found: a row per array, what is wrong, on whose side, and what kind of mistake it is."""
+"""The result of a gradient check: a report per array, who is wrong, and what kind of mistake it is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 Verdict = Literal["ok", "by hand", "by JAX", "both", "unclear", "forward"]
-"""Who is wrong. Of three gradients the two that agree outvote the third.
+"""Which gradient is wrong: of three gradients, the two that agree outvote the third.
 
-ok: the one by hand and JAX's agree, and so do the differences where they could be formed.
-by hand, by JAX: this one disagrees with the other two.
-both: the one by hand and JAX's agree, or not, but the differences agree with neither.
-unclear: the one by hand and JAX's disagree, and the differences are not exact enough to tell who is right.
-forward: the forward values differ, in the rows that compare those.
+ok: the gradient by hand agrees with JAX's, and with the finite differences wherever there are any.
+by hand, by JAX: this gradient disagrees with the other two.
+both: the finite differences agree with neither gradient, whether or not these agree with each other.
+unclear: the gradient by hand disagrees with JAX's, and the finite differences are not accurate enough to decide.
+forward: the forward values differ, in the rows that compare these.
 """
 
-IN_WORDS: dict[Verdict, str] = {
+VERDICT_TEXTS: dict[Verdict, str] = {
     "ok": "ok",
     "by hand": "WRONG by hand",
     "by JAX": "WRONG in JAX",
@@ -23,23 +23,24 @@ IN_WORDS: dict[Verdict, str] = {
 }
 
 
-class Row(NamedTuple):
-    """The comparison of one array: forward values, or a gradient.
+class LeafReport(NamedTuple):
+    """The comparison of one array: forward values, or the gradient with respect to a leaf.
 
     name: "outputs" or "loss" for forward values; "input" or a leaf such as "dense_1/w" for a gradient.
-    part: of what it is the gradient: "total" for the training loss, or "data loss" or "penalty".
+    part: the value whose gradient it is: "total" for the training loss, or "data loss" or "penalty".
     shape: of the array.
-    absolute: max|a - b| of the one by hand and JAX's.
-    relative: max|a - b| / max(|a|, |b|), the greatest over the whole array in both places; 0 when both are all 0.
+    absolute: max|a - b|, where a is computed by hand and b by JAX.
+    relative: max|a - b| / max(|a|, |b|), each maximum taken over the whole array; 0 if both are all 0.
     cosine: <a, b> / (|a| |b|).
-    ratio: |a| / |b|, of the one by hand over JAX's.
-    worst: the index of the entry that differs most, and its three values: by hand, by JAX, by differences.
-    checked: how many entries were compared with differences.
-    kinks: how many more were to be, but lie within the smallest step of a kink.
-    order: the exponent p of the Taylor remainder |f(x + h d) - f(x) - h <g, d>| ~ h^p for the gradient by hand: 2 when
-        it is right; None where f is linear, or it was not measured. It informs, and never decides.
-    verdict: who is wrong, if anyone.
-    diagnosis: what kind of mistake it is, or what the numbers alone do not say.
+    ratio: |a| / |b|.
+    worst: the index of the entry that differs most.
+    values: of that entry: by hand, by JAX, by finite differences.
+    checked: the number of entries compared with finite differences.
+    kinks: the number of sampled entries left out because they lie within the smallest step of a kink.
+    order: the exponent p of the Taylor remainder |f(x + h d) - f(x) - h <g, d>| ~ h^p of the gradient g by hand: 2 if
+        it is correct; None if f is linear, or if it was not measured. It informs, and never decides.
+    verdict: which side is wrong, if any.
+    diagnosis: what kind of mistake it is, or a remark on the numbers.
     """
 
     name: str
@@ -59,17 +60,17 @@ class Row(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong with it."""
+        """Whether nothing is wrong."""
         return self.verdict == "ok"
 
 
 class Culprit(NamedTuple):
-    """A layer whose own backward pass is wrong, given the right input and a right cotangent.
+    """A layer whose own forward or backward pass is wrong, even with the correct input and cotangent.
 
-    layer: its name, such as "block/tanh_1"; "loss" for the loss, "" for the network's outermost container.
+    layer: its name, such as "block/tanh_1"; "loss" for the loss, "" for the outermost container.
     kind: of the layer, or the name of the loss.
-    what: which of its results: "input", a leaf such as "w", or "output" for the forward pass.
-    verdict, diagnosis: as in a row.
+    what: which of its results is wrong: "input", a leaf such as "w", or "output" for the forward pass.
+    verdict, diagnosis: as in `LeafReport`.
     """
 
     layer: str
@@ -79,29 +80,33 @@ class Culprit(NamedTuple):
     diagnosis: str
 
     def __str__(self) -> str:
-        """In words.
+        """Describe the mistake in words.
 
-        >>> str(Culprit("tanh_1", "tanh", "input", "by hand", "sign: the negative of the right one"))
-        'tanh_1 (tanh), gradient of the input, wrong by hand: sign: the negative of the right one'
+        >>> str(Culprit("tanh_1", "tanh", "input", "by hand", "sign flipped: every entry is negated"))
+        'tanh_1 (tanh), gradient of the input, wrong by hand: sign flipped: every entry is negated'
         """
         kind = f" ({self.kind})" if self.layer and self.kind != self.layer else ""
         what = {"input": "gradient of the input", "output": "forward pass"}.get(self.what, f"gradient of {self.what}")
-        who = {"unclear": "unclear on whose side", "both": "wrong on both sides", "by JAX": "wrong in JAX"}
-        said = who.get(self.verdict, "wrong by hand" if self.verdict == "by hand" else "differs")
-        return f"{self.layer or 'the outermost container'}{kind}, {what}, {said}: {self.diagnosis}"
+        verdict = {
+            "by hand": "wrong by hand",
+            "by JAX": "wrong in JAX",
+            "both": "wrong in both",
+            "unclear": "unclear who is wrong",
+        }.get(self.verdict, "differs from JAX's")
+        return f"{self.layer or 'the outermost container'}{kind}, {what}, {verdict}: {self.diagnosis}"
 
 
 class Report(NamedTuple):
-    """The rows of a check, the tolerance that they were held to, and where a mistake comes from.
+    """The result of a gradient check.
 
-    rows: forward values first, then the gradients, as the network is described.
-    tolerance: the greatest relative difference between the one by hand and JAX's that passes.
-    precision: in which JAX computed: "float64" or "float32".
-    culprits: when something is wrong, the layers where it begins.
-    remark: what else to know, such as the precision that can be expected.
+    rows: forward values first, then the gradients in the order of the network's description.
+    tolerance: the maximum relative difference between the gradient by hand and JAX's that passes.
+    precision: the one that JAX computed in: "float64" or "float32".
+    culprits: if something is wrong, the layers that cause it.
+    remark: a note on the result, such as the accuracy to expect.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[LeafReport]
     tolerance: float
     precision: str = "float64"
     culprits: Sequence[Culprit] = ()
@@ -116,36 +121,42 @@ class Report(NamedTuple):
     def verdict(self) -> str:
         """One sentence: that everything agrees, or what does not."""
         wrong = [row for row in self.rows if not row.ok]
-        names = ", ".join(dict.fromkeys(row.name for row in wrong))
-        checked, kinks = (sum(getattr(row, name) for row in self.rows) for name in ("checked", "kinks"))
         if not wrong:
-            differences = f"{checked:,} entries with differences" if checked else ""
-            skipped = f" ({kinks:,} more lie on a kink)" if kinks else ""
-            also = f", and {differences}{skipped}" if differences else ""
-            return f"every value and gradient agrees within {self.tolerance:g} (relative, in {self.precision}){also}"
-        if any(row.verdict == "forward" for row in wrong):
-            forward = ", ".join(row.name for row in wrong if row.verdict == "forward")
-            return f"the forward values differ ({forward}): mend these before looking at the gradients"
-        return f"{len(wrong)} of {len(self.rows)} rows differ: {names}"
+            agreement = f"all values and gradients agree within {self.tolerance:g} (relative, {self.precision})"
+            return agreement + self._counts()
+        forward = ", ".join(row.name for row in wrong if row.verdict == "forward")
+        if forward:
+            return f"the forward values differ ({forward}): fix these before looking at the gradients"
+        return f"{len(wrong)} of {len(self.rows)} rows differ: {', '.join(dict.fromkeys(row.name for row in wrong))}"
+
+    def _counts(self) -> str:
+        """Say how many entries were compared with finite differences."""
+        checked, kinks = sum(row.checked for row in self.rows), sum(row.kinks for row in self.rows)
+        if not checked:
+            return ""
+        skipped = f" ({kinks:,} more lie on a kink)" if kinks else ""
+        return f"; {checked:,} entries agree with finite differences{skipped}"
 
     def __str__(self) -> str:
-        """The rows as a table, and the verdict."""
-        width = max(len(row.name) for row in self.rows)
-        shapes = max(len(str(row.shape)) for row in self.rows)
-        lines = [f"{'':<{width}}  {'shape':<{shapes}}  {'absolute':>9}  {'relative':>9}"]
-        for part in dict.fromkeys(row.part for row in self.rows):
-            lines += [f"{part}:"] if part != "total" else []
-            for row in (row for row in self.rows if row.part == part):
-                said = IN_WORDS[row.verdict] + (f": {row.diagnosis}" if row.diagnosis else "")
-                lines.append(
-                    f"{row.name:<{width}}  {row.shape!s:<{shapes}}  {row.absolute:9.2e}  {row.relative:9.2e}  {said}"
-                )
-        lines.append(self.verdict)
-        lines += [f"it begins in {culprit}" for culprit in self.culprits]
+        """Format the rows as a table, followed by the verdict, the culprits and the remark."""
+        lines = [*self._table(), self.verdict, *(f"the mistake is in {culprit}" for culprit in self.culprits)]
         return "\n".join([*lines, self.remark] if self.remark else lines)
 
+    def _table(self) -> Iterator[str]:
+        names = max(len(row.name) for row in self.rows)
+        shapes = max(len(str(row.shape)) for row in self.rows)
+        yield f"{'':<{names}}  {'shape':<{shapes}}  {'absolute':>9}  {'relative':>9}"
+        for part in dict.fromkeys(row.part for row in self.rows):
+            if part != "total":
+                yield f"{part}:"
+            for row in (row for row in self.rows if row.part == part):
+                numbers = f"{row.absolute:9.2e}  {row.relative:9.2e}"
+                diagnosis = f": {row.diagnosis}" if row.diagnosis else ""
+                text = f"{VERDICT_TEXTS[row.verdict]}{diagnosis}"
+                yield f"{row.name:<{names}}  {row.shape!s:<{shapes}}  {numbers}  {text}"
+
     def plain(self) -> dict[str, Any]:
-        """Plain data, as `fnet gradcheck --json` prints it."""
+        """Return plain data, as `fnet gradcheck --json` prints it."""
         return {
             "ok": self.ok,
             "verdict": self.verdict,

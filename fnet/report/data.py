@@ -10,22 +10,23 @@ from rich.text import Text
 from fnet.data.cache import Entry
 from fnet.data.inspect import Inspection, Range
 from fnet.data.source import Spec
+from fnet.report.text import visible
 
 ROWS = 20
-"""The most classes or features that a table shows."""
+"""The maximum number of classes or features in a table."""
 
 
 def tables(found: Inspection) -> Iterator[Table | Text]:
-    """What `fnet data show` prints."""
+    """Yield what `fnet data show` prints."""
     spec = found.spec
     yield Text(f"{spec.name}: {spec.size:,} examples {spec.shape} with {spec.targets}")
     stored = f"stored as {found.stored}" + ("" if found.stored == "float32" else ", float32 for the network")
-    if spec.tokens:
+    if spec.dtype == "int32":
         stored = f"token numbers, of a vocabulary of {len(spec.vocabulary)}" if spec.vocabulary else "token numbers"
     own = ", ".join(f"{name} {size:,}" for name, size in spec.splits)
     yield Text(stored + (f"; its own splits: {own}" if own else ""))
     yield _parts_table(found)
-    if not spec.tokens:
+    if spec.dtype != "int32":
         yield _entries_table(found)
     if spec.targets.kind == "classes":
         yield _classes_table(found)
@@ -38,7 +39,7 @@ def tables(found: Inspection) -> Iterator[Table | Text]:
 
 
 def _table(*columns: str, texts: int = 1, title: str = "") -> Table:
-    """A table whose first columns hold texts, and the others numbers."""
+    """Return a table whose first columns contain text, and the others numbers."""
     table = Table(title=title or None, title_justify="left", title_style="")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < texts else "right", overflow="fold")
@@ -46,14 +47,14 @@ def _table(*columns: str, texts: int = 1, title: str = "") -> Table:
 
 
 def _parts_table(found: Inspection) -> Table:
-    table = _table("part", "made of", "examples", texts=2)
+    table = _table("part", "source", "examples", texts=2)
     for part in found.parts:
         table.add_row(part.name, Text(part.source), f"{part.examples:,}")
     return table
 
 
 def _entries_table(found: Inspection) -> Table:
-    """The entries of every part as the source has them, and as the network gets them."""
+    """Summarize the entries of every part as stored, and as normalized for the network."""
     forms = {"as stored": [(part.name, [part.stored]) for part in found.parts]}
     if found.normalization != "none":
         forms[found.normalization] = [(part.name, [part.normalized]) for part in found.parts if part.normalized]
@@ -62,14 +63,14 @@ def _entries_table(found: Inspection) -> Table:
 
 
 def _cells(found: Range) -> list[str]:
-    """The numbers to four digits; a mean of 0 but for rounding is 0."""
+    """Write the numbers with four digits; a mean that is zero up to rounding is written as 0."""
     mean = 0.0 if abs(found.mean) < 1e-6 * found.std else found.mean
     numbers = (found.min, found.max, mean, found.std)
     return [f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}" for value in numbers]
 
 
 def _classes_table(found: Inspection) -> Table:
-    """How many targets of every class each part has; of many classes, the most frequent."""
+    """Count the targets of every class in each part; with many classes, only of the most frequent."""
     counts = [part.classes for part in found.parts]
     names = found.spec.targets.names or tuple(map(str, range(found.spec.targets.number)))
     order = range(len(names))
@@ -78,9 +79,8 @@ def _classes_table(found: Inspection) -> Table:
         order = sorted(order, key=lambda label: -counts[0][label])[:ROWS]
     table = _table("class", *(cell for part in found.parts for cell in (part.name, "")))
     for label in order:
-        name = repr(names[label]) if found.spec.vocabulary is not None else names[label]
         cells = [(f"{count[label]:,}", f"{100 * count[label] / max(1, sum(count)):.1f}%") for count in counts]
-        table.add_row(Text(name), *(cell for pair in cells for cell in pair))
+        table.add_row(Text(visible(names[label])), *(cell for pair in cells for cell in pair))
     if left_out > 0:
         rest = [sum(count) - sum(count[label] for label in order) for count in counts]
         table.add_row(f"{left_out} more", *(c for number in rest for c in (f"{number:,}", "")), style="dim")
@@ -89,11 +89,11 @@ def _classes_table(found: Inspection) -> Table:
 
 def _ranges_table(what: str, names: Sequence[str], parts: Sequence[tuple[str, Sequence[Range]]]) -> Table:
     gaps = any(found.missing for _, ranges in parts for found in ranges)
-    table = _table(what, "part", "min", "max", "mean", "std", *(("missing",) if gaps else ()), texts=2)
+    table = _table(what, "part", "least", "greatest", "mean", "deviation", *(("missing",) if gaps else ()), texts=2)
     for number, name in enumerate(names[:ROWS]):
         for part, ranges in parts:
             found = ranges[number]
-            table.add_row(Text(name), part, *_cells(found), *((f"{found.missing:,}",) if gaps else ()))
+            table.add_row(Text(visible(name)), part, *_cells(found), *((f"{found.missing:,}",) if gaps else ()))
     if len(names) > ROWS:
         table.add_row(f"{len(names) - ROWS} more", style="dim")
     return table
@@ -102,13 +102,13 @@ def _ranges_table(what: str, names: Sequence[str], parts: Sequence[tuple[str, Se
 def listing_tables(
     embedded: Mapping[str, Sequence[Spec]], prepared: Mapping[str, Any], place: str, entries: Sequence[Entry]
 ) -> Iterator[Table | Text]:
-    """What `fnet data list` prints.
+    """Yield what `fnet data list` prints.
 
     Args:
-        embedded: what is known of the sets that ship with fnet, by source.
-        prepared: the sets of TensorFlow Datasets that are prepared, and where.
+        embedded: the specs of the datasets that ship with fnet, by source.
+        prepared: the folders of prepared TensorFlow Datasets, by name.
         place: the folder of the cache.
-        entries: what it holds.
+        entries: the entries of the cache.
     """
     table = _table("embedded", "source", "targets", "shape", "examples", texts=3)
     for source, specs in embedded.items():
@@ -121,23 +121,23 @@ def listing_tables(
             table.add_row(name, str(folder))
         yield table
     else:
-        yield Text("no set of TensorFlow Datasets is prepared: fnet data prepare NAME")
+        yield Text("no dataset of TensorFlow Datasets is prepared; prepare one with: fnet data prepare NAME")
     if not entries:
-        yield Text(f"no decoded data in {place}")
+        yield Text(f"there is no decoded data in {place}")
         return
-    yield Text(f"decoded data are in {place}", overflow="fold")
-    table = _table("decoded", "size", "made", title="remove with: fnet data clear [NAME]")
+    yield Text(f"decoded data is in {place}", overflow="fold")
+    table = _table("decoded", "size", "created", title="remove with: fnet data clear [NAME]")
     for entry in entries:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.made))
         label = " ".join(str(entry.key[part]) for part in ("format", "name") if part in entry.key)
         table.add_row(Text(label), size(entry.size), made)
     if len(entries) > 1:
-        table.add_row("together", size(sum(entry.size for entry in entries)), "", style="bold")
+        table.add_row("total", size(sum(entry.size for entry in entries)), "", style="bold")
     yield table
 
 
 def size(number: int) -> str:
-    """Bytes in a unit that suits them.
+    """Write a number of bytes in a suitable unit.
 
     >>> size(999), size(54_990_000)
     ('999 B', '55.0 MB')

@@ -8,7 +8,7 @@ from fnet.config.explain import Explanation
 
 
 def print_explanation(console: Console, explanation: Explanation) -> None:
-    """A heading, the text, and the entries as a table."""
+    """Print the heading, the text, and the entries as a table."""
     console.print(Text(explanation.heading, "bold"))
     if explanation.text:
         console.print(Text(explanation.text))

@@ -1,98 +1,114 @@
-"""The computational graph as a drawing: values above the edges, messages of the backward pass below them."""
+"""Draw a computational graph: values above the edges, messages of the backward pass below them."""
 
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 import numpy as np
 
-from fnet.report.layout import Link, Slot, arrange
+from fnet.report.layout import Edge, Link, Slot, arrange
 from fnet.report.trace import heading, number
-from fnet.trace.compare import Row, Trace
+from fnet.trace.result import NodeTrace, Trace
 
 CHARACTER = 7.9
-"""Width of a character at 13 pixels, in the widest of the fonts below."""
+"""Width of a character at 13 pixels, in the widest of the fonts of the drawing."""
 
 LABEL = 7.3
 """Width of a character at 12 pixels."""
 
 LONGEST = 26
-"""Characters of the longest text in a box or at an edge; the rest is cut off."""
+"""A longer text in a box or at an edge is truncated to this many characters."""
 
 PORT = 40
 """Height of an edge with a label above and one below."""
 
 GAP = 26
-"""Between two boxes of a column."""
+"""Vertical distance of two boxes of a column."""
 
 BEND = 56
-"""Width in which the edges bend, between two columns."""
+"""Width between two columns, in which the edges bend."""
 
 MARGIN = 24
 
 INK, FORWARD, BACKWARD, LINE = "#1a1a1a", "#00614a", "#a83200", "#666666"
-"""The lectures' green and red, as a bluish green and a vermilion that the color-blind tell apart."""
+"""The lectures' green and red, as a bluish green and a vermilion that color-blind readers can tell apart."""
 
 
 def draw(trace: Trace) -> str:
-    """The SVG of a trace; the same trace gives the same text.
+    """Draw a trace as SVG; equal traces give equal text.
 
-    A box is a node, with its name, its operation and its gradient. On its left a port stands for each operand: the
-    operand's value above the line, the message that goes back along it below, in italics.
+    A box is a node, with its name, its operation and its gradient. Each operand enters it from the left along an edge:
+    the operand's value above the line, the message sent back along it below, in italics.
     """
     return _Drawing(trace).svg()
+
+
+class _Column(NamedTuple):
+    """Horizontal extent of a column: `left` to `box` for the labels of its edges, `box` to `right` for its boxes."""
+
+    left: float
+    box: float
+    right: float
 
 
 class _Drawing:
     def __init__(self, trace: Trace):
         self._trace = trace
-        self._rows = {row.name: row for row in trace.rows}
+        self._nodes = {node.name: node for node in trace.nodes}
         self._messages = {
             (message.receiver, message.sender, position): message.value
-            for row in trace.rows
-            for position, message in enumerate(sent for sent in trace.sent if sent.sender == row.name)
+            for node in trace.nodes
+            for position, message in enumerate(m for m in trace.messages if m.sender == node.name)
         }
-        result = trace.rows[-1].name
-        self._texts = {
-            row.name: (
-                f"{row.name} = {row.operation}" if row.operation else row.name,
-                f"d{result}/d{row.name} = {number(row.gradient)}",
-            )
-            for row in trace.rows
-        }
-        self._heights = {row.name: max(54.0, PORT * len(row.operands) + 8.0) for row in trace.rows}
-        self._layout = arrange({row.name: row.operands for row in trace.rows}, self._heights, PORT, GAP)
-        middles = self._layout.middles
+        self._texts = {node.name: self._box_texts(node) for node in trace.nodes}
+        self._heights = {node.name: max(54.0, PORT * len(node.operands) + 8.0) for node in trace.nodes}
+        self._layout = arrange({node.name: node.operands for node in trace.nodes}, self._heights, PORT, GAP)
         self._title = textwrap.wrap(heading(trace), 90)[:6]
-        above = MARGIN + 20 * len(self._title) + 34
-        top = above - min(middle - self._height(slot) / 2 for slot, middle in middles.items())
-        self._y = {slot: top + middle for slot, middle in middles.items()}
-        self._bottom = MARGIN + max(middle + self._height(slot) / 2 for slot, middle in self._y.items())
-        self._columns = []
-        x = float(MARGIN)
-        for column in self._layout.columns:
-            nodes = [self._rows[slot.node] for slot in column if not slot.towards]
-            stub = max((LABEL * len(text) + 16 for row in nodes for text in self._labels(row)), default=0.0)
-            box = max(
-                (CHARACTER * len(_cut(text)) + 20 for row in nodes for text in self._texts[row.name]), default=0.0
-            )
-            x += BEND if self._columns else 0
-            self._columns.append((x, x + stub, x + stub + box))
-            x += stub + box
-        last = LABEL * max(len(_cut(number(trace.rows[-1].value))), 2) + 16
-        self._end = x + last
+        self._y = self._vertical_positions(top=MARGIN + 20 * len(self._title) + 34)
+        self._columns = self._horizontal_positions()
+        self._bottom = MARGIN + max(y + self._height(slot) / 2 for slot, y in self._y.items())
+        self._end = self._columns[-1].right + self._label_width(number(trace.nodes[-1].value))
         self._width = max(self._end + MARGIN, 2 * MARGIN + CHARACTER * max(map(len, [*self._title, _LEGEND])))
 
-    def _labels(self, row: Row) -> list[str]:
-        """The texts at the edges that come in."""
+    def _box_texts(self, node: NodeTrace) -> tuple[str, str]:
+        formula = f"{node.name} = {node.operation}" if node.operation else node.name
+        return formula, f"d{self._trace.nodes[-1].name}/d{node.name} = {number(node.gradient)}"
+
+    def _vertical_positions(self, top: float) -> dict[Slot, float]:
+        """The middle of every slot, with the uppermost slot at the top."""
+        middles = self._layout.middles
+        offset = top - min(middle - self._height(slot) / 2 for slot, middle in middles.items())
+        return {slot: offset + middle for slot, middle in middles.items()}
+
+    def _horizontal_positions(self) -> list[_Column]:
+        columns = []
+        left = float(MARGIN)
+        for slots in self._layout.columns:
+            nodes = [self._nodes[slot.node] for slot in slots if not slot.target]
+            labels = max((self._label_width(text) for node in nodes for text in self._labels(node)), default=0.0)
+            boxes = max((self._box_width(node) for node in nodes), default=0.0)
+            columns.append(_Column(left, left + labels, left + labels + boxes))
+            left = columns[-1].right + BEND
+        return columns
+
+    def _labels(self, node: NodeTrace) -> list[str]:
+        """The texts at the edges that enter a box."""
         return [
-            _cut(number(value))
-            for position, operand in enumerate(row.operands)
-            for value in (self._rows[operand].value, self._messages[operand, row.name, position])
+            number(value)
+            for position, operand in enumerate(node.operands)
+            for value in (self._nodes[operand].value, self._messages[operand, node.name, position])
         ]
 
+    @staticmethod
+    def _label_width(text: str) -> float:
+        return LABEL * max(len(_truncate(text)), 2) + 16
+
+    def _box_width(self, node: NodeTrace) -> float:
+        return CHARACTER * max(len(_truncate(text)) for text in self._texts[node.name]) + 20
+
     def _height(self, slot: Slot) -> float:
-        return GAP if slot.towards else self._heights[slot.node]
+        return GAP if slot.target else self._heights[slot.node]
 
     def svg(self) -> str:
         parts = [
@@ -102,76 +118,80 @@ class _Drawing:
             f"<title>{escape(heading(self._trace))}</title>",
             f"<desc>Computational graph from left to right. {escape(self._trace.verdict)}</desc>",
             '<rect width="100%" height="100%" fill="#ffffff"/>',
+            *self._heading(),
         ]
-        for line, text in enumerate(self._title):
-            parts.append(_text(MARGIN, MARGIN + 6 + 20 * line, text, weight="bold"))
-        below = MARGIN + 6 + 20 * len(self._title)
-        parts.append(_text(MARGIN, below, _VALUES, FORWARD))
-        parts.append(_text(MARGIN + CHARACTER * (len(_VALUES) + 2), below, _BACK, BACKWARD, italic=True))
         parts += [self._edge(edge, route) for edge, route in self._layout.routes.items()]
-        for column in self._layout.columns:
-            parts += [self._box(slot) for slot in column if not slot.towards]
-        result = self._layout.columns[-1][0]
-        start, y = self._columns[-1][2], self._y[result]
-        parts.append(_path(f"M{start:.1f} {y:.1f}H{self._end:.1f}"))
-        parts += self._pair((start + self._end) / 2, y, self._trace.rows[-1].value, np.ones(()))
-        return "\n".join([*parts, "</svg>", ""])
+        for slots in self._layout.columns:
+            parts += [self._box(slot) for slot in slots if not slot.target]
+        return "\n".join([*parts, *self._result(), "</svg>", ""])
 
-    def _edge(self, edge: tuple[str, str, int], route: Sequence[Link]) -> str:
-        maker = edge[0]
+    def _heading(self) -> list[str]:
+        lines = [_text(MARGIN, MARGIN + 6 + 20 * line, text, weight="bold") for line, text in enumerate(self._title)]
+        y = MARGIN + 6 + 20 * len(self._title)
+        legend = _text(MARGIN + CHARACTER * (len(_VALUES) + 2), y, _MESSAGES, BACKWARD, italic=True)
+        return [*lines, _text(MARGIN, y, _VALUES, FORWARD), legend]
+
+    def _result(self) -> list[str]:
+        """The edge that leaves the result, with its value and the gradient 1 that the backward pass starts from."""
+        right, y = self._columns[-1].right, self._y[self._layout.columns[-1][0]]
+        labels = self._edge_labels((right + self._end) / 2, y, self._trace.nodes[-1].value, np.ones(()))
+        return [_path(f"M{right:.1f} {y:.1f}H{self._end:.1f}"), *labels]
+
+    def _edge(self, edge: Edge, route: Sequence[Link]) -> str:
+        operand = edge[0]
         path = []
         for link in route:
-            start, y = self._columns[link.left.column][2], self._y[link.left]
-            left, box, right = self._columns[link.right.column]
+            start, y = self._columns[link.left.column].right, self._y[link.left]
+            column = self._columns[link.right.column]
             path.append("" if path else f"M{start:.1f} {y:.1f}")
             end = self._y[link.right] + link.port
-            path.append(_bend(start, y, left, end) + f"H{right if link.right.towards else box:.1f}")
-        left, box, _ = self._columns[route[-1].right.column]
-        end = self._y[route[-1].right] + route[-1].port
-        labels = self._pair((left + box) / 2, end, self._rows[maker].value, self._messages[edge])
+            path.append(_bend(start, y, column.left, end))
+            path.append(f"H{column.right if link.right.target else column.box:.1f}")
+        column = self._columns[route[-1].right.column]
+        y = self._y[route[-1].right] + route[-1].port
+        labels = self._edge_labels((column.left + column.box) / 2, y, self._nodes[operand].value, self._messages[edge])
         return "\n".join([_path("".join(path)), *labels])
 
-    def _pair(self, x: float, y: float, value: np.ndarray, message: np.ndarray) -> list[str]:
+    def _edge_labels(self, x: float, y: float, value: np.ndarray, message: np.ndarray) -> list[str]:
         """The value above a line, and the message below it."""
-        above, below = _cut(number(value)), _cut(number(message))
+        above, below = _truncate(number(value)), _truncate(number(message))
         return [
             _text(x, y - 5, above, FORWARD, size=12, anchor="middle"),
             _text(x, y + 14, below, BACKWARD, size=12, anchor="middle", italic=True),
         ]
 
     def _box(self, slot: Slot) -> str:
-        row = self._rows[slot.node]
-        _, left, right = self._columns[slot.column]
-        height = self._heights[row.name]
+        node = self._nodes[slot.node]
+        column = self._columns[slot.column]
+        height = self._heights[node.name]
         y = self._y[slot]
-        if not row.operation:  # variables end where the others do
-            left = right - max(CHARACTER * len(_cut(text)) + 20 for text in self._texts[row.name])
-        made, gradient = self._texts[row.name]
-        detail = f"{made}; value {number(row.value, 15)}; gradient {number(row.gradient, 15)}"
-        edge, width, dash = (INK, 1.5, "") if row.ok else (BACKWARD, 3, ' stroke-dasharray="6 3"')
+        left = column.box if node.operation else column.right - self._box_width(node)
+        formula, gradient = self._texts[node.name]
+        detail = f"{formula}; value {number(node.value, 15)}; gradient {number(node.gradient, 15)}"
+        edge, width, dash = (INK, 1.5, "") if node.ok else (BACKWARD, 3, ' stroke-dasharray="6 3"')
         shape = (
-            f'<rect x="{left:.1f}" y="{y - height / 2:.1f}" width="{right - left:.1f}" height="{height:.1f}" '
-            f'rx="{8 if row.operation else 24}" fill="#f7f7f4" stroke="{edge}" stroke-width="{width}"{dash}/>'
+            f'<rect x="{left:.1f}" y="{y - height / 2:.1f}" width="{column.right - left:.1f}" height="{height:.1f}" '
+            f'rx="{8 if node.operation else 24}" fill="#f7f7f4" stroke="{edge}" stroke-width="{width}"{dash}/>'
         )
-        middle = (left + right) / 2
+        middle = (left + column.right) / 2
         return "\n".join(
             [
                 f"<g><title>{escape(detail)}</title>",
                 shape,
-                _text(middle, y - 5, _cut(made), weight="bold", anchor="middle"),
-                _text(middle, y + 15, _cut(gradient), BACKWARD, anchor="middle", italic=True),
+                _text(middle, y - 5, _truncate(formula), weight="bold", anchor="middle"),
+                _text(middle, y + 15, _truncate(gradient), BACKWARD, anchor="middle", italic=True),
                 "</g>",
             ]
         )
 
 
 _VALUES = "above an edge: the value, forward"
-_BACK = "below: the message, backward; in a box: the sum of its messages"
-_LEGEND = _VALUES + "  " + _BACK
+_MESSAGES = "below: the message, backward; in a box: the sum of its messages"
+_LEGEND = _VALUES + "  " + _MESSAGES
 
 
 def _bend(x: float, y: float, to_x: float, to_y: float) -> str:
-    """A curve that leaves and arrives level."""
+    """Return a curve that is horizontal at both ends."""
     middle = (x + to_x) / 2
     return f"C{middle:.1f} {y:.1f} {middle:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}"
 
@@ -199,5 +219,5 @@ def _text(
     )
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,4 +1,4 @@
-"""Where the nodes of a graph are drawn: in columns from left to right, with few crossings (Sugiyama et al., 1981)."""
+"""Layered layout of a graph: nodes in columns from left to right, with few crossings (Sugiyama et al., 1981)."""
 
 import bisect
 import itertools
@@ -6,100 +6,119 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 SWEEPS = 12
-"""How often the columns are put in order and aligned, to the right and back."""
+"""How many times the columns are ordered and aligned, alternately leftwards and rightwards."""
 
 
 class Slot(NamedTuple):
-    """A place in a column.
+    """A node in a column, or an edge that passes through the column.
 
-    column: counted from the left.
-    node: the node that stands there, or that a passing edge comes from.
-    towards: the node that a passing edge goes to; empty for a node.
+    column: counted from the left, from 0.
+    node: the node, or the source of a passing edge.
+    target: the target of a passing edge; empty for a node.
     """
 
     column: int
     node: str
-    towards: str = ""
+    target: str = ""
 
 
 class Link(NamedTuple):
-    """A piece of an edge between neighboring columns; it ends `port` below the middle of its right end."""
+    """A part of an edge between neighboring columns; it ends `port` below the middle of its right slot."""
 
     left: Slot
     right: Slot
     port: float
 
 
-class Layout(NamedTuple):
-    """A drawing's plan.
+Edge = tuple[str, str, int]
+"""(operand, node, index of the operand)."""
 
-    columns: the slots of each, from top to bottom.
-    middles: the height at which the middle of each slot lies, downwards.
-    routes: the links of each edge, which is (from, to, which operand of it).
+
+class Layout(NamedTuple):
+    """Positions of the nodes and edges of a graph.
+
+    columns: the slots of each column, from top to bottom.
+    middles: the vertical position of the middle of each slot, downwards.
+    routes: the links of each edge, from left to right.
     """
 
     columns: Sequence[Sequence[Slot]]
     middles: Mapping[Slot, float]
-    routes: Mapping[tuple[str, str, int], Sequence[Link]]
+    routes: Mapping[Edge, Sequence[Link]]
 
 
 def arrange(operands: Mapping[str, Sequence[str]], heights: Mapping[str, float], port: float, gap: float) -> Layout:
-    """Columns by the longest path, order by the mean of the neighbors, heights without overlap.
+    """Place the nodes: columns by longest path, order within a column by the neighbors' mean, no overlaps.
 
     Args:
-        operands: what each node is made of; operands come before what is made of them, and the result is the last.
-        heights: of the nodes; an edge that passes by is `gap` high.
-        port: between two edges that end at one node.
-        gap: between two slots of a column.
+        operands: the operands of each node; every node comes after its operands, and the last is the result.
+        heights: of the nodes; a passing edge is `gap` high.
+        port: distance between two edges that end at one node.
+        gap: distance between two slots of a column.
 
     >>> layout = arrange({"x": [], "y": ["x"], "z": ["x", "y"]}, {"x": 10, "y": 10, "z": 10}, 4, 4)
-    >>> [[slot.node + "…" * bool(slot.towards) for slot in column] for column in layout.columns]
+    >>> [[slot.node + "…" * bool(slot.target) for slot in column] for column in layout.columns]
     [['x'], ['x…', 'y'], ['z']]
     """
-    place = {node: Slot(column, node) for node, column in _columns(operands).items()}
-    routes = {}
-    for node, makers in operands.items():
-        for position, maker in enumerate(makers):
-            between = range(place[maker].column + 1, place[node].column)
-            stops = [place[maker], *(Slot(column, maker, node) for column in between), place[node]]
-            end = port * (position - (len(makers) - 1) / 2)
-            routes[maker, node, position] = [
-                Link(left, right, 0.0 if right.towards else end) for left, right in itertools.pairwise(stops)
-            ]
+    routes = _routes(operands, port)
     links = [link for route in routes.values() for link in route]
-    columns: list[list[Slot]] = [[] for _ in range(max(slot.column for slot in place.values()) + 1)]
-    for slot in dict.fromkeys([*place.values(), *(end for link in links for end in (link.left, link.right))]):
-        columns[slot.column].append(slot)
-    size = {slot: gap if slot.towards else heights[slot.node] for column in columns for slot in column}
-    into: dict[Slot, list[Link]] = {slot: [] for slot in size}
-    out_of: dict[Slot, list[Link]] = {slot: [] for slot in size}
+    columns = _slots(operands, links)
+    sizes = {slot: gap if slot.target else heights[slot.node] for column in columns for slot in column}
+    incoming: dict[Slot, list[Link]] = {slot: [] for slot in sizes}
+    outgoing: dict[Slot, list[Link]] = {slot: [] for slot in sizes}
     for link in links:
-        into[link.right].append(link)
-        out_of[link.left].append(link)
-    _order(columns, into, out_of, 1 / (1 + max(heights.values())))
-    return Layout(columns, _align(columns, into, out_of, size, gap), routes)
+        incoming[link.right].append(link)
+        outgoing[link.left].append(link)
+    _order(columns, incoming, outgoing, 1 / (1 + max(heights.values())))
+    return Layout(columns, _align(columns, incoming, outgoing, sizes, gap), routes)
+
+
+def _routes(operands: Mapping[str, Sequence[str]], port: float) -> dict[Edge, list[Link]]:
+    """Split every edge into links between neighboring columns."""
+    column_of = _columns(operands)
+    routes = {}
+    for node, sources in operands.items():
+        for position, source in enumerate(sources):
+            between = range(column_of[source] + 1, column_of[node])
+            start, end = Slot(column_of[source], source), Slot(column_of[node], node)
+            stops = [start, *(Slot(column, source, node) for column in between), end]
+            offset = port * (position - (len(sources) - 1) / 2)
+            routes[source, node, position] = [
+                Link(left, right, 0.0 if right.target else offset) for left, right in itertools.pairwise(stops)
+            ]
+    return routes
+
+
+def _slots(operands: Mapping[str, Sequence[str]], links: Sequence[Link]) -> list[list[Slot]]:
+    """List the slots of every column: nodes first, then passing edges."""
+    nodes = [Slot(column, node) for node, column in _columns(operands).items()]
+    columns: list[list[Slot]] = [[] for _ in range(max(slot.column for slot in nodes) + 1)]
+    for slot in dict.fromkeys([*nodes, *(end for link in links for end in (link.left, link.right))]):
+        columns[slot.column].append(slot)
+    return columns
 
 
 def _columns(operands: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Each node right after its operands; a node without any right before the first that uses it."""
+    """Put each node right after its operands, and a variable right before the first node that uses it."""
     columns: dict[str, int] = {}
-    for node, makers in operands.items():
-        columns[node] = 1 + max((columns[maker] for maker in makers), default=-1)
-    for node, makers in operands.items():
-        if not makers:
-            columns[node] = min((columns[user] for user, its in operands.items() if node in its), default=1) - 1
+    for node, sources in operands.items():
+        columns[node] = 1 + max((columns[source] for source in sources), default=-1)
+    for node, sources in operands.items():
+        if not sources:
+            users = (columns[user] for user, used in operands.items() if node in used)
+            columns[node] = min(users, default=1) - 1
     return columns
 
 
 Links = Mapping[Slot, Sequence[Link]]
 
 
-def _order(columns: list[list[Slot]], into: Links, out_of: Links, unit: float) -> None:
-    """Sorts every column by the mean rank of what its slots are linked to, again and again; the best order is kept.
+def _order(columns: list[list[Slot]], incoming: Links, outgoing: Links, unit: float) -> None:
+    """Sort every column by the mean rank of its slots' neighbors, several times; the best order found is used.
 
-    A port moves the rank of its node by less than one.
+    A port changes the rank of its node by less than one.
     """
-    best, fewest = [list(members) for members in columns], _crossings(columns, out_of, unit)
+    best, fewest = [list(members) for members in columns], _crossings(columns, outgoing, unit)
     for sweep in range(SWEEPS):
         rightwards = sweep % 2 == 1
         for column in range(len(columns)) if rightwards else reversed(range(len(columns))):
@@ -107,12 +126,12 @@ def _order(columns: list[list[Slot]], into: Links, out_of: Links, unit: float) -
             mean = {}
             for slot in columns[column]:
                 if rightwards:
-                    around = [rank[link.left] for link in into[slot]]
+                    neighbors = [rank[link.left] for link in incoming[slot]]
                 else:
-                    around = [rank[link.right] + unit * link.port for link in out_of[slot]]
-                mean[slot] = sum(around) / len(around) if around else rank[slot]
+                    neighbors = [rank[link.right] + unit * link.port for link in outgoing[slot]]
+                mean[slot] = sum(neighbors) / len(neighbors) if neighbors else rank[slot]
             columns[column].sort(key=mean.__getitem__)
-        count = _crossings(columns, out_of, unit)
+        count = _crossings(columns, outgoing, unit)
         if count < fewest:
             best, fewest = [list(members) for members in columns], count
     columns[:] = best
@@ -122,40 +141,41 @@ def _ranks(columns: Sequence[Sequence[Slot]]) -> dict[Slot, float]:
     return {slot: float(number) for members in columns for number, slot in enumerate(members)}
 
 
-def _crossings(columns: Sequence[Sequence[Slot]], out_of: Links, unit: float) -> int:
-    """How many pairs of links cross: of links sorted by their left ends, those out of order at the right."""
+def _crossings(columns: Sequence[Sequence[Slot]], outgoing: Links, unit: float) -> int:
+    """Count the pairs of links that cross: sorted by their left ends, they are out of order at their right ends."""
     rank, count = _ranks(columns), 0
     for members in columns:
         ends: list[float] = []
         for slot in members:
-            own = sorted(rank[link.right] + unit * link.port for link in out_of[slot])
-            count += sum(len(ends) - bisect.bisect_right(ends, end) for end in own)
-            for end in own:
+            slot_ends = sorted(rank[link.right] + unit * link.port for link in outgoing[slot])
+            count += sum(len(ends) - bisect.bisect_right(ends, end) for end in slot_ends)
+            for end in slot_ends:
                 bisect.insort(ends, end)
     return count
 
 
 def _align(
-    columns: Sequence[Sequence[Slot]], into: Links, out_of: Links, size: Mapping[Slot, float], gap: float
+    columns: Sequence[Sequence[Slot]], incoming: Links, outgoing: Links, sizes: Mapping[Slot, float], gap: float
 ) -> dict[Slot, float]:
-    """Moves every slot to where its links are level on average, as far as order and distance allow."""
-    middles = dict.fromkeys(size, 0.0)
+    """Move every slot to where its links are horizontal on average, as far as order and distance allow."""
+    middles = dict.fromkeys(sizes, 0.0)
     there_and_back = [*range(len(columns)), *reversed(range(len(columns)))]
     for column in there_and_back * (SWEEPS // 2):
         wanted = []
         for slot in columns[column]:
-            level = [middles[link.left] - link.port for link in into[slot]]
-            level += [middles[link.right] + link.port for link in out_of[slot]]
+            level = [middles[link.left] - link.port for link in incoming[slot]]
+            level += [middles[link.right] + link.port for link in outgoing[slot]]
             wanted.append(sum(level) / len(level) if level else 0.0)
         members = columns[column]
-        middles.update(zip(members, _apart(wanted, [size[slot] for slot in members], gap), strict=True))
+        middles.update(zip(members, _apart(wanted, [sizes[slot] for slot in members], gap), strict=True))
     return middles
 
 
 def _apart(wanted: Sequence[float], heights: Sequence[float], gap: float) -> list[float]:
-    """The places nearest to the wanted ones, in least squares, that keep order and distance.
+    """Return the least-squares nearest positions to the wanted ones that respect order and distance.
 
-    With the distances taken off, the places need only not decrease: isotonic regression by pooling neighbors.
+    With the distances subtracted, the positions only have to be nondecreasing: isotonic regression by
+    pooling neighbors.
     """
     offsets = [0.0]
     for above, below in itertools.pairwise(heights):

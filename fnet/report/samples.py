@@ -1,4 +1,4 @@
-"""The picture of `fnet data show`: samples of the training part, the balance of classes, what normalization did."""
+"""The picture of `fnet data show`: training examples, the balance of classes, and the effect of normalization."""
 
 import io
 from typing import Any
@@ -8,15 +8,18 @@ import numpy as np
 from fnet.data.arrays import Arrays
 from fnet.data.inspect import Inspection
 from fnet.data.tokens import decode
+from fnet.report.text import visible
 
 ROWS, COLUMNS = 10, 10
 TEXT_LINES = 27
+MAX_POINTS = 2000
+POINT_STYLE: dict[str, Any] = {"s": 14, "alpha": 0.75, "linewidths": 0}
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#7B6FD0", "#999999", "#222222")
-"""Of classes and parts: told apart without red and green (after Okabe and Ito)."""
+"""Colors of classes and parts, distinguishable by color-blind readers (after Okabe and Ito)."""
 
 
-def drawn(found: Inspection) -> bytes:
-    """A picture of what was found, as a PNG file holds it."""
+def draw(found: Inspection) -> bytes:
+    """Draw a dataset as a PNG file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7.2), dpi=110, layout="constrained")
@@ -24,7 +27,7 @@ def drawn(found: Inspection) -> bytes:
     figure.suptitle(_plain(f"{spec.name}: {spec.size:,} examples {spec.shape}, {spec.targets}"), fontsize=13)
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.75, 1))
     left, right = halves
-    if spec.tokens:
+    if spec.dtype == "int32":
         _text(left, found)
     elif len(spec.shape) == 3 and spec.shape[2] in (1, 3):
         _images(left, found)
@@ -39,7 +42,7 @@ def drawn(found: Inspection) -> bytes:
 
 
 def _images(figure: Any, found: Inspection) -> None:
-    """Rows of samples for every class, one of each of the first classes if there are many."""
+    """Draw rows of examples for every class; with many classes, one row for each of the first."""
     train, targets = found.raw[0], found.spec.targets
     if targets.kind == "classes":
         labels = [label for label in range(targets.number) if (train.y == label).any()][:ROWS]
@@ -72,52 +75,67 @@ def _images(figure: Any, found: Inspection) -> None:
 
 
 def _points(figure: Any, found: Inspection) -> None:
-    """Examples as points: a value over one feature, two features, or the two directions of greatest variance."""
+    """Draw examples as points: a value over one feature, two features, or the first two principal components."""
     axis = figure.subplots()
-    train, spec = found.splits.train, found.spec
-    chosen = np.random.default_rng(0).permutation(train.size)[:2000]
-    x, y = train.x[chosen].reshape(len(chosen), -1), train.y[chosen]
-    classes = spec.targets.kind == "classes"
-    if x.shape[1] == 1:
-        if classes:
-            height = y + np.random.default_rng(1).uniform(-0.3, 0.3, len(y))
-            axis.set_yticks(range(spec.targets.number), [_plain(_name(found, k)) for k in range(spec.targets.number)])
-        else:
-            height = y[:, 0]
-            axis.set_ylabel(_plain(spec.targets.names[0] if spec.targets.names else "target"))
-        points = np.stack([x[:, 0], height], axis=1)
-        axis.set_xlabel("feature 1")
-        title = "training examples"
-    elif x.shape[1] == 2:
-        points, title = x, "training examples"
-        axis.set_xlabel("feature 1")
-        axis.set_ylabel("feature 2")
+    train = found.splits.train
+    sample = np.random.default_rng(0).permutation(train.size)[:MAX_POINTS]
+    x, y = train.x[sample].reshape(len(sample), -1), train.y[sample]
+    points, title = _projected(axis, found, x, y)
+    if found.spec.targets.kind == "classes":
+        _scatter_classes(axis, found, points, y, legend=x.shape[1] > 1)
     else:
-        centered = x - x.mean(axis=0)
-        _, widths, directions = np.linalg.svd(centered, full_matrices=False)
-        points = centered @ directions[:2].T
-        share = np.square(widths) / max(np.square(widths).sum(), 1e-12)
-        axis.set_xlabel(f"first principal component, {share[0]:.0%} of the variance")
-        axis.set_ylabel(f"second, {share[1]:.0%}")
-        title = f"training examples in the two of {x.shape[1]} directions that differ most"
-    title += "" if found.normalization == "none" else ", normalized"
-    look = {"s": 14, "alpha": 0.75, "linewidths": 0}
-    if classes:
-        for label in range(min(spec.targets.number, len(COLORS))):
-            axis.scatter(*points[y == label].T, color=COLORS[label], label=_plain(_short(_name(found, label))), **look)
-        if spec.targets.number > 1 and x.shape[1] > 1:
-            axis.legend(fontsize=9, markerscale=1.5)
-    else:
-        drawn = axis.scatter(*points.T, c=y[:, 0], cmap="viridis", **look)
-        if x.shape[1] > 1:
-            label = spec.targets.names[0] if spec.targets.names else "target"
-            figure.colorbar(drawn, ax=axis, label=_plain(label), pad=0.01)
-    axis.set_title(title, fontsize=11)
+        _scatter_values(figure, axis, found, points, y, legend=x.shape[1] > 1)
+    axis.set_title(title + ("" if found.normalization == "none" else ", normalized"), fontsize=11)
     _clean(axis)
 
 
+def _projected(axis: Any, found: Inspection, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return the examples as points of the plane, and the title; label the axes."""
+    if x.shape[1] == 1:
+        axis.set_xlabel("feature 1")
+        return np.stack([x[:, 0], _heights(axis, found, y)], axis=1), "training examples"
+    if x.shape[1] == 2:
+        axis.set_xlabel("feature 1")
+        axis.set_ylabel("feature 2")
+        return x, "training examples"
+    centered = x - x.mean(axis=0)
+    _, singular_values, directions = np.linalg.svd(centered, full_matrices=False)
+    share = np.square(singular_values) / max(np.square(singular_values).sum(), 1e-12)
+    axis.set_xlabel(f"first principal component, {share[0]:.0%} of the variance")
+    axis.set_ylabel(f"second, {share[1]:.0%}")
+    return centered @ directions[:2].T, f"training examples, first two of {x.shape[1]} principal components"
+
+
+def _heights(axis: Any, found: Inspection, y: np.ndarray) -> np.ndarray:
+    """Return the vertical positions of examples with one feature: the value, or the class with jitter."""
+    targets = found.spec.targets
+    if targets.kind == "classes":
+        axis.set_yticks(range(targets.number), [_plain(_name(found, label)) for label in range(targets.number)])
+        return y + np.random.default_rng(1).uniform(-0.3, 0.3, len(y))
+    axis.set_ylabel(_plain(targets.names[0] if targets.names else "target"))
+    return y[:, 0]
+
+
+def _scatter_classes(axis: Any, found: Inspection, points: np.ndarray, y: np.ndarray, *, legend: bool) -> None:
+    number = found.spec.targets.number
+    for label in range(min(number, len(COLORS))):
+        name = _plain(_short(_name(found, label)))
+        axis.scatter(*points[y == label].T, color=COLORS[label], label=name, **POINT_STYLE)
+    if legend and number > 1:
+        axis.legend(fontsize=9, markerscale=1.5)
+
+
+def _scatter_values(
+    figure: Any, axis: Any, found: Inspection, points: np.ndarray, y: np.ndarray, *, legend: bool
+) -> None:
+    names = found.spec.targets.names
+    scatter = axis.scatter(*points.T, c=y[:, 0], cmap="viridis", **POINT_STYLE)
+    if legend:
+        figure.colorbar(scatter, ax=axis, label=_plain(names[0] if names else "target"), pad=0.01)
+
+
 def _text(figure: Any, found: Inspection) -> None:
-    """The first blocks of the training part, as text where there is a vocabulary."""
+    """Write the first training examples, as text if there is a vocabulary."""
     axis = figure.subplots()
     axis.set_axis_off()
     train, vocabulary = found.raw[0], found.spec.vocabulary
@@ -131,11 +149,11 @@ def _text(figure: Any, found: Inspection) -> None:
         0, 1, "\n".join(lines[:TEXT_LINES]), family="monospace", fontsize=11, va="top", transform=axis.transAxes,
         linespacing=1.45, parse_math=False,
     )  # fmt: skip
-    axis.set_title("the first training examples, │ where each begins", fontsize=11, loc="left")
+    axis.set_title("the first training examples; │ marks the start of each", fontsize=11, loc="left")
 
 
 def _balance(axis: Any, found: Inspection) -> None:
-    """The share of every class in every part; of many classes the most frequent. For values, their distribution."""
+    """Draw the share of every class in every part (the most frequent of many), or the distribution of the target."""
     parts = [(name, part) for name, part in zip(("train", "validation", "test"), found.raw, strict=True) if part.size]
     if found.spec.targets.kind == "values":
         bins = np.histogram_bin_edges(np.concatenate([part.y[:, 0] for _, part in parts]), 15)
@@ -165,9 +183,9 @@ def _balance(axis: Any, found: Inspection) -> None:
 
 
 def _entries(axis: Any, found: Inspection) -> None:
-    """What the entries of the training part are, as stored and as normalized: features of tables, tokens of texts."""
+    """Draw the distribution of the training entries, stored and normalized; features for tables, tokens for texts."""
     train = found.raw[0]
-    if found.spec.tokens:
+    if found.spec.dtype == "int32":
         counts = np.sort(np.bincount(train.x.reshape(-1), minlength=found.spec.targets.number))[::-1]
         axis.bar(np.arange(1, len(counts) + 1), counts / counts.sum(), color=COLORS[0])
         axis.set_title("share of each token, by rank", fontsize=11)
@@ -193,7 +211,7 @@ def _entries(axis: Any, found: Inspection) -> None:
 
 
 def _features(axis: Any, found: Inspection) -> None:
-    """Boxes from the lower to the upper quartile of every feature of a table, as a network gets them; 20 at most."""
+    """Draw a box plot of the features of a table, as the network receives them; at most 20."""
     x = found.splits.train.x[:, :20]
     line = {"color": COLORS[0]}
     axis.boxplot(
@@ -209,22 +227,21 @@ def _features(axis: Any, found: Inspection) -> None:
 
 
 def _some(part: Arrays) -> np.ndarray:
-    """At most a million entries, evenly spaced, without those that are missing."""
+    """Return at most a million evenly spaced entries, without missing ones."""
     entries = part.x.reshape(-1)
     entries = entries[:: max(1, entries.size // 1_000_000)].astype(np.float64)
     return entries[np.isfinite(entries)]
 
 
 def _histogram(axis: Any, entries: np.ndarray, color: str, *, filled: bool) -> np.ndarray:
-    """Draws the shares of fifty bins, and gives them."""
+    """Draw the shares of fifty bins, and return them."""
     style = {"histtype": "stepfilled", "alpha": 0.3} if filled else {"histtype": "step", "lw": 1.6}
     return axis.hist(entries, 50, weights=np.full(len(entries), 1 / max(1, len(entries))), color=color, **style)[0]
 
 
 def _name(found: Inspection, label: int) -> str:
     names = found.spec.targets.names
-    name = names[label] if names else str(label)
-    return repr(name)[1:-1] if found.spec.vocabulary is not None and name != " " else "' '" if name == " " else name
+    return visible(names[label] if names else str(label))
 
 
 def _short(name: str, length: int = 18) -> str:
@@ -232,7 +249,7 @@ def _short(name: str, length: int = 18) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in which a dollar sign begins no formula."""
+    """Escape dollar signs, which would start a formula."""
     return text.replace("$", r"\$")
 
 

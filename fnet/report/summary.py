@@ -1,4 +1,4 @@
-"""The table of a network: what each layer gives, holds and costs."""
+"""The rows of `fnet summary`: output shape, parameters and FLOPs of every layer."""
 
 import dataclasses
 import math
@@ -15,12 +15,12 @@ from fnet.core.traversal import map_layers
 class SummaryRow(NamedTuple):
     """One layer.
 
-    path: the names that lead to it; empty for the network itself.
+    path: the names of the containers and of the layer; empty for the network itself.
     layer: its kind and settings.
-    out_shape: of one example.
-    parameters: numbers to learn, in the layer and all that it contains.
+    out_shape: the output shape of one example.
+    parameters: the number of parameters, including those of all layers inside.
     flops: floating-point operations of the forward pass of one example, as XLA counts them: a multiplication and an
-        addition are two.
+        addition count as two.
     """
 
     path: tuple[str, ...]
@@ -31,7 +31,7 @@ class SummaryRow(NamedTuple):
 
 
 def summarize(net: Layer, in_shape: Shape) -> list[SummaryRow]:
-    """The rows of a network for examples of a shape; the network itself, with the totals, comes first.
+    """List the layers of a network for examples of a given shape; the first row is the network, with the totals.
 
     >>> import fnet
     >>> for row in summarize(fnet.serial(fnet.dense(4), fnet.relu()), (3,)):
@@ -57,7 +57,7 @@ def summarize(net: Layer, in_shape: Shape) -> list[SummaryRow]:
 
 
 def _costs(layer: Layer, in_shape: Shape) -> tuple[int, int]:
-    """Parameters and FLOPs; nothing is computed or compiled, only traced."""
+    """Count parameters and FLOPs by tracing, without computing or compiling anything."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     params, state = jax.eval_shape(_with_shape(layer.init, in_shape), key)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

@@ -1,4 +1,4 @@
-"""The printed form of `fnet trace`: a table of the nodes, the backward pass in steps, and JSON."""
+"""The printed form of `fnet trace`: a table of the nodes, the backward pass message by message, and JSON."""
 
 from typing import Any
 
@@ -7,14 +7,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fnet.trace.compare import Local, Row, Sent, Trace
+from fnet.trace.result import LocalDerivative, MessageTrace, NodeTrace, SecondDerivative, Trace
 
 ENTRIES = 8
-"""An array of more entries is shown by its shape and its ends."""
+"""A larger array is abbreviated to its shape and its first and last entry."""
+
+DIGITS, ALL_DIGITS = 5, 15
+"""Significant digits of a number, as the lectures have them; and of one that is wrong."""
 
 
-def number(value: np.ndarray, digits: int = 5) -> str:
-    """A number to five digits, as the lectures have it; an array in brackets, a long one shortened.
+def number(value: np.ndarray, digits: int = DIGITS) -> str:
+    """Write a number, or an array in brackets; a large array is abbreviated.
 
     >>> number(np.array(-182.86594)), number(np.array([1.0, 2.5])), number(np.zeros((3, 4)))
     ('-182.87', '[1 2.5]', '(3, 4): 0 … 0')
@@ -32,13 +35,13 @@ def number(value: np.ndarray, digits: int = 5) -> str:
 
 
 def heading(trace: Trace) -> str:
-    """The expression and where it is evaluated."""
-    given = ", ".join(f"{name} = {number(value)}" for name, value in trace.values.items())
-    return f"{trace.expression}   at {given}"
+    """Write the expression and the values of its variables on one line."""
+    values = ", ".join(f"{name} = {number(value)}" for name, value in trace.values.items())
+    return f"{trace.expression}   at {values}"
 
 
 def print_trace(console: Console, trace: Trace, *, steps: bool = False) -> None:
-    """The table, or the backward pass message by message; then what is shared, the kinks and the verdict."""
+    """Print the table or the backward pass message by message; then shared nodes, kinks and the verdict."""
     _print_line(console, heading(trace), "bold")
     if steps:
         _print_steps(console, trace)
@@ -49,19 +52,19 @@ def print_trace(console: Console, trace: Trace, *, steps: bool = False) -> None:
     for name, users in trace.shared.items():
         times = "twice" if len(users) == 2 else f"{len(users)} times"
         _print_line(console, f"{name} is used {times}, by {_listed(sorted(set(users)))}: the messages add up")
-    for row in trace.rows:
-        if row.kink:
-            _print_line(console, f"{row.name} lies at a kink: {row.kink}, as JAX takes it")
+    for node in trace.nodes:
+        if node.kink:
+            _print_line(console, f"{node.name} is at a kink: {node.kink}, as in JAX")
     _print_line(console, trace.verdict, "green" if trace.ok else "bold red")
 
 
 def _print_line(console: Console, text: str, style: str = "") -> None:
-    """As it is: brackets are no markup, and a long line is not folded."""
+    """Print text verbatim: brackets are not markup, and a long line is not wrapped."""
     console.print(Text(text, style), soft_wrap=True)
 
 
 def _print_table(console: Console, table: Table) -> None:
-    """On a terminal in its width; elsewhere as wide as the table is, so that no cell is folded."""
+    """Print a table: within the width of a terminal; elsewhere as wide as the table needs."""
     if not console.is_terminal:
         console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
     console.print(table)
@@ -80,81 +83,80 @@ def _nodes_table(trace: Trace) -> Table:
         "": "left",
     }.items():
         table.add_column(title, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
-    result = trace.rows[-1].name
-    for row in trace.rows:
-        digits = 5 if row.ok else 15
-        messages = [f"from {name}: {number(value)}" for name, value in row.messages]
+    result = trace.nodes[-1].name
+    for node in trace.nodes:
+        digits = DIGITS if node.ok else ALL_DIGITS
+        messages = [f"from {name}: {number(value)}" for name, value in node.received]
         cells = (
-            row.name,
-            row.operation or "variable",
-            number(row.value, digits),
-            "\n".join(_local(row, local) for local in row.locals),
+            node.name,
+            node.operation or "variable",
+            number(node.value, digits),
+            "\n".join(_local_derivative(node, local) for local in node.local_derivatives),
             "\n".join(messages) or f"d{result}/d{result} = 1",
-            number(row.gradient, digits),
-            number(row.jax_gradient, digits) if row.ok else _by_jax(row),
-            "ok" if row.ok else "WRONG",
+            number(node.gradient, digits),
+            number(node.jax_gradient, digits) if node.ok else _by_jax(node),
+            "ok" if node.ok else "WRONG",
         )
-        table.add_row(*map(Text, cells), style="" if row.ok else "bold red")
+        table.add_row(*map(Text, cells), style="" if node.ok else "bold red")
     return table
 
 
-def _by_jax(row: Row) -> str:
-    return f"{number(row.jax_gradient, 15)}\n(value {number(row.jax_value, 15)})"
+def _by_jax(node: NodeTrace) -> str:
+    return f"{number(node.jax_gradient, ALL_DIGITS)}\n(value {number(node.jax_value, ALL_DIGITS)})"
 
 
-def _local(row: Row, local: Local) -> str:
-    return _equation(f"d{row.name}/d{local.operand}", local)
-
-
-def _equation(left: str, local: Local) -> str:
-    """A derivative, how it is written, and its value where that says more."""
+def _local_derivative(node: NodeTrace, local: LocalDerivative) -> str:
+    """Write a local derivative as an equation, such as `da/dx = 2 x = 4`."""
+    left = f"d{node.name}/d{local.operand}"
     if local.value is None:
-        return f"{left}: sends {local.written}"
+        return f"{left}: sends {local.formula}"
     value = number(local.value)
-    return f"{left} = {value}" if local.written == value else f"{left} = {local.written} = {value}"
+    return f"{left} = {value}" if local.formula == value else f"{left} = {local.formula} = {value}"
 
 
 def _second_table(trace: Trace) -> Table:
     table = Table(show_edge=False, pad_edge=False)
     for title in ("second derivative", "by hand", "by JAX", ""):
         table.add_column(title, justify="left" if title in ("second derivative", "") else "right", overflow="fold")
-    result = trace.rows[-1].name
+    result = trace.nodes[-1].name
     for second in trace.second:
-        first, other = second.names
-        left = f"d²{result}/d{first}²" if first == other else f"d²{result}/d{first} d{other}"
-        digits = 5 if second.ok else 15
-        values = (number(second.value, digits), number(second.jax_value, digits))
-        table.add_row(
-            *map(Text, (left, *values, "ok" if second.ok else "WRONG")), style="" if second.ok else "bold red"
-        )
+        table.add_row(*map(Text, _second_row(second, result)), style="" if second.ok else "bold red")
     return table
 
 
+def _second_row(second: SecondDerivative, result: str) -> tuple[str, str, str, str]:
+    first, other = second.names
+    left = f"d²{result}/d{first}²" if first == other else f"d²{result}/d{first} d{other}"
+    digits = DIGITS if second.ok else ALL_DIGITS
+    return left, number(second.value, digits), number(second.jax_value, digits), "ok" if second.ok else "WRONG"
+
+
 def _print_steps(console: Console, trace: Trace) -> None:
-    rows = {row.name: row for row in trace.rows}
-    result = trace.rows[-1].name
+    nodes = {node.name: node for node in trace.nodes}
+    result = trace.nodes[-1].name
     _print_line(console, "forward", "bold")
-    for row in trace.rows:
-        made = f" = {row.operation}" if row.operation else ""
-        _print_line(console, f"  {row.name}{made} = {number(row.value)}")
-    _print_line(console, "backward, a message at a time: upstream times local", "bold")
+    for node in trace.nodes:
+        operation = f" = {node.operation}" if node.operation else ""
+        _print_line(console, f"  {node.name}{operation} = {number(node.value)}")
+    _print_line(console, "backward, one message at a time: upstream gradient times local derivative", "bold")
     _print_line(console, f"  d{result}/d{result} = 1")
-    for sent in trace.sent:
-        _print_line(console, f"  {_step(sent, result, rows)}")
+    for message in trace.messages:
+        _print_line(console, f"  {_message(message, result, nodes[message.receiver])}")
 
 
-def _step(sent: Sent, result: str, rows: dict[str, Row]) -> str:
-    """As in `c → a: df/dc * dc/da = -0.822 * 1 = -0.822; so far df/da = -0.822`."""
-    left = f"{sent.sender} → {sent.receiver}: "
-    if sent.local.value is None:
-        left += f"{sent.local.written}, g = d{result}/d{sent.sender}, = {number(sent.value)}"
+def _message(message: MessageTrace, result: str, receiver: NodeTrace) -> str:
+    """Write a message, such as `c → a: df/dc * dc/da = -0.822 * 1 = -0.822; partial sum: df/da = -0.822`."""
+    text = f"{message.sender} → {message.receiver}: "
+    upstream = f"d{result}/d{message.sender}"
+    if message.local.value is None:
+        text += f"{message.local.formula} with g = {upstream} gives {number(message.value)}"
     else:
-        factors = f"{number(sent.upstream)} * {number(sent.local.value)}"
-        left += f"d{result}/d{sent.sender} * d{sent.sender}/d{sent.receiver} = {factors} = {number(sent.value)}"
-    if len(rows[sent.receiver].messages) == 1:
-        return left
-    total = f"d{result}/d{sent.receiver} = {number(sent.gradient)}"
-    return f"{left}; {'the first part of' if sent.first else 'added up,'} {total}"
+        factors = f"{number(message.upstream)} * {number(message.local.value)}"
+        text += f"{upstream} * d{message.sender}/d{message.receiver} = {factors} = {number(message.value)}"
+    if len(receiver.received) == 1:
+        return text
+    total = f"d{result}/d{message.receiver} = {number(message.partial_sum)}"
+    return f"{text}; {'sum' if message.last else 'partial sum'}: {total}"
 
 
 def _listed(names: list[str]) -> str:
@@ -162,35 +164,17 @@ def _listed(names: list[str]) -> str:
 
 
 def as_data(trace: Trace) -> dict[str, Any]:
-    """The whole trace as plain data, for JSON; the messages stand in the order of the backward pass."""
+    """Return the whole trace as plain data for JSON; messages are in the order of the backward pass."""
     return {
         "ok": trace.ok,
         "verdict": trace.verdict,
         "expression": trace.expression,
         "values": {name: value.tolist() for name, value in trace.values.items()},
-        "nodes": [
-            {
-                "name": row.name,
-                "operation": row.operation or None,
-                "value": row.value.tolist(),
-                "local": [
-                    {
-                        "operand": local.operand,
-                        "written": local.written,
-                        "value": None if local.value is None else local.value.tolist(),
-                    }
-                    for local in row.locals
-                ],
-                "gradient": row.gradient.tolist(),
-                "jax_value": row.jax_value.tolist(),
-                "jax_gradient": row.jax_gradient.tolist(),
-                "difference": row.difference,
-                "ok": row.ok,
-                "kink": row.kink,
-            }
-            for row in trace.rows
+        "nodes": [_node_data(node) for node in trace.nodes],
+        "messages": [
+            {"from": message.sender, "to": message.receiver, "value": message.value.tolist()}
+            for message in trace.messages
         ],
-        "messages": [{"from": sent.sender, "to": sent.receiver, "value": sent.value.tolist()} for sent in trace.sent],
         "second": [
             {
                 "names": list(second.names),
@@ -201,4 +185,26 @@ def as_data(trace: Trace) -> dict[str, Any]:
             }
             for second in trace.second
         ],
+    }
+
+
+def _node_data(node: NodeTrace) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "operation": node.operation or None,
+        "value": node.value.tolist(),
+        "local": [
+            {
+                "operand": local.operand,
+                "written": local.formula,
+                "value": None if local.value is None else local.value.tolist(),
+            }
+            for local in node.local_derivatives
+        ],
+        "gradient": node.gradient.tolist(),
+        "jax_value": node.jax_value.tolist(),
+        "jax_gradient": node.jax_gradient.tolist(),
+        "difference": node.difference,
+        "ok": node.ok,
+        "kink": node.kink,
     }

@@ -10,7 +10,7 @@ import optax
 from fnet.data.source import Arrays
 from fnet.data.stream import Stream
 from fnet.gradcheck import Report, check
-from fnet.gradcheck.examine import SAMPLES
+from fnet.gradcheck.compare_leaves import SAMPLES
 from fnet.runs.data import load_data
 from fnet.runs.experiment import Experiment
 from fnet.runs.run import RunFailed

@@ -1,39 +1,55 @@
-"""An expression as the steps of a computational graph."""
+"""Expressions as programs: the steps of a computational graph before it has values."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fnet.trace import graph
-from fnet.trace.graph import Node, Operation, Undefined
+from fnet.trace.nodes import Node, Operation, Undefined, constant, variable
+
+CONTEXT = 60
+"""Characters of a long line that an error shows before and after the place."""
 
 
 class ExpressionError(ValueError):
-    """An expression that cannot be used: what is wrong, the line, and a caret under the place."""
+    """An expression is invalid; the text shows the line with carets under the place.
+
+    message: what is wrong.
+    place: half-open range [start, stop) of characters in the source.
+    """
 
     exit_status = 2
 
     def __init__(self, message: str, source: str, place: tuple[int, int]):
-        begin = source.rfind("\n", 0, place[0]) + 1
-        line = source[begin:].partition("\n")[0]
-        start, stop = place[0] - begin, min(max(place[1], place[0] + 1) - begin, max(len(line), place[0] - begin + 1))
-        cut = max(0, start - 60)
-        shown = ("…" if cut else "") + line[cut : start + 60] + ("…" if len(line) > start + 60 else "")
-        carets = " " * (start - cut + bool(cut)) + "^" * min(stop - start, 60)
-        super().__init__(f"{message}\n    {shown}\n    {carets}")
+        super().__init__(f"{message}\n{_excerpt(source, place)}")
         self.message = message
         self.place = place
+
+
+def _excerpt(source: str, place: tuple[int, int]) -> str:
+    """Show the line of a place, cut if it is long, with carets under the place.
+
+    >>> print(_excerpt("q = x; sine(q)", (7, 11)))
+        q = x; sine(q)
+               ^^^^
+    """
+    begin = source.rfind("\n", 0, place[0]) + 1
+    line = source[begin:].partition("\n")[0]
+    start, stop = place[0] - begin, min(max(place[1], place[0] + 1) - begin, max(len(line), place[0] - begin + 1))
+    cut = max(0, start - CONTEXT)
+    text = ("…" if cut else "") + line[cut : start + CONTEXT] + ("…" if len(line) > start + CONTEXT else "")
+    carets = " " * (start - cut + bool(cut)) + "^" * min(stop - start, CONTEXT)
+    return f"    {text}\n    {carets}"
 
 
 class Step(NamedTuple):
     """One value of a program: a variable, a constant or an operation.
 
-    name: as shown: the variable's, the one it was assigned to, a letter, or for a constant how it was written.
-    place: where it stands in the source: from, to.
+    name: the variable's name, the name it was assigned to, or a letter; for a constant, its text.
+    place: half-open range [start, stop) of characters in the source.
     operation: None for a variable or a constant.
-    operands: the numbers of the steps that it is made of.
-    value: of a constant.
+    operands: the numbers of the steps that it is computed from.
+    value: the value of a constant, else None.
     varies: whether it depends on a variable.
     """
 
@@ -46,41 +62,44 @@ class Step(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The steps of an expression, each after its operands, the result last. Equal subexpressions share a step."""
+    """The steps of an expression, each after its operands; the last is the result.
+
+    Equal subexpressions share a step.
+    """
 
     source: str
     steps: tuple[Step, ...]
 
     @property
     def variables(self) -> dict[str, int]:
-        """The number of the step of every variable, in the order of their first use."""
+        """The number of each variable's step, in the order of first use."""
         return {step.name: number for number, step in enumerate(self.steps) if step.varies and step.operation is None}
 
-    def written(self, number: int) -> str:
-        """A step's operation on the names of its operands."""
-        return written(self.steps, number)
+    def formula(self, number: int) -> str:
+        """Write a step as an operation on the names of its operands."""
+        return formula_of(self.steps, number)
 
-    def derivative(self, number: int, position: int) -> str:
-        """How the local derivative of a step with respect to an operand is written."""
+    def derivative_formula(self, number: int, position: int) -> str:
+        """Write the local derivative of a step with respect to one of its operands."""
         step = self.steps[number]
         assert step.operation is not None
-        return step.operation.derivatives[position][0].format(y=step.name, **_operands(self.steps, step))
+        return step.operation.derivatives[position][0].format(y=step.name, **_operand_names(self.steps, step))
 
 
-def written(steps: Sequence[Step], number: int) -> str:
-    """A step's operation on the names of its operands.
+def formula_of(steps: Sequence[Step], number: int) -> str:
+    """Write a step as an operation on the names of its operands.
 
     >>> from fnet.trace.parser import parse
     >>> program = parse("exp(x**2) + x**2")
-    >>> [step.name + ": " + program.written(number) for number, step in enumerate(program.steps) if step.operation]
+    >>> [step.name + ": " + program.formula(number) for number, step in enumerate(program.steps) if step.operation]
     ['a: x ** 2', 'b: exp(a)', 'c: b + a']
     """
     step = steps[number]
-    return step.operation.form.format(**_operands(steps, step)) if step.operation else step.name
+    return step.operation.formula.format(**_operand_names(steps, step)) if step.operation else step.name
 
 
-def _operands(steps: Sequence[Step], step: Step) -> dict[str, str]:
-    """The names of the operands as {a} and {b}; a constant that is written with an operator stands in brackets."""
+def _operand_names(steps: Sequence[Step], step: Step) -> dict[str, str]:
+    """Name the operands {a} and {b}; a constant that contains an operator is put in parentheses."""
     names = {}
     for letter, number in zip("ab", step.operands, strict=False):
         operand = steps[number]
@@ -90,11 +109,10 @@ def _operands(steps: Sequence[Step], step: Step) -> dict[str, str]:
 
 
 def build(program: Program, values: Mapping[str, np.ndarray]) -> list[Node]:
-    """The node of every step, with the variables at these values.
+    """Compute the node of every step, with the variables at these values.
 
     Raises:
-        ExpressionError: for a step without a finite value, for shapes that do not fit, and for a result that is not
-            one number.
+        ExpressionError: for a step whose value is not finite or not defined for the shapes of its operands.
 
     >>> from fnet.trace.parser import parse
     >>> nodes = build(parse("(x + y) * z"), {"x": np.array(-2.0), "y": np.array(5.0), "z": np.array(-4.0)})
@@ -102,32 +120,35 @@ def build(program: Program, values: Mapping[str, np.ndarray]) -> list[Node]:
     -12.0
     """
     nodes: list[Node] = []
-    variables = {name: graph.variable(value) for name, value in values.items()}
+    variables = {name: variable(value) for name, value in values.items()}
     try:
         for step in program.steps:
             if step.operation is not None:
                 nodes.append(step.operation(*(nodes[operand] for operand in step.operands)))
             else:
-                nodes.append(variables[step.name] if step.value is None else graph.constant(step.value))
+                nodes.append(variables[step.name] if step.value is None else constant(step.value))
     except ValueError as error:
         raise ExpressionError(str(error), program.source, program.steps[len(nodes)].place) from None
     except Undefined as error:
         step = program.steps[len(nodes)]
-        given = [
-            f"{_shortened(program.source[slice(*program.steps[operand].place)])} = {short(nodes[operand].value)}"
-            for operand in dict.fromkeys(step.operands)
-            if program.steps[operand].varies
-        ]
-        where = f", where {' and '.join(given)}" if given else ""
-        raise ExpressionError(f"{error}{where}", program.source, step.place) from None
+        message = f"{error}{_where(program, step, nodes)}"
+        raise ExpressionError(message, program.source, step.place) from None
     return nodes
 
 
-def short(value: np.ndarray) -> str:
-    """A value in a few characters."""
-    return f"{value.item():.6g}" if value.ndim == 0 else f"an array of shape {value.shape}"
+def _where(program: Program, step: Step, nodes: Sequence[Node]) -> str:
+    """Write the values of a step's varying operands, such as ", where x-2 = 0"."""
+    operands = [operand for operand in dict.fromkeys(step.operands) if program.steps[operand].varies]
+    values = [f"{_source_of(program, operand)} = {abbreviate(nodes[operand].value)}" for operand in operands]
+    return f", where {' and '.join(values)}" if values else ""
 
 
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
+def _source_of(program: Program, number: int) -> str:
+    """Return a step's text in the source, at most 40 characters of it."""
+    text = " ".join(program.source[slice(*program.steps[number].place)].split())
     return text if len(text) <= 40 else text[:39] + "…"
+
+
+def abbreviate(value: np.ndarray) -> str:
+    """Write a value in a few characters."""
+    return f"{value.item():.6g}" if value.ndim == 0 else f"an array of shape {value.shape}"

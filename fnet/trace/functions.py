@@ -1,7 +1,7 @@
 """The functions of the lectures as operations of the computational graph, each beside its derivative.
 
-At a kink, where the left and the right derivative differ, each takes the value that JAX takes, and `kink` says which:
-relu'(0) = 0, abs'(0) = 1, leaky_relu'(0) = 1, and equal operands of max and min receive equal parts.
+At a kink, where the left and the right derivative differ, each follows JAX's convention, which its `kink` states:
+relu'(0) = 0, abs'(0) = 1, leaky_relu'(0) = 1, and equal operands of max and min receive equal shares.
 
 >>> from fnet.trace.graph import gradient, variable
 >>> x = variable(0.0)
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fnet.reference.activation import logistic
-from fnet.trace.graph import Node, Operation, broadcast_to, log, matmul, transpose
+from fnet.trace.nodes import Node, Operation, broadcast_to, log, matmul, transpose
 
 exp = Operation("exp", "exp({a})", np.exp, (("{y}", lambda y, a: y),))
 
@@ -85,7 +85,7 @@ leaky_relu = Operation(
     kink=(lambda a, b: (a == 0) & (b != 1), "leaky_relu'(0) is taken as 1"),
 )
 
-elu = Operation(  # with alpha = 1 both sides of 0 have the slope 1
+elu = Operation(  # with alpha = 1 the slope is 1 on both sides of 0
     "elu",
     "elu({a})",
     lambda a: np.where(a > 0, a, np.expm1(np.minimum(a, 0))),
@@ -102,7 +102,7 @@ absolute = Operation(
 
 
 def _share(first: Node, second: Node) -> np.ndarray:
-    """1 where the first is greater, 0 where the second is, 1/2 where they are equal."""
+    """Return 1 where the first is greater, 0 where the second is, and 1/2 where they are equal."""
     return np.heaviside(first.value - second.value, 0.5)
 
 
@@ -111,7 +111,7 @@ maximum = Operation(
     "max({a}, {b})",
     np.maximum,
     (("1[{a} > {b}]", lambda y, a, b: _share(a, b)), ("1[{b} > {a}]", lambda y, a, b: _share(b, a))),
-    kink=(np.equal, "max of equal numbers sends half to each"),
+    kink=(np.equal, "max of equal numbers sends half of the gradient to each"),
 )
 
 minimum = Operation(
@@ -119,13 +119,13 @@ minimum = Operation(
     "min({a}, {b})",
     np.minimum,
     (("1[{a} < {b}]", lambda y, a, b: _share(b, a)), ("1[{b} < {a}]", lambda y, a, b: _share(a, b))),
-    kink=(np.equal, "min of equal numbers sends half to each"),
+    kink=(np.equal, "min of equal numbers sends half of the gradient to each"),
 )
 
-# Of whole arrays; none of them works entry by entry, so each states its message
+# Operations on whole arrays are not elementwise: each states its message
 
 total = Operation(
-    "sum", "sum({a})", np.sum, (("g for each", lambda g, y, a: broadcast_to(g, a.shape)),), pointwise=False
+    "sum", "sum({a})", np.sum, (("g for each", lambda g, y, a: broadcast_to(g, a.shape)),), elementwise=False
 )
 
 mean = Operation(
@@ -133,15 +133,15 @@ mean = Operation(
     "mean({a})",
     np.mean,
     (("g / n for each", lambda g, y, a: broadcast_to(g / a.value.size, a.shape)),),
-    pointwise=False,
+    elementwise=False,
     undefined=((lambda a: a.size == 0, "mean of no numbers"),),
 )
 
 
 def _route(g: Node, y: Node, a: Node) -> Node:
-    """To the entries that are equal to the result, in equal parts."""
-    chosen = a.value == y.value
-    return broadcast_to(g, a.shape) * (chosen / chosen.sum())
+    """Send equal shares of g to the entries that are equal to the result."""
+    extreme = a.value == y.value
+    return broadcast_to(g, a.shape) * (extreme / extreme.sum())
 
 
 def _tied(extreme: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], bool]:
@@ -153,8 +153,8 @@ largest = Operation(
     "max({a})",
     np.max,
     (("g to the largest", _route),),
-    pointwise=False,
-    kink=(_tied(np.max), "max of an array shares equally among the largest entries"),
+    elementwise=False,
+    kink=(_tied(np.max), "max of an array sends equal shares of the gradient to its largest entries"),
 )
 
 smallest = Operation(
@@ -162,15 +162,15 @@ smallest = Operation(
     "min({a})",
     np.min,
     (("g to the smallest", _route),),
-    pointwise=False,
-    kink=(_tied(np.min), "min of an array shares equally among the smallest entries"),
+    elementwise=False,
+    kink=(_tied(np.min), "min of an array sends equal shares of the gradient to its smallest entries"),
 )
 
 
 def _softmax(a: np.ndarray) -> np.ndarray:
-    """e^(a_i) / sum_k e^(a_k) along the last axis, the largest a subtracted first so that nothing overflows."""
+    """Compute e^(a_i) / sum_k e^(a_k) along the last axis; the largest a is subtracted first to avoid overflow."""
     if a.ndim == 0:
-        raise ValueError("softmax takes vectors and matrices")
+        raise ValueError("softmax expects a vector or a matrix")
     e = np.exp(a - a.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
@@ -178,26 +178,28 @@ def _softmax(a: np.ndarray) -> np.ndarray:
 def _through_softmax(g: Node, y: Node, a: Node) -> Node:
     """dy_i/da_k = y_i (1[i=k] - y_k), so df/da_k = y_k (g_k - sum_i g_i y_i)."""
     size = a.shape[-1]
-    sums = (g * y) @ np.ones((size, size))  # the sum along the last axis, in every entry of it
+    sums = (g * y) @ np.ones((size, size))  # the sum along the last axis, repeated in each of its entries
     return y * (g - sums)
 
 
-softmax = Operation("softmax", "softmax({a})", _softmax, (("{y} (g - sum(g {y}))", _through_softmax),), pointwise=False)
+softmax = Operation(
+    "softmax", "softmax({a})", _softmax, (("{y} (g - sum(g {y}))", _through_softmax),), elementwise=False
+)
 
 
 class Function(NamedTuple):
-    """What a name means in an expression: an operation for each number of arguments, and defaults of the last ones."""
+    """A function of expressions: an operation for each number of arguments, and defaults of the last arguments."""
 
     operations: Mapping[int, Operation]
     defaults: tuple[float, ...] = ()
 
 
-def _entry_by_entry(*operations: Operation) -> dict[str, Function]:
+def _unary(*operations: Operation) -> dict[str, Function]:
     return {operation.name: Function({1: operation}) for operation in operations}
 
 
 FUNCTIONS: Mapping[str, Function] = {
-    **_entry_by_entry(exp, log, sqrt, sin, cos, tan, tanh, sigmoid, softplus, swish, gelu, relu, elu, absolute),
+    **_unary(exp, log, sqrt, sin, cos, tan, tanh, sigmoid, softplus, swish, gelu, relu, elu, absolute),
     "logistic": Function({1: sigmoid}),
     "ln": Function({1: log}),
     "leaky_relu": Function({2: leaky_relu}, defaults=(0.01,)),
@@ -209,4 +211,4 @@ FUNCTIONS: Mapping[str, Function] = {
     "dot": Function({2: matmul}),
     "transpose": Function({1: transpose}),
 }
-"""The functions of the expressions that `fnet trace` takes."""
+"""The functions that expressions may call, by name."""

@@ -13,7 +13,7 @@ from cli.calls import RUN_FILES, call, done, process, records, strictly
 from shipped import DIABETES, IRIS, XOR
 
 import fnet
-from fnet.report.console import TrainingProgress
+from fnet.report.progress import TrainingProgress
 from fnet.runs import files
 from fnet.train.loop import Segment
 

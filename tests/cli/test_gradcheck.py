@@ -57,13 +57,13 @@ def test_a_run_is_checked_as_it_was_trained(tmp_path):
 def test_float32_states_its_accuracy():
     (check,) = checks(XOR, "--precision", "float32", "--samples", "2")
     assert (check["precision"], check["tolerance"]) == ("float32", 1e-3)
-    assert check["remark"].startswith("float32 keeps 7 digits")
+    assert check["remark"].startswith("float32 has about 7 significant digits")
     assert 1e-9 < max(row["relative"] for row in check["rows"]) < 1e-4
 
 
 def test_penalties_are_reported_separately():
     out = done("gradcheck", ELASTIC_NET, "--samples", "2")
-    assert re.search(r"the data loss alone\n.*the penalty alone\n", out, re.DOTALL)
+    assert re.search(r"data loss alone\n.*penalty alone\n", out, re.DOTALL)
     (check,) = checks(ELASTIC_NET, "--samples", "2")
     assert {row["part"] for row in check["rows"]} == {"total", "data loss", "penalty"}
     assert {row["name"] for row in check["rows"] if row["part"] == "penalty"} == {"loss", "select/w", "decide/w"}
@@ -72,10 +72,10 @@ def test_penalties_are_reported_separately():
 def test_a_mistake_is_reported_with_its_place_and_values(planted):
     result = call("gradcheck", XOR, "--samples", "2")
     assert result.exit_code == 1
-    assert "it begins in tanh_1 (tanh), gradient of the input, wrong by hand: sign" in result.stdout
-    assert "WRONG by hand: passed" in result.stdout
+    assert "the mistake is in tanh_1 (tanh), gradient of the input, wrong by hand: sign flipped" in result.stdout
+    assert "WRONG by hand: propagated" in result.stdout
     assert re.search(
-        r"dense_1/b\[\d\]: by hand (-?[\d.e-]+), by JAX -?[\d.e-]+, by differences -?[\d.e-]+; "
+        r"dense_1/b\[\d\]: by hand (-?[\d.e-]+), by JAX -?[\d.e-]+, by finite differences -?[\d.e-]+; "
         r"cosine -1\.000000, norm ratio 1\n",
         result.stdout,
     )
@@ -87,7 +87,7 @@ def test_the_page(planted, tmp_path):
     text = page.read_text()
     assert "<title>xor-mlp: gradient check</title>" in text
     assert text.count("<tr>") == 1 + 7
-    assert "It begins in tanh_1 (tanh), gradient of the input, wrong by hand" in text
+    assert "The mistake is in tanh_1 (tanh), gradient of the input, wrong by hand" in text
     assert not re.search(r'(src|href)="?http|<script', text)
     assert [path.name for path in tmp_path.iterdir()] == ["check.html"]
 

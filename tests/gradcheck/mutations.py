@@ -1,4 +1,4 @@
-"""Wrong backward passes, as people write them: for each where it is planted, and what the check must say."""
+"""Typical mistakes in backward passes: where each is planted, and the diagnosis that the check must give."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -60,7 +60,7 @@ PROBLEMS = {
 
 
 def inputs(problem: Problem):
-    """Parameters away from their symmetric start, and a batch; in "kinks" some inputs are exactly 0."""
+    """Return perturbed parameters, state and a batch; in "kinks" some inputs are exactly 0."""
     rng = np.random.default_rng(3)
     params, state = problem.net.init(jax.random.key(1), problem.in_shape)
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape), params)
@@ -73,7 +73,12 @@ def inputs(problem: Problem):
 
 
 class Mutation(NamedTuple):
-    """A mistake: in the rule of which kind, in which problem, how, where the check must find it, and its words."""
+    """A mistake and its expected diagnosis.
+
+    problem, kind, change: the problem, the kind of layer whose rule is changed, and the change.
+    layer, what: where the check must find it.
+    words: pattern of the diagnosis.
+    """
 
     name: str
     problem: str
@@ -85,7 +90,7 @@ class Mutation(NamedTuple):
 
 
 def leaf(name: str, f: Callable) -> Callable:
-    """Changes the gradient of one leaf, where there is one."""
+    """Change the gradient of one leaf."""
 
     def change(backward, layer, given, cache, g):
         dx, gradients = backward(layer, given, cache, g)
@@ -95,7 +100,7 @@ def leaf(name: str, f: Callable) -> Callable:
 
 
 def dx(f: Callable) -> Callable:
-    """Changes the gradient of the input."""
+    """Change the gradient of the input."""
 
     def change(backward, layer, given, cache, g):
         mine, gradients = backward(layer, given, cache, g)
@@ -105,6 +110,8 @@ def dx(f: Callable) -> Callable:
 
 
 def entry(index: tuple[int, ...], factor: float) -> Callable:
+    """Scale one entry."""
+
     def f(gradient):
         gradient = gradient.copy()
         gradient[index] *= factor
@@ -123,7 +130,7 @@ def without_leaf(backward, layer, given, cache, g):
 
 
 def stale(backward, layer, given, x, g):
-    """The input of another example, as from the forward pass before this one."""
+    """Use the inputs of other examples, as from an earlier forward pass."""
     mine, _ = backward(layer, given, x, g)
     return mine, backward(layer, given, np.roll(x, 1, axis=0), g)[1]
 
@@ -138,7 +145,7 @@ def wrong_slope(backward, layer, given, z, g):
 
 
 def spread(backward, layer, given, cache, g):
-    """Average pooling's share for every entry, whichever won."""
+    """Spread the gradient evenly, as average pooling does."""
     mine, _ = backward(layer, given, cache, g)
     return np.broadcast_to(mine.mean(axis=(1, 2), keepdims=True), mine.shape), {}
 
@@ -149,7 +156,7 @@ def without_shortcut(backward, layer, given, cache, g):
 
 
 def last_branch_only(backward, layer, given, cache, g):
-    """The gradient of the first branch is overwritten, not added to."""
+    """Overwrite the gradient of the first branch instead of adding to it."""
     outputs, caches = cache
     *_, (name, child) = layer.children
     share = g if layer.settings["combine"] == "add" else g[..., -outputs[-1].shape[-1] :]
@@ -159,8 +166,8 @@ def last_branch_only(backward, layer, given, cache, g):
     return mine, backward(layer, given, cache, g)[1]
 
 
-def own_value(backward, layer, given, cache, g):
-    """Multiply does not swap: every branch gets its own value times the cotangent."""
+def not_swapped(backward, layer, given, cache, g):
+    """Do not swap: every branch gets its own value times the cotangent."""
     outputs, caches = cache
     if layer.settings["combine"] != "multiply":
         return backward(layer, given, cache, g)
@@ -168,19 +175,19 @@ def own_value(backward, layer, given, cache, g):
 
 
 def used_once(backward, layer, given, cache, g):
-    """Of a layer used twice, the gradient of the later use is overwritten by that of the earlier one."""
+    """For a layer used twice, overwrite the gradient of the later use with that of the earlier one."""
     nodes, _, caches = cache
     mine, _ = backward(layer, given, cache, g)
     first = next(node for node in nodes if node.operation == "shared")
     child = dict(layer.children)["shared"]
-    # The cotangent of a is g + (of b); that is what the earlier use alone is given.
+    # The cotangent of a is g plus the one from b; the earlier use receives it.
     through, _ = rule_of(child.kind).backward(child, given.child("shared"), caches["b"], g)
     _, gradients = rule_of(child.kind).backward(child, given.child("shared"), caches[first.name], g + through)
     return mine, {"shared": gradients}
 
 
 def diagonal_only(backward, layer, given, y, g):
-    """The softmax's Jacobian without its part off the diagonal."""
+    """Use only the diagonal of the softmax's Jacobian."""
     return g * y * (1 - y), {}
 
 
@@ -193,7 +200,7 @@ def not_masked(backward, layer, given, cache, g):
 
 
 def squashed(backward, layer, given, z, g):
-    """tanh' = 1 - tanh, the square forgotten."""
+    """tanh' = 1 - tanh: the square is forgotten."""
     return g * (1 - np.tanh(z)), {}
 
 
@@ -201,16 +208,16 @@ def no_derivative(backward, layer, given, z, g):
     return g, {}
 
 
-def of_statistics(term: str) -> Callable:
-    """Batch norm without one of the terms that come through the mean or the variance."""
+def without_term(term: str) -> Callable:
+    """Omit one of batch norm's terms: through the mean, through the variance, or the scale."""
 
     def change(backward, layer, given, cache, g):
         mine, gradients = backward(layer, given, cache, g)
         scaled = g * given.params["scale"]
         full, n = mine, len(g)
-        # dx = s (u - mean(u) - xhat mean(u xhat)) with u = scale g and s = 1 / std: the terms by themselves.
+        # dx = s (u - mean(u) - xhat mean(u xhat)) with u = scale g and s = 1 / std.
         u = scaled - scaled.mean(axis=0)
-        xhat = gradients_xhat(gradients["scale"], g, given, layer, cache)
+        xhat = cached_xhat(gradients["scale"], g, given, layer, cache)
         right = u - xhat * (scaled * xhat).mean(axis=0)
         s = np.sum(full * right, axis=0) / np.sum(right * right, axis=0)
         assert n == BATCH
@@ -223,28 +230,28 @@ def of_statistics(term: str) -> Callable:
     return change
 
 
-def gradients_xhat(of_scale, g, given, layer, cache):
-    """The normalized input, which the cache of the reference holds."""
+def cached_xhat(scale_gradient, g, given, layer, cache):
+    """Find the normalized input in the cache of the reference."""
     candidates = [a for a in jax.tree.leaves(cache) if isinstance(a, np.ndarray) and a.shape == g.shape]
-    return next(a for a in candidates if np.allclose((a * g).sum(axis=0), of_scale))
+    return next(a for a in candidates if np.allclose((a * g).sum(axis=0), scale_gradient))
 
 
 DENSE = [
-    ("sign of dw", leaf("w", lambda w: -w), "w", "sign: the negative"),
+    ("sign of dw", leaf("w", lambda w: -w), "w", "sign flipped"),
     ("dw transposed", leaf("w", square_only(np.transpose)), "w", "^transposed$"),
-    ("dw of another shape", leaf("w", lambda w: w.T if w.shape[0] != w.shape[1] else w), "w", "^transposed: of shape"),
+    ("dw of another shape", leaf("w", lambda w: w.T if w.shape[0] != w.shape[1] else w), "w", r"^transposed: \("),
     ("dw twice", leaf("w", lambda w: 2 * w), "w", "norm ratio 2: a factor of 2"),
-    ("mean for sum in dw", leaf("w", lambda w: w / BATCH), "w", r"norm ratio 1/6 = 1/batch: mean and sum"),
-    ("sum for mean in db", leaf("b", lambda b: b * BATCH), "b", r"norm ratio 6 = batch: mean and sum"),
-    ("db zero", leaf("b", lambda b: 0 * b), "b", "bias missing"),
+    ("mean for sum in dw", leaf("w", lambda w: w / BATCH), "w", r"norm ratio 1/6 = 1/batch: mean in place of sum"),
+    ("sum for mean in db", leaf("b", lambda b: b * BATCH), "b", r"norm ratio 6 = batch: sum in place of mean"),
+    ("db zero", leaf("b", lambda b: 0 * b), "b", "bias gradient missing"),
     ("db left out", without_leaf, "b", "no gradient by hand"),
-    ("0.1 % of dw", leaf("w", lambda w: 1.001 * w), "w", r"norm ratio 1\.001: a constant factor"),
-    ("one entry of dw", leaf("w", entry((1, 2), 1.5)), "w", r"1 of \d+ entries is wrong at \[1, 2\]"),
+    ("0.1 % of dw", leaf("w", lambda w: 1.001 * w), "w", r"norm ratio 1\.001: the same factor"),
+    ("one entry of dw", leaf("w", entry((1, 2), 1.5)), "w", r"1 of \d+ entries is wrong, at \[1, 2\]"),
     ("one row of dw", leaf("w", entry((0,), 0.0)), "w", "only entries with index 0 of axis 0"),
-    ("db on the wrong axis", leaf("b", lambda b: np.full_like(b, b.sum())), "b", "the wrong axis: the sum"),
+    ("db on the wrong axis", leaf("b", lambda b: np.full_like(b, b.sum())), "b", "wrong axis: every entry is the sum"),
     ("columns of dw reversed", leaf("w", lambda w: w[:, ::-1]), "w", "flipped along axis 1"),
     ("off by one", leaf("w", lambda w: np.roll(w, 1, axis=0)), "w", "shifted by one along axis 0"),
-    ("stale input", stale, "w", "another quantity|a term is missing or too many"),
+    ("stale input", stale, "w", "unrelated|a term is missing or extra"),
     ("NaN in dw", leaf("w", entry((2, 1), np.nan)), "w", r"NaN or infinite in 1 of \d+ entries, first at \[2, 1\]"),
     ("half of dx", dx(lambda d: d / 2), "input", "norm ratio 1/2: a factor of 2"),
     ("dx reversed", dx(lambda d: d[:, ::-1]), "input", "flipped along axis 1"),
@@ -252,11 +259,11 @@ DENSE = [
 
 MUTATIONS = [
     *(Mutation(name, "mlp", "dense", change, "dense_", what, words) for name, change, what, words in DENSE),
-    Mutation("sign of tanh", "mlp", "tanh", dx(np.negative), "tanh_1", "input", "sign: the negative"),
-    Mutation("the square of tanh", "mlp", "tanh", squashed, "tanh_1", "input", "a term is missing|nearly right"),
-    Mutation("no derivative", "mlp", "tanh", no_derivative, "tanh_1", "input", "a term is missing|nearly right"),
-    Mutation("slopes exchanged", "mlp", "leaky_relu", wrong_slope, "leaky_relu_1", "input", "quantity|term"),
-    Mutation("at the kink", "kinks", "relu", wrong_kink, "relu_1", "input", "the derivative at the kink"),
+    Mutation("sign of tanh", "mlp", "tanh", dx(np.negative), "tanh_1", "input", "sign flipped"),
+    Mutation("the square of tanh", "mlp", "tanh", squashed, "tanh_1", "input", "a term is missing|nearly correct"),
+    Mutation("no derivative", "mlp", "tanh", no_derivative, "tanh_1", "input", "a term is missing|nearly correct"),
+    Mutation("slopes exchanged", "mlp", "leaky_relu", wrong_slope, "leaky_relu_1", "input", "unrelated|term"),
+    Mutation("at the kink", "kinks", "relu", wrong_kink, "relu_1", "input", "derivative at a kink"),
     Mutation("sigmoid scaled", "kinks", "sigmoid", dx(lambda d: 4 * d), "sigmoid_1", "input", "norm ratio 4"),
     Mutation("kernel flipped", "images", "conv", leaf("w", lambda w: w[::-1, ::-1]), "conv_1", "w", "flipped along"),
     Mutation(
@@ -265,25 +272,25 @@ MUTATIONS = [
     Mutation("mean for sum in db", "images", "conv", leaf("b", lambda b: b / 72), "conv_1", "b", "1/72 = 1/positions"),
     Mutation("off by one", "images", "conv", dx(lambda d: np.roll(d, 1, 2)), "conv_1", "input", "shifted by one along"),
     Mutation("no dx", "images", "conv", dx(np.zeros_like), "conv_1", "input", "gradient of the input missing"),
-    Mutation("area", "images", "avg_pool", dx(lambda d: 4 * d), "avg_pool_1", "input", "norm ratio 4: a constant"),
-    Mutation("all winners", "images", "max_pool", spread, "max_pool_1", "input", "the wrong axis: "),
-    Mutation("no mean", "normalized", "batch_norm", of_statistics("mean"), "batch_norm_1", "input", "that of a mean"),
-    Mutation("no variance", "normalized", "batch_norm", of_statistics("variance"), "batch_norm_1", "input", "term"),
-    Mutation("no scale", "normalized", "batch_norm", of_statistics(""), "batch_norm_1", "input", "index of axis 1"),
+    Mutation("area", "images", "avg_pool", dx(lambda d: 4 * d), "avg_pool_1", "input", "norm ratio 4: the same factor"),
+    Mutation("all winners", "images", "max_pool", spread, "max_pool_1", "input", "wrong axis: "),
+    Mutation("no mean", "normalized", "batch_norm", without_term("mean"), "batch_norm_1", "input", "term from a mean"),
+    Mutation("no variance", "normalized", "batch_norm", without_term("variance"), "batch_norm_1", "input", "term"),
+    Mutation("no scale", "normalized", "batch_norm", without_term(""), "batch_norm_1", "input", "index of axis 1"),
     Mutation(
         "mean for sum", "normalized", "batch_norm", leaf("shift", lambda b: b / 6), "batch_norm_1", "shift", "= 1/batch"
     ),
     Mutation(
         "row by row", "normalized", "layer_norm", dx(lambda d: d * np.arange(1, 7)[:, None]), "layer_norm_1", "input",
-        "a factor for every index of axis 0",
+        "a different factor for each index of axis 0",
     ),
-    Mutation("no shortcut", "combined", "residual", without_shortcut, "residual_1", "input", "term|quantity"),
+    Mutation("no shortcut", "combined", "residual", without_shortcut, "residual_1", "input", "term|unrelated"),
     Mutation("not rescaled", "combined", "dropout", keeps_its_scale, "dropout_1", "input", r"norm ratio 0\.6"),
-    Mutation("not masked", "combined", "dropout", not_masked, "dropout_1", "input", "term|quantity|entries"),
-    Mutation("branch overwritten", "combined", "parallel", last_branch_only, "parallel_", "input", "term|quantity"),
-    Mutation("not swapped", "combined", "parallel", own_value, "parallel_1", "input", "term|quantity"),
-    Mutation("used once", "combined", "graph", used_once, "graph_1", "shared/w", "term|quantity"),
-    Mutation("diagonal", "combined", "softmax", diagonal_only, "softmax_1", "input", "term|quantity"),
+    Mutation("not masked", "combined", "dropout", not_masked, "dropout_1", "input", "term|unrelated|entries"),
+    Mutation("branch overwritten", "combined", "parallel", last_branch_only, "parallel_", "input", "term|unrelated"),
+    Mutation("not swapped", "combined", "parallel", not_swapped, "parallel_1", "input", "term|unrelated"),
+    Mutation("used once", "combined", "graph", used_once, "graph_1", "shared/w", "term|unrelated"),
+    Mutation("diagonal", "combined", "softmax", diagonal_only, "softmax_1", "input", "term|unrelated"),
 ]  # fmt: skip
 
 
@@ -291,11 +298,11 @@ def planted(rule: Rule, change: Callable) -> Rule:
     return Rule(rule.forward, lambda *arguments: change(rule.backward, *arguments))
 
 
-# On JAX's side: a layer with a derivative of its own that is wrong.
+# Mistakes in JAX: a layer with a wrong custom derivative.
 
 
 def derived(change: Callable, base: fnet.Layer) -> fnet.Layer:
-    """The layer with its forward pass as it is, and a cotangent that is changed on the way back."""
+    """Return the layer with its forward pass unchanged and its gradients changed."""
     import dataclasses
 
     def apply(params, state, x, *, train, key=None, mask=None):
@@ -316,10 +323,10 @@ def derived(change: Callable, base: fnet.Layer) -> fnet.Layer:
 
 
 IN_JAX = {
-    "sign": (lambda p, x: (p, -x), "input", "sign: the negative"),
+    "sign": (lambda p, x: (p, -x), "input", "sign flipped"),
     "0.1 %": (lambda p, x: (p | {"w": 1.001 * p["w"]}, x), "w", r"norm ratio 1\.001"),
     "mean for sum": (lambda p, x: (p | {"b": p["b"] / BATCH}, x), "b", "1/6 = 1/batch"),
-    "one entry": (lambda p, x: (p | {"w": p["w"].at[1, 2].multiply(1.5)}, x), "w", r"entries is wrong at \[1, 2\]"),
-    "zero": (lambda p, x: (p | {"b": jnp.zeros_like(p["b"])}, x), "b", "bias missing"),
+    "one entry": (lambda p, x: (p | {"w": p["w"].at[1, 2].multiply(1.5)}, x), "w", r"entries is wrong, at \[1, 2\]"),
+    "zero": (lambda p, x: (p | {"b": jnp.zeros_like(p["b"])}, x), "b", "bias gradient missing"),
     "reversed": (lambda p, x: (p, x[:, ::-1]), "input", "flipped along axis 1"),
 }

@@ -1,4 +1,4 @@
-"""Networks and seeds at random: nothing is wrong with them, and nothing may be said to be."""
+"""Correct random networks must pass the check."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ ACTIVATIONS = (fnet.relu, fnet.tanh, fnet.leaky_relu, fnet.elu, fnet.gelu, fnet.
 
 
 def network(rng: np.random.Generator) -> tuple[fnet.Layer, tuple[int, ...], str, fnet.Penalties]:
-    """A few layers that fit together, a loss, and penalties."""
+    """Draw a few layers that fit together, the input shape, a loss and penalties."""
     layers, shape = [], (int(rng.integers(2, 6)),)
     if rng.random() < 0.4:
         shape = (6, 5, 2)
@@ -42,7 +42,7 @@ def activation(rng: np.random.Generator) -> fnet.Layer:
 
 
 @pytest.mark.parametrize("number", range(20))
-def test_no_alarm(number):
+def test_no_false_alarm(number):
     net, shape, loss, penalties = network(np.random.default_rng(number))
     for seed in SEEDS:
         rng = np.random.default_rng([number, seed])

@@ -30,18 +30,18 @@ def params(rng):
     return {"w": rng.standard_normal((3, 2)), "b": rng.standard_normal(2)}
 
 
-def test_a_right_gradient(params):
+def test_a_correct_gradient(params):
     report = compare(by_hand(params), loss, params)
     assert report.ok
     assert [(row.name, row.shape, row.checked) for row in report.rows] == [("b", (2,), 2), ("w", (3, 2), 6)]
     assert [row.order for row in report.rows] == [2.0, 2.0]
 
 
-def test_a_wrong_one_is_named(params):
+def test_a_wrong_gradient_is_named(params):
     mine = by_hand(params)
     report = compare(mine | {"b": 7 * mine["b"]}, loss, params)
     assert [(row.name, row.verdict) for row in report.rows] == [("b", "by hand"), ("w", "ok")]
-    assert report.rows[0].diagnosis == "norm ratio 7: a constant factor throughout"
+    assert report.rows[0].diagnosis == "norm ratio 7: the same factor in every entry"
     assert report.rows[0].order == pytest.approx(1.0, abs=0.1)
     assert report.rows[0].ratio == pytest.approx(7.0)
     worst = report.rows[0].worst
@@ -49,7 +49,7 @@ def test_a_wrong_one_is_named(params):
     assert "1 of 2 rows differ: b" in str(report)
 
 
-def test_jax_is_blamed_for_a_wrong_rule_of_its_own(params):
+def test_a_wrong_custom_derivative_is_attributed_to_jax(params):
     @jax.custom_jvp
     def square(x):
         return x**2
@@ -60,32 +60,32 @@ def test_jax_is_blamed_for_a_wrong_rule_of_its_own(params):
     assert [(row.name, row.verdict) for row in report.rows] == [("value", "by JAX")]
     assert (
         report.rows[0].diagnosis
-        == "norm ratio 1/2: a factor of 2, as the derivative of a square or a term counted twice has"
+        == "norm ratio 1/2: a factor of 2, such as from the derivative of a square or a term counted twice"
     )
 
 
-def test_a_gradient_that_is_stopped_is_found_by_differences():
+def test_a_stopped_gradient_is_found_by_finite_differences():
     x = np.array([1.0, 2.0])
     report = compare(np.zeros(2), lambda x: jnp.sum(jax.lax.stop_gradient(x) ** 2), x)
     assert [row.verdict for row in report.rows] == ["both"]
-    assert report.rows[0].diagnosis.startswith("both sides agree, but not with differences")
+    assert report.rows[0].diagnosis.startswith("hand and JAX agree, but not with finite differences")
 
 
-def test_who_is_wrong_stays_unclear_where_everything_lies_on_a_kink():
+def test_who_is_wrong_is_unclear_if_every_entry_lies_on_a_kink():
     report = compare(np.array([-1.0, 0.5]), lambda x: jnp.sum(jnp.abs(x)), np.zeros(2))
     (row,) = report.rows
     assert (row.verdict, row.checked, row.kinks) == ("unclear", 0, 2)
-    assert row.diagnosis == "the derivative at the kink: the entries that differ lie on one"
+    assert row.diagnosis == "derivative at a kink: every entry that differs lies on one"
 
 
-def test_large_leaves_are_sampled_and_the_worst_entry_with_them(rng):
+def test_large_leaves_are_sampled_including_the_worst_entry(rng):
     x = rng.standard_normal(1000)
     mine = 2 * x
     mine[777] += 1e-4
     report = compare(mine, lambda x: jnp.sum(x**2), x, samples=10)
     (row,) = report.rows
     assert (row.worst, row.checked, row.verdict) == ((777,), 11, "by hand")
-    assert row.diagnosis == "1 of 1000 entries is wrong at [777]"
+    assert row.diagnosis == "1 of 1000 entries is wrong, at [777]"
 
 
 def test_any_pytree_of_any_precision(rng):
@@ -100,28 +100,28 @@ def test_any_pytree_of_any_precision(rng):
 @pytest.mark.parametrize(
     ("gradients", "f", "params", "message"),
     [
-        (ONES, lambda x: x**2, ONES, r"must give one number, of shape \(\), and gives \(2,\); take a sum"),
-        (ONES, lambda x: (x.sum(), x), ONES, r"must give one number, of shape \(\), and gives \(\), \(2,\)"),
-        (ONES, lambda x: jnp.argmax(x), ONES, "the function gives a int64: only a real number has a gradient"),
-        (ONES, lambda x: x.sum(), INTEGERS, "value is of dtype int64: a function is only differentiated by"),
-        (ONES, lambda x: float(x[0]), ONES, "cannot trace the function: it turns a traced array"),
+        (ONES, lambda x: x**2, ONES, r"must return one number, of shape \(\), but returns \(2,\); take its sum"),
+        (ONES, lambda x: (x.sum(), x), ONES, r"must return one number, of shape \(\), but returns \(\), \(2,\)"),
+        (ONES, lambda x: jnp.argmax(x), ONES, "returns a value of dtype int64: only a real number has a gradient"),
+        (ONES, lambda x: x.sum(), INTEGERS, "value has dtype int64: gradients exist only with respect to real"),
+        (ONES, lambda x: float(x[0]), ONES, "cannot trace the function: it converts a traced array"),
         (ONES, lambda x: x[0] if x[0] > 0 else 0.0, ONES, "use jax.numpy and jnp.where"),
-        (ONES, lambda x: np.sin(x).sum(), ONES, "hands a traced array to NumPy; use jax.numpy instead"),
+        (ONES, lambda x: np.sin(x).sum(), ONES, "passes a traced array to NumPy; use jax.numpy instead"),
         (ONES, lambda x: jnp.sum(jnp.sqrt(x)), ZEROS, r"not differentiable .* to value\[0\] is inf"),
         (ONES, lambda x: jnp.sum(jnp.log(x)), ZEROS, "the function is -inf at the parameters"),
         ({"v": 1.0}, lambda p: p["w"], {"w": 1.0}, "structure of the parameters: missing: w; not parameters: v"),
         ([1.0], lambda p: p[0] * p[1], [1.0, 2.0], "structure of the parameters: missing: 1"),
-        ({}, lambda p: 1.0, {}, "an empty tree: there is nothing to differentiate by"),
-        ("a", lambda p: 1.0, "a", "value is of dtype <U1: a function is only differentiated by real numbers"),
+        ({}, lambda p: 1.0, {}, "an empty tree: there is nothing to differentiate with respect to"),
+        ("a", lambda p: 1.0, "a", "value has dtype <U1: gradients exist only with respect to real numbers"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_compared_is_said_in_words(gradients, f, params, message):
+def test_functions_that_cannot_be_compared_raise(gradients, f, params, message):
     with pytest.raises(BadFunction, match=message):
         compare(gradients, f, params)
 
 
-def test_a_gradient_of_another_shape(params):
+def test_a_gradient_of_the_wrong_shape(params):
     mine = by_hand(params)
     report = compare(mine | {"w": mine["w"].T}, loss, params)
-    assert report.rows[1].diagnosis == "transposed: of shape (2, 3) where (3, 2) is right"
+    assert report.rows[1].diagnosis == "transposed: (2, 3) instead of (3, 2)"
     assert re.search(r"w +\(3, 2\) +inf +inf +WRONG by hand: transposed", str(report))

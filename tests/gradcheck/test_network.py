@@ -6,7 +6,7 @@ import pytest
 
 import fnet
 from fnet.gradcheck import check
-from fnet.gradcheck.examine import contrast
+from fnet.gradcheck.compare_leaves import compare_arrays
 from fnet.reference import activation, losses
 from fnet.reference import dense as reference_dense
 from fnet.reference import network as reference_network
@@ -14,7 +14,7 @@ from fnet.reference.rule import NoReference, Rule
 from fnet.regularization import Penalties
 
 NET = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(3, name="out"))
-"""One object for all tests: a check of an equal network and loss is not compiled again."""
+"""One network for all tests: checks of equal networks and losses are compiled once."""
 
 
 def problem(rng, loss="cross_entropy"):
@@ -29,13 +29,13 @@ def wrong_rows(report):
     return [row.name for row in report.rows if not row.ok]
 
 
-def test_rows_in_order_and_right(rng):
+def test_rows_of_a_correct_network(rng):
     report = check(*problem(rng))
     assert [row.name for row in report.rows] == ["outputs", "loss", "input", "dense_1/w", "dense_1/b", "out/w", "out/b"]
     assert report.ok
     assert max(row.relative for row in report.rows) < 1e-12
     assert str(report).splitlines()[-1] == (
-        "every value and gradient agrees within 1e-10 (relative, in float64), and 60 entries with differences"
+        "all values and gradients agree within 1e-10 (relative, float64); 60 entries agree with finite differences"
     )
 
 
@@ -48,7 +48,7 @@ def test_rows_in_order_and_right(rng):
         Penalties(l1=0.1, l2=0.3, layers={"out": {"l1": 0.0, "l2": 0.7}}, max_norm=0.01),
     ],
 )
-def test_penalties_are_part_of_the_check(rng, monkeypatch, penalties):
+def test_penalties_are_checked(rng, monkeypatch, penalties):
     assert check(*problem(rng), regularization=penalties).ok
     monkeypatch.setattr(reference_network, "penalty", lambda *_: (0.0, {}))
     report = check(*problem(rng), regularization=penalties)
@@ -85,14 +85,14 @@ def test_a_loss_may_be_a_name_a_function_or_one_with_settings(rng, loss):
 
 
 def test_the_settings_of_the_loss_reach_the_hand_written_one(rng, monkeypatch):
-    """Were they lost on the way, the two would differ: deltas of 0.3 and 1 are not the same loss."""
+    """Otherwise the two sides would differ: huber with delta 0.3 is not huber with delta 1."""
     monkeypatch.setitem(losses.LOSSES, "huber", lambda o, t, *, delta: losses.huber(o, t))
     net, _, params, state, x, y = problem(rng, "huber")
     assert not check(net, functools.partial(fnet.losses.huber, delta=0.3), params, state, x, y).ok
     assert check(net, functools.partial(fnet.losses.huber, delta=1.0), params, state, x, y).ok
 
 
-def test_a_loss_of_ones_own_has_no_reference(rng):
+def test_a_custom_loss_has_no_reference(rng):
     def mine(outputs, targets):
         return (outputs - targets).sum(axis=1)
 
@@ -101,8 +101,8 @@ def test_a_loss_of_ones_own_has_no_reference(rng):
         check(net, mine, params, state, x, y)
 
 
-def test_it_is_the_network_that_trains(rng):
-    """The outputs compared are those of the float32 parameters, not of another draw."""
+def test_the_float32_parameters_are_checked(rng):
+    """The outputs are those of the given float32 parameters, not of newly initialized ones."""
     net, loss, params, state, x, y = problem(rng)
     report = check(net, loss, params, state, x, y)
     assert report.rows[0].shape == net.apply(params, state, x, train=False)[0].shape
@@ -142,19 +142,19 @@ def test_sign_in_an_activation_is_found(rng, monkeypatch):
 
 
 def test_missing_mean_is_found(rng, monkeypatch):
-    """A sum over the batch in place of the mean: every gradient is wrong, by the number of examples."""
+    """With a sum over the batch in place of the mean, every gradient is wrong by the number of examples."""
     monkeypatch.setitem(losses.LOSSES, "mse", lambda o, t: (losses.mse(o, t)[0], 6 * losses.mse(o, t)[1]))
     report = check(*problem(rng, "mse"))
     assert wrong_rows(report) == ["input", "dense_1/w", "dense_1/b", "out/w", "out/b"]
     assert report.rows[-1].relative == pytest.approx(5 / 6)
 
 
-def test_wrong_forward_is_not_blamed_on_a_gradient(rng, monkeypatch):
+def test_a_wrong_forward_pass_is_reported_as_such(rng, monkeypatch):
     rule = activation.tanh
     monkeypatch.setattr(
         activation, "tanh", Rule(lambda *a: (1.01 * rule.forward(*a)[0], rule.forward(*a)[1]), rule.backward)
     )
-    assert "the forward values differ (outputs, loss): mend these before" in str(check(*problem(rng)))
+    assert "the forward values differ (outputs, loss): fix these before" in str(check(*problem(rng)))
 
 
 def test_a_small_error_in_one_entry_is_found(rng, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_small_error_in_one_entry_is_found(rng, monkeypatch):
     assert wrong_rows(check(*problem(rng))) == ["dense_1/w", "out/w"]
 
 
-def test_nothing_by_hand_is_said_plainly(rng):
+def test_a_layer_without_reference_raises(rng):
     import dataclasses
 
     net = fnet.serial(dataclasses.replace(fnet.tanh(), kind="my_module.my_layer"), fnet.dense(3))
@@ -181,14 +181,14 @@ def test_nothing_by_hand_is_said_plainly(rng):
     ("by_hand", "by_jax", "ok", "diagnosis"),
     [
         ([0.0, 0.0], [0.0, 0.0], True, ""),
-        ([1e-16, 0.0], [-1e-16, 0.0], True, "0 but for rounding"),
+        ([1e-16, 0.0], [-1e-16, 0.0], True, "zero up to rounding"),
         ([1.0, 2.0], [1.0, 2.0 + 1e-9], False, ""),
         ([1.0, np.nan], [1.0, 2.0], False, "NaN or infinite in 1 of 2 entries, first at [1]"),
         ([1.0, 2.0], [np.inf, 2.0], False, "NaN or infinite in 1 of 2 entries, first at [0]"),
-        ([[1.0, 2.0]], [1.0, 2.0], False, "of shape (1, 2) where (2,) is right"),
+        ([[1.0, 2.0]], [1.0, 2.0], False, "wrong shape: (1, 2) instead of (2,)"),
         (None, [1.0], False, "no gradient by hand"),
     ],
 )
-def test_contrast(by_hand, by_jax, ok, diagnosis):
-    row = contrast("leaf", None if by_hand is None else np.array(by_hand), np.array(by_jax), 1e-10)
+def test_compare_arrays(by_hand, by_jax, ok, diagnosis):
+    row = compare_arrays("leaf", None if by_hand is None else np.array(by_hand), np.array(by_jax), 1e-10)
     assert (row.ok, row.diagnosis) == (ok, diagnosis)

@@ -11,24 +11,24 @@ from fnet.gradcheck.numeric import differences, order_of, taylor_remainders
 def derivatives(f, x):
     with jax.enable_x64(True):
         x = jnp.asarray(x, jnp.float64)
-        found = jax.jit(lambda x: differences(f, x, jnp.arange(x.size), jnp.maximum(jnp.abs(x), 0.1)))(x)
-        return jax.tree.map(np.asarray, found)
+        result = jax.jit(lambda x: differences(f, x, jnp.arange(x.size), jnp.maximum(jnp.abs(x), 0.1)))(x)
+        return jax.tree.map(np.asarray, result)
 
 
 def smooth(x):
     return jnp.stack([jnp.sum(jnp.exp(x) * jnp.sin(3 * x[::-1])), jnp.prod(x), 1e6 + x[0] ** 3])
 
 
-def test_they_are_the_derivatives_and_the_estimated_error_covers_the_true_one(rng):
+def test_the_true_error_is_within_the_estimated_error(rng):
     x = rng.standard_normal(5)
-    found = derivatives(smooth, x)
+    result = derivatives(smooth, x)
     with jax.enable_x64(True):
         exact = np.asarray(jax.jacobian(smooth)(jnp.asarray(x))).T
-    assert not found.kinks.any()
-    np.testing.assert_allclose(found.values[:, :2], exact[:, :2], atol=1e-9)
-    assert np.all(np.abs(found.values - exact) <= found.errors)
-    # A large constant costs digits, and the estimate says so.
-    assert np.all(found.errors[:, 2] > 100 * found.errors[:, 1])
+    assert not result.kinks.any()
+    np.testing.assert_allclose(result.values[:, :2], exact[:, :2], atol=1e-9)
+    assert np.all(np.abs(result.values - exact) <= result.errors)
+    # A large constant costs digits, which the estimate reflects.
+    assert np.all(result.errors[:, 2] > 100 * result.errors[:, 1])
 
 
 KINKS = {
@@ -47,20 +47,20 @@ KINKS = {
 
 
 @pytest.mark.parametrize("f", KINKS.values(), ids=KINKS)
-def test_entries_on_a_kink_are_told(f):
-    found = derivatives(lambda x: f(x)[None], [1.5, 0.0, -0.7, 0.3])
-    assert found.kinks.tolist() == [False, True, False, False]
-    assert np.isfinite(found.values[~found.kinks]).all()
+def test_entries_on_a_kink_are_marked(f):
+    result = derivatives(lambda x: f(x)[None], [1.5, 0.0, -0.7, 0.3])
+    assert result.kinks.tolist() == [False, True, False, False]
+    assert np.isfinite(result.values[~result.kinks]).all()
 
 
-def test_a_step_that_crosses_a_kink_nearby_is_made_smaller():
-    """At 1e-4 from the kink the first step, of a hundredth, would cross it; the derivative there is 1, not 1/2."""
-    found = derivatives(lambda x: jnp.sum(jax.nn.relu(x))[None], [1e-4, -1e-4, 1.0])
-    assert not found.kinks.any()
-    np.testing.assert_allclose(found.values[:, 0], [1.0, 0.0, 1.0], atol=1e-6)
+def test_a_step_that_crosses_a_kink_is_reduced():
+    """At 1e-4 from the kink the first step of 0.01 would cross it; the derivative there is 1, not 1/2."""
+    result = derivatives(lambda x: jnp.sum(jax.nn.relu(x))[None], [1e-4, -1e-4, 1.0])
+    assert not result.kinks.any()
+    np.testing.assert_allclose(result.values[:, 0], [1.0, 0.0, 1.0], atol=1e-6)
 
 
-def test_answers_do_not_change_the_value(rng):
+def test_recording_branches_does_not_change_the_value(rng):
     x = rng.standard_normal((3, 4))
 
     def f(x):

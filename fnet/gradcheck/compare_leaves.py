@@ -1,0 +1,282 @@
+"""Compare three gradients of one function, leaf by leaf: by hand, by JAX, and by finite differences."""
+
+import functools
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fnet.gradcheck import numeric
+from fnet.gradcheck.diagnosis import Context, cosine_of, diagnose, ratio_of
+from fnet.gradcheck.report import LeafReport, Verdict
+
+SAMPLES = 20
+"""The default number of entries of a leaf that are compared with finite differences."""
+
+ROUNDING = 1e-13
+"""Absolute differences up to this are rounding: a gradient may itself be zero up to rounding."""
+
+AGREEMENT = 1e-6
+"""Tolerance of a finite difference relative to the leaf's largest entry, on top of its estimated error."""
+
+Leaves = Mapping[str, np.ndarray]
+
+#: (leaves, data) -> (k,): the values whose gradients are compared. It is hashed by value, so that a function that is
+#: compared twice is compiled once.
+Function = Callable[[Sequence[jax.Array], Any], jax.Array]
+
+
+class Part(NamedTuple):
+    """One value of the function: its name, and its gradient on the two sides; the one by hand may lack leaves."""
+
+    name: str
+    by_hand: Leaves
+    by_jax: Leaves
+
+
+def compare_leaves(
+    f: Function,
+    leaves: Leaves,
+    data: Any,
+    parts: Sequence[Part],
+    *,
+    samples: int = SAMPLES,
+    tolerance: float = 1e-10,
+    rounding: float = ROUNDING,
+    context: Callable[[str, str], Context] | None = None,
+) -> list[LeafReport]:
+    """Compare the gradients of every part with respect to every leaf; the reports of the first part come first.
+
+    Args:
+        f: (leaves, data) -> (k,), one value per part, computed by JAX.
+        leaves: the point to differentiate at, in float64.
+        data: the other inputs of f.
+        parts: the gradients.
+        samples: the number of entries of each leaf to compare with finite differences. A leaf with more entries is
+            sampled with a seed that depends only on its name, and the entry where the two sides differ most is added.
+        tolerance: the maximum relative difference between the two sides.
+        rounding: absolute differences that pass whatever the size of the gradient.
+        context: (name of the leaf, name of the part) -> context of the diagnosis.
+    """
+    context = context or (lambda name, _: Context(name.rpartition("/")[2]))
+    entries = {name: _sampled_entries(name, leaf, parts, samples) for name, leaf in leaves.items()}
+    numeric_gradients = _differentiate(f, leaves, data, parts, entries)
+    return [
+        _compare_leaf(name, part, numeric_gradients[part.name, name], tolerance, rounding, context(name, part.name))
+        for part in parts
+        for name in leaves
+    ]
+
+
+def _sampled_entries(name: str, leaf: np.ndarray, parts: Sequence[Part], samples: int) -> np.ndarray:
+    """Choose flat indices of a leaf."""
+    if leaf.size <= samples:
+        return np.arange(leaf.size)
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    worst = [int(np.argmax(np.abs(_candidate(part, name) - part.by_jax[name]))) for part in parts]
+    return np.concatenate([np.sort(rng.choice(leaf.size, samples, replace=False)), worst])
+
+
+def _candidate(part: Part, name: str) -> np.ndarray:
+    """Return the gradient by hand, or JAX's if it is missing, not finite or of a different shape."""
+    by_hand, by_jax = part.by_hand.get(name), part.by_jax[name]
+    usable = by_hand is not None and by_hand.shape == by_jax.shape and np.isfinite(by_hand).all()
+    return np.asarray(by_hand if usable else by_jax, np.float64)
+
+
+class _Numeric(NamedTuple):
+    """Finite differences at some entries of one leaf.
+
+    entries: their flat indices.
+    values, errors, kinks: as in `numeric.Differences`.
+    order: the exponent of the Taylor remainder of the candidate gradient.
+    """
+
+    entries: np.ndarray
+    values: np.ndarray
+    errors: np.ndarray
+    kinks: np.ndarray
+    order: float | None
+
+
+def _differentiate(
+    f: Function, leaves: Leaves, data: Any, parts: Sequence[Part], entries: Mapping[str, np.ndarray]
+) -> dict[tuple[str, str], _Numeric]:
+    """Differentiate f numerically at some entries of every leaf; the result is keyed by part and leaf."""
+    flat = np.concatenate([leaf.reshape(-1) for leaf in leaves.values()])
+    ends = np.cumsum([leaf.size for leaf in leaves.values()])
+    starts = ends - [leaf.size for leaf in leaves.values()]
+    scales = np.array([_scale(leaf) for leaf in leaves.values()])
+    indices = np.concatenate([start + entries[name] for name, start in zip(leaves, starts, strict=True)])
+    sizes = np.concatenate(
+        [np.maximum(np.abs(leaf.reshape(-1)[entries[name]]), _scale(leaf)) for name, leaf in leaves.items()]
+    )
+    candidates = np.stack([np.concatenate([_candidate(part, name).reshape(-1) for name in leaves]) for part in parts])
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], flat.size)
+    shapes = tuple(leaf.shape for leaf in leaves.values())
+    ranges = np.stack([starts, ends], axis=1)
+    with jax.enable_x64(True):
+        differences, remainders, values = jax.tree.map(
+            np.asarray, _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates)
+        )
+    offsets = np.cumsum([0, *map(len, entries.values())])
+    return {
+        (part.name, name): _Numeric(
+            entries[name],
+            differences.values[offsets[leaf] : offsets[leaf + 1], k],
+            differences.errors[offsets[leaf] : offsets[leaf + 1], k],
+            differences.kinks[offsets[leaf] : offsets[leaf + 1]],
+            numeric.order_of(remainders[leaf, :, k], float(values[k])),
+        )
+        for k, part in enumerate(parts)
+        for leaf, name in enumerate(leaves)
+    }
+
+
+@functools.partial(jax.jit, static_argnames=("f", "shapes"))
+def _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates):
+    """Return differences at the indices, Taylor remainders along the signs within each leaf, and the values of f."""
+    splits = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+
+    def f_of_flat(flat):
+        return f([part.reshape(shape) for part, shape in zip(jnp.split(flat, splits), shapes, strict=True)], data)
+
+    def remainders_of_leaf(leaf):
+        (start, stop), scale = leaf
+        inside = (jnp.arange(flat.size) >= start) & (jnp.arange(flat.size) < stop)
+        direction = jnp.where(inside, signs, 0.0) * scale / jnp.sqrt(stop - start)
+        return numeric.taylor_remainders(f_of_flat, flat, direction, candidates @ direction)
+
+    remainders, values = lax.map(remainders_of_leaf, (ranges, scales))
+    return numeric.differences(f_of_flat, flat, indices, sizes), remainders, values[0]
+
+
+def _scale(leaf: np.ndarray) -> float:
+    """Return the root mean square of the entries, or 1 if all are 0."""
+    return float(np.sqrt(np.mean(np.square(leaf)))) or 1.0 if leaf.size else 1.0
+
+
+def _compare_leaf(
+    name: str, part: Part, differences: _Numeric, tolerance: float, rounding: float, context: Context
+) -> LeafReport:
+    by_hand, by_jax = part.by_hand.get(name), part.by_jax[name]
+    usable = ~differences.kinks
+    report = compare_arrays(name, by_hand, by_jax, tolerance, rounding, context)._replace(
+        part=part.name, checked=int(usable.sum()), kinks=int(differences.kinks.sum()), order=differences.order
+    )
+    if by_hand is None or report.worst is None:
+        return report
+    worst = np.flatnonzero(differences.entries == np.ravel_multi_index(report.worst, by_jax.shape))
+    if len(worst) and usable[worst[0]]:
+        report = report._replace(values=(*report.values[:2], float(differences.values[worst[0]])))
+    largest = max(np.max(np.abs(by_hand), initial=0.0), np.max(np.abs(by_jax), initial=0.0))
+    allowed = AGREEMENT * largest + 4 * differences.errors + rounding
+    if report.ok:
+        return _check_both(report, part, differences, allowed, context)
+    return _find_wrong_side(report, part, differences, allowed, max(tolerance * largest, rounding), context)
+
+
+def _check_both(
+    report: LeafReport, part: Part, differences: _Numeric, allowed: np.ndarray, context: Context
+) -> LeafReport:
+    """Check two gradients that agree against the finite differences."""
+    h, j = (side[report.name].reshape(-1)[differences.entries] for side in (part.by_hand, part.by_jax))
+    distances = np.abs(differences.values - j)
+    wrong = ~differences.kinks & (distances > allowed)
+    if not wrong.any():
+        return report
+    worst = int(np.argmax(np.where(wrong, distances, -1.0)))
+    diagnosis = diagnose(j[wrong], differences.values[wrong], context)
+    return report._replace(
+        verdict="both",
+        worst=tuple(map(int, np.unravel_index(differences.entries[worst], report.shape))),
+        values=(float(h[worst]), float(j[worst]), float(differences.values[worst])),
+        diagnosis=f"hand and JAX agree, but not with finite differences: {diagnosis}",
+    )
+
+
+def _find_wrong_side(
+    report: LeafReport, part: Part, differences: _Numeric, allowed: np.ndarray, threshold: float, context: Context
+) -> LeafReport:
+    """Decide which of two gradients that differ is wrong, and diagnose it."""
+    by_hand, by_jax = part.by_hand[report.name], part.by_jax[report.name]
+    h, j = (array.reshape(-1)[differences.entries] for array in (by_hand, by_jax))
+    differ = np.abs(h - j) > threshold
+    verdict = _outvote(h, j, differences.values, allowed, differ & ~differences.kinks)
+    right, wrong = (by_hand, by_jax) if verdict == "by JAX" else (by_jax, by_hand)
+    at_kinks = bool(differ.any() and differences.kinks[differ].all())
+    return report._replace(verdict=verdict, diagnosis=diagnose(wrong, right, context._replace(at_kinks=at_kinks)))
+
+
+def _outvote(h: np.ndarray, j: np.ndarray, n: np.ndarray, allowed: np.ndarray, differ: np.ndarray) -> Verdict:
+    """Decide by the entries where h and j differ by more than the finite differences n may be off."""
+    decisive = differ & (np.abs(h - j) > 2 * allowed)
+    if not decisive.any():
+        return "unclear"
+    hand_agrees, jax_agrees = (bool(np.all(np.abs(n - side)[decisive] <= allowed[decisive])) for side in (h, j))
+    return "by JAX" if hand_agrees else "by hand" if jax_agrees else "both"
+
+
+def compare_arrays(
+    name: str,
+    by_hand: np.ndarray | None,
+    by_jax: np.ndarray,
+    tolerance: float,
+    rounding: float = ROUNDING,
+    context: Context | None = None,
+) -> LeafReport:
+    """Compare two arrays without finite differences; the one by hand is taken to be wrong if both are finite.
+
+    >>> report = compare_arrays("w", np.array([1.0, 2.0]), np.array([1.0, 4.0]), 1e-10)
+    >>> report.relative, report.worst, report.values[:2], report.verdict
+    (0.5, (1,), (2.0, 4.0), 'by hand')
+    """
+    by_jax = np.asarray(by_jax)
+    context = context or Context(name)
+    wrong = LeafReport(name, by_jax.shape, float("inf"), float("inf"), "by hand")
+    if by_hand is None:
+        return wrong._replace(diagnosis="no gradient by hand")
+    by_hand = np.asarray(by_hand)
+    if by_hand.shape != by_jax.shape or not np.isfinite(by_hand).all():
+        return wrong._replace(diagnosis=diagnose(by_hand, by_jax, context))
+    if not np.isfinite(by_jax).all():
+        return wrong._replace(verdict="by JAX", diagnosis=diagnose(by_jax, by_hand, context))
+    difference = np.abs(by_hand - by_jax)
+    absolute = float(np.max(difference, initial=0))
+    largest = float(max(np.max(np.abs(by_hand), initial=0), np.max(np.abs(by_jax), initial=0)))
+    relative = absolute / largest if largest else 0.0
+    worst = tuple(map(int, np.unravel_index(np.argmax(difference), by_jax.shape))) if by_jax.size else None
+    ok = relative <= tolerance or absolute <= rounding
+    return LeafReport(
+        name,
+        by_jax.shape,
+        absolute,
+        relative,
+        "ok" if ok else "by hand",
+        cosine=cosine_of(by_hand, by_jax),
+        ratio=ratio_of(by_hand, by_jax),
+        worst=worst,
+        values=(float(by_hand[worst]), float(by_jax[worst]), None) if worst is not None else (None, None, None),
+        diagnosis="zero up to rounding" if ok and relative > tolerance else "",
+    )
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn leaves named such as "dense_1/w" into nested dicts.
+
+    >>> nested({"block/dense_1/w": 1, "block/dense_1/b": 2, "scale": 3})
+    {'block': {'dense_1': {'w': 1, 'b': 2}}, 'scale': 3}
+    """
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *path, last = name.split("/")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = leaf
+    return tree

@@ -1,0 +1,121 @@
+"""The tables of `fnet summary`, `fnet train`, `fnet evaluate` and `fnet predict`."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from fnet.metrics import Metric
+from fnet.report.summary import SummaryRow
+from fnet.report.text import DIGITS, visible
+
+if TYPE_CHECKING:
+    from fnet.runs.predict import Prediction
+
+MAX_CLASSES = 12
+"""With more classes, the confusion table becomes a list of mistakes."""
+
+MAX_MISTAKES = 15
+"""The number of pairs of classes in the list of mistakes."""
+
+MAX_PREDICTIONS = 50
+"""The number of predictions that a table shows."""
+
+
+def summary_table(rows: Sequence[SummaryRow], in_shape: tuple[int, ...]) -> Table:
+    """Return the layers of a network, with their output shapes, parameters and FLOPs, and the totals."""
+    table = Table(
+        title=f"input {in_shape}", title_justify="left", title_style="", footer_style="bold", show_footer=True
+    )
+    total, *layers = rows
+    table.add_column("layer", "total")
+    table.add_column("kind and settings", overflow="fold")
+    table.add_column("output", str(total.out_shape), no_wrap=True)
+    table.add_column("parameters", f"{total.parameters:,}", justify="right")
+    table.add_column("FLOPs", f"{total.flops:,}", justify="right")
+    for row in layers:
+        name = "  " * (len(row.path) - 1) + row.path[-1]
+        table.add_row(Text(name), Text(row.layer), str(row.out_shape), f"{row.parameters:,}", f"{row.flops:,}")
+    return table
+
+
+def scores_table(
+    scores: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int], metrics: Sequence[Metric]
+) -> Table:
+    """Return the loss and the metrics of every part of the data, each metric in its format."""
+    formats = {metric.name: metric.format for metric in metrics}
+    table = Table()
+    table.add_column("part")
+    table.add_column("examples", justify="right")
+    for name in next(iter(scores.values())):
+        table.add_column(name.replace("_", " "), justify="right")
+    for part, values in scores.items():
+        cells = (f"{value:{formats.get(name, DIGITS)}}" for name, value in values.items())
+        table.add_row(part, f"{sizes[part]:,}", *cells)
+    return table
+
+
+def confusion_table(decisions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Table:
+    """Count how often each class (rows) is predicted as each class (columns); the last column is the recall.
+
+    With many classes it is a list of the most frequent mistakes.
+    """
+    counts = np.zeros((len(names), len(names)), int)
+    np.add.at(counts, (labels, decisions), 1)
+    if len(names) > MAX_CLASSES:
+        return _mistakes_table(counts, names)
+    table = Table(title="true class by row, predicted class by column", title_justify="left", title_style="")
+    table.add_column("")
+    for name in names:
+        table.add_column(Text(visible(name)), justify="right")
+    table.add_column("correct", justify="right")
+    for number, (name, row) in enumerate(zip(names, counts, strict=True)):
+        cells = [
+            Text(str(n) if n else "·", "bold" if i == number else "red" if n else "dim") for i, n in enumerate(row)
+        ]
+        table.add_row(Text(visible(name)), *cells, f"{100 * row[number] / max(1, row.sum()):.1f}%")
+    return table
+
+
+def _mistakes_table(counts: np.ndarray, names: Sequence[str]) -> Table:
+    """List the pairs of classes (true, predicted) that are confused most often."""
+    wrong = counts * (1 - np.eye(len(counts), dtype=int))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_MISTAKES]
+    title = f"{wrong.sum():,} of {counts.sum():,} predictions are wrong; the most frequent mistakes:"
+    table = Table(title=title, title_justify="left", title_style="")
+    table.add_column("true class")
+    table.add_column("predicted as")
+    table.add_column("count", justify="right")
+    table.add_column("share of the true class", justify="right")
+    for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
+        if wrong[true, predicted]:
+            share = 100 * wrong[true, predicted] / counts[true].sum()
+            pair = (Text(visible(names[int(label)])) for label in (true, predicted))
+            table.add_row(*pair, f"{wrong[true, predicted]:,}", f"{share:.1f}%")
+    return table
+
+
+def predictions_table(predictions: "Sequence[Prediction]") -> Table:
+    """Return the predictions, with the probabilities of the three most likely classes."""
+    table = Table(caption_justify="left", caption_style="")
+    table.add_column("example")
+    if not predictions:
+        return table
+    first = predictions[0]
+    if isinstance(first.decision, dict):
+        for name in first.decision:
+            table.add_column(Text(visible(name)), justify="right")
+    else:
+        table.add_column("prediction")
+    if first.probabilities:
+        table.add_column("probabilities")
+    for example, decision, probabilities in predictions[:MAX_PREDICTIONS]:
+        values = [f"{value:.6g}" for value in decision.values()] if isinstance(decision, dict) else [visible(decision)]
+        likeliest = [f"{visible(name)} {100 * p:.1f}%" for name, p in list(probabilities.items())[:3]]
+        cells = [visible(example), *values, *(["  ".join(likeliest)] if likeliest else [])]
+        table.add_row(*map(Text, cells))
+    if len(predictions) > MAX_PREDICTIONS:
+        table.caption = f"the first {MAX_PREDICTIONS} of {len(predictions):,}; --json prints all"
+    return table

@@ -1,0 +1,24 @@
+"""Text forms of numbers and names, for every table."""
+
+from collections.abc import Mapping
+
+DIGITS = ".4g"
+"""Format of a value that is not one of the metrics."""
+
+
+def format_values(values: Mapping[str, float], formats: Mapping[str, str]) -> str:
+    """Write named numbers on one line, each in its format, by default with four digits.
+
+    >>> format_values({"train_loss": 0.123456, "train_accuracy": 0.98765}, {"train_accuracy": ".1%"})
+    'train_loss 0.1235  train_accuracy 98.8%'
+    """
+    return "  ".join(f"{name} {value:{formats.get(name, DIGITS)}}" for name, value in values.items())
+
+
+def visible(name: str) -> str:
+    """Write a name so that it can be seen: one that is blank or contains control characters as Python writes it.
+
+    >>> visible("cat"), visible(" "), visible("a\\n")
+    ('cat', "' '", "'a\\\\n'")
+    """
+    return name if name.isprintable() and name.strip() else repr(name)
