@@ -16,8 +16,6 @@ from fnet.layers.vocabulary import CONSTRUCTORS
 from fnet.reference import losses
 from fnet.reference import network as reference_network
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def checked(problem):
     params, state, x, y = inputs(problem)
