@@ -1,5 +1,6 @@
 """What every test runs under."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -22,13 +23,18 @@ def _compiled_programs_go():
     jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """For modules of many small programs, each run a few times: compilation takes longer than what it saves."""
-    before = jax.config.values["jax_disable_most_optimizations"]
+@pytest.fixture(scope="session", autouse=True)
+def _compilation_is_quick(tmp_path_factory):
+    """Programs of the tests are small and run a few times: compiling them takes longer than optimizing them saves.
+
+    What one worker has compiled, the others load.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,6 @@ import pytest
 import fnet
 from fnet.gradcheck import check
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SEEDS = range(10)
 
 ACTIVATIONS = (fnet.relu, fnet.tanh, fnet.leaky_relu, fnet.elu, fnet.gelu, fnet.swish, fnet.sigmoid, fnet.softmax)

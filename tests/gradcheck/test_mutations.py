@@ -16,8 +16,6 @@ from fnet.reference import losses
 from fnet.reference import network as reference_network
 from fnet.reference.rule import FAMILIES, Rule
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def checked(problem):
     params, state, x, y = inputs(problem)
