@@ -48,7 +48,7 @@ def test_a_part_without_examples(classes):
 
 
 def test_scores():
-    table = rows(scores_table({"train": {"loss": 0.123456, "accuracy": 0.987}}, {"train": 1234}))
+    table = rows(scores_table({"train": {"loss": 0.123456, "accuracy": 0.987}}, {"train": 1234}, (ACCURACY,)))
     assert [line for line in table if len(line) == 4] == [
         ["part", "examples", "loss", "accuracy"],
         ["train", "1,234", "0.1235", "98.7%"],
