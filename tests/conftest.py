@@ -25,9 +25,9 @@ def _compiled_programs_go():
 
 @pytest.fixture(scope="session", autouse=True)
 def _compilation_is_quick(tmp_path_factory):
-    """Programs of the tests are small and run a few times: compiling them takes longer than optimizing them saves.
+    """Compile without most optimizations, which cost more than they save in programs that run a few times.
 
-    What one worker has compiled, the others load.
+    A program that one worker has compiled is loaded by the others.
     """
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own

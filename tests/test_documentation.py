@@ -60,7 +60,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _surroundings(tmp_path_factory, quick_compilation):
+def _surroundings(tmp_path_factory):
     with surroundings(tmp_path_factory.mktemp("cache")):
         yield
 

@@ -24,7 +24,10 @@ RUN_FILES = {"config.yaml", "environment.json", "metrics.jsonl", "model.safetens
 
 @contextlib.contextmanager
 def surroundings(cache):
-    """Restore afterwards what commands change in this process; their caches are in the given folder."""
+    """Restore afterwards what commands change in this process; their caches are in the given folder.
+
+    Compiled programs are shared by all tests.
+    """
     names = (
         "jax_compilation_cache_dir",
         "jax_persistent_cache_min_compile_time_secs",
@@ -32,6 +35,8 @@ def surroundings(cache):
     )
     before = {name: jax.config.values[name] for name in names}
     handler = signal.getsignal(signal.SIGTERM)
+    (cache / "fnet").mkdir()
+    (cache / "fnet" / "compiled").symlink_to(before["jax_compilation_cache_dir"], target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
         yield

@@ -35,7 +35,7 @@ def test_a_run_that_diverges_names_the_step_and_the_cause(diverged):
         r"^error: the run failed at step \d+ \(epoch \d+\): .*after growing from .* to .*learning rate .*too large"
     )
     assert re.search(pattern, result.stderr)
-    assert f"the last good parameters are kept in {run}" in result.stderr
+    assert f"the last good parameters are in {run}" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -72,7 +72,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch):
     def buggy():
         raise RuntimeError("planted")
 
-    monkeypatch.setattr("fnet.config.explain.json_schema", buggy)
+    monkeypatch.setattr("fnet.config.json_schema.json_schema", buggy)
     result = call("schema")
     assert result.exit_code == 70
     assert "Traceback (most recent call last)" in result.stderr

@@ -102,8 +102,8 @@ def test_the_page(planted, tmp_path):
             [XOR, "--html", "{tmp}/no/page.html"],
             "the page cannot be written to '.*page.html': No such file or directory",
         ),
-        ([XOR, "--html", "{tmp}"], "the page cannot be written to '.*': it is no regular file"),
-        (["{tmp}"], "is not a finished run: it holds no model.safetensors"),
+        ([XOR, "--html", "{tmp}"], "the page cannot be written to '.*': it is not a regular file"),
+        (["{tmp}"], "is not a finished run: it contains no model.safetensors"),
     ],
 )
 def test_bad_requests(arguments, message, tmp_path):

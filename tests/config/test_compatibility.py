@@ -63,7 +63,7 @@ from fnet.config.errors import ConfigError
         (
             NET + "train: {early_stopping: {monitor: validation_mean_absolute_error}}\n",
             "c.yaml:5:35",
-            "known: train_accuracy, train_loss, validation_accuracy, validation_loss",
+            "known: train_loss, train_accuracy, validation_loss, validation_accuracy",
         ),
         (
             "data: {name: digits, split: {validation: 0}}\n" + LAYERS + "train:\n  early_stopping: {patience: 2}\n",

@@ -117,7 +117,7 @@ def test_the_schedule_spans_the_steps_of_the_run(load_text):
     """1797 examples, 0.8 of them 1438, in batches of 32 are 45 steps per epoch: a warm-up of 89 fits into two."""
     text = NET + "optimizer: {schedule: {name: cosine, warmup_steps: 89}}\n"
     load_text(text, "train.epochs=2")
-    with pytest.raises(ConfigError, match="a run of 45 steps"):
+    with pytest.raises(ConfigError, match="the 45 steps of the run"):
         load_text(text, "train.epochs=1")
 
 

@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-from fnet.runs.model_file import load as load_model
 
 from fnet.config.errors import ConfigError
 from fnet.config.experiment import dump
@@ -12,6 +11,7 @@ from fnet.config.explain import explain
 from fnet.reference import network
 from fnet.regularization import Penalties
 from fnet.runs.gradcheck import check_gradients
+from fnet.runs.model_file import load as load_model
 from fnet.runs.run import run
 
 MODEL = """\

@@ -3,6 +3,8 @@
 import jax
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
+from shipped import FOLDER
 
 import fnet
 from fnet.config.load import load
@@ -131,10 +133,11 @@ def test_the_resolved_config_of_a_transformer_says_transformer_and_repeat(tmp_pa
         "model.2.repeat.layers.0.transformer.width=8",
         "train.epochs=200",
     ]
-    experiment = load("configs/text-gpt.yaml", [*overrides, "model.0.embedding.width=8"])
-    (repeat,) = (item["repeat"] for item in experiment.config.model if "repeat" in item)
+    experiment = load(str(FOLDER / "text-gpt.yaml"), [*overrides, "model.0.embedding.width=8"])
+    model = YAML(typ="safe").load(experiment.config_text)["model"]
+    (repeat,) = (item["repeat"] for item in model if "repeat" in item)
     assert repeat["times"] == 4
     assert [*repeat["layers"][0]] == ["transformer"]
-    again = fnet.build(experiment.config.model)
+    again = fnet.build(model)
     key = jax.random.key(0)
     assert same(experiment.net.init(key, (8,)), again.init(key, (8,)))

@@ -150,7 +150,7 @@ def test_the_command_prints_predictions_as_a_table_and_as_json(train, tmp_path):
     np.save(tmp_path / "x.npy", np.tile(load_iris().data[:1], (60, 1)))
     out, _, status = call("predict", folder, tmp_path / "x.npy")
     assert status == 0
-    assert "the first 50 of 60; --json gives all" in out
+    assert "the first 50 of 60; --json prints all" in out
     printed, _, _ = call("predict", folder, tmp_path / "x.npy", "--json")
     predictions = json.loads(printed)["predictions"]
     assert len(predictions) == 60
