@@ -9,7 +9,7 @@ from fnet.config.model import index_incompatibility, path_of
 from fnet.config.schema import Config
 from fnet.core.layer import Layer, Shape, ShapeError, walk
 from fnet.core.wording import nearest
-from fnet.data.source import Spec
+from fnet.data.source import DatasetSpec
 from fnet.losses import LOSSES
 from fnet.train.early_stopping import recorded_values
 from fnet.train.plan import plan
@@ -17,7 +17,7 @@ from fnet.train.plan import plan
 MODEL: Path = ("model",)
 
 
-def incompatibilities(config: Config, net: Layer, spec: Spec) -> Iterator[Problem]:
+def incompatibilities(config: Config, net: Layer, spec: DatasetSpec) -> Iterator[Problem]:
     """Yield what does not go together in a valid config.
 
     Args:
@@ -32,7 +32,7 @@ def incompatibilities(config: Config, net: Layer, spec: Spec) -> Iterator[Proble
     yield from _optimizer_problems(config, spec)
 
 
-def loss_name_of(config: Config, spec: Spec, out_shape: Shape) -> str:
+def loss_name_of(config: Config, spec: DatasetSpec, out_shape: Shape) -> str:
     """Return the name of the loss: the config's, or else the default for the task.
 
     The default follows from the targets, and for two classes from the outputs of the network.
@@ -44,7 +44,7 @@ def loss_name_of(config: Config, spec: Spec, out_shape: Shape) -> str:
     return "binary_cross_entropy" if spec.targets.number == 2 and out_shape == (1,) else "cross_entropy"
 
 
-def _data_problems(config: Config, spec: Spec) -> Iterator[Problem]:
+def _data_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     normalize = config.data.normalize
     if spec.tokens and normalize not in (None, "none"):
         message = f"data.normalize: expected none, because tokens have no scale, got '{normalize}'"
@@ -52,7 +52,7 @@ def _data_problems(config: Config, spec: Spec) -> Iterator[Problem]:
     yield from augmentation.incompatibilities(config.data.augment, spec.shape, ("data", "augment"))
 
 
-def _network_problems(config: Config, net: Layer, spec: Spec) -> Iterator[Problem]:
+def _network_problems(config: Config, net: Layer, spec: DatasetSpec) -> Iterator[Problem]:
     try:
         out_shape = net.shape(spec.shape)
     except ShapeError as error:
@@ -65,7 +65,7 @@ def _network_problems(config: Config, net: Layer, spec: Spec) -> Iterator[Proble
         yield Problem(path_of(config.model, MODEL, net, [name for name, _ in net.children][:1]), message)
 
 
-def _loss_problems(config: Config, net: Layer, spec: Spec, loss: str, out_shape: Shape) -> Iterator[Problem]:
+def _loss_problems(config: Config, net: Layer, spec: DatasetSpec, loss: str, out_shape: Shape) -> Iterator[Problem]:
     suitable = _suitable_losses(spec)
     if loss not in suitable:
         message = f"loss: {loss} is for {LOSSES[loss].summary}, but {spec.name} has {spec.targets}"
@@ -78,7 +78,7 @@ def _loss_problems(config: Config, net: Layer, spec: Spec, loss: str, out_shape:
         yield Problem(path_of(config.model, MODEL, net, path), message, fix="remove it")
 
 
-def _suitable_losses(spec: Spec) -> list[str]:
+def _suitable_losses(spec: DatasetSpec) -> list[str]:
     """Return the losses for the targets of a dataset."""
     targets = spec.targets
     fits = {
@@ -89,7 +89,7 @@ def _suitable_losses(spec: Spec) -> list[str]:
     return [name for name, loss in LOSSES.items() if fits.get(loss.targets or "")]
 
 
-def _output_problems(config: Config, net: Layer, spec: Spec, loss: str, out_shape: Shape) -> Iterator[Problem]:
+def _output_problems(config: Config, net: Layer, spec: DatasetSpec, loss: str, out_shape: Shape) -> Iterator[Problem]:
     """Yield the problem of a network whose outputs do not have the shape that the loss compares with the targets."""
     targets = spec.targets
     units = 1 if LOSSES[loss].targets == "labels" else targets.number
@@ -115,7 +115,7 @@ def _regularization_problems(config: Config, net: Layer) -> Iterator[Problem]:
         yield Problem(("regularization", "layers", layer), f"regularization.layers: {message}", at_key=True)
 
 
-def _monitor_problems(config: Config, spec: Spec) -> Iterator[Problem]:
+def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     """Yield the problem of early stopping on a value that the run does not record."""
     stopping = config.train.early_stopping
     if stopping is None:
@@ -135,7 +135,7 @@ def _monitor_problems(config: Config, spec: Spec) -> Iterator[Problem]:
         )
 
 
-def _optimizer_problems(config: Config, spec: Spec) -> Iterator[Problem]:
+def _optimizer_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     train = config.train
     size = dataset(config.data, spec).training_size
     steps = plan(size, batch_size=train.batch_size, epochs=train.epochs, steps=train.steps).steps

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from fnet.config.schema import Choice, Config, DataSettings, LossSettings, OptimizerSettings
 from fnet.core.layer import Layer
 from fnet.data import augment, catalog
-from fnet.data.source import DataSource, Spec
+from fnet.data.source import DatasetSpec, DataSource
 from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
 from fnet.runs.experiment import Dataset, Experiment
@@ -17,7 +17,7 @@ from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, with_clipping
 
 
-def build_experiment(config: Config, net: Layer, spec: Spec) -> Experiment:
+def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experiment:
     """Build the experiment of a resolved config.
 
     Args:
@@ -53,7 +53,7 @@ def data_source(settings: DataSettings) -> DataSource:
     return catalog.source(settings.source, settings.name, settings.specific_settings())
 
 
-def dataset(settings: DataSettings, spec: Spec) -> Dataset:
+def dataset(settings: DataSettings, spec: DatasetSpec) -> Dataset:
     """Return the dataset of resolved settings."""
     return Dataset(
         source=data_source(settings),

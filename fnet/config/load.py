@@ -19,7 +19,7 @@ from fnet.config.short_forms import expand
 from fnet.core.description import describe
 from fnet.core.layer import Layer
 from fnet.data import augment
-from fnet.data.source import DataError, Spec
+from fnet.data.source import DataError, DatasetSpec
 from fnet.data.split import PARTS, SplitError, sizes
 from fnet.runs.experiment import Experiment
 
@@ -34,7 +34,7 @@ class Resolved(NamedTuple):
 
     config: Config
     net: Layer
-    spec: Spec
+    spec: DatasetSpec
 
 
 def load(file: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -127,7 +127,7 @@ def _augmentation_problems(data: dict[str, Any]) -> list[Problem]:
     return list(augmentation.check_augmentations(items, ("data", "augment"))) if isinstance(items, list) else []
 
 
-def _spec_of(config: Config, source: Document) -> Spec:
+def _spec_of(config: Config, source: Document) -> DatasetSpec:
     """Return what is known of the data without reading them.
 
     Raises:
@@ -143,7 +143,7 @@ def _spec_of(config: Config, source: Document) -> Spec:
     return spec
 
 
-def _with_defaults(config: Config, net: Layer, spec: Spec, *, name: str) -> Config:
+def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) -> Config:
     """Return the config with the defaults that depend on its file, its data and its network."""
     loss = loss_name_of(config, spec, net.shape(spec.shape))
     data = {

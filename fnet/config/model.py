@@ -6,14 +6,14 @@ from typing import Any
 from fnet.config.errors import Path, Problem
 from fnet.config.items import check_items
 from fnet.core.layer import Layer, walk
-from fnet.data.source import Spec
+from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import CONSTRUCTORS, LAYERS, build
 
 SIZES = ("classes", "vocabulary")
 """Words that may replace a whole number in a layer's settings: the number of classes, or of tokens, of the data."""
 
 
-def size_of(word: str, spec: Spec) -> int | str:
+def size_of(word: str, spec: DatasetSpec) -> int | str:
     """Return the number that a word of `SIZES` stands for, or the reason why there is none."""
     if word == "vocabulary":
         if spec.vocabulary is None:
@@ -48,7 +48,7 @@ def build_network(layers: Sequence[Any], path: Path) -> Layer | Problem:
         return Problem(path, str(error))
 
 
-def index_incompatibility(net: Layer, spec: Spec) -> str | None:
+def index_incompatibility(net: Layer, spec: DatasetSpec) -> str | None:
     """Return why the data do not fit the layer at the input: indices where it takes real numbers, or the reverse.
 
     A user's own layer that does not declare a number of indices may take either.

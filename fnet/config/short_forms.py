@@ -12,7 +12,7 @@ from fnet.config.experiment import data_source
 from fnet.config.model import size_of, sizes_in
 from fnet.core.wording import nearest
 from fnet.data import catalog, files
-from fnet.data.source import DataError, Spec
+from fnet.data.source import DataError, DatasetSpec
 
 NAMED_SECTIONS = ("data", "loss", "optimizer", "schedule")
 """The sections that may consist of a name alone."""
@@ -77,7 +77,7 @@ def _replace_size_words(data: dict[str, Any]) -> Iterator[Problem]:
         _replace(data, path, size)
 
 
-def _spec_if_valid(settings: Any) -> Spec | None:
+def _spec_if_valid(settings: Any) -> DatasetSpec | None:
     with contextlib.suppress(ValidationError, DataError):
         return data_source(TypeAdapter(schema.Data).validate_python(settings)).spec()
     return None

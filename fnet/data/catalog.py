@@ -6,7 +6,7 @@ from typing import Any
 
 from fnet.core.settings import model_of
 from fnet.data import files, sklearn, synthetic, tfds
-from fnet.data.source import DataSource, Spec
+from fnet.data.source import DatasetSpec, DataSource
 
 _KINDS: Mapping[str, tuple[Callable[[str, Mapping[str, Any]], DataSource], tuple[str, ...]]] = {
     "sklearn": (sklearn.source, tuple(sklearn.SPECS)),
@@ -37,7 +37,7 @@ def source_of(name: str) -> str | None:
     return next((kind for kind, names in SOURCES.items() if name in names), None)
 
 
-def embedded() -> dict[str, list[Spec]]:
+def embedded() -> dict[str, list[DatasetSpec]]:
     """Describe the datasets that need no file, by kind, in their default settings."""
     defaults = {
         name: model_of(generator.make, None, ("rng",))().model_dump()

@@ -12,7 +12,7 @@ from annotated_types import Len, MinLen
 from fnet.core.wording import suggestion
 from fnet.data.cache import cached
 from fnet.data.path import FileSource, PathText, digest, file, naming
-from fnet.data.source import Column, DataError, Spec, Targets
+from fnet.data.source import Column, DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def csv(
         key = {"name": place.stem, "format": "csv", "content": digest(place), "layout": _LAYOUT}
         return place, dict(cached(key | {"settings": settings._asdict()}, lambda: _decode(place, settings)))
 
-    def spec() -> Spec:
+    def spec() -> DatasetSpec:
         place, arrays = table()
         header = json.loads(str(arrays["header"]))
         names = tuple(header["targets"])
-        return Spec(
+        return DatasetSpec(
             place.stem,
             arrays["x"].shape[1:],
             Targets("classes" if arrays["y"].ndim == 1 else "values", len(names), names),
@@ -101,7 +101,7 @@ def encode(path: Path, columns: Sequence[Column], *, has_missing: bool) -> np.nd
 
     Args:
         path: the file.
-        columns: columns of the table that the network was trained on, as in `Spec.columns`.
+        columns: columns of the table that the network was trained on, as in `DatasetSpec.columns`.
         has_missing: whether values may be missing; they become NaN.
 
     Raises:

@@ -10,7 +10,7 @@ from annotated_types import Ge
 
 from fnet.data.cache import cached
 from fnet.data.path import FileSource, PathText, digest, existing, naming
-from fnet.data.source import DataError, Spec, Targets
+from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
 _NAME = re.compile(r"(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
@@ -36,11 +36,11 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSou
         classes: number of classes; by default one more than the max label.
     """
 
-    def spec() -> Spec:
+    def spec() -> DatasetSpec:
         splits = _splits(path)
         number = _classes(splits, classes)
         _, height, width = splits[0].shape
-        return Spec(
+        return DatasetSpec(
             existing(path).resolve().name,
             (height, width, 1),
             Targets("classes", number, tuple(map(str, range(number)))),

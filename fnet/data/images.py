@@ -14,7 +14,7 @@ from annotated_types import Ge, Len
 
 from fnet.data.cache import Chunks, cached
 from fnet.data.path import FileSource, PathText, existing, naming
-from fnet.data.source import DataError, Spec, Targets
+from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
 EXTENSIONS = (".png", ".jpg", ".jpeg")
@@ -49,11 +49,11 @@ def images(
         color: gray for one channel, rgb for three; by default gray if the first image is gray.
     """
 
-    def spec() -> Spec:
+    def spec() -> DatasetSpec:
         tree = _tree(path)
         height, width, channels = _shape(tree, size, color)
         sizes = tuple((name, len(files)) for name, files in tree.splits.items())
-        return Spec(
+        return DatasetSpec(
             existing(path).resolve().name,
             (height, width, channels),
             Targets("classes", len(tree.classes), tree.classes),

@@ -8,10 +8,10 @@ from fnet.core.wording import suggestion
 from fnet.data import csv, idx, images
 from fnet.data.arrays import first_invalid
 from fnet.data.path import existing, naming
-from fnet.data.source import DataError, Spec
+from fnet.data.source import DataError, DatasetSpec
 
 
-def read(path: str, spec: Spec) -> tuple[np.ndarray, list[str]]:
+def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
     """Read examples (n, *spec.shape) as they are stored, not yet normalized, and a name for each.
 
     Args:
@@ -43,7 +43,7 @@ def read(path: str, spec: Spec) -> tuple[np.ndarray, list[str]]:
     return x, [str(number) for number in range(len(x))]
 
 
-def _images(place: Path, spec: Spec) -> tuple[np.ndarray, list[str]]:
+def _images(place: Path, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
     """Read the images in a folder, or one image, in the shape and range of the training data."""
     if len(spec.shape) != 3 or spec.shape[2] not in (1, 3):
         raise DataError(f"{place} contains images, but the network takes examples of shape {spec.shape}")
@@ -77,7 +77,7 @@ def _array(place: Path) -> np.ndarray:
             return opened[key]
 
 
-def _checked(place: Path, x: np.ndarray, spec: Spec) -> np.ndarray:
+def _checked(place: Path, x: np.ndarray, spec: DatasetSpec) -> np.ndarray:
     """Return an array as (n, *shape), after checking its shape, type and values.
 
     It may also be a single example, or grayscale images without the channel axis.

@@ -8,7 +8,7 @@ import numpy as np
 from fnet.data.arrays import Arrays, chunks
 from fnet.data.normalize import Normalization
 from fnet.data.pipeline import Splits, split, split_and_normalize
-from fnet.data.source import Spec
+from fnet.data.source import DatasetSpec
 from fnet.data.split import PARTS
 
 
@@ -56,7 +56,7 @@ class Inspection(NamedTuple):
     splits: arrays of all parts as the network receives them.
     """
 
-    spec: Spec
+    spec: DatasetSpec
     stored: str
     normalization: Normalization
     parts: tuple[Part, ...]
@@ -91,7 +91,7 @@ class Inspection(NamedTuple):
 
 
 def inspect(
-    arrays: Arrays, spec: Spec, parts: Sequence[float | str], normalization: Normalization, *, seed: int
+    arrays: Arrays, spec: DatasetSpec, parts: Sequence[float | str], normalization: Normalization, *, seed: int
 ) -> Inspection:
     """Summarize a dataset as a run with these settings would split and normalize it.
 
@@ -132,7 +132,7 @@ def range_of(x: np.ndarray) -> Range:
     return Range(float(x.min()), float(x.max()), mean, float(np.sqrt(squares / x.size)))
 
 
-def _summary(name: str, source: str, part: Arrays, normalized: Arrays, spec: Spec) -> Part:
+def _summary(name: str, source: str, part: Arrays, normalized: Arrays, spec: DatasetSpec) -> Part:
     is_table = part.x.ndim == 2 and not spec.tokens
     is_classes = spec.targets.kind == "classes"
     return Part(

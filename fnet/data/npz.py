@@ -12,7 +12,7 @@ from annotated_types import Ge, MinLen
 from fnet.core.wording import suggestion
 from fnet.data.cache import Chunks, cached
 from fnet.data.path import FileSource, PathText, digest, file, naming
-from fnet.data.source import DataError, Spec, Targets
+from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
 AT_ONCE = 1 << 25
@@ -58,7 +58,7 @@ def npz(
         classes: number of classes; by default one more than the max label.
     """
 
-    def spec() -> Spec:
+    def spec() -> DatasetSpec:
         archive = file(path)
         headers = _headers(archive)
         splits = _splits(archive, headers, x, y)
@@ -66,7 +66,7 @@ def npz(
         shape, dtype = headers[first.x].shape[1:], headers[first.x].dtype
         images = dtype == np.uint8 and len(shape) in (2, 3)
         sizes = tuple((split.name, headers[split.x].shape[0]) for split in splits)
-        return Spec(
+        return DatasetSpec(
             archive.stem,
             (*shape, 1) if images and len(shape) == 2 else shape,
             _targets(archive, headers, splits, targets, classes),
@@ -172,7 +172,7 @@ def _max_label(archive: Path, key: str, classes: int | None) -> int:
     return int(labels.max(initial=0))
 
 
-def _decode(archive: Path, spec: Spec, x: str, y: str) -> dict[str, np.ndarray | Chunks]:
+def _decode(archive: Path, spec: DatasetSpec, x: str, y: str) -> dict[str, np.ndarray | Chunks]:
     splits = _splits(archive, _headers(archive), x, y)
     with naming(archive), np.load(archive, allow_pickle=False) as opened:
         labels = np.concatenate([opened[split.y] for split in splits])
@@ -184,7 +184,7 @@ def _decode(archive: Path, spec: Spec, x: str, y: str) -> dict[str, np.ndarray |
     return {"x": Chunks((spec.size, *spec.shape), dtype, lambda: _examples(archive, splits, spec)), "y": labels}
 
 
-def _examples(archive: Path, splits: list[_Split], spec: Spec) -> Iterator[np.ndarray]:
+def _examples(archive: Path, splits: list[_Split], spec: DatasetSpec) -> Iterator[np.ndarray]:
     """Read the examples of the splits in chunks; an array in column-major order is read whole."""
     with naming(archive), zipfile.ZipFile(archive) as opened:
         for split in splits:

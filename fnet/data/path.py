@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 
 from fnet.core.wording import suggestion
 from fnet.data.arrays import Arrays
-from fnet.data.source import DataError, DataSource, Spec
+from fnet.data.source import DataError, DatasetSpec, DataSource
 from fnet.data.stream import Stream
 
 
@@ -36,10 +36,10 @@ class FileSource(DataSource):
     rows: opens the examples where they are: in the file itself, or in the cache of decoded arrays.
     """
 
-    header: Callable[[], Spec]
+    header: Callable[[], DatasetSpec]
     rows: Callable[[], Stream]
 
-    def spec(self) -> Spec:
+    def spec(self) -> DatasetSpec:
         """Describe the dataset."""
         return self.header()
 

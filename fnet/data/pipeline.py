@@ -7,7 +7,7 @@ import numpy as np
 
 from fnet.data import normalize
 from fnet.data.arrays import Arrays, Rows, chunks, first_invalid
-from fnet.data.source import DataError, Spec
+from fnet.data.source import DataError, DatasetSpec
 from fnet.data.split import PARTS, divide
 from fnet.data.stream import Stream
 
@@ -32,7 +32,7 @@ class Splits(NamedTuple, Generic[Data]):
 
 def split_and_normalize(
     data: Data,
-    spec: Spec,
+    spec: DatasetSpec,
     parts: Sequence[float | str],
     normalization: normalize.Normalization,
     *,
@@ -88,7 +88,7 @@ def _words(rows: np.ndarray) -> np.ndarray:
     return np.pad(values, [(0, 0), (0, -values.shape[1] % 4)]).view(np.uint32).astype(np.uint64)
 
 
-def split(data: Data, spec: Spec, parts: Sequence[float | str], *, seed: int) -> tuple[Data, Data, Data]:
+def split(data: Data, spec: DatasetSpec, parts: Sequence[float | str], *, seed: int) -> tuple[Data, Data, Data]:
     """Return the training, validation and test part as they are stored.
 
     Raises:
@@ -124,7 +124,7 @@ def _check_labels(y: Rows, classes: int) -> None:
             raise DataError(f"the label of example {example} is {labels[place]}, outside 0 ... {classes - 1}")
 
 
-def _check_seen(spec: Spec, labels: Sequence[np.ndarray]) -> None:
+def _check_seen(spec: DatasetSpec, labels: Sequence[np.ndarray]) -> None:
     """Refuse a class that only other parts contain, because it can neither be learned nor scored."""
     seen = np.unique(labels[0])
     for part, y in zip(PARTS[1:], labels[1:], strict=True):

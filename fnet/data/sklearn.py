@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from fnet.data.arrays import Arrays
-from fnet.data.source import DataSource, Spec, Targets
+from fnet.data.source import DatasetSpec, DataSource, Targets
 
-SPECS: Mapping[str, Spec] = MappingProxyType(
+SPECS: Mapping[str, DatasetSpec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
-            Spec("digits", (8, 8, 1), Targets("classes", 10, tuple("0123456789")), 1797, (0.0, 16.0)),
-            Spec("iris", (4,), Targets("classes", 3, ("setosa", "versicolor", "virginica")), 150),
-            Spec("wine", (13,), Targets("classes", 3, ("class_0", "class_1", "class_2")), 178),
-            Spec("breast_cancer", (30,), Targets("classes", 2, ("malignant", "benign")), 569),
-            Spec("diabetes", (10,), Targets("values", 1, ("disease progression",)), 442),
+            DatasetSpec("digits", (8, 8, 1), Targets("classes", 10, tuple("0123456789")), 1797, (0.0, 16.0)),
+            DatasetSpec("iris", (4,), Targets("classes", 3, ("setosa", "versicolor", "virginica")), 150),
+            DatasetSpec("wine", (13,), Targets("classes", 3, ("class_0", "class_1", "class_2")), 178),
+            DatasetSpec("breast_cancer", (30,), Targets("classes", 2, ("malignant", "benign")), 569),
+            DatasetSpec("diabetes", (10,), Targets("values", 1, ("disease progression",)), 442),
         )
     }
 )
@@ -31,7 +31,7 @@ class SklearnSource(DataSource):
 
     name: str
 
-    def spec(self) -> Spec:
+    def spec(self) -> DatasetSpec:
         """Describe the dataset."""
         return SPECS[self.name]
 

@@ -59,7 +59,7 @@ class Column(NamedTuple):
         return 1 if self.categories is None else len(self.categories)
 
 
-class Spec(NamedTuple):
+class DatasetSpec(NamedTuple):
     """Description of a dataset, known before its examples are read.
 
     name: name of the dataset.
@@ -107,11 +107,11 @@ class Spec(NamedTuple):
         }
 
     @classmethod
-    def of_plain(cls, plain: Mapping[str, Any]) -> "Spec":
+    def of_plain(cls, plain: Mapping[str, Any]) -> "DatasetSpec":
         """Build the description from the result of `plain`, or from that after a round trip through JSON.
 
-        >>> spec = Spec("text", (4,), Targets("classes", 2, ("a", "b"), (4,)), 9, tokens=True, vocabulary="ab")
-        >>> Spec.of_plain(spec.plain()) == spec
+        >>> spec = DatasetSpec("text", (4,), Targets("classes", 2, ("a", "b"), (4,)), 9, tokens=True, vocabulary="ab")
+        >>> DatasetSpec.of_plain(spec.plain()) == spec
         True
         """
         values = {key: _as_tuples(value) for key, value in plain.items()}
@@ -136,7 +136,7 @@ class DataSource(Protocol):
     and `read`, and overrides the others where their defaults do not suit it.
     """
 
-    def spec(self) -> Spec:
+    def spec(self) -> DatasetSpec:
         """Describe the dataset without reading its examples, as far as its format permits.
 
         Raises:
@@ -164,7 +164,7 @@ class DataSource(Protocol):
         """Hash the dataset that `read` or `stream` returned; by default its content."""
         return fingerprint(data)
 
-    def default_normalization(self, spec: Spec) -> Normalization:
+    def default_normalization(self, spec: DatasetSpec) -> Normalization:
         """Return the normalization for a config that sets none: images to [0, 1], tables standardized."""
         if spec.tokens:
             return "none"

@@ -16,7 +16,7 @@ from annotated_types import Ge, Interval
 from fnet.data import grammar
 from fnet.data.arrays import Arrays
 from fnet.data.normalize import Normalization
-from fnet.data.source import DataSource, Spec, Targets
+from fnet.data.source import DatasetSpec, DataSource, Targets
 
 Samples = Annotated[int, Ge(2)]
 Noise = Annotated[float, Interval(ge=0, le=1)]
@@ -159,14 +159,14 @@ class SyntheticSource(DataSource):
     name: str
     settings: Mapping[str, Any]
 
-    def spec(self) -> Spec:
+    def spec(self) -> DatasetSpec:
         """Describe the dataset."""
         _, shape_of, targets, size_of, vocabulary = GENERATORS[self.name]
         shape, size = shape_of(self.settings), size_of(self.settings)
         if vocabulary is None:
-            return Spec(self.name, shape, targets, size)
+            return DatasetSpec(self.name, shape, targets, size)
         targets = targets._replace(shape=shape)
-        return Spec(self.name, shape, targets, size, tokens=True, ordered=True, vocabulary=vocabulary)
+        return DatasetSpec(self.name, shape, targets, size, tokens=True, ordered=True, vocabulary=vocabulary)
 
     def read(self, seed: int) -> Arrays:
         """Generate the dataset: the same seed and settings always give the same examples."""
@@ -176,7 +176,7 @@ class SyntheticSource(DataSource):
             return Arrays(x, y)
         return Arrays(x.astype(np.float32), y.astype(np.int32 if generator.targets.kind == "classes" else np.float32))
 
-    def default_normalization(self, spec: Spec) -> Normalization:  # noqa: ARG002
+    def default_normalization(self, spec: DatasetSpec) -> Normalization:  # noqa: ARG002
         """Leave the examples as the formulas give them."""
         return "none"
 

@@ -9,7 +9,7 @@ from fnet.data import grammar
 from fnet.data.arrays import Arrays
 from fnet.data.cache import cached
 from fnet.data.path import FileSource, PathText, digest, file, naming
-from fnet.data.source import DataError, Spec
+from fnet.data.source import DataError, DatasetSpec
 from fnet.data.stream import Stream
 from fnet.data.tokens import BYTES, Block, as_tokens, blocks, code_points, encode, spec_of
 
@@ -30,7 +30,7 @@ def text(
         tokens: characters, numbered in the order of their code points, or the 256 bytes.
     """
 
-    def spec() -> Spec:
+    def spec() -> DatasetSpec:
         if path is None:
             return spec_of("sentences", EMBEDDED, block, BYTES if tokens == "bytes" else grammar.VOCABULARY)
         if tokens == "bytes":

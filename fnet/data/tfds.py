@@ -19,7 +19,7 @@ from fnet.core.wording import suggestion
 from fnet.data.arrays import Arrays
 from fnet.data.cache import cached, lookup, room
 from fnet.data.path import digest
-from fnet.data.source import DataError, DataSource, Spec
+from fnet.data.source import DataError, DatasetSpec, DataSource
 from fnet.data.stream import Joined, Stream
 from fnet.data.tfds_features import Prepared, input_of, supervised, targets_of
 from fnet.data.tfds_records import Records, first_line
@@ -50,7 +50,7 @@ class TfdsSource(DataSource):
     text_length: int = 256
     split: tuple[float | str, ...] | None = None
 
-    def spec(self) -> Spec:
+    def spec(self) -> DatasetSpec:
         """Describe the dataset from its header.
 
         Raises:
@@ -110,7 +110,7 @@ class TfdsSource(DataSource):
         inputs, label = supervised(self.name, builder.info, self.image_key, self.label_key)
         kind, shape = input_of(self.name, inputs, self.text_length)
         splits = _splits(builder.info, self.split)
-        spec = Spec(
+        spec = DatasetSpec(
             self.name,
             shape,
             targets_of(self.name, label),

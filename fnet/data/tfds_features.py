@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fnet.core.wording import suggestion
-from fnet.data.source import DataError, Spec, Targets
+from fnet.data.source import DataError, DatasetSpec, Targets
 
 Kind = Literal["image", "text", "numbers"]
 
@@ -48,7 +48,7 @@ class Prepared(NamedTuple):
     kind: Kind
     inputs: tuple[Field, ...]
     label: Field
-    spec: Spec
+    spec: DatasetSpec
 
     @property
     def is_bytes(self) -> bool:

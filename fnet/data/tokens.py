@@ -7,7 +7,7 @@ import numpy as np
 from annotated_types import Ge
 
 from fnet.data.arrays import Arrays
-from fnet.data.source import DataError, Spec, Targets
+from fnet.data.source import DataError, DatasetSpec, Targets
 
 BYTES = bytes(range(256))
 """Vocabulary of bytes: token number k is the byte k."""
@@ -72,7 +72,7 @@ def blocks(tokens: np.ndarray, block: int) -> Arrays:
     return Arrays(tokens[:used].reshape(-1, block), tokens[1 : used + 1].reshape(-1, block))
 
 
-def spec_of(name: str, length: int, block: int, vocabulary: str | bytes) -> Spec:
+def spec_of(name: str, length: int, block: int, vocabulary: str | bytes) -> DatasetSpec:
     """Describe the dataset that `blocks` makes of a text.
 
     Args:
@@ -90,7 +90,7 @@ def spec_of(name: str, length: int, block: int, vocabulary: str | bytes) -> Spec
         raise DataError(f"{what}; use a smaller data.block or a longer text", "block")
     names = tuple(map(chr, vocabulary)) if isinstance(vocabulary, bytes) else tuple(vocabulary)
     targets = Targets("classes", len(vocabulary), names, (block,))
-    return Spec(name, (block,), targets, size, tokens=True, ordered=True, vocabulary=vocabulary)
+    return DatasetSpec(name, (block,), targets, size, tokens=True, ordered=True, vocabulary=vocabulary)
 
 
 def code_points(text: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fnet.data.cache import Entry
 from fnet.data.inspect import Inspection, Range
-from fnet.data.source import Spec
+from fnet.data.source import DatasetSpec
 from fnet.report.text import visible
 
 ROWS = 20
@@ -100,7 +100,7 @@ def _ranges_table(what: str, names: Sequence[str], parts: Sequence[tuple[str, Se
 
 
 def listing_tables(
-    embedded: Mapping[str, Sequence[Spec]], prepared: Mapping[str, Any], place: str, entries: Sequence[Entry]
+    embedded: Mapping[str, Sequence[DatasetSpec]], prepared: Mapping[str, Any], place: str, entries: Sequence[Entry]
 ) -> Iterator[Table | Text]:
     """Yield what `fnet data list` prints.
 

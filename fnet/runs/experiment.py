@@ -13,7 +13,7 @@ from fnet.core.layer import Layer
 from fnet.data.augment import Augmentation
 from fnet.data.normalize import Normalization
 from fnet.data.pipeline import Order
-from fnet.data.source import DataSource, Spec
+from fnet.data.source import DatasetSpec, DataSource
 from fnet.data.split import sizes
 from fnet.losses import Loss
 from fnet.regularization import Penalties
@@ -35,7 +35,7 @@ class Dataset:
     """
 
     source: DataSource
-    spec: Spec
+    spec: DatasetSpec
     parts: tuple[float | str, float | str, float | str] = (0.8, 0.1, 0.1)
     normalization: Normalization = "none"
     order: Order = "source"
@@ -90,7 +90,7 @@ class Experiment:
     config_text: str = ""
 
     @property
-    def spec(self) -> Spec:
+    def spec(self) -> DatasetSpec:
         """What is known of the data without reading them."""
         return self.data.spec
 

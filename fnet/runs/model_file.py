@@ -14,7 +14,7 @@ from safetensors.numpy import save as serialized
 from fnet.core.description import describe
 from fnet.core.layer import Layer
 from fnet.data.normalize import AS_THEY_ARE, Normalizer
-from fnet.data.source import Spec
+from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import build
 from fnet.runs.files import write
 from fnet.runs.folder import FolderError
@@ -35,7 +35,7 @@ class Model(NamedTuple):
     params: Any
     state: Any
     normalizer: Normalizer = AS_THEY_ARE
-    spec: Spec | None = None
+    spec: DatasetSpec | None = None
     loss: Mapping[str, Any] | None = None
 
 
@@ -110,7 +110,7 @@ def load_model(run: str | os.PathLike[str]) -> Model:
             raise FolderError(f"{path} was not written by fnet, or by an older version: it has no metadata of fnet's")
         about = json.loads(metadata)
         params, state = jax.tree.map(jax.numpy.asarray, (trees["params"], trees["state"]))
-        spec = about["spec"] and Spec.of_plain(about["spec"])
+        spec = about["spec"] and DatasetSpec.of_plain(about["spec"])
         return Model(about["network"], params, state, Normalizer(**trees["normalization"]), spec, about["loss"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{path} cannot be read: {error}") from None

@@ -12,7 +12,7 @@ import numpy as np
 
 from fnet.core.layer import Layer
 from fnet.data import inputs
-from fnet.data.source import DataError, Spec
+from fnet.data.source import DataError, DatasetSpec
 from fnet.data.tokens import encode
 from fnet.layers.vocabulary import build
 from fnet.losses import Loss, resolve_loss
@@ -46,7 +46,7 @@ class Trained(NamedTuple):
 
     net: Layer
     model: Model
-    spec: Spec
+    spec: DatasetSpec
     loss: Loss
 
 
@@ -86,13 +86,13 @@ def predict(run: Trained, path: str) -> list[Prediction]:
     return _class_predictions(names, spec, loss, outputs)
 
 
-def _value_predictions(names: Sequence[str], spec: Spec, outputs: jax.Array) -> list[Prediction]:
+def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: jax.Array) -> list[Prediction]:
     columns = spec.targets.names or tuple(f"output_{number}" for number in range(outputs.shape[-1]))
     rows = np.asarray(outputs, np.float64).reshape(len(names), -1).tolist()
     return [Prediction(name, dict(zip(columns, row, strict=True)), {}) for name, row in zip(names, rows, strict=True)]
 
 
-def _class_predictions(names: Sequence[str], spec: Spec, loss: Loss, outputs: jax.Array) -> list[Prediction]:
+def _class_predictions(names: Sequence[str], spec: DatasetSpec, loss: Loss, outputs: jax.Array) -> list[Prediction]:
     classes = spec.targets.names or tuple(map(str, range(spec.targets.number)))
     decisions = np.asarray(loss.predict(outputs)).reshape(len(names)).astype(int)
     probabilities = _class_probabilities(classes, loss, outputs)

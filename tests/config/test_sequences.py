@@ -7,11 +7,11 @@ import pytest
 import fnet
 from fnet.config.errors import ConfigError
 from fnet.config.model import index_incompatibility
-from fnet.data.source import Spec, Targets
+from fnet.data.source import DatasetSpec, Targets
 
 
 def spec(dtype, vocabulary=None):
-    return Spec("verses", (8,), Targets("classes", 5), 10, tokens=dtype == "int32", vocabulary=vocabulary)
+    return DatasetSpec("verses", (8,), Targets("classes", 5), 10, tokens=dtype == "int32", vocabulary=vocabulary)
 
 
 @pytest.mark.parametrize(

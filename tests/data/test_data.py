@@ -9,7 +9,7 @@ from fnet.core.settings import model_of
 from fnet.data import catalog, normalize, sklearn, synthetic
 from fnet.data.arrays import Arrays
 from fnet.data.pipeline import split_and_normalize
-from fnet.data.source import DataError, Spec, Targets, fingerprint
+from fnet.data.source import DataError, DatasetSpec, Targets, fingerprint
 from fnet.data.split import SplitError, default_parts, divide, sizes, split_indices
 
 DEFAULTS = {
@@ -120,7 +120,7 @@ def test_statistics_are_of_the_training_part_alone(kind, rng):
     train, *others = split_indices(50, (0.6, 0.2, 0.2), seed=3)
     shifted = x.copy()
     shifted[np.concatenate(others)] += 100
-    spec = Spec("table", (3,), Targets("values", 1), 50)
+    spec = DatasetSpec("table", (3,), Targets("values", 1), 50)
     a = split_and_normalize(Arrays(x, y), spec, (0.6, 0.2, 0.2), kind, seed=3)
     b = split_and_normalize(Arrays(shifted, y), spec, (0.6, 0.2, 0.2), kind, seed=3)
     assert np.array_equal(a.train.x, b.train.x)
@@ -159,7 +159,7 @@ def test_images_are_scaled_by_the_range_that_the_source_states():
     ],
 )
 def test_unusable_data_are_refused(x, y, fractions, message):
-    spec = Spec("few", (1,), Targets("classes", 2, ("no", "yes")), len(x))
+    spec = DatasetSpec("few", (1,), Targets("classes", 2, ("no", "yes")), len(x))
     with pytest.raises((DataError, SplitError), match=message):
         split_and_normalize(Arrays(np.array(x, np.float32), np.array(y)), spec, fractions, "none", seed=0)
 
@@ -259,7 +259,7 @@ def test_large_arrays_are_normalized_in_chunks_to_the_same_values(rng, monkeypat
 
 def test_tokens_are_not_normalized(rng):
     x = rng.integers(0, 9, (20, 5), np.int32)
-    spec = Spec("text", (5,), Targets("classes", 9, shape=(5,)), 20, tokens=True, ordered=True)
+    spec = DatasetSpec("text", (5,), Targets("classes", 9, shape=(5,)), 20, tokens=True, ordered=True)
     splits = split_and_normalize(Arrays(x, x), spec, (0.5, 0.25, 0.25), "none", seed=0)
     assert splits.train.x.dtype == np.int32
     assert np.array_equal(splits.test.x, x[15:])

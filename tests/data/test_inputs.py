@@ -10,10 +10,10 @@ from PIL import Image
 
 from fnet.data.csv import csv
 from fnet.data.inputs import read
-from fnet.data.source import Column, DataError, Spec, Targets
+from fnet.data.source import Column, DataError, DatasetSpec, Targets
 
-DIGITS = Spec("digits", (4, 3, 1), Targets("classes", 2), 9, (0.0, 16.0))
-NUMBERS = Spec("numbers", (3,), Targets("classes", 2), 9)
+DIGITS = DatasetSpec("digits", (4, 3, 1), Targets("classes", 2), 9, (0.0, 16.0))
+NUMBERS = DatasetSpec("numbers", (3,), Targets("classes", 2), 9)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_equals_signs_in_names_and_categories_stay_apart(tmp_path):
         Column("c", ("x", "x=y")),
         Column("a=b=c", ("u", "v")),
     )
-    assert Spec.of_plain(json.loads(json.dumps(spec.plain()))) == spec
+    assert DatasetSpec.of_plain(json.loads(json.dumps(spec.plain()))) == spec
     x, _ = read(str(tmp_path / "train.csv"), spec)
     np.testing.assert_array_equal(x, data.read(0).x)
     np.testing.assert_array_equal(x, [[1, 1, 0, 0, 1, 1, 0], [2, 0, 1, 1, 0, 0, 1], [3, 1, 0, 0, 1, 1, 0]])

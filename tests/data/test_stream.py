@@ -14,7 +14,7 @@ from fnet.data import cache, catalog, files, normalize, npz, stream, tfds
 from fnet.data.arrays import Arrays, chunks
 from fnet.data.normalize import Normalizer
 from fnet.data.pipeline import split_and_normalize
-from fnet.data.source import DataError, Spec, Targets, fingerprint
+from fnet.data.source import DataError, DatasetSpec, Targets, fingerprint
 from fnet.data.stream import Joined, Stream, View, read_ahead
 
 
@@ -104,7 +104,7 @@ def test_statistics_of_a_view_are_those_of_the_array(rng, monkeypatch, kind, dty
 # Parts
 
 
-SPEC = Spec("table", (3,), Targets("classes", 3), 40)
+SPEC = DatasetSpec("table", (3,), Targets("classes", 3), 40)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_bad_targets_are_found_in_chunks(rng, monkeypatch, kind):
     y[9] = np.inf
     with pytest.raises(DataError, match="the target of example 9 is NaN or infinite"):
         split_and_normalize(
-            kind(np.zeros_like(y), y), Spec("t", (1,), Targets("values", 1), 40), (0.5, 0.3, 0.2), "none", seed=3
+            kind(np.zeros_like(y), y), DatasetSpec("t", (1,), Targets("values", 1), 40), (0.5, 0.3, 0.2), "none", seed=3
         )
 
 
@@ -205,7 +205,7 @@ def test_memory_contains_only_what_is_read_ahead(tmp_path, monkeypatch):
     rows[:] = 1.0
     del rows
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
-    spec = Spec("large", (1000,), Targets("values", 1), 8000)
+    spec = DatasetSpec("large", (1000,), Targets("values", 1), 8000)
     tracemalloc.start()
     splits = split_and_normalize(Stream(x, np.zeros((8000, 1), np.float32)), spec, (0.8, 0.1, 0.1), "standard", seed=0)
     part = splits.train
