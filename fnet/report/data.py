@@ -21,12 +21,12 @@ def tables(found: Inspection) -> Iterator[Table | Text]:
     spec = found.spec
     yield Text(f"{spec.name}: {spec.size:,} examples {spec.shape} with {spec.targets}")
     stored = f"stored as {found.stored}" + ("" if found.stored == "float32" else ", float32 for the network")
-    if spec.dtype == "int32":
+    if spec.tokens:
         stored = f"token numbers, of a vocabulary of {len(spec.vocabulary)}" if spec.vocabulary else "token numbers"
     own = ", ".join(f"{name} {size:,}" for name, size in spec.splits)
     yield Text(stored + (f"; its own splits: {own}" if own else ""))
     yield _parts_table(found)
-    if spec.dtype != "int32":
+    if not spec.tokens:
         yield _entries_table(found)
     if spec.targets.kind == "classes":
         yield _classes_table(found)
@@ -89,7 +89,7 @@ def _classes_table(found: Inspection) -> Table:
 
 def _ranges_table(what: str, names: Sequence[str], parts: Sequence[tuple[str, Sequence[Range]]]) -> Table:
     gaps = any(found.missing for _, ranges in parts for found in ranges)
-    table = _table(what, "part", "least", "greatest", "mean", "deviation", *(("missing",) if gaps else ()), texts=2)
+    table = _table(what, "part", "min", "max", "mean", "std", *(("missing",) if gaps else ()), texts=2)
     for number, name in enumerate(names[:ROWS]):
         for part, ranges in parts:
             found = ranges[number]

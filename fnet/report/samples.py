@@ -27,7 +27,7 @@ def draw(found: Inspection) -> bytes:
     figure.suptitle(_plain(f"{spec.name}: {spec.size:,} examples {spec.shape}, {spec.targets}"), fontsize=13)
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.75, 1))
     left, right = halves
-    if spec.dtype == "int32":
+    if spec.tokens:
         _text(left, found)
     elif len(spec.shape) == 3 and spec.shape[2] in (1, 3):
         _images(left, found)
@@ -185,7 +185,7 @@ def _balance(axis: Any, found: Inspection) -> None:
 def _entries(axis: Any, found: Inspection) -> None:
     """Draw the distribution of the training entries, stored and normalized; features for tables, tokens for texts."""
     train = found.raw[0]
-    if found.spec.dtype == "int32":
+    if found.spec.tokens:
         counts = np.sort(np.bincount(train.x.reshape(-1), minlength=found.spec.targets.number))[::-1]
         axis.bar(np.arange(1, len(counts) + 1), counts / counts.sum(), color=COLORS[0])
         axis.set_title("share of each token, by rank", fontsize=11)

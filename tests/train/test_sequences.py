@@ -11,7 +11,6 @@ import pytest
 import fnet
 from fnet.losses import resolve_loss
 from fnet.reference.network import loss_and_gradients
-from fnet.report.summary import summarize
 from fnet.train.evaluate import make_score
 from fnet.train.state import Batch
 from fnet.train.step import objective
@@ -140,8 +139,3 @@ def test_a_label_out_of_range_is_named_with_its_example():
     y[2, 1] = 5
     message = "the label of example 2 is 5, but the network has 5 outputs, for the classes 0 ... 4"
     assert_refused(message, x, y)
-
-
-def test_the_summary_takes_indices():
-    rows = summarize(network()[0], (4,))
-    assert [(row.out_shape, row.parameters) for row in rows[1:]] == [((4, 3), 18), ((4, 4), 96), ((4, 5), 25)]
