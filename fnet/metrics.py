@@ -69,6 +69,15 @@ ACCURACY = Metric("accuracy", accuracy, higher_is_better=True, format=".1%")
 MEAN_ABSOLUTE_ERROR = Metric("mean_absolute_error", absolute_error, higher_is_better=False)
 
 
+def recorded_name(part: str, name: str) -> str:
+    """Return the name under which the loss or a metric of a part of the data is recorded.
+
+    >>> recorded_name("validation", "accuracy")
+    'validation_accuracy'
+    """
+    return f"{part}_{name}"
+
+
 def per_example(values: Array) -> Array:
     """Return the mean over every axis but the first, the batch."""
     return values.reshape(values.shape[0], -1).mean(axis=1)

@@ -28,7 +28,7 @@ def page(topic: str) -> str:
     Raises:
         UnknownTopic: if the guide does not have it.
     """
-    from fnet.core.settings import suggestion
+    from fnet.core.wording import suggestion
 
     if topic not in topics():
         raise UnknownTopic(f"the guide has no topic '{topic}'{suggestion(topic, topics())}")

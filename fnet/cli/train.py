@@ -1,7 +1,6 @@
 """`fnet train`."""
 
 import signal
-from typing import Any
 
 from fnet.cli.command import ConfigFile, Overrides, command, start_jax, terminal
 
@@ -17,7 +16,7 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
     from fnet.report.tables import scores_table
     from fnet.runs.run import run
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start_jax()
     console = terminal()
     experiment = load(config, overrides or ())
@@ -39,7 +38,3 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
     if spec.is_language:
         console.print(f'continue a text: fnet predict {folder} "…"', soft_wrap=True)
     return 130 if fitted.stopped == "interrupted" else 0
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt

@@ -131,7 +131,12 @@ def _long_form(path: Path, value: Any) -> dict[Any, Any]:
         return {}
     if isinstance(section, int):
         return {value: {}}
-    constructor = augment.constructor_of if path[:2] == ("data", "augment") else constructor_of
+    if path[0] == "model":
+        constructor = constructor_of
+    elif path[:2] == ("data", "augment"):
+        constructor = augment.constructor_of
+    else:
+        return {"name": value}
     try:
         return {first_parameter(constructor(section)): value}
     except ValueError:

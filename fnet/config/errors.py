@@ -6,7 +6,7 @@ from typing import Any
 
 from fnet.config.sections import Tag, members_at, model_at, sections_of, tag_at, tag_values
 from fnet.core.settings import Strict
-from fnet.core.wording import in_words, nearest
+from fnet.core.wording import in_words, nearest, required
 
 Path = tuple[str | int, ...]
 
@@ -129,7 +129,7 @@ def _problem(path: Path, errors: Sequence[Mapping[str, Any]], data: Any) -> Prob
             tag = tag_at(path, data)
             return Problem((*path, tag.key), f"'{tag.key}' is required in '{_dotted(path)}', but not given")
         case "missing":
-            return Problem(path, f"'{_dotted(path)}' is required, but not given")
+            return Problem(path, required(_dotted(path)))
         case _:
             return Problem(path, f"{_dotted(path)}: {in_words(*errors)}")
 

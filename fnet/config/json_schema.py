@@ -10,7 +10,7 @@ from fnet.core.settings import first_parameter, layers_parameter, model_of
 from fnet.data import augment, catalog, files
 from fnet.layers.vocabulary import CONSTRUCTORS
 from fnet.losses import LOSSES
-from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
+from fnet.train.optimizer import DEFAULT_OPTIMIZER, OPTIMIZERS, SCHEDULES
 
 DOTTED = r"^[A-Za-z_][\w]*(\.[A-Za-z_][\w]*)+$"
 """Pattern of a dotted path."""
@@ -38,7 +38,7 @@ def _make_tags_optional(definitions: Mapping[str, Any]) -> None:
         name = definition["properties"].get("name", {})
         if "source" in definition["properties"] and ("enum" in name or "const" in name):
             definition["required"].remove("source")
-    definitions["adam"]["required"].remove("name")
+    definitions[DEFAULT_OPTIMIZER]["required"].remove("name")
 
 
 def _allow_names(definitions: Mapping[str, Any], properties: dict[str, Any]) -> None:

@@ -19,11 +19,12 @@ from fnet.data.augment import AUGMENTATIONS
 from fnet.data.normalize import Normalization
 from fnet.data.path import PathText
 from fnet.data.pipeline import Order
-from fnet.data.split import PARTS, Own, default_parts
+from fnet.data.split import DEFAULT_FRACTIONS, PARTS, Own, default_parts
 from fnet.losses import LOSSES, SUPPLIED
 from fnet.regularization import LAYER_SETTINGS, Penalties
 from fnet.train.early_stopping import EarlyStopping
-from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
+from fnet.train.optimizer import DEFAULT_OPTIMIZER, OPTIMIZERS, SCHEDULES
+from fnet.train.plan import BATCH_SIZE, EPOCHS
 
 
 class Choice(Strict, frozen=True):
@@ -59,12 +60,14 @@ class Split(Strict, frozen=True):
     """
 
     train: Annotated[float, Interval(gt=0, le=1)] | SplitNames = Field(
-        default=0.8, description="part that the parameters are fitted to"
+        default=DEFAULT_FRACTIONS[0], description="part that the parameters are fitted to"
     )
     validation: Fraction | SplitNames = Field(
-        default=0.1, description="part for choosing settings and for early stopping"
+        default=DEFAULT_FRACTIONS[1], description="part for choosing settings and for early stopping"
     )
-    test: Fraction | SplitNames = Field(default=0.1, description="part for the final scores, used for nothing else")
+    test: Fraction | SplitNames = Field(
+        default=DEFAULT_FRACTIONS[2], description="part for the final scores, used for nothing else"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -265,12 +268,12 @@ else:
 class TrainSettings(Strict, frozen=True):
     """How long to train, and on how many examples per step."""
 
-    epochs: Annotated[int, Ge(1)] = Field(default=20, description="passes over the training examples")
+    epochs: Annotated[int, Ge(1)] = Field(default=EPOCHS, description="passes over the training examples")
     steps: Annotated[int, Ge(1)] | None = Field(
         default=None, description="total number of steps, instead of epochs; the last epoch may be cut short"
     )
     batch_size: Annotated[int, Ge(1)] | Literal["all"] = Field(
-        default=32, description="examples per step: 1 is stochastic, all is full-batch gradient descent"
+        default=BATCH_SIZE, description="examples per step: 1 is stochastic, all is full-batch gradient descent"
     )
     early_stopping: EarlyStoppingSettings | None = Field(
         default=None, description="stop before the last epoch when a value no longer improves; by default never"
@@ -310,7 +313,7 @@ class Config(Strict, frozen=True):
         "cross_entropy for classes, binary_cross_entropy for two classes and one output",
     )
     optimizer: Optimizer = Field(
-        default=_optimizer_model("adam").model_validate({"name": "adam"}),
+        default=_optimizer_model(DEFAULT_OPTIMIZER).model_validate({"name": DEFAULT_OPTIMIZER}),
         description="how gradients update the parameters: a name (adam), or a mapping with settings",
     )
     regularization: Regularization = Field(

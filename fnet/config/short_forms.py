@@ -10,9 +10,10 @@ from fnet.config import schema
 from fnet.config.errors import Path, Problem
 from fnet.config.experiment import data_source
 from fnet.config.model import size_of, sizes_in
-from fnet.core.wording import nearest
+from fnet.core.wording import nearest, required
 from fnet.data import catalog, files
 from fnet.data.source import DataError, DatasetSpec
+from fnet.train.optimizer import DEFAULT_OPTIMIZER
 
 NAMED_SECTIONS = ("data", "loss", "optimizer", "schedule")
 """The sections that may consist of a name alone."""
@@ -32,7 +33,7 @@ def _expand_names(data: dict[str, Any]) -> None:
                 section[key] = {"name": section[key]}
     optimizer = data.get("optimizer")
     if isinstance(optimizer, dict):
-        data["optimizer"] = {"name": "adam"} | optimizer
+        data["optimizer"] = {"name": DEFAULT_OPTIMIZER} | optimizer
 
 
 def _expand_data(data: dict[str, Any]) -> Iterator[Problem]:
@@ -47,7 +48,7 @@ def _expand_data(data: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(("data", "path"), f"data.path: {error}")
             return
     if "name" not in settings:
-        yield Problem(("data", "name"), "'data.name' is required, but not given")
+        yield Problem(("data", "name"), required("data.name"))
         return
     source = catalog.source_of(settings["name"])
     if source is None:

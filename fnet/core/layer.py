@@ -118,9 +118,10 @@ def headline(layer: Layer) -> str:
 
 
 def _in_one_line(value: Any) -> str:
-    if not is_frozen_mapping(value):
+    """Write a setting; a mapping to lists, such as the nodes of a graph, as `name = first(the others)`."""
+    if not is_frozen_mapping(value) or not all(entries for _, entries in value):
         return str(value)
-    nodes = (f"{name} = {operation}({', '.join(inputs)})" for name, (operation, *inputs) in value)
+    nodes = (f"{name} = {first}({', '.join(map(str, others))})" for name, (first, *others) in value)
     return f"({', '.join(nodes)})"
 
 

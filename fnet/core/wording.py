@@ -5,6 +5,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+MISSING = "required, but not given"
+
+
+def required(key: str) -> str:
+    """Return the message that a key is missing.
+
+    >>> required("data.name")
+    "'data.name' is required, but not given"
+    """
+    return f"'{key}' is {MISSING}"
+
 
 def in_words(*errors: Mapping[str, Any]) -> str:
     """Return pydantic's errors about one value as a sentence: what was expected and what was received.
@@ -16,7 +27,7 @@ def in_words(*errors: Mapping[str, Any]) -> str:
     """
     first = errors[0]
     if first["type"] == "missing":
-        return "required, but not given"
+        return MISSING
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     # Only suggest another type when no bound failed.

@@ -82,7 +82,7 @@ def npz(
             "format": "npz",
             "content": digest(archive),
             "keys": [x, y],
-            "targets": str(description.targets),
+            "targets": description.targets._asdict(),
         }
         arrays = cached(key, lambda: _decode(archive, description, x, y))
         return Stream(arrays["x"], arrays["y"])

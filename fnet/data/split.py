@@ -10,6 +10,9 @@ from fnet.core.wording import suggestion
 
 PARTS = ("train", "validation", "test")
 
+DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
+"""The parts of a source without splits of its own."""
+
 Own = Sequence[tuple[str, int]]
 """Name and size of each of a source's own splits, in the order in which their examples are stored."""
 
@@ -130,7 +133,7 @@ def default_parts(own: Own) -> tuple[float | str, float | str, float | str]:
     validation = next((name for name in ("validation", "val", "valid", "dev") if name in names), None)
     test = "test" if "test" in names else None
     if validation is None and test is None:
-        return 0.8, 0.1, 0.1
+        return DEFAULT_FRACTIONS
     return (1.0, validation, test or 0.0) if validation else (0.9, 0.1, test or 0.0)
 
 

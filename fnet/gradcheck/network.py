@@ -176,7 +176,7 @@ def _forward_rows(
 
 @dataclasses.dataclass(frozen=True)
 class TrainingLoss:
-    """The training loss as a function of its leaves and the input; equal networks compare equal, to compile once.
+    """The training loss as a function of its leaves and the input, hashable so that it is compiled once.
 
     Its values are the total and, with penalties, the data loss and the penalty.
 

@@ -1,18 +1,20 @@
 """The layers by kind: what a description, a config or `fnet explain` can name."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from fnet.core.description import Registry
+from fnet.core.families import FAMILIES
 from fnet.core.layer import Layer
-from fnet.layers import activation, attention, combine, conv, dense, dropout, embedding, norm, pool, recurrent, shape
-
-FAMILIES = (combine, dense, conv, pool, shape, norm, recurrent, attention, embedding, dropout, activation)
-"""The files of layers, in the order in which they are listed; `fnet.reference` has a file of the same name for each."""
 
 CONSTRUCTORS: Mapping[str, Callable[..., Layer]] = MappingProxyType(
-    {kind: getattr(family, kind) for family in FAMILIES for kind in family.__all__}
+    {
+        kind: getattr(module, kind)
+        for module in (importlib.import_module(f"fnet.layers.{family}") for family in FAMILIES)
+        for kind in module.__all__
+    }
 )
 """The constructor of each kind."""
 

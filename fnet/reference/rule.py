@@ -8,22 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from fnet.core.families import FAMILIES
 from fnet.core.layer import Layer
-
-FAMILIES = (
-    "combine",
-    "dense",
-    "conv",
-    "pool",
-    "shape",
-    "norm",
-    "recurrent",
-    "attention",
-    "embedding",
-    "dropout",
-    "activation",
-)
-"""The files of rules, named as those in `fnet.layers`."""
 
 Array = Float[np.ndarray, "..."]
 Params = Mapping[str, Any]

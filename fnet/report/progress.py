@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fnet.metrics import Metric
+from fnet.metrics import Metric, recorded_name
 from fnet.report.text import format_values
 from fnet.train.loop import Epoch, Segment
 
@@ -32,7 +32,8 @@ class TrainingProgress:
     def __init__(self, console: Console, epochs: int, metrics: Sequence[Metric]):
         self._console = console
         self._epochs = epochs
-        self._formats = {f"{part}_{m.name}": m.format for part in ("train", "validation") for m in metrics}
+        self._formats = {recorded_name(part, m.name): m.format for part in ("train", "validation") for m in metrics}
+        self._validation = {recorded_name("validation", name) for name in ("loss", *(m.name for m in metrics))}
         self._interval = -(-epochs // LINES)
         self._start: float | None = None
         self._last_line = time.perf_counter()
@@ -72,7 +73,7 @@ class TrainingProgress:
         self._total = event.total_steps
         completed = event.first_step + len(event.metrics.loss)
         values = {"train_loss": float(np.mean(event.metrics.loss))} | {
-            name: value for name, value in self._values.items() if name.startswith("validation")
+            name: value for name, value in self._values.items() if name in self._validation
         }
         if self._console.is_terminal:
             text = f"{format_values(values, self._formats)}  {self._rate()}"

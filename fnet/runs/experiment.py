@@ -14,11 +14,11 @@ from fnet.data.augment import Augmentation
 from fnet.data.normalize import Normalization
 from fnet.data.pipeline import Order
 from fnet.data.source import DatasetSpec, DataSource
-from fnet.data.split import sizes
+from fnet.data.split import DEFAULT_FRACTIONS, sizes
 from fnet.losses import Loss
 from fnet.regularization import Penalties
 from fnet.train.early_stopping import EarlyStopping
-from fnet.train.plan import Plan, plan
+from fnet.train.plan import BATCH_SIZE, EPOCHS, Plan, plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Dataset:
 
     source: DataSource
     spec: DatasetSpec
-    parts: tuple[float | str, float | str, float | str] = (0.8, 0.1, 0.1)
+    parts: tuple[float | str, float | str, float | str] = DEFAULT_FRACTIONS
     normalization: Normalization = "none"
     order: Order = "source"
     stream: bool = False
@@ -68,7 +68,7 @@ class Experiment:
         steps: total number of steps; overrides `epochs`.
         log_every: number of steps between records of single steps in metrics.jsonl; None records epochs only.
         tensorboard: also write the values of every epoch for TensorBoard.
-        config_text: the resolved config as YAML, written into the run's folder.
+        config_text: the resolved config as YAML, written into the run's folder; empty for an experiment without one.
     """
 
     name: str
@@ -82,8 +82,8 @@ class Experiment:
     penalties: Penalties = Penalties()
     augmentations: Sequence[Augmentation] = ()
     early_stopping: EarlyStopping | None = None
-    batch_size: int | Literal["all"] = 32
-    epochs: int = 20
+    batch_size: int | Literal["all"] = BATCH_SIZE
+    epochs: int = EPOCHS
     steps: int | None = None
     log_every: int | None = None
     tensorboard: bool = False

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fnet.data.pipeline import Splits
 from fnet.data.source import DataError
+from fnet.metrics import recorded_name
 from fnet.runs import files, folder
 from fnet.runs.data import load_data
 from fnet.runs.evaluation import Scores, scores_of, sizes_of
@@ -71,15 +72,16 @@ def run(experiment: Experiment, on_event: Callable[[Segment | Epoch], None] = la
         raise
     _save_model(place, experiment, splits, fitted.params, fitted.state)
     scores = scores_of(experiment, fitted.params, fitted.state, splits)
-    flat = {f"{part}_{name}": value for part, values in scores.items() for name, value in values.items()}
+    flat = {recorded_name(part, name): value for part, values in scores.items() for name, value in values.items()}
     log.append("end", stopped=fitted.stopped, kept_epoch=fitted.kept_epoch, **flat)
     return Outcome(place, fitted, scores, sizes_of(splits))
 
 
 def _create_folder(experiment: Experiment, fingerprint: str) -> Path:
-    """Create the run's folder with its config.yaml and environment.json."""
+    """Create the run's folder with its environment.json, and its config.yaml if the experiment has a config."""
     place = folder.create(experiment.out, experiment.name)
-    files.write(place / "config.yaml", experiment.config_text)
+    if experiment.config_text:
+        files.write(place / "config.yaml", experiment.config_text)
     environment = folder.environment(seed=experiment.seed, fingerprint=fingerprint)
     files.write(place / "environment.json", json.dumps(environment, indent=2) + "\n")
     return place

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 from annotated_types import Ge
 
 from fnet.core.settings import checked
-from fnet.metrics import Metric
+from fnet.metrics import Metric, recorded_name
 from fnet.train.state import TrainState
 
 
@@ -59,7 +59,7 @@ def recorded_values(metrics: Sequence[Metric], *, validation: bool, penalized: b
     """
     directions = {"loss": False} | {metric.name: metric.higher_is_better for metric in metrics}
     parts = ("train", "validation") if validation else ("train",)
-    values = {f"{part}_{name}": higher for part in parts for name, higher in directions.items()}
+    values = {recorded_name(part, name): higher for part in parts for name, higher in directions.items()}
     return values | ({"penalty": False} if penalized else {})
 
 

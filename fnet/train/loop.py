@@ -14,6 +14,7 @@ from fnet.core.layer import Layer
 from fnet.data.augment import Augmentation
 from fnet.data.stream import Stream
 from fnet.losses import Loss, resolve_loss
+from fnet.metrics import recorded_name
 from fnet.regularization import Penalties
 from fnet.train.checks import check_examples, check_labels
 from fnet.train.early_stopping import (
@@ -27,7 +28,7 @@ from fnet.train.early_stopping import (
 from fnet.train.evaluate import make_score, score_inputs, values_of
 from fnet.train.feed import ResidentBatches, StreamedBatches
 from fnet.train.interrupt import defer_interrupts
-from fnet.train.plan import Plan, plan
+from fnet.train.plan import BATCH_SIZE, EPOCHS, Plan, plan
 from fnet.train.segments import Diverged as Diverged
 from fnet.train.segments import Runner
 from fnet.train.segments import Segment as Segment
@@ -80,9 +81,9 @@ def fit(
     train: tuple[Any, ...],
     *,
     validation: tuple[Any, ...] | None = None,
-    epochs: int = 20,
+    epochs: int = EPOCHS,
     steps: int | None = None,
-    batch_size: int | Literal["all"] = 32,
+    batch_size: int | Literal["all"] = BATCH_SIZE,
     seed: int = 0,
     regularization: Penalties = Penalties(),
     augment: Sequence[Augmentation] = (),
@@ -199,7 +200,7 @@ def _make_validate(
 
     def validate(train_state: TrainState) -> dict[str, float]:
         values = values_of(score(train_state.params, train_state.state, *inputs))
-        return {f"validation_{name}": value for name, value in values.items()}
+        return {recorded_name("validation", name): value for name, value in values.items()}
 
     return validate
 

@@ -97,7 +97,7 @@ def adamax(
         learning_rate: alpha.
         b1: weight of the old average of gradients.
         b2: decay of the maximum.
-        eps: added to the maximum.
+        eps: added to the size of the gradient.
     """
     return optax.adamax(learning_rate, b1, b2, eps)
 
@@ -124,7 +124,7 @@ def rmsprop(
     Args:
         learning_rate: alpha.
         decay: weight of the old average of squared gradients.
-        eps: added to the root.
+        eps: added to the average, under the root.
         momentum: weight of the old update, as in the trace form of sgd.
     """
     return optax.rmsprop(learning_rate, decay, eps, momentum=momentum or None)
@@ -138,7 +138,7 @@ def adagrad(
     Args:
         learning_rate: alpha.
         initial_accumulator: initial value of the sum.
-        eps: added to the root.
+        eps: added to the sum, under the root.
     """
     return optax.adagrad(learning_rate, initial_accumulator, eps)
 
@@ -167,6 +167,8 @@ def lion(
     """
     return optax.lion(learning_rate, b1, b2, weight_decay=weight_decay)
 
+
+DEFAULT_OPTIMIZER = "adam"
 
 OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingProxyType(
     {f.__name__: f for f in (sgd, adam, adamw, adamax, radam, rmsprop, adagrad, adadelta, lion)}

@@ -3,6 +3,12 @@
 import math
 from typing import Literal, NamedTuple
 
+EPOCHS = 20
+"""Default number of passes over the training examples."""
+
+BATCH_SIZE = 32
+"""Default number of examples per step."""
+
 
 class Plan(NamedTuple):
     """Length of a training run.

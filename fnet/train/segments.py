@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.metrics import Metric
+from fnet.metrics import Metric, recorded_name
 from fnet.train.feed import Chunk, ResidentBatches, StreamedBatches
 from fnet.train.plan import Plan
 from fnet.train.state import Batch, Metrics, TrainState
@@ -130,8 +130,11 @@ class Runner:
         """
         history = jax.tree.map(lambda *parts: np.concatenate(parts, dtype=np.float64), *self._history)
         values = {"loss": history.loss} | {name: history.metrics[name] for name in self._metrics}
-        means = {f"train_{name}": float(np.average(x, weights=history.weight)) for name, x in values.items()}
-        return means | ({"penalty": float(history.penalty[-1])} if penalized else {})
+        means = {
+            recorded_name("train", name): float(np.average(x, weights=history.weight)) for name, x in values.items()
+        }
+        recorded = {recorded_name("train", name): mean for name, mean in means.items()}
+        return recorded | ({"penalty": float(history.penalty[-1])} if penalized else {})
 
     def close(self) -> None:
         """Release the resources of the batches."""

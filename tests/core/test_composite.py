@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 from shipped import FOLDER
+from trees import same
 
 import fnet
 from fnet.config.load import load
@@ -34,10 +35,6 @@ COMPOSITES = {
     "pair": (pair, (4,)),
 }
 every_composite = pytest.mark.parametrize(("make", "in_shape"), COMPOSITES.values(), ids=COMPOSITES.keys())
-
-
-def same(a, b):
-    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
 @every_composite

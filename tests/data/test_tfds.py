@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import prepared
 import pytest
-from typer.testing import CliRunner
+from cli.calls import call
 
-from fnet.cli.app import app
 from fnet.config.errors import ConfigError
 from fnet.config.load import load
 from fnet.data import prepare_tfds, tfds
@@ -389,7 +388,7 @@ def test_preparing_says_how_to_install_what_it_needs(tmp_path, monkeypatch):
 
 def test_the_command_prepares_and_says_where(with_builder, tmp_path):
     with_builder()
-    result = CliRunner().invoke(app, ["data", "prepare", "pictures", "--data-dir", str(tmp_path / "sets")])
+    result = call("data", "prepare", "pictures", "--data-dir", tmp_path / "sets")
     assert result.exit_code == 0, result.output
     assert result.stdout == f"pictures is prepared in {tmp_path}/sets/pictures/1.0.0: train 20 examples\n"
     assert tfds.prepared(str(tmp_path / "sets")) == {"pictures": tmp_path / "sets" / "pictures" / "1.0.0"}
@@ -397,7 +396,7 @@ def test_the_command_prepares_and_says_where(with_builder, tmp_path):
 
 def test_the_command_refuses_without_tensorflow(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    result = CliRunner().invoke(app, ["data", "prepare", "mnist", "--data-dir", str(tmp_path)])
+    result = call("data", "prepare", "mnist", "--data-dir", tmp_path)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert result.stderr == (

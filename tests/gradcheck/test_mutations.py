@@ -10,11 +10,12 @@ import pytest
 from gradcheck.mutations import BATCH, IN_JAX, MUTATIONS, PROBLEMS, derived, inputs, planted
 
 import fnet
+from fnet.core.families import FAMILIES
 from fnet.gradcheck import check
 from fnet.layers import conv_primitives
 from fnet.reference import losses
 from fnet.reference import network as reference_network
-from fnet.reference.rule import FAMILIES, Rule
+from fnet.reference.rule import Rule
 
 
 def checked(problem):

@@ -7,6 +7,7 @@ import pytest
 import fnet
 from fnet.gradcheck import check
 from fnet.gradcheck.compare_leaves import compare_arrays
+from fnet.losses import LOSSES
 from fnet.reference import activation, losses
 from fnet.reference import dense as reference_dense
 from fnet.reference import network as reference_network
@@ -104,8 +105,11 @@ def test_a_custom_loss_has_no_reference(rng):
 def test_the_float32_parameters_are_checked(rng):
     """The outputs are those of the given float32 parameters, not of newly initialized ones."""
     net, loss, params, state, x, y = problem(rng)
+    params = jax.tree.map(lambda leaf: leaf + np.float32(0.25), params)
     report = check(net, loss, params, state, x, y)
-    assert report.rows[0].shape == net.apply(params, state, x, train=False)[0].shape
+    expected = LOSSES[loss].function(net.apply(params, state, x, train=True)[0], y).mean()
+    (row,) = (row for row in report.rows if row.name == "loss")
+    np.testing.assert_allclose(row.values[1], expected, rtol=1e-5)
     assert not jax.config.jax_enable_x64
 
 

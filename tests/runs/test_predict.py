@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from cli import calls
+from cli.calls import call, done
 from safetensors.numpy import save_file
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
@@ -33,12 +33,6 @@ def train(tmp_path_factory):
         return made[text]
 
     return of
-
-
-def call(*arguments):
-    """Standard output, standard error and exit status of `fnet` with these arguments."""
-    result = calls.call(*arguments)
-    return result.stdout, result.stderr, result.exit_code
 
 
 def test_classes_are_those_of_the_network_on_normalized_examples(train, tmp_path):
@@ -137,10 +131,9 @@ def test_a_file_of_another_program_is_not_taken_for_a_model(tmp_path):
 
 def test_the_command_prints_text_and_json(train):
     folder = train(TEXT)
-    out, _, status = call("predict", folder, "the dog", "--length", "9", "--temperature", "0")
-    assert status == 0
+    out = done("predict", folder, "the dog", "--length", "9", "--temperature", "0")
     assert out.startswith("the dog")
-    printed, _, _ = call("predict", folder, "the dog", "--length", "9", "--temperature", "0", "--json")
+    printed = done("predict", folder, "the dog", "--length", "9", "--temperature", "0", "--json")
     assert json.loads(printed) == {"prompt": "the dog", "continuation": out.removeprefix("the dog")[:-1]}
     assert len(json.loads(printed)["continuation"]) == 9
 
@@ -148,18 +141,17 @@ def test_the_command_prints_text_and_json(train):
 def test_the_command_prints_predictions_as_a_table_and_as_json(train, tmp_path):
     folder = train("data: iris\nmodel: [{dense: 8}, tanh, {dense: 3}]")
     np.save(tmp_path / "x.npy", np.tile(load_iris().data[:1], (60, 1)))
-    out, _, status = call("predict", folder, tmp_path / "x.npy")
-    assert status == 0
+    out = done("predict", folder, tmp_path / "x.npy")
     assert "the first 50 of 60; --json prints all" in out
-    printed, _, _ = call("predict", folder, tmp_path / "x.npy", "--json")
+    printed = done("predict", folder, tmp_path / "x.npy", "--json")
     predictions = json.loads(printed)["predictions"]
     assert len(predictions) == 60
     assert set(predictions[0]) == {"example", "decision", "probabilities"}
 
 
 def test_a_bad_request_exits_2(train):
-    _, error, status = call("predict", train(TEXT), "")
-    assert (status, error) == (2, "error: the prompt is empty; it needs at least one token\n")
-    _, error, status = call("predict", "nowhere", "x")
-    assert status == 2
-    assert "nowhere is not a finished run: there is no such folder" in error
+    result = call("predict", train(TEXT), "")
+    assert (result.exit_code, result.stderr) == (2, "error: the prompt is empty; it needs at least one token\n")
+    result = call("predict", "nowhere", "x")
+    assert result.exit_code == 2
+    assert "nowhere is not a finished run: there is no such folder" in result.stderr

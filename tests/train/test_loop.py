@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from trees import same
 
 import fnet
 from fnet.losses import LOSSES
@@ -16,11 +17,6 @@ from fnet.train.feed import example_order
 def regression(rng, n=11):
     x = rng.standard_normal((n, 2)).astype(np.float32)
     return x, (x @ np.array([[1.0], [-2.0]]) + 0.5).astype(np.float32)
-
-
-def same(first, second):
-    """Return whether two trees of arrays are equal to the bit."""
-    return all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
 
 
 def test_public_names():

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from trees import same
 
 import fnet
 from fnet.config.load import load
@@ -34,11 +35,6 @@ def _short_chunks(tmp_path, monkeypatch):
     """Several chunks per epoch despite the small data; files are written to a temporary folder."""
     monkeypatch.setattr(stream, "AT_ONCE", 1)
     monkeypatch.chdir(tmp_path)
-
-
-def same(first, second):
-    """Return whether two trees of arrays are equal to the bit."""
-    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
 
 
 def wait_for_readers():
