@@ -120,7 +120,7 @@ def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     stopping = config.train.early_stopping
     if stopping is None:
         return
-    monitor: str = stopping.model_dump()["monitor"]
+    monitor = stopping.monitor
     known = recorded_values(
         LOSSES[loss_name_of(config, spec, ())].metrics,
         validation=bool(config.data.parts(spec.splits)[1]),

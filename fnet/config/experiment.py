@@ -25,7 +25,8 @@ def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experimen
         net: its network.
         spec: what is known of its data.
     """
-    train, stopping = config.train, config.train.early_stopping
+    train: dict[str, Any] = dict(config.train)
+    stopping = config.train.early_stopping
     assert config.loss is not None  # a resolved config has one
     return Experiment(
         name=config.name,
@@ -38,13 +39,8 @@ def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experimen
         out=config.out,
         penalties=penalties(config),
         augmentations=augment.build(config.data.augment),
-        early_stopping=None if stopping is None else EarlyStopping(**stopping.model_dump()),
-        batch_size=train.batch_size,
-        epochs=train.epochs,
-        steps=train.steps,
-        log_every=train.log_every,
-        tensorboard=train.tensorboard,
         config_text=dump(config),
+        **train | {"early_stopping": None if stopping is None else EarlyStopping(**stopping.model_dump())},
     )
 
 
@@ -92,7 +88,7 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
         ValueError: when the schedule does not fit into the run, or settings exclude each other.
     """
     specific = settings.specific_settings() | {"learning_rate": make_schedule(settings, steps)}
-    optimizer = OPTIMIZERS[settings.name](specific.pop("learning_rate"), **specific)
+    optimizer = OPTIMIZERS[settings.name](**specific)
     return with_clipping(optimizer, norm=settings.clip_norm, value=settings.clip_value)
 
 

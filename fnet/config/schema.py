@@ -259,7 +259,7 @@ def _regularization_model() -> Any:
 
 if TYPE_CHECKING:
     Regularization = Strict
-    EarlyStoppingSettings = Strict
+    EarlyStoppingSettings = Any
 else:
     Regularization = _regularization_model()
     EarlyStoppingSettings = model_of(EarlyStopping)

@@ -94,6 +94,15 @@ class Experiment:
         """What is known of the data without reading them."""
         return self.data.spec
 
+    def fit_settings(self) -> dict[str, Any]:
+        """Return the settings that every training of the network has, as keyword arguments of `fnet.train.fit`."""
+        return {
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "regularization": self.penalties,
+            "augment": self.augmentations,
+        }
+
     def plan(self) -> Plan:
         """Return how many steps and epochs the run has."""
         return plan(self.data.training_size, batch_size=self.batch_size, epochs=self.epochs, steps=self.steps)

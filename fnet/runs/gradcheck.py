@@ -133,11 +133,8 @@ def _train(
             optimizer,
             train,
             steps=steps,
-            batch_size=experiment.batch_size,
-            seed=experiment.seed,
-            regularization=experiment.penalties,
-            augment=experiment.augmentations,
             start=start,
+            **experiment.fit_settings(),
         )
     except Diverged as error:
         raise RunFailed(f"training before the check failed at {error}") from error

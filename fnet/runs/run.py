@@ -96,12 +96,9 @@ def _train(experiment: Experiment, splits: Splits[Any], on_event: Callable[[Segm
         splits.train,
         validation=splits.parts().get("validation"),
         steps=plan.steps,
-        batch_size=plan.batch_size,
-        seed=experiment.seed,
-        regularization=experiment.penalties,
-        augment=experiment.augmentations,
         early_stopping=experiment.early_stopping,
         on_event=on_event,
+        **experiment.fit_settings(),
     )
 
 
