@@ -18,9 +18,7 @@ ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of 
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run: runs/NAME-1.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...", help="Settings that override the file's: train.epochs=3.", show_default=False
-    ),
+    typer.Argument(metavar="KEY=VALUE", help="Settings that override the file's: train.epochs=3.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -83,7 +81,12 @@ def terminal() -> "Console":
     """Return the console of standard output."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Raise the BrokenPipeError again; Rich itself would exit with status 1, which means a failed check."""
+            raise
+
+    return PipedConsole(highlight=False)
 
 
 def start_jax() -> None:

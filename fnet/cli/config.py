@@ -45,7 +45,7 @@ def explain(
     key: Annotated[
         str,
         typer.Argument(
-            metavar="[KEY]",
+            metavar="KEY",
             show_default=False,
             help="A key (train.epochs) or the name of a layer, optimizer, schedule, dataset, augmentation or loss.",
         ),

@@ -104,7 +104,7 @@ def prepare(
 def clear(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Dataset to remove; by default all.", show_default=False),
+        typer.Argument(metavar="NAME", help="Dataset to remove; by default all.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -44,7 +44,7 @@ def guide(
     topic: Annotated[
         str,
         typer.Argument(
-            metavar="[TOPIC]",
+            metavar="TOPIC",
             help="A topic of the list that `fnet guide` prints.",
             show_default=False,
             autocompletion=lambda: list(topics().items()),

@@ -26,7 +26,7 @@ def trace(
     values: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME=VALUE]...",
+            metavar="NAME=VALUE",
             help="Values of its variables: x=2, x=-2.5e-3, x=[1,2,3].",
             show_default=False,
             callback=_refuse_options,

@@ -1,5 +1,6 @@
 """`fnet train`."""
 
+import shlex
 import signal
 
 from fnet.cli.command import ConfigFile, Overrides, command, start_jax, terminal
@@ -30,11 +31,11 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
     fitted, folder = outcome.fitted, outcome.folder
     if fitted.stopped in REASONS:
         completed = f"{len(fitted.history)} of {epochs} epochs"
-        console.print(f"{REASONS[fitted.stopped]} after {completed}; kept epoch {fitted.kept_epoch}")
+        console.print(f"{REASONS[fitted.stopped]} after {completed}; the parameters are of epoch {fitted.kept_epoch}")
     console.print(scores_table(outcome.scores, outcome.sizes, experiment.loss.metrics))
     files = ", ".join(sorted(path.name for path in folder.iterdir()))
     console.print(f"the run is in {folder}: {files}", soft_wrap=True)
-    console.print(f"evaluate it: fnet evaluate {folder}", soft_wrap=True)
+    console.print(f"evaluate it: fnet evaluate {shlex.quote(str(folder))}", soft_wrap=True)
     if spec.is_language:
-        console.print(f'continue a text: fnet predict {folder} "…"', soft_wrap=True)
+        console.print(f'continue a text: fnet predict {shlex.quote(str(folder))} "…"', soft_wrap=True)
     return 130 if fitted.stopped == "interrupted" else 0

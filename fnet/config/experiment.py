@@ -26,7 +26,8 @@ def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experimen
         spec: what is known of its data.
     """
     train: dict[str, Any] = dict(config.train)
-    stopping = config.train.early_stopping
+    if config.train.early_stopping is not None:
+        train["early_stopping"] = EarlyStopping(**dict(config.train.early_stopping))
     assert config.loss is not None  # a resolved config has one
     return Experiment(
         name=config.name,
@@ -40,7 +41,7 @@ def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experimen
         penalties=penalties(config),
         augmentations=augment.build(config.data.augment),
         config_text=dump(config),
-        **train | {"early_stopping": None if stopping is None else EarlyStopping(**stopping.model_dump())},
+        **train,
     )
 
 

@@ -81,9 +81,14 @@ class Split(Strict, frozen=True):
 
     @model_validator(mode="after")
     def _sum_to_at_most_one(self):
-        total = sum(part for part in self.parts() if not isinstance(part, str))
+        parts = zip(PARTS, self.parts(), strict=True)
+        fractions = {name: part for name, part in parts if not isinstance(part, str)}
+        total = sum(fractions.values())
         if total > 1 + 1e-9:
-            raise ValueError(f"expected fractions that sum to at most 1, got a sum of {total:g}; make them smaller")
+            parts = " + ".join(
+                f"{part:g} ({name})" for name, part in zip(PARTS, self.parts(), strict=True) if part in fractions
+            )
+            raise ValueError(f"expected fractions that sum to at most 1, got {parts} = {total:g}; make them smaller")
         return self
 
     def parts(self) -> Parts:

@@ -50,13 +50,13 @@ class Layer:
         apply: (params, state, x, *, train, key=None, mask=None) -> (y, state).
         children: (name, layer) pairs, in order.
         name: replaces the name that a container derives by counting.
+        draw: (key, shape) -> the random mask that apply draws in training for inputs of this shape, if it draws one;
+            the reference receives the same mask.
         layers: the layers that a composite's constructor received; for any other layer, its children.
         constructor: the function that made the layer from `layers` and `settings`; None for a hand-made layer.
         expansion: the network that defines a composite; None for any other layer.
         indices: number of different indices (0, 1, ...) that the input may contain, if the layer takes indices.
         rearranges: whether the layer only moves the entries of its input, so that its input may be indices too.
-        draw: (key, shape) -> the random mask that apply draws in training for inputs of this shape, if it draws one;
-            the reference receives the same mask.
     """
 
     kind: str
@@ -66,12 +66,13 @@ class Layer:
     apply: Callable[..., tuple[Any, dict[str, Any]]]
     children: tuple[tuple[str, "Layer"], ...] = ()
     name: str | None = None
+    draw: Callable[[Any, Shape], Any] | None = None
+    _: dataclasses.KW_ONLY
     layers: tuple["Layer", ...] = ()
     constructor: Callable[..., "Layer"] | None = None
     expansion: "Layer | None" = None
     indices: int | None = None
     rearranges: bool = False
-    draw: Callable[[Any, Shape], Any] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))

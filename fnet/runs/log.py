@@ -50,6 +50,7 @@ def board_writer() -> Any:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise MissingExtra(
-            "train.tensorboard needs the extra 'tensorboard'; install it with pip install 'fnet[tensorboard]'"
+            "train.tensorboard needs the extra 'tensorboard': run pip install '.[tensorboard]' in the folder of fnet's "
+            "source"
         ) from None
     return SummaryWriter

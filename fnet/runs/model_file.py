@@ -109,6 +109,8 @@ def load_model(run: str | os.PathLike[str]) -> Model:
         if metadata is None:
             raise FolderError(f"{path} was not written by fnet, or by an older version: it has no metadata of fnet's")
         about = json.loads(metadata)
+        if about["spec"] and about["spec"].keys() != DatasetSpec.__annotations__.keys():
+            raise FolderError(f"{path} was written by another version of fnet: its description of the data differs")
         params, state = jax.tree.map(jax.numpy.asarray, (trees["params"], trees["state"]))
         spec = about["spec"] and DatasetSpec.of_plain(about["spec"])
         return Model(about["network"], params, state, Normalizer(**trees["normalization"]), spec, about["loss"])

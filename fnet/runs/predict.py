@@ -154,6 +154,6 @@ def _check_characters(prompt: str, vocabulary: str) -> None:
     if unknown:
         known = "".join(filter(str.isprintable, vocabulary))
         raise DataError(
-            f"the prompt contains {unknown}, which does not occur in the training text; remove it, or train on a text "
-            f"that contains it; known: {known}"
+            f"the prompt contains {unknown}, which the training text does not contain; remove them, or train on a "
+            f"text that contains them; known: {known}"
         )

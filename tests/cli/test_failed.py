@@ -100,7 +100,7 @@ def test_an_interrupted_run_saves_its_parameters(number, tmp_path):
 
     end = records(run)[-1]
     assert (end["event"], end["stopped"]) == ("end", "interrupted")
-    assert re.search(r"interrupted after \d+ of 1000000 epochs; kept epoch \d+", out)
+    assert re.search(r"interrupted after \d+ of 1000000 epochs; the parameters are of epoch \d+", out)
     assert {path.name for path in run.iterdir()} == RUN_FILES
     net, params, state = fnet.load(run)
     outputs, _ = net.apply(params, state, np.zeros((3, 2), np.float32), train=False)

@@ -109,7 +109,10 @@ def test_a_wrong_override_is_reported_under_its_own_text(load_text, override, wh
 @pytest.mark.parametrize(
     ("override", "what"),
     [
-        ("data.split.train=0.95", "expected fractions that sum to at most 1, got a sum of 1.15"),
+        (
+            "data.split.train=0.95",
+            "sum to at most 1, got 0.95 (train) + 0.1 (validation) + 0.1 (test) = 1.15",
+        ),
         ("model.5.dense=12", "dense_2: expected 10 outputs for cross_entropy, because digits has 10"),
         (
             "model.5.dense.units=12",

@@ -400,7 +400,7 @@ def test_the_command_refuses_without_tensorflow(tmp_path, monkeypatch):
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert result.stderr == (
-        "error: preparing a dataset needs TensorFlow, although training does not: pip install 'fnet[prepare]', here or "
+        "error: preparing a dataset needs TensorFlow, although training does not: run pip install '.[prepare]' in "
         "on another machine; then set data.data_dir to the folder of prepared datasets\n"
     )
 

@@ -102,7 +102,7 @@ def test_generated_bytes_are_decoded_as_text(train, tmp_path):
 
 def test_a_character_outside_the_training_text_is_named(train):
     with pytest.raises(
-        DataError, match=r"the prompt contains 'D', 'ö', which does not occur in the training text; .* known:  .abc"
+        DataError, match=r"the prompt contains 'D', 'ö', which the training text does not contain; .* known:  .abc"
     ):
         continue_text(load_trained(train(TEXT)), "the Dög", length=1, temperature=1.0, seed=0)
 
