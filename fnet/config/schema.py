@@ -85,10 +85,8 @@ class Split(Strict, frozen=True):
         fractions = {name: part for name, part in parts if not isinstance(part, str)}
         total = sum(fractions.values())
         if total > 1 + 1e-9:
-            parts = " + ".join(
-                f"{part:g} ({name})" for name, part in zip(PARTS, self.parts(), strict=True) if part in fractions
-            )
-            raise ValueError(f"expected fractions that sum to at most 1, got {parts} = {total:g}; make them smaller")
+            terms = " + ".join(f"{part:g} ({name})" for name, part in fractions.items())
+            raise ValueError(f"expected fractions that sum to at most 1, got {terms} = {total:g}; make them smaller")
         return self
 
     def parts(self) -> Parts:

@@ -400,8 +400,8 @@ def test_the_command_refuses_without_tensorflow(tmp_path, monkeypatch):
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert result.stderr == (
-        "error: preparing a dataset needs TensorFlow, although training does not: run pip install '.[prepare]' in "
-        "on another machine; then set data.data_dir to the folder of prepared datasets\n"
+        "error: preparing a dataset needs TensorFlow, although training does not: run pip install '.[prepare]' in the "
+        "folder of fnet's source, here or on another machine; then set data.data_dir to the folder of prepared datasets\n"
     )
 
 
