@@ -65,7 +65,8 @@ def prepare(name: str, data_dir: str | None = None) -> tuple[Path, dict[str, int
     if importlib.util.find_spec("tensorflow") is None:
         raise MissingTensorFlow(
             "preparing a dataset needs TensorFlow, although training does not: run pip install '.[prepare]' in the "
-            "folder of fnet's source, here or on another machine; then set data.data_dir to the folder of prepared datasets"
+            "folder of fnet's source, here or on another machine; then set data.data_dir to the folder of prepared "
+            "datasets"
         )
     place = tfds.folder(data_dir).absolute()
     output = _run_child(name, place)

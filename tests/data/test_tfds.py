@@ -382,7 +382,7 @@ def test_an_unknown_name_is_reported(with_builder, tmp_path):
 
 def test_preparing_says_how_to_install_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(prepare_tfds.MissingTensorFlow, match=r"pip install 'fnet\[prepare\]'"):
+    with pytest.raises(prepare_tfds.MissingTensorFlow, match=r"pip install '\.\[prepare\]'"):
         prepare_tfds.prepare("mnist", str(tmp_path))
 
 
@@ -400,8 +400,9 @@ def test_the_command_refuses_without_tensorflow(tmp_path, monkeypatch):
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert result.stderr == (
-        "error: preparing a dataset needs TensorFlow, although training does not: run pip install '.[prepare]' in the "
-        "folder of fnet's source, here or on another machine; then set data.data_dir to the folder of prepared datasets\n"
+        "error: preparing a dataset needs TensorFlow, although training does not: run pip install '.[prepare]' in "
+        "the folder of fnet's source, here or on another machine; then set data.data_dir to the folder of prepared "
+        "datasets\n"
     )
 
 
