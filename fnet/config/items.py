@@ -9,7 +9,7 @@ from fnet.config.errors import Path, Problem, unknown_key
 from fnet.core.description import Registry
 from fnet.core.layer import freeze
 from fnet.core.settings import by_setting, layers_parameter, model_of
-from fnet.core.wording import in_words
+from fnet.core.wording import errors_in_words
 
 
 def check_items(registry: Registry[Any], items: Sequence[Any], path: Path) -> list[Problem]:
@@ -54,7 +54,7 @@ def _check_settings(
             if entries[0]["type"] == "extra_forbidden":
                 yield unknown_key((*path, key), model.model_fields, f"'{kind}'", elsewhere=False)
             else:
-                yield Problem((*path, key), f"{kind}: {key}: {in_words(*entries)}")
+                yield Problem((*path, key), f"{kind}: {key}: {errors_in_words(*entries)}")
 
 
 def _check_whole(registry: Registry[Any], data: Any, path: Path) -> list[Problem]:

@@ -50,5 +50,5 @@ def test_features_can_be_jitted_and_differentiated(rng):
 def test_unknown_names_are_suggested():
     net = network()
     params, state = net.init(jax.random.key(0), (5,))
-    with pytest.raises(ValueError, match=r"the network has no layer 'dens_1'; did you mean 'dense_1'\?"):
+    with pytest.raises(ValueError, match=r"the network does not have a layer 'dens_1'; did you mean 'dense_1'\?"):
         fnet.features(net, params, state, np.ones((1, 5)), "dens_1")

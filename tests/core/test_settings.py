@@ -8,13 +8,13 @@ from pydantic import ValidationError
 
 from fnet.core.settings import (
     Strict,
-    checked,
+    check_settings,
     explanations,
     first_parameter,
     model_of,
     named_parameters,
 )
-from fnet.core.wording import in_words, shown, suggestion
+from fnet.core.wording import errors_in_words, format_value, suggestion
 
 
 def brew(
@@ -117,11 +117,11 @@ def test_a_function_without_a_docstring_explains_nothing():
     assert explanations(lambda a: a) == {}
 
 
-# checked
+# check_settings
 
 
-def test_checked_fills_in_defaults():
-    assert checked(brew, {"cups": 2}) == {
+def test_check_settings_fills_in_defaults():
+    assert check_settings(brew, {"cups": 2}) == {
         "cups": 2,
         "strength": 0.5,
         "kind": "black",
@@ -135,8 +135,8 @@ def test_checked_fills_in_defaults():
 @pytest.mark.parametrize(
     "values", [{"strength": 0}, {"minutes": (1, 2)}, {"sugar": 2}, {"sugar": "none"}, {"minutes": None}]
 )
-def test_checked_takes_every_value_that_fits(values):
-    result = checked(brew, {"cups": 1, **values})
+def test_check_settings_takes_every_value_that_fits(values):
+    result = check_settings(brew, {"cups": 1, **values})
     assert {key: result[key] for key in values} == values
 
 
@@ -170,17 +170,17 @@ def test_checked_takes_every_value_that_fits(values):
         ({"cups": 0, "hot": 1}, r"^brew: cups: expected a value of at least 1, got 0$"),
     ],
 )
-def test_checked_names_the_first_setting_that_does_not_fit(values, message):
+def test_check_settings_names_the_first_setting_that_does_not_fit(values, message):
     with pytest.raises(ValueError, match=message):
-        checked(brew, values)
+        check_settings(brew, values)
 
 
 def test_a_bound_is_written_out_in_full():
     error = {"type": "less_than", "ctx": {"lt": 2**32}, "input": 2**32}
-    assert in_words(error) == "expected a value less than 4294967296, got 4294967296"
+    assert errors_in_words(error) == "expected a value less than 4294967296, got 4294967296"
 
 
-# in_words, shown
+# errors_in_words, format_value
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_bound_is_written_out_in_full():
     ],
 )
 def test_an_error_says_what_was_expected_and_what_was_received(error, words):
-    assert in_words(error) == words
+    assert errors_in_words(error) == words
 
 
 def test_the_errors_of_a_union_are_one_sentence_that_repeats_nothing():
@@ -203,7 +203,7 @@ def test_the_errors_of_a_union_are_one_sentence_that_repeats_nothing():
         {"type": "int_type", "input": "x"},
         {"type": "literal_error", "ctx": {"expected": "'all'"}, "input": "x"},
     ]
-    assert in_words(*errors) == "expected a whole number or 'all', got 'x'"
+    assert errors_in_words(*errors) == "expected a whole number or 'all', got 'x'"
 
 
 @pytest.mark.parametrize(
@@ -219,13 +219,13 @@ def test_the_errors_of_a_union_are_one_sentence_that_repeats_nothing():
     ],
 )
 def test_a_value_is_shown_as_it_is_written_in_yaml(value, text):
-    assert shown(value) == text
+    assert format_value(value) == text
 
 
 @pytest.mark.parametrize("value", ["x" * 1000, 10**1000])
 def test_a_long_value_is_shown_in_part(value):
-    assert len(shown(value)) == 60
-    assert shown(value).endswith("...")
+    assert len(format_value(value)) == 60
+    assert format_value(value).endswith("...")
 
 
 # suggestion

@@ -145,13 +145,13 @@ def test_matrix_product_of_the_lecture(rng):
     ("mine", "by_jax"),
     [
         (lambda a: mean(a**3), lambda a: jnp.mean(a**3)),
-        (lambda a: functions.largest(a) ** 2, lambda a: jnp.max(a) ** 2),
-        (lambda a: functions.smallest(a) ** 2, lambda a: jnp.min(a) ** 2),
+        (lambda a: functions.reduce_max(a) ** 2, lambda a: jnp.max(a) ** 2),
+        (lambda a: functions.reduce_min(a) ** 2, lambda a: jnp.min(a) ** 2),
         (lambda a: softmax(a) ** 2, lambda a: jax.nn.softmax(a) ** 2),
         (lambda a: nodes.transpose(a) @ tanh(a), lambda a: a.T @ jnp.tanh(a)),
         (lambda a: nodes.reshape(a, (6,)) ** 3, lambda a: a.reshape(6) ** 3),
     ],
-    ids=["mean", "largest", "smallest", "softmax", "transpose", "reshape"],
+    ids=["mean", "reduce_max", "reduce_min", "softmax", "transpose", "reshape"],
 )
 def test_functions_of_whole_arrays(mine, by_jax, rng):
     assert_agrees_with_jax(mine, by_jax, rng.standard_normal((2, 3)))
@@ -178,9 +178,9 @@ def test_derivatives_at_kinks_follow_jax_and_are_reported(source):
     assert kink(operation(variable(1.5), *others)) is None
 
 
-@pytest.mark.parametrize("function", [functions.largest, functions.smallest])
+@pytest.mark.parametrize("function", [functions.reduce_max, functions.reduce_min])
 def test_ties_within_an_array_share_the_gradient(function):
-    by_jax = jnp.max if function is functions.largest else jnp.min
+    by_jax = jnp.max if function is functions.reduce_max else jnp.min
     assert_agrees_with_jax(function, by_jax, np.array([1.0, 1.0, 1.0]), orders=(1,))
     assert "sends equal shares" in str(kink(function(np.array([2.0, 2.0]))))
     assert kink(function(np.array([1.0, 2.0]))) is None

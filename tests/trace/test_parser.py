@@ -92,7 +92,7 @@ def test_values_agree_with_python(source, expected):
         ("2j * x", "2j is not allowed", "2j"),
         ("x^2", "powers are written with **", "x^2"),
         ("x // 2", "division is written with /", "x // 2"),
-        ("x % 2", "there is no remainder", "x % 2"),
+        ("x % 2", "the remainder is not supported", "x % 2"),
         ("~x", "this is not allowed in an expression", "~x"),
         ("2x", "syntax error: a product is written with *, such as 2*x", "2"),
         ("3 * 2(x)", "only a function can be called; a product is written with *", "2"),
