@@ -64,14 +64,14 @@ def test_a_wrong_custom_derivative_is_attributed_to_jax(params):
     )
 
 
-def test_a_stopped_gradient_is_found_by_finite_differences():
+def test_a_stopped_gradient_is_detected_by_finite_differences():
     x = np.array([1.0, 2.0])
     report = compare(np.zeros(2), lambda x: jnp.sum(jax.lax.stop_gradient(x) ** 2), x)
     assert [row.verdict for row in report.rows] == ["both"]
     assert report.rows[0].diagnosis.startswith("hand and JAX agree, but not with finite differences")
 
 
-def test_who_is_wrong_is_unclear_if_every_entry_lies_on_a_kink():
+def test_the_verdict_is_unclear_if_every_entry_lies_on_a_kink():
     report = compare(np.array([-1.0, 0.5]), lambda x: jnp.sum(jnp.abs(x)), np.zeros(2))
     (row,) = report.rows
     assert (row.verdict, row.checked, row.kinks) == ("unclear", 0, 2)
@@ -100,8 +100,8 @@ def test_any_pytree_of_any_precision(rng):
 @pytest.mark.parametrize(
     ("gradients", "f", "params", "message"),
     [
-        (ONES, lambda x: x**2, ONES, r"must return one number, of shape \(\), but returns \(2,\); take its sum"),
-        (ONES, lambda x: (x.sum(), x), ONES, r"must return one number, of shape \(\), but returns \(\), \(2,\)"),
+        (ONES, lambda x: x**2, ONES, r"must return one number of shape \(\), but returns \(2,\); take its sum"),
+        (ONES, lambda x: (x.sum(), x), ONES, r"must return one number of shape \(\), but returns \(\), \(2,\)"),
         (ONES, lambda x: jnp.argmax(x), ONES, "returns a value of dtype int64: only a real number has a gradient"),
         (ONES, lambda x: x.sum(), INTEGERS, "value has dtype int64: gradients exist only with respect to real"),
         (ONES, lambda x: float(x[0]), ONES, "cannot trace the function: it converts a traced array"),
