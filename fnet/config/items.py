@@ -24,7 +24,7 @@ def check_items(registry: Registry[Any], items: Sequence[Any], path: Path) -> li
 
 
 def _check_item(registry: Registry[Any], data: Any, path: Path) -> list[Problem]:
-    if isinstance(data, list) and registry.of_list is not None:
+    if isinstance(data, list) and registry.list_kind is not None:
         return check_items(registry, data, path) or _check_whole(registry, data, path)
     try:
         kind, construct, settings = registry.parse(data)

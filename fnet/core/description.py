@@ -65,7 +65,7 @@ class Registry(Generic[Record]):
         decorator: the decorator that makes such constructors, for messages.
         record: the type that the constructors return.
         constructors: fnet's own constructors; others are imported by their dotted path.
-        of_list: the kind that a list stands for, if any.
+        list_kind: the kind that a list stands for, if any.
     """
 
     noun: str
@@ -73,7 +73,7 @@ class Registry(Generic[Record]):
     decorator: str
     record: type[Record]
     constructors: Mapping[str, Callable[..., Record]]
-    of_list: str | None = None
+    list_kind: str | None = None
 
     def constructor_of(self, kind: Any) -> Callable[..., Record]:
         """Return the constructor of a kind: one of fnet's, or a user's own by its dotted path.
@@ -105,8 +105,8 @@ class Registry(Generic[Record]):
         Raises:
             ValueError: for data that are not an item, or an unknown kind.
         """
-        if self.of_list is not None and isinstance(data, list | tuple):
-            data = {self.of_list: {"layers": data}}
+        if self.list_kind is not None and isinstance(data, list | tuple):
+            data = {self.list_kind: {"layers": data}}
         if isinstance(data, str):
             data = {data: {}}
         if not isinstance(data, Mapping) or len(data) != 1:

@@ -16,7 +16,7 @@ CONSTRUCTORS: Mapping[str, Callable[..., Layer]] = MappingProxyType(
 )
 """The constructor of each kind."""
 
-LAYERS = Registry("layer", "relu or {dense: 64}", "fnet.constructor", Layer, CONSTRUCTORS, of_list="serial")
+LAYERS = Registry("layer", "relu or {dense: 64}", "fnet.constructor", Layer, CONSTRUCTORS, list_kind="serial")
 
 constructor_of = LAYERS.constructor_of
 

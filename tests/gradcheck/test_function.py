@@ -38,14 +38,16 @@ def test_a_correct_gradient(params):
 
 
 def test_a_wrong_gradient_is_named(params):
-    mine = by_hand(params)
-    report = compare(mine | {"b": 7 * mine["b"]}, loss, params)
+    gradients = by_hand(params)
+    report = compare(gradients | {"b": 7 * gradients["b"]}, loss, params)
     assert [(row.name, row.verdict) for row in report.rows] == [("b", "by hand"), ("w", "ok")]
     assert report.rows[0].diagnosis == "norm ratio 7: the same factor in every entry"
     assert report.rows[0].order == pytest.approx(1.0, abs=0.1)
     assert report.rows[0].ratio == pytest.approx(7.0)
     worst = report.rows[0].worst
-    assert report.rows[0].values == pytest.approx([7 * mine["b"][worst], mine["b"][worst], mine["b"][worst]], rel=1e-9)
+    assert report.rows[0].values == pytest.approx(
+        [7 * gradients["b"][worst], gradients["b"][worst], gradients["b"][worst]], rel=1e-9
+    )
     assert "1 of 2 rows differ: b" in str(report)
 
 
@@ -80,9 +82,9 @@ def test_the_verdict_is_unclear_if_every_entry_lies_on_a_kink():
 
 def test_large_leaves_are_sampled_including_the_worst_entry(rng):
     x = rng.standard_normal(1000)
-    mine = 2 * x
-    mine[777] += 1e-4
-    report = compare(mine, lambda x: jnp.sum(x**2), x, samples=10)
+    gradients = 2 * x
+    gradients[777] += 1e-4
+    report = compare(gradients, lambda x: jnp.sum(x**2), x, samples=10)
     (row,) = report.rows
     assert (row.worst, row.checked, row.verdict) == ((777,), 11, "by hand")
     assert row.diagnosis == "1 of 1000 entries is wrong, at [777]"
@@ -121,7 +123,7 @@ def test_functions_that_cannot_be_compared_raise(gradients, f, params, message):
 
 
 def test_a_gradient_of_the_wrong_shape(params):
-    mine = by_hand(params)
-    report = compare(mine | {"w": mine["w"].T}, loss, params)
+    gradients = by_hand(params)
+    report = compare(gradients | {"w": gradients["w"].T}, loss, params)
     assert report.rows[1].diagnosis == "transposed: (2, 3) instead of (3, 2)"
     assert re.search(r"w +\(3, 2\) +inf +inf +WRONG by hand: transposed", str(report))
