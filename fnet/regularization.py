@@ -11,7 +11,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt
 
 from fnet.core.layer import Layer, walk
-from fnet.core.settings import checked
+from fnet.core.settings import check_settings
 from fnet.core.wording import suggestion
 
 Weight = Annotated[float, Ge(0)]
@@ -53,7 +53,7 @@ class Penalties:
     max_norm: Length | None = None
 
     def __post_init__(self):
-        checked(Penalties, {name: getattr(self, name) for name in LAYER_SETTINGS})
+        check_settings(Penalties, {name: getattr(self, name) for name in LAYER_SETTINGS})
         layers = {path: _checked_layer(path, settings) for path, settings in self.layers.items()}
         object.__setattr__(self, "layers", MappingProxyType(layers))
 
@@ -96,13 +96,13 @@ class Penalties:
 
 
 def _checked_layer(path: str, settings: Mapping[str, float | None]) -> Mapping[str, float]:
-    """Return the values that replace those for all layers, checked."""
+    """Return the values that replace those for all layers, after checking them."""
     for name in settings:
         if name not in LAYER_SETTINGS:
             raise ValueError(f"Penalties: layers: {path}: unknown key '{name}'{suggestion(name, LAYER_SETTINGS)}")
     values = {name: value for name, value in settings.items() if value is not None}
     try:
-        checked(Penalties, values)
+        check_settings(Penalties, values)
     except ValueError as error:
         raise ValueError(f"{error}, in the layer '{path}'") from None
     return MappingProxyType(values)

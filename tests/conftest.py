@@ -1,4 +1,4 @@
-"""What every test runs under."""
+"""Fixtures of all tests."""
 
 import os
 from pathlib import Path
@@ -15,26 +15,26 @@ if jax.__version_info__[:2] == (0, 10):
 
 @pytest.fixture(autouse=True)
 def _float32_by_default():
-    """A test that leaves 64-bit mode on would change what the next one computes."""
+    """Check that a test does not leave 64-bit mode on, which would change the results of the next test."""
     yield
     assert not jax.config.jax_enable_x64
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _compiled_programs_go():
-    """Thousands of them would take gigabytes by the end."""
+def _clear_compiled_programs():
+    """Clear JAX's caches after every module; thousands of compiled programs would take gigabytes of memory."""
     yield
     jax.clear_caches()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compilation_is_quick(tmp_path_factory):
-    """Compile without most optimizations, which cost more than they save in programs that run a few times.
+def _compile_quickly(tmp_path_factory):
+    """Compile without most optimizations, which take more time than they save in programs that run a few times.
 
-    A program that one worker has compiled is loaded by the others.
+    The compilation cache is shared by all workers.
     """
-    own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
@@ -42,16 +42,16 @@ def _compilation_is_quick(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _files_outside_the_project(request):
-    """A shipped config over files that lie outside the project is tested where they are."""
+def _skip_without_external_files(request):
+    """Skip tests of a shipped config whose data files are outside the project if these do not exist."""
     config = request.node.callspec.params.get("config") if hasattr(request.node, "callspec") else None
     if getattr(config, "stem", "") == "mnist-idx" and not Path("../shared/data/mnist-idx").is_dir():
-        pytest.skip("the IDX files of MNIST are not in ../shared/data/mnist-idx, seen from the working folder")
+        pytest.skip("the IDX files of MNIST are not in ../shared/data/mnist-idx, relative to the current directory")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tfds_sets(tmp_path_factory):
-    """Small sets in place of those of TensorFlow Datasets that shipped configs name; what is decoded is kept apart."""
+    """Prepare small replacements of the TensorFlow Datasets that shipped configs name, with a cache of their own."""
     folder = tmp_path_factory.mktemp("tfds")
     for name in ("mnist", "fashion_mnist"):
         prepared.prepare_images(folder, name, train=100, test=40)
@@ -63,5 +63,5 @@ def tfds_sets(tmp_path_factory):
 
 @pytest.fixture
 def rng():
-    """NumPy random numbers, the same in every run."""
+    """Return NumPy's random number generator with a fixed seed."""
     return np.random.default_rng(20261121)

@@ -1,4 +1,4 @@
-"""Arrows point one way: every import, also one for a type checker or inside a function, goes down the layout."""
+"""Dependencies point one way: every import, including those for type checkers and inside functions."""
 
 import ast
 import functools
@@ -36,22 +36,22 @@ EXTERNAL = {
     "trace": ("jax", "jaxlib", "optax"),
     "data": ("jax", "jaxlib", "optax"),
 }
-"""Libraries that a part does without."""
+"""Libraries that a part may not import."""
 
 EXCEPTIONS = {"data/augment.py": "jax", "trace/compare.py": "jax"}
-"""Augmentation runs inside the compiled step; the comparison sets JAX beside the graph."""
+"""Augmentation runs inside the compiled step; the comparison computes gradients by JAX."""
 
 
 @functools.cache
 def imports(path: Path) -> list[str]:
-    """The modules that a file imports anywhere, those that only a type checker sees included."""
-    found: list[str] = []
+    """Return the modules that a file imports anywhere, including imports for type checkers only."""
+    modules: list[str] = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found.extend(alias.name for alias in node.names)
+            modules.extend(alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
-            found.extend(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+            modules.extend(f"{node.module}.{alias.name}" for alias in node.names)
+    return modules
 
 
 def part_of(path: Path) -> str:
@@ -81,7 +81,7 @@ def test_libraries_that_a_part_does_without(path):
 
 
 def test_no_part_names_modules_of_others_in_text():
-    """A dynamic import is an arrow too."""
+    """A dynamic import is a dependency too."""
     for path in FILES:
         if part_of(path) in ("__init__", "__main__"):
             continue
@@ -114,20 +114,20 @@ def test_type_checkers_see_every_family_of_layers():
     assert starred == set(FAMILIES)
 
 
-def test_no_module_imports_itself_by_way_of_others():
+def test_imports_are_acyclic():
     modules = {".".join(("fnet", *path.relative_to(ROOT).with_suffix("").parts)): path for path in FILES}
 
     def imported(name: str) -> set[str]:
-        """The modules that a module imports: `fnet.a.b` of both fnet.a.b and fnet.a.b.c, a name inside it."""
-        found = {target if target in modules else target.rpartition(".")[0] for target in imports(modules[name])}
-        return (found & modules.keys()) - {name}
+        """Return the modules that a module imports: `fnet.a.b` for fnet.a.b and for fnet.a.b.c, a name inside it."""
+        targets = {target if target in modules else target.rpartition(".")[0] for target in imports(modules[name])}
+        return (targets & modules.keys()) - {name}
 
-    arrows = {name: imported(name) for name in modules}
+    dependencies = {name: imported(name) for name in modules}
 
-    def reached(name: str, seen: set[str]) -> set[str]:
-        for target in arrows[name] - seen:
+    def reachable(name: str, seen: set[str]) -> set[str]:
+        for target in dependencies[name] - seen:
             seen.add(target)
-            reached(target, seen)
+            reachable(target, seen)
         return seen
 
-    assert [name for name in modules if name in reached(name, set())] == []
+    assert [name for name in modules if name in reachable(name, set())] == []

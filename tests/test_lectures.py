@@ -1,4 +1,4 @@
-"""Numbers worked out in the lectures, reproduced."""
+"""Worked examples of the lectures, reproduced."""
 
 import itertools
 
@@ -28,13 +28,13 @@ def test_upstream_times_local_gradient():
     point = np.array([[-2.0, 5.0, -4.0]])
     f, cache = forward(net, Scope(params), point)
     dx, gradients = backward(net, Scope(params), cache, np.ones((1, 1)))
-    of_params, of_x = jax.grad(lambda p, x: net.apply(p, {}, x, train=False)[0].sum(), argnums=(0, 1))(
+    params_bar, x_bar = jax.grad(lambda p, x: net.apply(p, {}, x, train=False)[0].sum(), argnums=(0, 1))(
         jax.tree.map(lambda leaf: leaf.astype(np.float32), params), point.astype(np.float32)
     )
     assert f.item() == -12
-    for of_point, of_q in ((dx, gradients["q"]["b"]), (of_x, of_params["q"]["b"])):
-        assert of_point.tolist() == [[-4, -4, 3]]
-        assert of_q.tolist() == [-4]
+    for point_gradient, q_gradient in ((dx, gradients["q"]["b"]), (x_bar, params_bar["q"]["b"])):
+        assert point_gradient.tolist() == [[-4, -4, 3]]
+        assert q_gradient.tolist() == [-4]
 
 
 def test_two_linear_units_under_mse(rng):
@@ -53,8 +53,8 @@ def test_two_linear_units_under_mse(rng):
     with jax.enable_x64(True):
         by_jax = jax.grad(lambda p: fnet.losses.mse(net.apply(p, {}, x, train=True)[0], y).mean())(params)
     for gradients in (by_hand, by_jax):
-        found = [gradients[layer][leaf].item() for layer in ("dense_1", "dense_2") for leaf in ("w", "b")]
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        actual = [gradients[layer][leaf].item() for layer in ("dense_1", "dense_2") for leaf in ("w", "b")]
+        np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
 def test_layer_recursion(rng):
@@ -68,22 +68,22 @@ def test_layer_recursion(rng):
         xs.append(np.tanh(w.T @ xs[-1] + b))
         slopes.append(1 - xs[-1] ** 2)
     g = 2 * (xs[-1] - y) / 2
-    of_weights, of_biases = [], []
+    weight_gradients, bias_gradients = [], []
     for w, slope, x_before in zip(reversed(weights), reversed(slopes), reversed(xs[:-1]), strict=True):
-        of_weights.append(np.outer(x_before, slope * g))
-        of_biases.append(slope * g)
+        weight_gradients.append(np.outer(x_before, slope * g))
+        bias_gradients.append(slope * g)
         g = w @ (slope * g)
     net = fnet.serial(*(layer for size in sizes[1:] for layer in (fnet.dense(size), fnet.tanh())))
     params = {f"dense_{i}": {"w": w, "b": b} for i, (w, b) in enumerate(zip(weights, biases, strict=True), 1)}
     result = loss_and_gradients(net, params, x[None], y[None], "mse")
     np.testing.assert_allclose(result.x[0], g, rtol=1e-12)
-    for i, (w, b) in enumerate(zip(reversed(of_weights), reversed(of_biases), strict=True), 1):
+    for i, (w, b) in enumerate(zip(reversed(weight_gradients), reversed(bias_gradients), strict=True), 1):
         np.testing.assert_allclose(result.params[f"dense_{i}"]["w"], w, rtol=1e-12)
         np.testing.assert_allclose(result.params[f"dense_{i}"]["b"], b, rtol=1e-12)
 
 
 def xor_by_hand(scale):
-    """Item 9: OR and AND as hidden units, scaled, then a1 AND NOT a2."""
+    """Return the outputs of item 9: OR and AND as scaled hidden units, then a1 AND NOT a2."""
     params = {
         "dense_1": {"w": scale * jnp.ones((2, 2)), "b": scale * jnp.array([-0.5, -1.5])},
         "dense_2": {"w": jnp.array([[1.0], [-1.0]]), "b": jnp.array([-0.5])},
@@ -93,36 +93,36 @@ def xor_by_hand(scale):
     return net.apply(params, {}, x, train=False)[0][:, 0]
 
 
-def test_the_total_derivative_of_a_recurrence_wired_unit_by_unit(rng):
-    """Items 6 and 8: the weights of every step are the same, and each path through time adds to their gradient.
+def test_the_total_derivative_of_a_recurrence_built_unit_by_unit(rng):
+    """Items 6 and 8: all steps share their weights, and every path through time contributes to their gradient.
 
-    Two units read three steps, h_tj = tanh(sum_k x_tk w_kj + sum_i h_(t-1)i u_ij + b_j), each a node of the lectures'
-    graph of its own; its gradients, those by hand of the layer, and JAX's are the same.
+    Two units read three steps, h_tj = tanh(sum_k x_tk w_kj + sum_i h_(t-1)i u_ij + b_j), each unit a separate node of
+    the lectures' graph. The gradients of the graph, of the layer by hand, and of JAX are equal.
     """
     net = fnet.serial(fnet.rnn(2, sequence=False))
     x = rng.standard_normal((1, 3, 2))
     weights = {"w": rng.standard_normal((2, 2)), "u": rng.standard_normal((2, 2)), "b": rng.standard_normal(2)}
-    wired = {(leaf, *place): variable(value) for leaf in weights for place, value in np.ndenumerate(weights[leaf])}
+    variables = {(leaf, *index): variable(value) for leaf in weights for index, value in np.ndenumerate(weights[leaf])}
     h = [constant(0.0), constant(0.0)]
     for step in x[0]:
         z = [
-            wired["b", j] + sum(step[k] * wired["w", k, j] + h[k] * wired["u", k, j] for k in range(2))
+            variables["b", j] + sum(step[k] * variables["w", k, j] + h[k] * variables["u", k, j] for k in range(2))
             for j in range(2)
         ]
         h = [tanh(node) for node in z]
-    names, nodes = list(wired), list(wired.values())
-    of_graph = dict(zip(names, map(float, gradient(3 * h[0] - h[1] ** 2, *nodes)), strict=True))
+    names, nodes = list(variables), list(variables.values())
+    by_graph = dict(zip(names, map(float, gradient(3 * h[0] - h[1] ** 2, *nodes)), strict=True))
 
     params = {"rnn_1": weights}
     y, cache = forward(net, Scope(params), x)
     np.testing.assert_allclose(y[0], [float(node) for node in h], rtol=1e-14)
-    _, of_layer = backward(net, Scope(params), cache, np.array([[3.0, -2 * y[0, 1]]]))
+    _, by_hand = backward(net, Scope(params), cache, np.array([[3.0, -2 * y[0, 1]]]))
     with jax.enable_x64(True):
-        of_jax = jax.grad(lambda p: (lambda h: 3 * h[0] - h[1] ** 2)(net.apply(p, {}, x, train=False)[0][0]))(params)
-    for (leaf, *place), expected in of_graph.items():
+        by_jax = jax.grad(lambda p: (lambda h: 3 * h[0] - h[1] ** 2)(net.apply(p, {}, x, train=False)[0][0]))(params)
+    for (leaf, *index), expected in by_graph.items():
         assert abs(expected) > 1e-3
-        for gradients in (of_layer, of_jax):
-            assert float(gradients["rnn_1"][leaf][tuple(place)]) == pytest.approx(expected, rel=1e-12)
+        for gradients in (by_hand, by_jax):
+            assert float(gradients["rnn_1"][leaf][tuple(index)]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_xor_with_hand_set_weights():

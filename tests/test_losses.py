@@ -35,7 +35,7 @@ def no_rank_promotion():
 
 
 def batches(rng):
-    """Return, for every loss, outputs with targets of every form that it accepts."""
+    """Return, for every loss, outputs and targets in every form that the loss accepts."""
     classes = rng.integers(0, 4, 5)
     sparse = rng.dirichlet(np.ones(4), 5) * [0, 1, 1, 0]
     values = [(2 * rng.standard_normal(s), rng.standard_normal(s)) for s in ((5, 1), (5, 3), (5,), (5, 2, 3))]
@@ -85,10 +85,10 @@ def test_hand_and_jax_agree(name, settings, rng):
         with jax.enable_x64(True):
             function = functools.partial(LOSSES[name].function, **settings)
             by_jax, pull = jax.vjp(lambda outputs: function(outputs, jnp.asarray(targets)), jnp.asarray(outputs))  # noqa: B023
-            of_outputs = np.asarray(pull(jnp.ones(5))[0])
+            jax_gradient = np.asarray(pull(jnp.ones(5))[0])
         assert by_hand.shape == (5,)
         np.testing.assert_allclose(by_hand, by_jax, rtol=1e-10)
-        np.testing.assert_allclose(g, of_outputs, rtol=1e-10, atol=1e-10 * np.abs(g).max())
+        np.testing.assert_allclose(g, jax_gradient, rtol=1e-10, atol=1e-10 * np.abs(g).max())
 
 
 def test_mse_matches_the_lecture():
@@ -111,7 +111,7 @@ def test_cross_entropy_matches_the_lecture(rng):
 
 
 @pytest.mark.parametrize("z", [-1e4, 1e4])
-def test_extreme_logits_stay_finite(z):
+def test_losses_of_extreme_logits_are_finite(z):
     wrong = 0.0 if z > 0 else 1.0
     loss, pull = jax.vjp(lambda z: binary_cross_entropy(z, jnp.full((1, 1), wrong)), jnp.full((1, 1), z))
     assert loss.tolist() == [abs(z)]
@@ -177,7 +177,7 @@ def test_label_smoothing_by_hand():
 
 
 def test_label_smoothing_of_zero_is_a_no_op(rng):
-    """To the bit, also if a class has probability 0; with smoothing the loss of such a class is infinite."""
+    """Losses are bitwise equal, also if a class has probability 0; with smoothing such a class has infinite loss."""
     z, labels = rng.standard_normal((6, 3)).astype(np.float32), rng.integers(0, 3, 6)
     assert cross_entropy(z, labels, label_smoothing=0.0).tolist() == cross_entropy(z, labels).tolist()
     impossible = jnp.array([[0.0, -jnp.inf]])
@@ -186,7 +186,7 @@ def test_label_smoothing_of_zero_is_a_no_op(rng):
 
 
 def test_settings_may_be_traced(rng):
-    """A population of smoothings, or of deltas, in one program."""
+    """One program computes the loss for several values of a setting."""
     z, labels = rng.standard_normal((6, 3)).astype(np.float32), rng.integers(0, 3, 6)
     many = jax.vmap(lambda s: cross_entropy(z, labels, label_smoothing=s))(jnp.array([0.0, 0.2]))
     np.testing.assert_allclose(many[0], cross_entropy(z, labels), rtol=1e-6)
@@ -219,12 +219,12 @@ def test_kl_divergence_of_a_class_with_probability_0():
     assert loss.tolist() == [0.0]
     assert pull(jnp.ones(1))[0].tolist() == [[0.0, 0.0]]
     assert kl_divergence(z, jnp.array([[0.5, 0.5]])).tolist() == [jnp.inf]
-    of_targets = jax.grad(lambda y: kl_divergence(jnp.zeros((1, 2)), y)[0])(jnp.array([[1.0, 0.0]]))
-    assert jnp.isfinite(of_targets).all()
+    target_gradient = jax.grad(lambda y: kl_divergence(jnp.zeros((1, 2)), y)[0])(jnp.array([[1.0, 0.0]]))
+    assert jnp.isfinite(target_gradient).all()
     assert jnp.isnan(kl_divergence(jnp.zeros((1, 2)), jnp.array([[1.5, -0.5]]))).all()
 
 
-def test_two_classes_both_ways():
+def test_cross_entropy_over_two_classes_is_binary_cross_entropy():
     """Cross-entropy over two classes is binary cross-entropy of the difference of the logits."""
     z = jnp.array([[0.3, 1.1], [2.0, -1.0]])
     labels = jnp.array([0, 1])
@@ -289,7 +289,7 @@ def test_predictions_and_metrics_fit_the_outputs_and_targets(name, rng):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_keep_the_precision_of_the_outputs(name, rng):
+def test_losses_have_the_dtype_of_the_outputs(name, rng):
     outputs, targets = map(jnp.asarray, batches(rng)[name][0])
     if jnp.issubdtype(targets.dtype, jnp.floating):
         targets = targets.astype(jnp.bfloat16)

@@ -1,4 +1,4 @@
-"""The experiment with neurons wired one by one, for fewer steps."""
+"""The experiment with a network built neuron by neuron, with fewer steps."""
 
 import importlib.util
 from pathlib import Path
@@ -20,8 +20,8 @@ def experiment():
     return module
 
 
-def test_the_graph_alone_ends_at_the_weights_of_the_jax_network(experiment):
-    """Item 8 of the lectures, trained: from the same start, after the same steps, the same weights."""
+def test_training_with_the_graph_gives_the_weights_of_training_with_jax(experiment):
+    """Item 8 of the lectures: from equal initial weights, both end at equal weights after equal steps."""
     start = experiment.initial(1)
     by_graph = experiment.train_graph(start, 250, 5.0)
     by_jax, outputs = experiment.train_jax(start, 250, 5.0)
@@ -29,4 +29,4 @@ def test_the_graph_alone_ends_at_the_weights_of_the_jax_network(experiment):
     for name, weight in by_graph.items():
         assert weight == pytest.approx(by_jax[name], abs=1e-9)
         assert abs(weight - start[name]) > 0.1
-    assert [round(of_jax) for of_jax in outputs] == [y for _, y in experiment.EXAMPLES]
+    assert [round(output) for output in outputs] == [y for _, y in experiment.EXAMPLES]

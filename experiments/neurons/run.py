@@ -1,4 +1,4 @@
-"""Trains neurons wired one by one on XOR, with the gradients of the computational graph, and the same network on JAX.
+"""Train a network built neuron by neuron on XOR, with the gradients of the computational graph and with JAX.
 
 Neurons 1 and 2 are the inputs, 3 and 4 are hidden, 5 is the output: in_j = sum_i w_ij a_i + b_j, a_j = logistic(in_j),
 and the loss is the mean of (y - a_5)^2 over the four examples. Both sides take the same steps of gradient descent from
@@ -20,19 +20,19 @@ from fnet.trace.graph import Node, gradient, variable
 EXAMPLES = [((0.0, 0.0), 0.0), ((0.0, 1.0), 1.0), ((1.0, 0.0), 1.0), ((1.0, 1.0), 0.0)]
 
 WIRES = {3: (1, 2), 4: (1, 2), 5: (3, 4)}
-"""Which neurons each neuron listens to."""
+"""The neurons that each neuron receives inputs from."""
 
 Weights = dict[str, float]
 
 
 def initial(seed: int) -> Weights:
-    """Uniform in [-1, 1], as w13, b3 and so on."""
+    """Return initial weights, uniform in [-1, 1], by name: w13, b3 and so on."""
     names = [*(f"w{i}{j}" for j, before in WIRES.items() for i in before), *(f"b{j}" for j in WIRES)]
     return dict(zip(names, np.random.default_rng(seed).uniform(-1, 1, len(names)).tolist(), strict=True))
 
 
 def output(weights: dict[str, Node], inputs: tuple[float, float]) -> Node:
-    """a_5, neuron by neuron."""
+    """Return a_5, computed neuron by neuron."""
     a: dict[int, Node | float] = {1: inputs[0], 2: inputs[1]}
     for j, before in WIRES.items():
         total = weights[f"b{j}"]
@@ -43,7 +43,7 @@ def output(weights: dict[str, Node], inputs: tuple[float, float]) -> Node:
 
 
 def train_graph(weights: Weights, steps: int, rate: float) -> Weights:
-    """Gradient descent with the gradients of the graph; all examples use the same weights, so their messages add up."""
+    """Train with the gradients of the graph; all examples use the same weights, so their messages add up."""
     for _ in range(steps):
         nodes = {name: variable(weight) for name, weight in weights.items()}
         loss = sum((y - output(nodes, x)) ** 2 for x, y in EXAMPLES) / len(EXAMPLES)
@@ -53,7 +53,7 @@ def train_graph(weights: Weights, steps: int, rate: float) -> Weights:
 
 
 def train_jax(weights: Weights, steps: int, rate: float) -> tuple[Weights, np.ndarray]:
-    """The same with fnet's layers and jax.grad, one compiled scan; the outputs of the trained network as well."""
+    """Train the same network with fnet's layers and jax.grad, in one compiled scan; also return its outputs."""
     net = fnet.serial(fnet.dense(2), fnet.sigmoid(), fnet.dense(1), fnet.sigmoid())
     w = weights
     with jax.enable_x64(True):
@@ -82,30 +82,37 @@ def train_jax(weights: Weights, steps: int, rate: float) -> tuple[Weights, np.nd
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=2000)
+    options.add_argument("--steps", type=int, default=2000, help="the number of training steps")
     options.add_argument("--rate", type=float, default=5.0, help="the learning rate")
-    options.add_argument("--seed", type=int, default=0, help="of the first weights")
-    options.add_argument("--json", metavar="FILE", help="write the result")
-    chosen = options.parse_args()
-    start = initial(chosen.seed)
+    options.add_argument("--seed", type=int, default=0, help="the seed of the initial weights")
+    options.add_argument("--json", metavar="FILE", help="write the result to FILE")
+    arguments = options.parse_args()
+    start = initial(arguments.seed)
     began = time.perf_counter()
-    by_graph = train_graph(start, chosen.steps, chosen.rate)
+    by_graph = train_graph(start, arguments.steps, arguments.rate)
     seconds = time.perf_counter() - began
-    by_jax, outputs = train_jax(start, chosen.steps, chosen.rate)
+    by_jax, outputs = train_jax(start, arguments.steps, arguments.rate)
     print(f"{'weight':>8} {'start':>12} {'graph':>22} {'JAX':>22} {'difference':>11}")
     for name in start:
         difference = abs(by_graph[name] - by_jax[name])
         print(f"{name:>8} {start[name]:12.6f} {by_graph[name]:22.15f} {by_jax[name]:22.15f} {difference:11.1e}")
     largest = max(abs(by_graph[name] - by_jax[name]) for name in start)
     nodes = {name: variable(weight) for name, weight in by_graph.items()}
-    outputs_of_graph = [float(output(nodes, x)) for x, _ in EXAMPLES]
-    for (x, y), of_graph, of_jax in zip(EXAMPLES, outputs_of_graph, outputs, strict=True):
-        print(f"{x} -> {of_graph:.6f} by the graph, {of_jax:.6f} by JAX; wanted {y:.0f}")
-    print(f"largest difference of a weight after {chosen.steps} steps: {largest:.1e} ({seconds:.1f} s for the graph)")
-    if chosen.json:
-        result = {"steps": chosen.steps, "rate": chosen.rate, "seed": chosen.seed, "largest_difference": largest}
-        with open(chosen.json, "w", encoding="utf-8") as file:
-            json.dump(result | {"graph": by_graph, "jax": by_jax, "outputs": outputs_of_graph}, file, indent=2)
+    graph_outputs = [float(output(nodes, x)) for x, _ in EXAMPLES]
+    for (x, y), by_graph_output, by_jax_output in zip(EXAMPLES, graph_outputs, outputs, strict=True):
+        print(f"{x} -> {by_graph_output:.6f} by the graph, {by_jax_output:.6f} by JAX; target {y:.0f}")
+    print(
+        f"largest difference of a weight after {arguments.steps} steps: {largest:.1e} ({seconds:.1f} s for the graph)"
+    )
+    if arguments.json:
+        result = {
+            "steps": arguments.steps,
+            "rate": arguments.rate,
+            "seed": arguments.seed,
+            "largest_difference": largest,
+        }
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(result | {"graph": by_graph, "jax": by_jax, "outputs": graph_outputs}, file, indent=2)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fnet.config.errors import ConfigError, Path, Problem
 from fnet.core.settings import first_parameter
-from fnet.core.wording import shown
+from fnet.core.wording import format_value
 from fnet.data import augment
 from fnet.layers.vocabulary import constructor_of
 
@@ -32,7 +32,7 @@ class Document:
         self._marked = _parse(file, text)
         self._overridden: dict[Path, str] = {}
         if not isinstance(self._marked, Mapping):
-            received = "an empty file" if self._marked is None else shown(_plain(self._marked))
+            received = "an empty file" if self._marked is None else format_value(_plain(self._marked))
             raise ConfigError(
                 [f"{file}:1:1: expected a mapping, got {received}; the smallest config has the keys data and model"]
             )

@@ -6,7 +6,7 @@ from typing import Any
 
 from fnet.config.sections import Tag, members_at, model_at, sections_of, tag_at, tag_values
 from fnet.core.settings import Strict
-from fnet.core.wording import in_words, nearest, required
+from fnet.core.wording import errors_in_words, nearest, required
 
 Path = tuple[str | int, ...]
 
@@ -131,7 +131,7 @@ def _problem(path: Path, errors: Sequence[Mapping[str, Any]], data: Any) -> Prob
         case "missing":
             return Problem(path, required(_dotted(path)))
         case _:
-            return Problem(path, f"{_dotted(path)}: {in_words(*errors)}")
+            return Problem(path, f"{_dotted(path)}: {errors_in_words(*errors)}")
 
 
 def _extra_key(path: Path, data: Any) -> Problem:

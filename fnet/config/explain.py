@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fnet.config.schema import Config
 from fnet.config.sections import models_in, sections_of, tag_values, value_type
 from fnet.core.settings import Strict, model_of
-from fnet.core.wording import nearest, number
+from fnet.core.wording import format_number, nearest
 from fnet.data import augment, catalog, files, synthetic
 from fnet.layers.vocabulary import CONSTRUCTORS, constructor_of
 from fnet.losses import LOSSES, SUPPLIED
@@ -244,5 +244,5 @@ def _type_in_words(schema: Mapping[str, Any]) -> str:
     if "pattern" in schema:
         words = ["dotted path"]
     return ", ".join(
-        [*words, *(f"{phrase} {number(schema[bound])}" for bound, phrase in bounds.items() if bound in schema)]
+        [*words, *(f"{phrase} {format_number(schema[bound])}" for bound, phrase in bounds.items() if bound in schema)]
     )

@@ -9,7 +9,7 @@ from fnet.config.errors import Path, Problem, unknown_key
 from fnet.core.description import Registry
 from fnet.core.layer import freeze
 from fnet.core.settings import by_setting, layers_parameter, model_of
-from fnet.core.wording import in_words
+from fnet.core.wording import errors_in_words
 
 
 def check_items(registry: Registry[Any], items: Sequence[Any], path: Path) -> list[Problem]:
@@ -24,7 +24,7 @@ def check_items(registry: Registry[Any], items: Sequence[Any], path: Path) -> li
 
 
 def _check_item(registry: Registry[Any], data: Any, path: Path) -> list[Problem]:
-    if isinstance(data, list) and registry.of_list is not None:
+    if isinstance(data, list) and registry.list_kind is not None:
         return check_items(registry, data, path) or _check_whole(registry, data, path)
     try:
         kind, construct, settings = registry.parse(data)
@@ -54,7 +54,7 @@ def _check_settings(
             if entries[0]["type"] == "extra_forbidden":
                 yield unknown_key((*path, key), model.model_fields, f"'{kind}'", elsewhere=False)
             else:
-                yield Problem((*path, key), f"{kind}: {key}: {in_words(*entries)}")
+                yield Problem((*path, key), f"{kind}: {key}: {errors_in_words(*entries)}")
 
 
 def _check_whole(registry: Registry[Any], data: Any, path: Path) -> list[Problem]:

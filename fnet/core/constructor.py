@@ -1,6 +1,6 @@
 """Constructors: functions of settings that check their arguments and make a record, such as a `Layer`.
 
-Layers, composites, augmentations and a user's own are all made by `make_constructor`.
+`make_constructor` makes the constructors of layers, composites and augmentations, fnet's own and those of users.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from fnet.core.layer import Layer, Shape, ShapeError, freeze, headline
-from fnet.core.settings import checked, layers_parameter
+from fnet.core.settings import check_settings, layers_parameter
 
 
 class Parts(NamedTuple):
@@ -18,10 +18,10 @@ class Parts(NamedTuple):
 
     shape, init, apply: the layer's functions, as `fnet.Layer` describes them.
     children: (name, layer) pairs of a container.
-    draw: (key, shape) -> the random mask that apply draws in training, if it draws one.
-    indices: number of different indices that the input may contain, for a layer that takes indices. A container takes
-        by default what its first layer takes.
-    rearranges: whether the layer only moves the entries of its input and therefore takes indices as well.
+    draw: (key, shape) -> the random mask that apply draws in training; None if apply is deterministic.
+    indices: number of different indices that the input may contain, for a layer that takes indices. By default a
+        container takes those of its first layer that does not only rearrange its input.
+    rearranges: whether the layer only rearranges the entries of its input, so that its input may be indices too.
     """
 
     shape: Callable[[Shape], Shape]
@@ -34,7 +34,7 @@ class Parts(NamedTuple):
 
 
 def no_parameters(key: Any, in_shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The `init` of a layer without parameters and without state."""
+    """Return empty parameters and an empty state: the `init` of a layer that has neither."""
     del key, in_shape
     return {}, {}
 
@@ -85,7 +85,7 @@ def make_constructor(
         except TypeError as error:
             raise TypeError(f"{body.__name__}: {error}") from None
         layers = arguments.pop(variadic, ()) if variadic else ()
-        settings = checked(body, {key: freeze(value) for key, value in arguments.items()})
+        settings = check_settings(body, {key: freeze(value) for key, value in arguments.items()})
         call = Call(construct, kind, settings, layers, settings.pop("name", None))
         return assemble(call, body(*layers, **settings))  # pyright: ignore[reportCallIssue]
 
@@ -94,7 +94,7 @@ def make_constructor(
 
 
 def constructor(body: Callable[P, Parts | Layer]) -> Callable[P, Layer]:
-    """Make a layer constructor from a function of settings that returns `Parts`, or for a composite another layer.
+    """Make a layer constructor from a function of settings that returns `Parts`, or another layer for a composite.
 
     The constructor checks its arguments against the annotated signature: an invalid setting raises a ValueError that
     names it. The layer checks that `train` is a Python bool, and its shape errors say where they occurred. The kind is
@@ -110,7 +110,7 @@ def constructor(body: Callable[P, Parts | Layer]) -> Callable[P, Layer]:
     >>> double().shape((3,))
     (3,)
 
-    A composite is defined by another layer, which it shows as its children:
+    A composite is defined by another layer, whose children it shows as its own:
 
     >>> @fnet.constructor
     ... def block(units: int, *, name: str | None = None):
@@ -137,25 +137,25 @@ def _layer(call: Call, body: Parts | Layer) -> Layer:
 
 
 def _indices_of_first(children: tuple[tuple[str, Layer], ...]) -> int | None:
-    """Return the number of indices that layers in series take."""
+    """Return the number of indices that layers in series take: that of the first one that does not only rearrange."""
     return next((child.indices for _, child in children if not child.rearranges), None)
 
 
 def _locate_errors(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
-    """Return the function with the layer's kind added to its shape errors, until a container knows the name."""
+    """Add the layer's kind to the shape errors of a function; a container replaces it by the layer's path."""
 
     @functools.wraps(function)
-    def located(*args, **kwargs):
+    def locating(*args, **kwargs):
         try:
             return function(*args, **kwargs)
         except ShapeError as error:
             raise ShapeError(error.message, error.path, kind) from None
 
-    return located
+    return locating
 
 
 def _check_train(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with a check that `train` is a Python bool."""
+    """Make an `apply` function check that `train` is a Python bool."""
 
     @functools.wraps(apply)
     def checking(params, state, x, *, train, key=None, mask=None):
@@ -168,7 +168,7 @@ def _check_train(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def at_child(name: str, child: Layer) -> Iterator[None]:
-    """Add the name of a child to the errors raised inside: to the path of a shape error, as a note to any other."""
+    """Add the name of a child to errors raised inside: to the path of a shape error, as a note to any other error."""
     try:
         yield
     except ShapeError as error:

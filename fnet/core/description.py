@@ -1,4 +1,4 @@
-"""A network as plain data that YAML can hold, and back."""
+"""Conversion of a network to plain data that YAML can represent, and back."""
 
 import dataclasses
 import importlib
@@ -8,13 +8,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from fnet.core.layer import Layer, thaw
 from fnet.core.settings import first_parameter, layers_parameter, named_parameters
-from fnet.core.wording import shown, suggestion
+from fnet.core.wording import format_value, suggestion
 
 Record = TypeVar("Record")
 
 
 def describe(net: Layer) -> Any:
-    """Return the network as plain data that YAML can hold; `build` is the inverse.
+    """Return the network as plain data that YAML can represent; `build` is the inverse.
 
     >>> import fnet
     >>> describe(fnet.serial(fnet.flatten(), fnet.dense(3), fnet.relu()))
@@ -27,7 +27,7 @@ def describe(net: Layer) -> Any:
     """
     if net.constructor is None and "." not in net.kind:
         raise ValueError(
-            f"the layer '{net.kind}' was made by hand, and its description needs its constructor's dotted path: "
+            f"the layer '{net.kind}' was made without a constructor, but its description needs the dotted path of one: "
             f'give it kind="my_module.{net.kind}"'
         )
     layers = [describe(layer) for layer in net.layers]
@@ -48,7 +48,7 @@ def describe_item(kind: str, settings: Mapping[str, Any]) -> Any:
 
 
 class Item(NamedTuple, Generic[Record]):
-    """An item of a description, its short form written out: a kind, its constructor and its settings."""
+    """An item of a description with its short form expanded: a kind, its constructor and its settings."""
 
     kind: str
     constructor: Callable[..., Record]
@@ -57,15 +57,15 @@ class Item(NamedTuple, Generic[Record]):
 
 @dataclasses.dataclass(frozen=True)
 class Registry(Generic[Record]):
-    """The constructors that a description can name, by kind, and how it is parsed and built.
+    """The constructors that a description can name, by kind; parses and builds the items of a description.
 
     Args:
         noun: what the constructors make, such as "layer".
-        example: items for messages, such as "relu or {dense: 64}".
-        decorator: what makes such constructors, for messages.
+        example: example items for messages, such as "relu or {dense: 64}".
+        decorator: the decorator that makes such constructors, for messages.
         record: the type that the constructors return.
-        constructors: fnet's own constructors; others are found by their dotted path.
-        of_list: the kind that a list stands for, if any.
+        constructors: fnet's own constructors; others are imported by their dotted path.
+        list_kind: the kind that a list stands for, if any.
     """
 
     noun: str
@@ -73,16 +73,16 @@ class Registry(Generic[Record]):
     decorator: str
     record: type[Record]
     constructors: Mapping[str, Callable[..., Record]]
-    of_list: str | None = None
+    list_kind: str | None = None
 
     def constructor_of(self, kind: Any) -> Callable[..., Record]:
         """Return the constructor of a kind: one of fnet's, or a user's own by its dotted path.
 
         Raises:
-            ValueError: for an unknown kind; suggests the nearest.
+            ValueError: for an unknown kind; suggests the nearest known one.
         """
         if not isinstance(kind, str):
-            raise ValueError(f"expected the name of {self._a_noun}, got {shown(kind)}")
+            raise ValueError(f"expected the name of {self._a_noun}, got {format_value(kind)}")
         if kind in self.constructors:
             return self.constructors[kind]
         module, dot, name = kind.rpartition(".")
@@ -92,27 +92,27 @@ class Registry(Generic[Record]):
             function = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise ValueError(
-                f"unknown {self.noun} '{kind}': {error}; your own modules are found beside the config, in the current "
-                "directory or on PYTHONPATH"
+                f"unknown {self.noun} '{kind}': {error}; put your module next to the config, in the current directory "
+                "or on PYTHONPATH"
             ) from None
         if not self._makes_records(function):
             raise ValueError(f"'{kind}' is not a constructor of {self.noun}s; decorate it with @{self.decorator}")
         return function
 
     def parse(self, data: Any) -> Item[Record]:
-        """Return an item of a description, its short form written out: relu, {dense: 64} or {dense: {units: 64}}.
+        """Return an item of a description with its short form expanded: relu, {dense: 64} or {dense: {units: 64}}.
 
         Raises:
-            ValueError: if the data do not have the form of an item, or the kind is unknown.
+            ValueError: for data that are not an item, or an unknown kind.
         """
-        if self.of_list is not None and isinstance(data, list | tuple):
-            data = {self.of_list: {"layers": data}}
+        if self.list_kind is not None and isinstance(data, list | tuple):
+            data = {self.list_kind: {"layers": data}}
         if isinstance(data, str):
             data = {data: {}}
         if not isinstance(data, Mapping) or len(data) != 1:
-            received = shown(data)
+            received = format_value(data)
             if isinstance(data, Mapping):
-                received += f" with the keys {', '.join(map(str, data))}" if data else " that is empty"
+                received = f"a mapping with the keys {', '.join(map(str, data))}" if data else "an empty mapping"
             raise ValueError(f"expected {self._a_noun}, such as {self.example}, got {received}")
         kind, value = next(iter(data.items()))
         construct = self.constructor_of(kind)
@@ -123,26 +123,26 @@ class Registry(Generic[Record]):
         takes_layers = layers_parameter(construct) and isinstance(value, list | tuple)
         first = "layers" if takes_layers else first_parameter(construct)
         if first is None:
-            raise ValueError(f"{kind} takes no value on its own, got {shown(value)}")
+            raise ValueError(f"{kind} takes no value on its own, got {format_value(value)}")
         return Item(kind, construct, {first: value})
 
     def build(self, data: Any) -> Record:
-        """Return the record that an item of a description stands for.
+        """Build the record that an item describes.
 
         Raises:
-            ValueError: for data of another form, an unknown kind, or an invalid setting.
+            ValueError: for data that are not an item, an unknown kind, or an invalid setting.
         """
         kind, construct, settings = self.parse(data)
         layers = settings.pop("layers", []) if layers_parameter(construct) else []
         known = named_parameters(construct)
         unknown = settings.keys() - known.keys()
         if unknown:
-            word = min(unknown)
-            raise ValueError(f"{kind}: unknown setting '{word}'{suggestion(word, known)}")
+            setting = min(unknown)
+            raise ValueError(f"{kind}: unknown setting '{setting}'{suggestion(setting, known)}")
         return construct(*map(self.build, layers), **settings)
 
     def _makes_records(self, function: Any) -> bool:
-        """Return whether the return annotation of a function is the type of record; `make_constructor` writes it."""
+        """Return whether a function is annotated to return this type of record, as `make_constructor` does."""
         name = self.record.__name__
         accepted = (self.record, name, f"fnet.{name}")
         return inspect.isfunction(function) and inspect.signature(function).return_annotation in accepted

@@ -1,4 +1,4 @@
-"""The outputs of hidden layers, as learned features."""
+"""Extraction of the outputs of hidden layers, as learned features."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,8 @@ from fnet.core.layer import Layer, walk
 from fnet.core.traversal import map_layers
 from fnet.core.wording import suggestion
 
-TAP = "features"
+FEATURES = "features"
+"""The entry that is added to a layer's state to pass on its output."""
 
 
 def features(
@@ -22,8 +23,8 @@ def features(
         params: its parameters.
         state: its non-trainable state.
         x: examples (batch, ...).
-        name: name of the layer: "dense_1", or with the names of its containers, "block/dense_1". If a graph uses the
-            layer more than once, the last output is returned.
+        name: name of the layer with the names of its containers, such as "dense_1" or "block/dense_1". If a graph uses
+            the layer more than once, the last output is returned.
         train: as for `apply`.
         key: as for `apply`.
         mask: as for `apply`.
@@ -32,7 +33,7 @@ def features(
         The layer's output (batch, ...).
 
     Raises:
-        ValueError: if there is no layer of this name; suggests the nearest.
+        ValueError: if no layer has this name; suggests the nearest known one.
 
     >>> import jax, jax.numpy as jnp, fnet
     >>> net = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2))
@@ -41,22 +42,22 @@ def features(
     (5, 4)
     """
     path = tuple(name.split("/"))
-    known = {"/".join(place) for place, _ in walk(net) if place}
+    known = {"/".join(names) for names, _ in walk(net) if names}
     if name not in known:
-        raise ValueError(f"the network has no layer '{name}'{suggestion(name, known)}")
+        raise ValueError(f"the network does not have a layer '{name}'{suggestion(name, known)}")
 
-    def tapped(place: tuple[str, ...], layer: Layer) -> Layer:
-        """Return the layer at the path with its output added to its state, which containers pass on."""
-        if place != path:
+    def add_output_to_state(layer_path: tuple[str, ...], layer: Layer) -> Layer:
+        """Make the layer at the path add its output to its state, which containers pass on."""
+        if layer_path != path:
             return layer
 
         def apply(params, state, x, **rest):
             y, state = layer.apply(params, state, x, **rest)
-            return y, {**state, TAP: y}
+            return y, {**state, FEATURES: y}
 
         return dataclasses.replace(layer, apply=apply)
 
-    _, after = map_layers(net, tapped).apply(params, state, x, train=train, key=key, mask=mask)
-    for part in (*path, TAP):
-        after = after[part]
-    return after
+    _, tree = map_layers(net, add_output_to_state).apply(params, state, x, train=train, key=key, mask=mask)
+    for part in (*path, FEATURES):
+        tree = tree[part]
+    return tree

@@ -1,6 +1,6 @@
 """The layer record: plain data (kind, settings, children) and three pure functions that interpret it in JAX.
 
-`fnet.reference` interprets the same data in NumPy. This module serves both and imports neither library.
+`fnet.reference` interprets the same data in NumPy. Both use this module, which imports neither JAX nor NumPy.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class ShapeError(ValueError):
     Args:
         message: what was expected, what was received and how to fix it.
         path: names of the layers that lead to the error, outermost first.
-        kind: kind of the layer, shown instead of the path until a container has named the layer.
+        kind: kind of the layer, shown instead of the path while the path is empty.
     """
 
     def __init__(self, message: str, path: tuple[str, ...] = (), kind: str | None = None):
@@ -37,10 +37,10 @@ class ShapeError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Layer:
-    """A layer or a network of layers: plain data and three pure functions. Compared and hashed by identity.
+    """A layer or a network of layers: plain data and three pure functions. It is compared and hashed by identity.
 
-    A container has children. A composite is a layer that is defined by another network, its expansion: its functions
-    and its children are those of the expansion, its kind and settings are its own.
+    A container has children. A composite is a layer that is defined by another network, its expansion: it has the
+    functions and the children of the expansion, but its own kind and settings.
 
     Args:
         kind: name of the constructor, or its dotted path if it lies outside fnet.
@@ -56,7 +56,7 @@ class Layer:
         constructor: the function that made the layer from `layers` and `settings`; None for a hand-made layer.
         expansion: the network that defines a composite; None for any other layer.
         indices: number of different indices (0, 1, ...) that the input may contain, if the layer takes indices.
-        rearranges: whether the layer only moves the entries of its input, so that its input may be indices too.
+        rearranges: whether the layer only rearranges the entries of its input, so that its input may be indices too.
     """
 
     kind: str
@@ -89,21 +89,21 @@ class Layer:
         return f"{self.kind}({', '.join(arguments)})"
 
     def __str__(self) -> str:
-        """The table of layers, one per line: indented name, kind and settings."""
+        """Return the table of layers, one per line: indented name, kind and settings."""
         rows = [("  " * (len(path) - 1) + path[-1] if path else "network", layer) for path, layer in walk(self)]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {headline(layer)}".rstrip() for name, layer in rows)
 
 
 def walk(net: Layer, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Layer]]:
-    """Yield every layer with its path in the order of the description: first the network itself, with an empty path."""
+    """Yield (path, layer) pairs in the order of the description; the network itself comes first, with an empty path."""
     yield path, net
     for name, child in net.children:
         yield from walk(child, (*path, name))
 
 
 def headline(layer: Layer) -> str:
-    """Return the kind of a layer and its settings other than defaults on one line, without its children.
+    """Return the kind of a layer and its non-default settings on one line, without its children.
 
     >>> import fnet
     >>> headline(fnet.dense(10)), headline(fnet.graph(nodes={"y": ("add", "input", "input")}))
@@ -127,14 +127,14 @@ def _in_one_line(value: Any) -> str:
 
 
 def freeze(value: Any) -> Any:
-    """Convert the lists and mappings of YAML to tuples and tuples of pairs, which settings may contain."""
+    """Convert YAML's lists to tuples and its mappings to tuples of pairs, which settings may contain."""
     if isinstance(value, Mapping):
         return tuple((key, freeze(item)) for key, item in value.items())
     return tuple(freeze(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def thaw(value: Any) -> Any:
-    """Convert a setting back to the lists and mappings of YAML; the inverse of `freeze`."""
+    """Convert a setting back to YAML's lists and mappings; the inverse of `freeze`."""
     if not isinstance(value, tuple):
         return value
     return {key: thaw(item) for key, item in value} if is_frozen_mapping(value) else [thaw(item) for item in value]

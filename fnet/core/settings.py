@@ -1,4 +1,4 @@
-"""Settings read from signatures.
+"""Settings derived from signatures.
 
 The annotated signature of a function is the one place where its settings are named, typed, bounded and given defaults;
 its docstring explains them. Layers, augmentations, optimizers, schedules and datasets are all such functions. This
@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from fnet.core.wording import in_words, suggestion
+from fnet.core.wording import errors_in_words, suggestion
 
 
 class MissingExtra(ImportError):
@@ -25,7 +25,7 @@ class MissingExtra(ImportError):
 
 
 class Strict(BaseModel, frozen=True):
-    """An immutable pydantic model that converts no values and refuses unknown fields."""
+    """An immutable pydantic model that does not convert values and rejects unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -68,7 +68,7 @@ def named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Paramete
 
 
 def first_parameter(function: Callable[..., Any]) -> str | None:
-    """Return the first positional parameter, whose value may stand alone, as in `dense: 64`; None if there is none."""
+    """Return the name of the first positional parameter, whose value may stand alone, as in `dense: 64`, if any."""
     for name, parameter in named_parameters(function).items():
         if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
             return name
@@ -76,7 +76,7 @@ def first_parameter(function: Callable[..., Any]) -> str | None:
 
 
 def layers_parameter(function: Callable[..., Any]) -> str | None:
-    """Return the name of the parameter that takes a container's layers (`*layers`); None if there is none."""
+    """Return the name of the parameter that takes a container's layers (`*layers`), if any."""
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             return name
@@ -103,8 +103,8 @@ def explanations(function: Callable[..., Any]) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
-def checked(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with defaults filled in, after checking them against the function's signature.
+def check_settings(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check settings against the function's signature and return them with defaults filled in.
 
     Raises:
         ValueError: for the first invalid setting; names the function, the setting and the expected value.
@@ -116,12 +116,12 @@ def checked(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str
         if errors[0]["type"] == "extra_forbidden":
             known = named_parameters(function)
             raise ValueError(f"{function.__name__}: unknown setting '{setting}'{suggestion(setting, known)}") from None
-        raise ValueError(f"{function.__name__}: {setting}: {in_words(*errors)}") from None
+        raise ValueError(f"{function.__name__}: {setting}: {errors_in_words(*errors)}") from None
     return {name: getattr(model, name) for name in type(model).model_fields}
 
 
 def by_setting(error: ValidationError) -> dict[str, list[Any]]:
-    """Group pydantic's errors by setting; of the errors about the members of a union, keep the innermost."""
+    """Group pydantic's errors by setting; for a union, keep only the most deeply nested errors."""
     grouped: dict[str, list[Any]] = {}
     for entry in error.errors():
         grouped.setdefault(str(entry["loc"][0]), []).append(entry)

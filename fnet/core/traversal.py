@@ -1,4 +1,4 @@
-"""Names and traversal: how the children of a container are named, and how layers are listed and replaced."""
+"""Names and traversal: name the children of a container, list parameters, and replace layers."""
 
 import dataclasses
 import inspect
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fnet.core.layer import Layer
-from fnet.core.wording import shown
+from fnet.core.wording import format_value
 
 WEIGHT_LEAVES = frozenset({"w", "u"})
 """Names of the leaves that penalties apply to: weights, not biases or scales."""
 
 
 def name_children(layers: Iterable[Layer]) -> tuple[tuple[str, Layer], ...]:
-    """Return the layers of a container with their names: the layer's own name, or else one counted per kind.
+    """Return the layers of a container with their names: the setting `name`, or the kind and a number.
 
     Raises:
         TypeError: for an argument that is not a layer.
@@ -26,7 +26,7 @@ def name_children(layers: Iterable[Layer]) -> tuple[tuple[str, Layer], ...]:
     for layer in layers:
         if not isinstance(layer, Layer):
             hint = f"; did you mean {layer.__name__}()?" if inspect.isfunction(layer) else ""
-            raise TypeError(f"expected a layer, got {shown(layer)}{hint}")
+            raise TypeError(f"expected a layer, got {format_value(layer)}{hint}")
         kind = layer.kind.rpartition(".")[2]
         counts[kind] += 1
         name = layer.name or f"{kind}_{counts[kind]}"
@@ -37,7 +37,7 @@ def name_children(layers: Iterable[Layer]) -> tuple[tuple[str, Layer], ...]:
 
 
 def key_number(name: str) -> int:
-    """Return a stable 32-bit number for a name, to fold into a random key; it is the same in every process."""
+    """Return a 32-bit hash of a name to fold into a random key; it is the same in every process."""
     return zlib.crc32(name.encode())
 
 
@@ -68,8 +68,8 @@ Replace = Callable[[tuple[str, ...], Layer], Layer]
 def map_layers(net: Layer, replace: Replace, path: tuple[str, ...] = ()) -> Layer:
     """Return the network with every layer replaced by `replace(path, layer)`, children before their containers.
 
-    The parameters of the network fit the new one if `replace` changes neither kinds nor names. The layers inside a
-    composite are replaced in its expansion; its description remains.
+    If `replace` changes neither kinds nor names, the new network takes the same parameters. The layers inside a
+    composite are replaced in its expansion; its description does not change.
     """
     return replace(path, _map_children(net, replace, path))
 
@@ -83,7 +83,7 @@ def _map_children(net: Layer, replace: Replace, path: tuple[str, ...]) -> Layer:
         return net
     if net.constructor is None:
         raise ValueError(
-            f"the layers of the container '{net.kind}' cannot be replaced, since it was made by hand; "
+            f"the layers of the container '{net.kind}' cannot be replaced, because it was made without a constructor; "
             "make it with @fnet.constructor"
         )
     children = (map_layers(child, replace, (*path, name)) for name, child in net.children)

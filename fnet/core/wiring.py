@@ -1,4 +1,4 @@
-"""The wiring of a `graph`: named values, each an operation on other values; plain data for both interpreters."""
+"""The wiring of a `graph` as plain data for both interpreters: named values, each an operation on other values."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -29,14 +29,14 @@ def wire(
     GraphNode(name='c', operation='add', inputs=('a', 'b'))
 
     Raises:
-        ValueError: for a node that is malformed, unknown, unused or in a cycle, or for a layer without a node.
+        ValueError: for a node that is malformed, unknown, unused or part of a cycle, or a layer that no node uses.
     """
     if not nodes:
         raise ValueError("graph: expected at least one node, such as {y: [dense_1, input]}")
     by_name = {name: _node(name, entries, layers, [name for name, _ in nodes]) for name, entries in nodes}
     last = output or nodes[-1][0]
     if last not in by_name:
-        raise ValueError(f"graph: its output '{last}' is not a node{suggestion(last, by_name)}")
+        raise ValueError(f"graph: the output '{last}' is not a node{suggestion(last, by_name)}")
     order: list[GraphNode] = []
     _append_after_inputs(last, by_name, [], order)
     unused_nodes = by_name.keys() - {node.name for node in order}
@@ -44,13 +44,13 @@ def wire(
         raise ValueError(f"graph: the node '{min(unused_nodes)}' is not used; use it or remove it")
     unused_layers = set(layers) - {node.operation for node in order}
     if unused_layers:
-        raise ValueError(f"graph: the layer '{min(unused_layers)}' is not in any node; use it or remove it")
+        raise ValueError(f"graph: the layer '{min(unused_layers)}' is not used by any node; use it or remove it")
     return tuple(order)
 
 
 def _node(name: str, entries: tuple[str, ...], layers: Collection[str], names: Sequence[str]) -> GraphNode:
     if name == INPUT or names.count(name) > 1:
-        raise ValueError(f"graph: a node may not be named '{name}': that name is taken")
+        raise ValueError(f"graph: a node may not be named '{name}': the name is taken; choose another one")
     if len(entries) < 2:
         raise ValueError(f"graph: node '{name}': expected an operation and its inputs, such as [dense_1, input]")
     operation, *inputs = entries
@@ -74,7 +74,7 @@ def _node(name: str, entries: tuple[str, ...], layers: Collection[str], names: S
 def _append_after_inputs(name: str, nodes: dict[str, GraphNode], path: list[str], order: list[GraphNode]) -> None:
     """Append a node to the order after all nodes that it depends on."""
     if name in path:
-        raise ValueError(f"graph: a cycle: {' -> '.join([*path[path.index(name) :], name])}")
+        raise ValueError(f"graph: the nodes form a cycle: {' -> '.join([*path[path.index(name) :], name])}")
     if name == INPUT or any(node.name == name for node in order):
         return
     for value in nodes[name].inputs:

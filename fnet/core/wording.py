@@ -1,4 +1,4 @@
-"""Words for messages: values as users write them, bounds in words, and the nearest known name."""
+"""Wording of messages: pydantic's errors and values as text, and suggestions of the nearest known name."""
 
 import difflib
 import re
@@ -17,12 +17,12 @@ def required(key: str) -> str:
     return f"'{key}' is {MISSING}"
 
 
-def in_words(*errors: Mapping[str, Any]) -> str:
+def errors_in_words(*errors: Mapping[str, Any]) -> str:
     """Return pydantic's errors about one value as a sentence: what was expected and what was received.
 
-    Several errors are those of the members of a union.
+    For a union, pass the errors of all members.
 
-    >>> in_words({"type": "greater_than_equal", "ctx": {"ge": 1}, "input": 0})
+    >>> errors_in_words({"type": "greater_than_equal", "ctx": {"ge": 1}, "input": 0})
     'expected a value of at least 1, got 0'
     """
     first = errors[0]
@@ -37,20 +37,20 @@ def in_words(*errors: Mapping[str, Any]) -> str:
     near = ""
     if first["type"] == "literal_error":
         near = suggestion(str(first["input"]), re.findall(r"'([^']+)'", first["ctx"]["expected"]), listing=False)
-    return f"expected {' or '.join(expected)}, got {shown(first['input'])}{near}"
+    return f"expected {' or '.join(expected)}, got {format_value(first['input'])}{near}"
 
 
 def _expectation(error: Mapping[str, Any]) -> str:
     context = error.get("ctx", {})
     match error["type"]:
         case "greater_than_equal":
-            return f"a value of at least {number(context['ge'])}"
+            return f"a value of at least {format_number(context['ge'])}"
         case "greater_than":
-            return f"a value greater than {number(context['gt'])}"
+            return f"a value greater than {format_number(context['gt'])}"
         case "less_than_equal":
-            return f"a value of at most {number(context['le'])}"
+            return f"a value of at most {format_number(context['le'])}"
         case "less_than":
-            return f"a value less than {number(context['lt'])}"
+            return f"a value less than {format_number(context['lt'])}"
         case "int_type" | "int_from_float":
             return "a whole number"
         case "float_type":
@@ -62,7 +62,7 @@ def _expectation(error: Mapping[str, Any]) -> str:
         case "string_type" | "invalid_key":
             return "text"
         case "string_too_short":
-            return "text that is not empty"
+            return "non-empty text"
         case "none_required":
             return "nothing (null)"
         case "list_type" | "tuple_type":
@@ -75,17 +75,17 @@ def _expectation(error: Mapping[str, Any]) -> str:
             return f"something else ({error['msg'][:1].lower()}{error['msg'][1:]})"
 
 
-def number(value: float) -> str:
-    """Return a bound in its usual notation.
+def format_number(value: float) -> str:
+    """Write an integer with all its digits, and any other number in its shortest notation.
 
-    >>> number(2**32), number(0.5), number(1.0)
+    >>> format_number(2**32), format_number(0.5), format_number(1.0)
     ('4294967296', '0.5', '1')
     """
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
-def shown(value: Any) -> str:
-    """Return a value as users write it, cut to 60 characters."""
+def format_value(value: Any) -> str:
+    """Write a value as users write it in YAML, truncated to 60 characters."""
     match value:
         case None:
             return "nothing"
@@ -116,8 +116,8 @@ def suggestion(word: str, known: Iterable[str], *, listing: bool = True) -> str:
     """Return `; did you mean 'x'?` for the nearest known word, else `; known: ...`, to append to a message.
 
     Args:
-        word: what was written.
-        known: what could have been written.
+        word: the word that was received.
+        known: the valid words.
         listing: whether to list the known words if none is similar.
 
     >>> suggestion("lerning_rate", ["learning_rate", "momentum"])

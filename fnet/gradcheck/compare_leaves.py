@@ -1,4 +1,4 @@
-"""Compare three gradients of one function, leaf by leaf: by hand, by JAX, and by finite differences."""
+"""Comparison of three gradients of one function, leaf by leaf: by hand, by JAX, and by finite differences."""
 
 import functools
 import math
@@ -19,7 +19,7 @@ SAMPLES = 20
 """The default number of entries of a leaf that are compared with finite differences."""
 
 ROUNDING = 1e-13
-"""Absolute differences up to this are rounding: a gradient may itself be zero up to rounding."""
+"""Absolute differences up to this one count as rounding, since a gradient may itself be zero up to rounding."""
 
 AGREEMENT = 1e-6
 """Tolerance of a finite difference relative to the leaf's largest entry, on top of its estimated error."""
@@ -32,7 +32,7 @@ Function = Callable[[Sequence[jax.Array], Any], jax.Array]
 
 
 class Part(NamedTuple):
-    """One value of the function: its name, and its gradient on the two sides; the one by hand may lack leaves."""
+    """One value of the function: its name, and its gradient by hand, which may lack leaves, and by JAX."""
 
     name: str
     by_hand: Leaves
@@ -56,12 +56,12 @@ def compare_leaves(
         f: (leaves, data) -> (k,), one value per part, computed by JAX.
         leaves: the point to differentiate at, in float64.
         data: the other inputs of f.
-        parts: the gradients.
+        parts: the gradients to compare.
         samples: the number of entries of each leaf to compare with finite differences. A leaf with more entries is
-            sampled with a seed that depends only on its name, and the entry where the two sides differ most is added.
+            sampled with a seed that depends only on its name, and the entry that differs most is added.
         tolerance: the maximum relative difference between the two sides.
-        rounding: absolute differences that pass whatever the size of the gradient.
-        context: (name of the leaf, name of the part) -> context of the diagnosis.
+        rounding: the absolute difference that passes regardless of the size of the gradient.
+        context: (name of the leaf, name of the part) -> the context of the diagnosis.
     """
     context = context or (lambda name, _: Context(name.rpartition("/")[2]))
     entries = {name: _sampled_entries(name, leaf, parts, samples) for name, leaf in leaves.items()}
@@ -74,7 +74,7 @@ def compare_leaves(
 
 
 def _sampled_entries(name: str, leaf: np.ndarray, parts: Sequence[Part], samples: int) -> np.ndarray:
-    """Choose flat indices of a leaf."""
+    """Choose the flat indices of a leaf's entries to compare with finite differences."""
     if leaf.size <= samples:
         return np.arange(leaf.size)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
@@ -92,7 +92,7 @@ def _candidate(part: Part, name: str) -> np.ndarray:
 class _Numeric(NamedTuple):
     """Finite differences at some entries of one leaf.
 
-    entries: their flat indices.
+    entries: flat indices of the entries.
     values, errors, kinks: as in `numeric.Differences`.
     order: the exponent of the Taylor remainder of the candidate gradient.
     """
@@ -107,7 +107,7 @@ class _Numeric(NamedTuple):
 def _differentiate(
     f: Function, leaves: Leaves, data: Any, parts: Sequence[Part], entries: Mapping[str, np.ndarray]
 ) -> dict[tuple[str, str], _Numeric]:
-    """Differentiate f numerically at some entries of every leaf; the result is keyed by part and leaf."""
+    """Differentiate f numerically with respect to some entries of every leaf; the result is keyed by part and leaf."""
     flat = np.concatenate([leaf.reshape(-1) for leaf in leaves.values()])
     ends = np.cumsum([leaf.size for leaf in leaves.values()])
     starts = ends - [leaf.size for leaf in leaves.values()]
@@ -203,7 +203,7 @@ def _check_both(
 def _find_wrong_side(
     report: LeafReport, part: Part, differences: _Numeric, allowed: np.ndarray, threshold: float, context: Context
 ) -> LeafReport:
-    """Decide which of two gradients that differ is wrong, and diagnose it."""
+    """Determine which of two different gradients is wrong, and diagnose it."""
     by_hand, by_jax = part.by_hand[report.name], part.by_jax[report.name]
     h, j = (array.reshape(-1)[differences.entries] for array in (by_hand, by_jax))
     differ = np.abs(h - j) > threshold
@@ -214,7 +214,10 @@ def _find_wrong_side(
 
 
 def _outvote(h: np.ndarray, j: np.ndarray, n: np.ndarray, allowed: np.ndarray, differ: np.ndarray) -> Verdict:
-    """Decide by the entries where h and j differ by more than the finite differences n may be off."""
+    """Determine which of h and j is wrong, from the entries that differ by more than the error of n.
+
+    The gradients h by hand and j by JAX are compared with the finite differences n.
+    """
     decisive = differ & (np.abs(h - j) > 2 * allowed)
     if not decisive.any():
         return "unclear"
@@ -230,7 +233,7 @@ def compare_arrays(
     rounding: float = ROUNDING,
     context: Context | None = None,
 ) -> LeafReport:
-    """Compare two arrays without finite differences; the one by hand is taken to be wrong if both are finite.
+    """Compare two arrays without finite differences; if they differ and both are finite, the one by hand is wrong.
 
     >>> report = compare_arrays("w", np.array([1.0, 2.0]), np.array([1.0, 4.0]), 1e-10)
     >>> report.relative, report.worst, report.values[:2], report.verdict
@@ -267,7 +270,7 @@ def compare_arrays(
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn leaves named such as "dense_1/w" into nested dicts.
+    """Convert leaves with names such as "dense_1/w" to nested dicts.
 
     >>> nested({"block/dense_1/w": 1, "block/dense_1/b": 2, "scale": 3})
     {'block': {'dense_1': {'w': 1, 'b': 2}}, 'scale': 3}

@@ -1,7 +1,7 @@
-"""Diagnose the kind of mistake from a wrong array and the correct one.
+"""Diagnosis of a mistake from a wrong array and the correct one.
 
-Every diagnosis states a fact about the two arrays and its usual cause. They are tried in order, from specific to
-general, and the first that is true is returned.
+Every diagnosis states a fact about the two arrays and its usual cause. The diagnoses are tried in order, from specific
+to general, and the first one that applies is returned.
 """
 
 import itertools
@@ -20,9 +20,9 @@ NOTABLE = 1e-9
 class Context(NamedTuple):
     """Where a gradient comes from.
 
-    leaf: the last part of its name: "w", "b", "input".
+    leaf: the last part of its name, such as "w", "b" or "input".
     batch: the number of examples, over which the loss is averaged.
-    sizes: other numbers that a mean or a sum may be taken over, by name: {"outputs": 10}.
+    sizes: other numbers that a mean or a sum may be taken over, by name, such as {"outputs": 10}.
     penalty: the gradient of the penalty with respect to this leaf, if any.
     at_kinks: whether all wrong entries lie on kinks, where there are no finite differences.
     """
@@ -103,7 +103,7 @@ def _scaled(wrong: np.ndarray, right: np.ndarray, context: Context) -> str:
 
 
 def _ratio(c: float, context: Context) -> str:
-    """Explain the ratio of two norms by a number of examples, outputs or the like, or by a factor of 2."""
+    """Explain the ratio c of two norms by the number of examples or outputs, or by a factor of 2."""
     for name, n in {"batch": context.batch, **context.sizes}.items():
         if n and n > 1 and abs(c * n - 1) < CLOSE:
             return f"norm ratio 1/{n} = 1/{name}: mean in place of sum"
@@ -132,7 +132,7 @@ def _is_wrong(wrong: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _few_entries(wrong: np.ndarray, right: np.ndarray) -> str:
-    """Some entries are wrong: single ones, those with one index, or those that are zero."""
+    """Some entries are wrong: a few, those with one index along an axis, or those that are zero."""
     mask = _is_wrong(wrong, right)
     count = int(mask.sum())
     if not 0 < count < mask.size:
@@ -186,7 +186,7 @@ def _scaled_per_index(wrong: np.ndarray, right: np.ndarray) -> str:
 
 
 def _wrong_axis(wrong: np.ndarray, right: np.ndarray) -> str:
-    """wrong is constant along an axis along which right is not."""
+    """wrong is constant along an axis along which right varies."""
     for axis in range(right.ndim):
         if right.shape[axis] > 1 and _same(wrong, np.broadcast_to(wrong.mean(axis, keepdims=True), wrong.shape)):
             for reduced, name in ((right.sum(axis, keepdims=True), "sum"), (right.mean(axis, keepdims=True), "mean")):

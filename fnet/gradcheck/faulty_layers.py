@@ -1,8 +1,8 @@
-"""Find the layers that cause a wrong gradient: check every layer alone, with the correct input and a random cotangent.
+"""Search for the layers that cause a wrong gradient: each is checked alone, with correct input and random cotangent.
 
-A wrong cotangent spoils the gradients of all earlier layers, so the check of a whole network does not tell which
-backward pass is wrong. With its input from JAX's forward pass and a random cotangent, a layer's result depends on its
-own rule alone. A container is faulty if its results are wrong and those of all layers inside are correct.
+A wrong cotangent makes the gradients of all earlier layers wrong, so the check of a whole network does not show which
+backward pass contains the mistake. With its input from JAX's forward pass and a random cotangent, a layer's result
+depends only on its own rule. A container is faulty if its results are wrong and those of all layers inside are correct.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from fnet.reference import network as reference
 from fnet.reference.rule import Scope
 
 TOLERANCE = 1e-9
-"""The maximum relative difference between a layer's backward pass by hand and JAX's that passes."""
+"""The maximum relative difference that passes between a layer's results by hand and by JAX."""
 
 SAMPLES = 6
 """The number of entries of each array that are compared with finite differences."""
@@ -58,9 +58,9 @@ def find_faulty_layers(
     """Find the layers, and the loss, whose own forward or backward pass is wrong, in the order of the description.
 
     Args:
-        net, params, state, noise, x, y, key: those of the check that failed, in float64.
+        net, params, state, noise, x, y, key: the arguments of the check that failed, in float64.
         loss, loss_by_hand: the loss on the two sides.
-        loss_name: its name.
+        loss_name: the name of the loss.
     """
     with jax.enable_x64(True):
         calls, outputs = _record_calls(net, params, state, x, key)
@@ -96,8 +96,8 @@ def _record_calls(
 class Projection:
     """<g, layer(params, x)> for a cotangent g, as a function of the input and the parameters.
 
-    names: of the parameters' leaves.
-    with_input: whether the input is one of the arguments to differentiate; integers cannot be.
+    names: names of the parameters' leaves.
+    with_input: whether to differentiate with respect to the input; an input of integers cannot be differentiated.
     """
 
     layer: Layer
@@ -105,11 +105,11 @@ class Projection:
     with_input: bool
 
     def __call__(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
-        """(leaves, {"x", "state", "key", "mask", "g"}) -> (1,)."""
+        """Map (leaves, {"x", "state", "key", "mask", "g"}) to an array of shape (1,)."""
         return jnp.sum(self.outputs(arrays, data) * data["g"])[None]
 
     def outputs(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
-        """layer(params, x)."""
+        """Return layer(params, x)."""
         x, *arrays = arrays if self.with_input else (data["x"], *arrays)
         params = nested(dict(zip(self.names, arrays, strict=True)))
         return self.layer.apply(params, data["state"], x, train=True, key=data["key"], mask=data["mask"])[0]
@@ -120,19 +120,19 @@ def _check_layer(path: tuple[str, ...], call: Call, noise: Mapping[str, Any]) ->
     layer, x = call.layer, np.asarray(call.x)
     layer_noise = functools.reduce(lambda tree, name: tree.get(name, {}), path, noise)
     params, state = jax.tree.map(np.asarray, (call.params, call.state))
-    given = Scope(params, state, layer_noise, True, None if call.mask is None else np.asarray(call.mask))
+    scope = Scope(params, state, layer_noise, True, None if call.mask is None else np.asarray(call.mask))
     named = list(leaves(layer, params))
     f = Projection(layer, tuple(name for name, _ in named), not np.issubdtype(x.dtype, np.integer))
     points = dict([("input", x)] * f.with_input + named)
     data = {"x": call.x, "state": call.state, "key": call.key, "mask": call.mask}
     outputs, pull = jax.vjp(lambda arrays: f.outputs(arrays, data), list(points.values()))
     label = "/".join(path)
-    y, cache = reference.forward(layer, given, x)
+    y, cache = reference.forward(layer, scope, x)
     diagnosis = _forward_mistake(y, np.asarray(outputs))
     if diagnosis:
         return [Culprit(label, layer.kind, "output", "forward", diagnosis)]
     g = np.random.default_rng(zlib.crc32(label.encode())).standard_normal(outputs.shape)
-    dx, gradients = reference.backward(layer, given, cache, g)
+    dx, gradients = reference.backward(layer, scope, cache, g)
     by_hand = dict([("input", dx)] * f.with_input + list(leaves(layer, gradients)))
     by_jax = dict(zip(points, map(np.asarray, pull(jnp.asarray(g, outputs.dtype))[0]), strict=True))
     context = functools.partial(_context, len(x), g.shape)
@@ -141,7 +141,7 @@ def _check_layer(path: tuple[str, ...], call: Call, noise: Mapping[str, Any]) ->
 
 
 def _forward_mistake(by_hand: np.ndarray, by_jax: np.ndarray) -> str:
-    """Diagnose a forward value; "" if it is correct."""
+    """Diagnose a wrong forward value; return "" for a correct one."""
     context = Context("output", len(by_jax))
     report = compare_arrays("output", by_hand, by_jax, TOLERANCE, context=context)
     return "" if report.ok else report.diagnosis or diagnose(np.asarray(by_hand), by_jax, context)
@@ -154,7 +154,7 @@ def _wrong_leaves(
     part: Part,
     context: Callable[[str, str], Context],
 ) -> list[LeafReport]:
-    """List the leaves with a wrong gradient; finite differences are computed only if there are any."""
+    """List the leaves with a wrong gradient; without any, finite differences are not computed."""
     if all(compare_arrays(name, part.by_hand.get(name), leaf, TOLERANCE).ok for name, leaf in part.by_jax.items()):
         return []
     reports = compare_leaves(f, points, data, [part], samples=SAMPLES, tolerance=TOLERANCE, context=context)
@@ -168,12 +168,12 @@ def _context(batch: int, outputs: tuple[int, ...], name: str, _: str) -> Context
 
 @dataclasses.dataclass(frozen=True)
 class SumOfLosses:
-    """sum_i L_i, as a function of the outputs."""
+    """The sum of the losses L_i of all examples, as a function of the outputs."""
 
     function: Callable[..., jax.Array]
 
     def __call__(self, arrays: Sequence[jax.Array], data: Any) -> jax.Array:
-        """(outputs, targets) -> (1,)."""
+        """Map (outputs, targets) to an array of shape (1,)."""
         return jnp.sum(self.function(arrays[0], data))[None]
 
 

@@ -1,4 +1,4 @@
-"""Check gradients that a user derived by hand for any function."""
+"""Check of gradients that a user derived by hand, for any function."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,20 +29,20 @@ def compare(
 ) -> Report:
     """Compare your own gradients with JAX's and with finite differences, leaf by leaf.
 
-    Parameters and gradients are converted to float64, and everything is computed in it.
+    Parameters and gradients are converted to float64, and everything is computed in float64.
 
     Args:
         gradients: df/dp for every leaf p of the parameters, in the same structure.
         f: params -> scalar, traceable by JAX.
         params: any pytree of numbers.
         batch: the number of examples if f is a mean over them; used in diagnoses.
-        tolerance: the maximum relative difference between the two gradients that passes.
+        tolerance: the maximum relative difference that passes between your gradient and JAX's.
         samples: the number of entries of each leaf to compare with finite differences; a larger leaf is sampled with a
             fixed seed.
 
     Raises:
-        BadFunction: if f does not return a real scalar or is not differentiable at the parameters, or if the structure
-            of the gradients is not that of the parameters.
+        BadFunction: if f does not return a real scalar or is not differentiable at the parameters, or if the gradients
+            and the parameters have different structures.
 
     >>> x = np.array([[1.0, 2.0], [3.0, 5.0], [4.0, 1.0]])
     >>> y = np.array([1.0, 0.0, 2.0])
@@ -103,7 +103,7 @@ def _gradients_by_jax(
 
 
 def _named(tree: Any) -> dict[str, np.ndarray]:
-    """Name the leaves of a pytree such as "dense_1/w"; a tree that is a single leaf is named "value"."""
+    """Return the leaves of a pytree by name, such as "dense_1/w"; a tree that is a single leaf is named "value"."""
     entries, _ = jax.tree_util.tree_flatten_with_path(tree)
     if not entries:
         raise BadFunction("the parameters are an empty tree: there is nothing to differentiate with respect to")
@@ -115,7 +115,7 @@ def _named(tree: Any) -> dict[str, np.ndarray]:
 
 
 def _named_gradients(gradients: Any, params: Any, points: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Convert the gradients to float64, under the names of the parameters."""
+    """Return the gradients in float64, by the names of the parameters."""
     if jax.tree.structure(gradients) != jax.tree.structure(params):
         names = _named(gradients)
         missing = [name for name in points if name not in names]
@@ -148,7 +148,7 @@ def _check_value(f: Callable[[Any], Any], params: Any) -> None:
     if len(leaves) != 1 or leaves[0].shape != () or jax.tree.structure(value) != jax.tree.structure(0):
         shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "nothing"
         raise BadFunction(
-            f"the function must return one number, of shape (), but returns {shapes}; take its sum or mean"
+            f"the function must return one number of shape (), but returns {shapes}; take its sum or mean"
         )
     if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         raise BadFunction(f"the function returns a value of dtype {leaves[0].dtype}: only a real number has a gradient")

@@ -1,4 +1,4 @@
-"""Check the gradients of a network's training loss: by hand, by JAX and by finite differences."""
+"""Check of the gradients of a network's training loss: by hand, by JAX and by finite differences."""
 
 import dataclasses
 import functools
@@ -38,7 +38,7 @@ REMARKS = {
     "gradients are accurate to about 1e-5 of the largest entry, rarely worse than {tolerance:g}. A smaller mistake "
     "shows only in float64.",
 }
-"""What accuracy to expect, by precision."""
+"""Remarks on the accuracy to expect, by precision."""
 
 
 class UnknownLeaf(ValueError):
@@ -66,9 +66,9 @@ def check(
 
     Parameters and data are converted to float64, and JAX computes in float64: the network is the same, and rounding
     errors are far smaller than the effect of a mistake. The network is in training mode: it uses the statistics of the
-    batch, and both sides use the same dropout masks. Finite differences are taken of JAX's loss; of the three
+    batch, and both sides use the same dropout masks. The finite differences are those of JAX's loss. Of the three
     gradients, the two that agree outvote the third. With penalties, the data loss and the penalty are also checked
-    separately. If something is wrong, every layer is checked alone, with a random cotangent, to find the cause.
+    separately. If something is wrong, every layer is checked alone, with a random cotangent, to locate the mistake.
 
     Args:
         net: the network.
@@ -84,12 +84,12 @@ def check(
         samples: the number of entries of each leaf to compare with finite differences; a larger leaf is sampled with a
             fixed seed.
         leaf: the only leaf to report on, such as "dense_2/w"; by default all leaves and the input.
-        precision: the one that JAX computes gradients in, "float64" or "float32"; the other two sides use float64.
+        precision: the precision of JAX's gradients, "float64" or "float32"; the other two gradients are in float64.
 
     Raises:
-        NoReference: if a layer or the loss has no hand-written backward pass.
-        UnknownLeaf: if the network has no such leaf.
-        ValueError: for an unknown name of a loss or, in the penalties, of a layer.
+        NoReference: if a layer or the loss does not have a hand-written backward pass.
+        UnknownLeaf: if the network does not have the requested leaf.
+        ValueError: for an unknown loss, or an unknown layer in the penalties.
 
     >>> import fnet
     >>> net = fnet.serial(fnet.dense(3), fnet.tanh(), fnet.dense(2))
@@ -176,12 +176,13 @@ def _forward_rows(
 
 @dataclasses.dataclass(frozen=True)
 class TrainingLoss:
-    """The training loss as a function of its leaves and the input, hashable so that it is compiled once.
+    """The training loss as a function of the parameters' leaves and the input.
 
-    Its values are the total and, with penalties, the data loss and the penalty.
+    Its values are the total and, with penalties, the data loss and the penalty. It is hashable, so that it is
+    compiled once per network.
 
-    names: of the parameters' leaves, in the order of the description.
-    with_input: whether the input is one of the arguments to differentiate; integers cannot be.
+    names: names of the parameters' leaves, in the order of the description.
+    with_input: whether to differentiate with respect to the input; an input of integers cannot be differentiated.
     """
 
     net: Layer
@@ -192,7 +193,7 @@ class TrainingLoss:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The names of the values."""
+        """Return the names of the values."""
         return ("total", "data loss", "penalty") if self.regularization.penalizes else ("total",)
 
     def leaves(self, params: Any, x: Any) -> list[tuple[str, Any]]:
@@ -200,19 +201,19 @@ class TrainingLoss:
         return [("input", x)] * self.with_input + list(leaves(self.net, params))
 
     def __call__(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
-        """(leaves, {"state", "x", "y", "key"}) -> the values."""
+        """Map (leaves, {"state", "x", "y", "key"}) to the values."""
         params, batch = self._arguments(arrays, data)
         evaluate = objective(self.net, self.loss, regularization=self.regularization)
         total, (_, metrics) = evaluate(params, data["state"], batch, data["key"])
         return jnp.stack([total, metrics.loss, metrics.penalty][: len(self.parts)])
 
     def outputs(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
-        """The network's outputs."""
+        """Return the network's outputs."""
         params, batch = self._arguments(arrays, data)
         return self.net.apply(params, data["state"], batch.x, train=True, key=data["key"], mask=batch.mask)[0]
 
     def _arguments(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Batch]:
-        """The parameters and the batch."""
+        """Return the parameters and the batch."""
         x, *arrays = arrays if self.with_input else (data["x"], *arrays)
         return nested(dict(zip(self.names, arrays, strict=True))), Batch(x, data["y"], jnp.ones(len(x), bool))
 
@@ -246,14 +247,14 @@ def _as(array: Any, precision: str) -> Any:
 
 
 def _contexts(batch: int, outputs: tuple[int, ...], penalty: Mapping[str, np.ndarray]) -> Callable[[str, str], Context]:
-    """Return the function that gives the context of a diagnosis for a leaf and a part."""
+    """Return a function from a leaf and a part to the context of a diagnosis."""
     per_example = math.prod(outputs[1:])
     sizes = {"outputs": per_example, "batch * outputs": batch * per_example}
 
-    def of(name: str, part: str) -> Context:
+    def context_of(name: str, part: str) -> Context:
         return Context(name.rpartition("/")[2], batch, sizes, penalty.get(name) if part == "total" else None)
 
-    return of
+    return context_of
 
 
 def _attribute(row: LeafReport, culprits: Sequence[Culprit]) -> LeafReport:
@@ -266,7 +267,7 @@ def _attribute(row: LeafReport, culprits: Sequence[Culprit]) -> LeafReport:
 
 
 def _is_unpenalized(row: LeafReport) -> bool:
-    """Whether the row compares the penalty gradient of a leaf without penalty."""
+    """Return whether the row compares the penalty gradient of a leaf without penalty."""
     return row.part == "penalty" and row.absolute == 0 and row.values[:2] == (0, 0)
 
 
@@ -274,7 +275,7 @@ def _reported_leaves(points: Mapping[str, Any], leaf: str | None) -> Sequence[st
     if leaf is None:
         return list(points)
     if leaf not in points:
-        raise UnknownLeaf(f"the network has no leaf '{leaf}'{suggestion(leaf, points)}")
+        raise UnknownLeaf(f"the network does not have a leaf '{leaf}'{suggestion(leaf, points)}")
     return [leaf]
 
 

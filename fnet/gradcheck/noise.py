@@ -1,4 +1,4 @@
-"""Random dropout masks that both sides of a comparison share."""
+"""Random dropout masks, shared by both sides of a comparison."""
 
 import dataclasses
 import functools
@@ -13,9 +13,9 @@ from fnet.core.traversal import map_layers
 
 
 def draw_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> dict[str, Any]:
-    """Draw the mask of every dropout layer for one batch and one key, nested like parameters, as leaves named "mask".
+    """Draw the mask of every dropout layer for one batch and one key, as leaves "mask" nested like parameters.
 
-    The network is traced in training mode, with its random layers replaced by layers that record their masks; only the
+    The network is traced in training mode, with its dropout layers replaced by layers that record their masks. Only the
     masks are computed.
     """
     return jax.tree.map(np.asarray, _masks(net, params, state, jnp.asarray(x), key))

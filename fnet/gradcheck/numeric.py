@@ -1,4 +1,4 @@
-"""Gradients by finite differences, with an estimate of their own error."""
+"""Gradients by finite differences, with an error estimate."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ STEP = 2.0**-7
 """The initial step h, in units of the size of the entry."""
 
 OFFSETS = np.array([1.0, -1.0, 0.5, -0.5, 0.25, -0.25])
-"""The points where the function is evaluated, in units of the step h."""
+"""The offsets from the entry at which the function is evaluated, in units of the step h."""
 
 SHRINK, ATTEMPTS = 1 / 8, 6
 """A step that crosses a kink or is too coarse is multiplied by SHRINK; ATTEMPTS limits the number of steps."""
@@ -22,7 +22,7 @@ SHRINK, ATTEMPTS = 1 / 8, 6
 EPSILON = float(np.finfo(np.float64).eps)
 
 FINE = 1e-9
-"""Relative error estimate at which the attempts end."""
+"""Relative error estimate below which no further step is attempted."""
 
 DISTANCES = 2.0 ** -np.arange(5, 10)
 """The distances at which the Taylor remainder is evaluated, in units of the size of the point."""
@@ -32,7 +32,7 @@ class Differences(NamedTuple):
     """Finite differences with respect to single entries.
 
     values: (n, k), for n entries and a function with k values.
-    errors: (n, k), the estimated errors: the change by the last extrapolation, plus rounding.
+    errors: (n, k), the estimated errors: the change due to the last extrapolation, plus rounding.
     kinks: (n,), whether every attempted step crosses a kink, so that the values are meaningless.
     """
 
@@ -44,7 +44,7 @@ class Differences(NamedTuple):
 Function = Callable[[jax.Array], jax.Array]
 
 Traced = Callable[[jax.Array], tuple[jax.Array, list[jax.Array]]]
-"""A function that also returns the answers of its comparisons."""
+"""A function that also returns the outcomes of its comparisons."""
 
 
 def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array) -> Differences:
@@ -56,7 +56,7 @@ def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array)
         E(h) = (4 D(h/2) - D(h)) / 3,    R(h) = (16 E(h/2) - E(h)) / 15.
 
     |R(h) - E(h/2)| plus rounding, eps |f| / (h/4), estimates the error (Richardson 1911; Ridders 1982). A step crosses
-    a kink if a comparison in f has a different answer at one of the six points than at the first; it is then reduced.
+    a kink if a comparison in f does not have the same outcome at all six points; the step is then reduced.
 
     Args:
         f: the function, in float64.
@@ -103,9 +103,9 @@ def _extrapolate(
 def _evaluate(
     traced: Traced, shapes: Any, x: jax.Array, entry: jax.Array, h: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Evaluate f at the six points of a step: the values of the entry, those of f, and whether they cross a kink.
+    """Evaluate f at the six points of a step; return the values of the entry and of f, and whether a kink is crossed.
 
-    It is one loop over the points, so that f is compiled once; it ends at a point on a different smooth piece.
+    A loop over the points compiles f only once. It ends early at a point on a different smooth piece.
     """
     value_shape, branch_shapes = shapes
 
@@ -128,7 +128,7 @@ def _evaluate(
 
 
 def _differ(branches: list[jax.Array], first: list[jax.Array]) -> jax.Array:
-    """Whether any comparison has a different answer than at the first point."""
+    """Return whether any comparison has a different outcome than at the first point."""
     return jnp.array([jnp.any(a != b) for a, b in zip(branches, first, strict=True)] or [False]).any()
 
 
@@ -151,7 +151,8 @@ def taylor_remainders(
 def order_of(remainders: np.ndarray, value: float) -> float | None:
     """Fit the exponent p in remainder ~ h^p: 2 for a correct gradient, 1 for a wrong one.
 
-    It is the slope of the logarithm; None if the remainder is only rounding, because f is linear along the direction.
+    p is the slope in log-log coordinates; None if the remainder is only rounding, because f is linear along the
+    direction.
 
     >>> order_of(3.0 * DISTANCES**2, 1.0)
     2.0

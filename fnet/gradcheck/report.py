@@ -1,4 +1,4 @@
-"""The result of a gradient check: a report per array, who is wrong, and what kind of mistake it is."""
+"""The result of a gradient check: a report per array, with the side that is wrong and the kind of mistake."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple
 Verdict = Literal["ok", "by hand", "by JAX", "both", "unclear", "forward"]
 """Which gradient is wrong: of three gradients, the two that agree outvote the third.
 
-ok: the gradient by hand agrees with JAX's, and with the finite differences wherever there are any.
+ok: the gradient by hand agrees with JAX's, and with the finite differences where they were computed.
 by hand, by JAX: this gradient disagrees with the other two.
-both: the finite differences agree with neither gradient, whether or not these agree with each other.
+both: the finite differences agree with neither gradient, whether or not the two agree with each other.
 unclear: the gradient by hand disagrees with JAX's, and the finite differences are not accurate enough to decide.
-forward: the forward values differ, in the rows that compare these.
+forward: the forward values differ; only for rows that compare forward values.
 """
 
 VERDICT_TEXTS: dict[Verdict, str] = {
@@ -18,7 +18,7 @@ VERDICT_TEXTS: dict[Verdict, str] = {
     "by hand": "WRONG by hand",
     "by JAX": "WRONG in JAX",
     "both": "WRONG in both",
-    "unclear": "UNCLEAR who is wrong",
+    "unclear": "UNCLEAR which is wrong",
     "forward": "WRONG forward",
 }
 
@@ -28,19 +28,19 @@ class LeafReport(NamedTuple):
 
     name: "outputs" or "loss" for forward values; "input" or a leaf such as "dense_1/w" for a gradient.
     part: the value whose gradient it is: "total" for the training loss, or "data loss" or "penalty".
-    shape: of the array.
+    shape: shape of the array.
     absolute: max|a - b|, where a is computed by hand and b by JAX.
     relative: max|a - b| / max(|a|, |b|), each maximum taken over the whole array; 0 if both are all 0.
     cosine: <a, b> / (|a| |b|).
     ratio: |a| / |b|.
     worst: the index of the entry that differs most.
-    values: of that entry: by hand, by JAX, by finite differences.
+    values: the values of that entry by hand, by JAX and by finite differences.
     checked: the number of entries compared with finite differences.
-    kinks: the number of sampled entries left out because they lie within the smallest step of a kink.
+    kinks: the number of sampled entries that were skipped because they lie within the smallest step of a kink.
     order: the exponent p of the Taylor remainder |f(x + h d) - f(x) - h <g, d>| ~ h^p of the gradient g by hand: 2 if
-        it is correct; None if f is linear, or if it was not measured. It informs, and never decides.
+        it is correct; None if f is linear, or if it was not measured. It does not affect the verdict.
     verdict: which side is wrong, if any.
-    diagnosis: what kind of mistake it is, or a remark on the numbers.
+    diagnosis: the kind of mistake, or a remark on the numbers.
     """
 
     name: str
@@ -60,7 +60,7 @@ class LeafReport(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Return whether nothing is wrong."""
         return self.verdict == "ok"
 
 
@@ -68,8 +68,8 @@ class Culprit(NamedTuple):
     """A layer whose own forward or backward pass is wrong, even with the correct input and cotangent.
 
     layer: its name, such as "block/tanh_1"; "loss" for the loss, "" for the outermost container.
-    kind: of the layer, or the name of the loss.
-    what: which of its results is wrong: "input", a leaf such as "w", or "output" for the forward pass.
+    kind: the kind of the layer, or the name of the loss.
+    what: the result that is wrong: the gradient of "input" or of a leaf such as "w", or "output" for the forward pass.
     verdict, diagnosis: as in `LeafReport`.
     """
 
@@ -91,7 +91,7 @@ class Culprit(NamedTuple):
             "by hand": "wrong by hand",
             "by JAX": "wrong in JAX",
             "both": "wrong in both",
-            "unclear": "unclear who is wrong",
+            "unclear": "unclear which side is wrong",
         }.get(self.verdict, "differs from JAX's")
         return f"{self.layer or 'the outermost container'}{kind}, {what}, {verdict}: {self.diagnosis}"
 
@@ -99,9 +99,9 @@ class Culprit(NamedTuple):
 class Report(NamedTuple):
     """The result of a gradient check.
 
-    rows: forward values first, then the gradients in the order of the network's description.
-    tolerance: the maximum relative difference between the gradient by hand and JAX's that passes.
-    precision: the one that JAX computed in: "float64" or "float32".
+    rows: the comparisons: forward values first, then the gradients in the order of the network's description.
+    tolerance: the maximum relative difference that passes between the gradient by hand and JAX's.
+    precision: the precision of JAX's gradients, "float64" or "float32".
     culprits: if something is wrong, the layers that cause it.
     remark: a note on the result, such as the accuracy to expect.
     """
@@ -114,12 +114,12 @@ class Report(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Return whether nothing is wrong."""
         return all(row.ok for row in self.rows)
 
     @property
     def verdict(self) -> str:
-        """One sentence: that everything agrees, or what does not."""
+        """Return a sentence that says that everything agrees, or what does not."""
         wrong = [row for row in self.rows if not row.ok]
         if not wrong:
             agreement = f"all values and gradients agree within {self.tolerance:g} (relative, {self.precision})"
@@ -130,7 +130,7 @@ class Report(NamedTuple):
         return f"{len(wrong)} of {len(self.rows)} rows differ: {', '.join(dict.fromkeys(row.name for row in wrong))}"
 
     def _counts(self) -> str:
-        """Say how many entries were compared with finite differences."""
+        """Write how many entries were compared with finite differences."""
         checked, kinks = sum(row.checked for row in self.rows), sum(row.kinks for row in self.rows)
         if not checked:
             return ""
@@ -156,7 +156,7 @@ class Report(NamedTuple):
                 yield f"{row.name:<{names}}  {row.shape!s:<{shapes}}  {numbers}  {text}"
 
     def plain(self) -> dict[str, Any]:
-        """Return plain data, as `fnet gradcheck --json` prints it."""
+        """Return the report as plain data, as `fnet gradcheck --json` prints it."""
         return {
             "ok": self.ok,
             "verdict": self.verdict,

@@ -1,4 +1,4 @@
-"""Activations y = phi(z), applied elementwise, except softmax. They are those of `jax.nn`."""
+"""Activations y = phi(z) of `jax.nn`; all are elementwise, except softmax."""
 
 from typing import Annotated, Literal
 
@@ -24,7 +24,7 @@ def identity(*, name: Name = None) -> Parts:
     """The identity y = z, for the outputs of a linear regression.
 
     Args:
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
     """
     return _elementwise(lambda z: z)
 
@@ -34,7 +34,7 @@ def sigmoid(*, name: Name = None) -> Parts:
     """The logistic function y = 1 / (1 + e^-z), with derivative y (1 - y).
 
     Args:
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     >>> import jax.numpy as jnp, fnet
     >>> float(fnet.sigmoid().apply({}, {}, jnp.zeros(()), train=False)[0])
@@ -48,7 +48,7 @@ def tanh(*, name: Name = None) -> Parts:
     """Hyperbolic tangent y = tanh(z) = (e^z - e^-z) / (e^z + e^-z), with derivative 1 - y^2.
 
     Args:
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
     """
     return _elementwise(jnp.tanh)
 
@@ -58,7 +58,7 @@ def relu(*, name: Name = None) -> Parts:
     """Rectified linear unit y = max(0, z), with derivative 1 for z > 0, else 0; ReLU'(0) = 0, as in jax.nn.relu.
 
     Args:
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
     """
     return _elementwise(jax.nn.relu)
 
@@ -67,11 +67,11 @@ def relu(*, name: Name = None) -> Parts:
 def leaky_relu(slope: Annotated[float, Ge(0)] = 0.01, *, name: Name = None) -> Parts:
     """Leaky ReLU: y = z for z >= 0, else slope * z; the derivative at 0 is 1, as in jax.nn.leaky_relu.
 
-    The default is that of Maas et al. (2013) and of most libraries. One lecture uses 0.01, another 0.1.
+    The default slope is that of Maas et al. (2013) and of most libraries. One lecture uses 0.01, another 0.1.
 
     Args:
         slope: a in max(a z, z), the slope for negative z.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
     """
     return _elementwise(lambda z: jax.nn.leaky_relu(z, slope))
 
@@ -84,7 +84,7 @@ def elu(alpha: Annotated[float, Ge(0)] = 1.0, *, name: Name = None) -> Parts:
 
     Args:
         alpha: the output approaches -alpha as z goes to minus infinity.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
     """
     return _elementwise(lambda z: jax.nn.elu(z, alpha))
 
@@ -96,7 +96,7 @@ def softmax(*, name: Name = None) -> Parts:
     The losses take logits: a network trained with cross_entropy must not end with softmax, and the config refuses it.
 
     Args:
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are scalars, without an axis to normalize over.
@@ -117,7 +117,7 @@ def swish(*, name: Name = None) -> Parts:
     Source: Ramachandran, Zoph and Le, "Searching for activation functions" (2017), with beta = 1.
 
     Args:
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
     """
     return _elementwise(jax.nn.swish)
 
@@ -133,6 +133,6 @@ def gelu(form: Literal["tanh", "exact"] = "tanh", *, name: Name = None) -> Parts
 
     Args:
         form: tanh (the approximation) or exact.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
     """
     return _elementwise(lambda z: jax.nn.gelu(z, approximate=form == "tanh"))

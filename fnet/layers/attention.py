@@ -1,4 +1,4 @@
-"""Attention between the steps of a sequence (batch, time, width), positional encodings, and a transformer block."""
+"""Self-attention over sequences (batch, time, width), positional encodings, and a transformer block."""
 
 import math
 from typing import Annotated
@@ -16,7 +16,7 @@ from fnet.layers.combine import residual, serial
 from fnet.layers.dense import dense, product
 from fnet.layers.dropout import dropout
 from fnet.layers.initializer import Initializer, initializer
-from fnet.layers.masking import steps_of
+from fnet.layers.masking import step_mask
 from fnet.layers.norm import layer_norm
 
 __all__ = ["attention", "positions", "sinusoidal_positions", "transformer"]
@@ -37,8 +37,8 @@ def attention(
 ) -> Parts:
     """Multi-head self-attention: each step receives a mean of the values of all steps, weighted by query and key.
 
-    With q = x w_query + b_query, k and v likewise, and their columns divided into `heads` blocks of d = width / heads,
-    for each head:
+    Let q = x w_query + b_query, and k and v likewise. Their columns are divided into `heads` blocks of width
+    d = width / heads. For each head:
 
         p_ts = softmax over s of (q_t . k_s / sqrt(d)),      a_t = sum_s p_ts v_s
 
@@ -51,17 +51,17 @@ def attention(
     to 1. The outputs of masked steps are computed as well. A step without any visible step has a_t = 0.
 
     Args:
-        heads: number of heads, each with width / heads entries; it must divide the width.
+        heads: number of heads; it must divide the width, and each head has width / heads columns.
         causal: whether step t attends only to steps s <= t, as required to predict the next token.
         bias: whether b is added in the projections.
         init: initializer of every w, one of jax.nn.initializers by name or a dotted path.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are not (time, width), heads do not divide the width, or the mask does not match.
 
     Conventions: the b of `key` adds q_t . b to every score of step t, which cancels in the softmax: it has no effect,
-    and its gradient is 0. It exists because GPT-2 and PyTorch's layer have it.
+    and its gradient is 0. It is included because GPT-2 and PyTorch's layer have it.
 
     Source: Vaswani et al., "Attention is all you need" (2017).
 
@@ -79,7 +79,7 @@ def attention(
         width = in_shape[1]
         if width % heads:
             divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
-            raise ShapeError(f"its heads must divide the width, and {heads} does not divide {width}; use {divisors}")
+            raise ShapeError(f"its heads must divide the width, but {heads} does not divide {width}; use {divisors}")
         return in_shape
 
     def init_(key, in_shape):
@@ -104,7 +104,7 @@ def attention(
 
         q, k, v = (projected(name, x).reshape(batch, time, heads, width // heads) for name in PROJECTIONS[:3])
         scores = jnp.einsum("bthd,bshd->bhts", q, k) / math.sqrt(width // heads)
-        p = _weights(scores, _visible(steps_of(mask, x), time, causal)).astype(scores.dtype)
+        p = _weights(scores, _visible(step_mask(mask, x), time, causal)).astype(scores.dtype)
         a = jnp.einsum("bhts,bshd->bthd", p, v).reshape(batch, time, width)
         return projected("out", a), {}
 
@@ -113,10 +113,10 @@ def attention(
 
 def _visible(real: jax.Array | None, time: int, causal: bool) -> jax.Array | None:
     """Return which steps s are visible to a step t, (batch or 1, 1, time or 1, time); None if all are."""
-    before = np.tril(np.ones((time, time), bool))[None, None] if causal else None
+    causal_mask = np.tril(np.ones((time, time), bool))[None, None] if causal else None
     if real is None:
-        return before if before is None else jnp.asarray(before)
-    return real[:, None, None, :] if before is None else real[:, None, None, :] & before
+        return causal_mask if causal_mask is None else jnp.asarray(causal_mask)
+    return real[:, None, None, :] if causal_mask is None else real[:, None, None, :] & causal_mask
 
 
 def _weights(scores: jax.Array, visible: jax.Array | None) -> jax.Array:
@@ -124,7 +124,7 @@ def _weights(scores: jax.Array, visible: jax.Array | None) -> jax.Array:
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     if visible is None:
         return jax.nn.softmax(scores)
-    # A finite number, since a row of infinities has no softmax. Its exponential is 0, except in a row of such numbers.
+    # A finite minimum, because the softmax of a row of -inf is NaN. The last line sets the weights of such a row to 0.
     p = jax.nn.softmax(jnp.where(visible, scores, jnp.finfo(scores.dtype).min))
     return jnp.where(visible, p, 0)
 
@@ -139,7 +139,7 @@ def positions(length: Positive, *, std: Annotated[float, Gt(0)] = 0.02, name: Na
     Args:
         length: number of positions, the length of the longest sequence.
         std: standard deviation of the initial w.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are not (time, width), or have more steps than positions.
@@ -182,8 +182,8 @@ def sinusoidal_positions(base: Annotated[float, Gt(1)] = 10000.0, *, name: Name 
     Shapes: (batch, time, width) -> the same.
 
     Args:
-        base: the longest wave has a period of about 2 pi base steps, the shortest of 2 pi.
-        name: replaces the automatic name, the kind and a number.
+        base: determines the periods of the waves, which range from 2 pi to about 2 pi base steps.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are not (time, width).
@@ -223,7 +223,7 @@ def transformer(
 ) -> Layer:
     """A pre-norm transformer block: z = x + attention(norm(x)) and y = z + dense(gelu(dense(norm(z)))).
 
-    It is a serial of two residuals. A model of such blocks ends with another `layer_norm`.
+    It is a `serial` of two `residual` layers. A stack of such blocks is followed by another `layer_norm`.
 
     Args:
         width: number of features per step, of inputs and outputs.
@@ -231,7 +231,7 @@ def transformer(
         hidden: units of the first dense layer; by default 4 times the width.
         causal: whether step t attends only to steps s <= t.
         rate: probability that dropout drops an entry, at the end of each residual branch.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are not (time, width), or heads do not divide the width.
@@ -251,10 +251,10 @@ def transformer(
       gelu_1             gelu
       dense_2            dense  units=16
     """
-    dropped = [dropout(rate)] if rate else []
+    dropouts = [dropout(rate)] if rate else []
     return serial(
-        residual(layer_norm(), attention(heads, causal=causal), *dropped),
-        residual(layer_norm(), dense(hidden or 4 * width), gelu(), dense(width), *dropped),
+        residual(layer_norm(), attention(heads, causal=causal), *dropouts),
+        residual(layer_norm(), dense(hidden or 4 * width), gelu(), dense(width), *dropouts),
     )
 
 

@@ -33,10 +33,10 @@ def serial(*layers: Layer, name: Name = None) -> Parts:
 
     Args:
         layers: the layers, first to last; without any layer, serial is the identity.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
-        ShapeError: from the first layer that cannot take the output of the layer before it, with the path to it.
+        ShapeError: from the first layer that does not accept the output of the layer before it, with its path.
         ValueError: when two layers have the same name.
 
     >>> import jax, fnet
@@ -75,7 +75,7 @@ def residual(*layers: Layer, name: Name = None) -> Parts:
 
     Args:
         layers: the layers of f, first to last, named as in `serial`.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when f changes the shape.
@@ -90,8 +90,8 @@ def residual(*layers: Layer, name: Name = None) -> Parts:
         out_shape = inner.shape(in_shape)
         if out_shape != in_shape:
             raise ShapeError(
-                f"expects layers that keep the shape {in_shape}, got {out_shape} from them; make the last layer give "
-                f"{in_shape}, or use parallel with a projection as the other branch"
+                f"its layers must preserve the shape {in_shape}, but their output has shape {out_shape}; change the "
+                f"last layer, or use parallel with a projection as the other branch"
             )
         return out_shape
 
@@ -112,11 +112,11 @@ def parallel(
     Args:
         layers: the branches; a branch of several layers is a serial (in YAML, a list).
         combine: concatenate (along the last axis), add or multiply (elementwise).
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when the outputs of the branches cannot be combined.
-        ValueError: without any branch.
+        ValueError: without branches.
 
     >>> import fnet
     >>> fnet.parallel(fnet.dense(3), fnet.dense(2)).shape((4,))
@@ -124,7 +124,7 @@ def parallel(
     """
     children = name_children(layers)
     if not children:
-        raise ValueError("parallel: expected at least one branch")
+        raise ValueError("parallel: expected at least one branch, got none")
 
     def shape(in_shape):
         shapes = []
@@ -150,12 +150,12 @@ def parallel(
 
 @constructor
 def repeat(*layers: Layer, times: Annotated[int, Ge(1)], name: Name = None) -> Layer:
-    """Layers repeated several times, each time with separate parameters: a serial of `times` serials.
+    """Layers repeated several times, each time with its own parameters: a `serial` of `times` `serial` layers.
 
     Args:
         layers: the layers to repeat, first to last.
         times: number of repetitions.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ValueError: when times is less than 1.
@@ -172,7 +172,7 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
     """A directed acyclic graph: named values, each a layer or a merge applied to other values.
 
     The gradient of a value with several uses is the sum over its uses. Nodes with the same layer share its parameters,
-    whose gradient is the sum as well. In YAML:
+    whose gradient is the sum over these nodes. In YAML:
 
         graph:
           layers: [{dense: {units: 8, name: left}}, {dense: {units: 8, name: right}}]
@@ -180,10 +180,10 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
 
     Args:
         layers: the layers, in any order; nodes refer to them by their names.
-        nodes: for every value its operation and the values that it is applied to. An operation is the name of a layer,
-            or add, multiply or concatenate; `input` is the graph's input.
-        output: the value that is the graph's output; by default the last node.
-        name: replaces the automatic name, the kind and a number.
+        nodes: for every value its operation and the values that the operation is applied to. An operation is the name
+            of a layer, or add, multiply or concatenate; `input` is the graph's input.
+        output: name of the node that is the graph's output; by default the last one.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ValueError: for a cycle, an unknown or unused node or layer, or a wrong number of inputs.
@@ -210,7 +210,7 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
             if shapes.setdefault(f"{node.operation}/", in_shapes[0]) != in_shapes[0]:
                 raise ShapeError(
                     f"the layer '{node.operation}' is applied to {shapes[f'{node.operation}/']} and, in node "
-                    f"'{node.name}', to {in_shapes[0]}; shared parameters need equal shapes"
+                    f"'{node.name}', to {in_shapes[0]}; make the shapes equal, because the parameters are shared"
                 )
             with at_child(node.operation, layer_of[node.operation]):
                 shapes[node.name] = layer_of[node.operation].shape(in_shapes[0])
@@ -242,7 +242,7 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
 
 
 class ChildTrees:
-    """The parameters and states of a container's children, as it initializes or applies them one after the other."""
+    """The parameters and states of a container's children, collected while it initializes or applies them in turn."""
 
     def __init__(self, params=None, state=None):
         self.params = {} if params is None else params
@@ -250,7 +250,7 @@ class ChildTrees:
         self.new_state = {}
 
     def init(self, name: str, child: Layer, key: jax.Array, in_shape: Shape) -> None:
-        """Initialize a child; without parameters or state it has no entry."""
+        """Initialize a child; empty parameters or an empty state are not stored."""
         with at_child(name, child):
             params, state = child.init(child_key(key, name), in_shape)
         if params:
@@ -259,7 +259,7 @@ class ChildTrees:
             self.state[name] = state
 
     def apply(self, name: str, child: Layer, x, *, train: bool, key, mask):
-        """Apply a child and store its new state, from which a second application of the same child continues."""
+        """Apply a child and store its new state, with which a second application of the same child starts."""
         with at_child(name, child):
             state = self.new_state.get(name, self.state.get(name, {}))
             y, state = child.apply(
@@ -271,7 +271,7 @@ class ChildTrees:
 
 
 def _fewest_indices(layers: Iterable[Layer]) -> int | None:
-    """Return the number of indices that layers with the same input take."""
+    """Return the number of indices that layers with the same input all accept."""
     return min((layer.indices for layer in layers if layer.indices is not None), default=None)
 
 
@@ -285,13 +285,13 @@ def _merged_shape(operation: str, shapes: Sequence[Shape], names: Sequence[str])
     listed = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
     if operation != "concatenate":
         if len(set(shapes)) > 1:
-            raise ShapeError(f"{operation} needs equal shapes, got {listed}; make them equal, or use concatenate")
+            raise ShapeError(f"{operation} expects equal shapes, got {listed}; make them equal, or use concatenate")
         return shapes[0]
     if len({shape[:-1] for shape in shapes}) > 1 or not all(shapes):
-        raise ShapeError(f"concatenate needs shapes that differ only in the last axis, got {listed}")
+        raise ShapeError(f"concatenate expects shapes that differ only in the last axis, got {listed}")
     return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
 
 def child_key(key: jax.Array | None, name: str) -> jax.Array | None:
-    """Return the random key of the child of this name."""
+    """Return the random key of the child with this name."""
     return None if key is None else jax.random.fold_in(key, key_number(name))

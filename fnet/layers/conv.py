@@ -1,4 +1,4 @@
-"""Convolutional layers: channels last, and the kernel is not flipped (cross-correlation), as is usual."""
+"""Convolutional layers with the channels last; as is usual, the kernel is not flipped (cross-correlation)."""
 
 from typing import Annotated, Literal
 
@@ -41,20 +41,20 @@ def conv(
     Args:
         filters: number of output channels.
         kernel_size: k, size of the receptive field; one number or (height, width), as for stride and dilation.
-        stride: s, distance of neighboring windows in pixels.
-        padding: same (ceil(n / s) outputs; an odd number has the extra zero at the end), valid (none), or the number of
-            zeros on every side; or for height and width each a number or (before, after).
-        dilation: d, distance of neighboring weights of the kernel in pixels.
-        groups: number of groups of channels, which are convolved independently; as many groups as channels are a
+        stride: s, distance between neighboring windows in pixels.
+        padding: same (ceil(n / s) outputs; if the number of zeros is odd, the extra one is at the end), valid (none),
+            or the number of zeros on every side; or for height and width each a number or (before, after).
+        dilation: d, distance between neighboring weights of the kernel in pixels.
+        groups: number of groups of channels, which are convolved independently; with one group per channel it is a
             depthwise convolution.
         bias: whether b is added; it is initialized to zero.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
-        ShapeError: for examples that are not (height, width, channels), channels that groups do not divide, or a kernel
-            that reaches beyond the padded input.
-        ValueError: for filters that groups do not divide.
+        ShapeError: for examples that are not (height, width, channels), a number of channels that groups does not
+            divide, or a kernel that is larger than the padded input.
+        ValueError: if groups does not divide filters.
 
     >>> import fnet
     >>> fnet.conv(32, 3, stride=2).shape((28, 28, 1))
@@ -104,19 +104,19 @@ def conv_1d(
     Args:
         filters: number of output channels.
         kernel_size: k, size of the receptive field.
-        stride: s, distance of neighboring windows in steps.
-        padding: same (ceil(n / s) outputs; an odd number has the extra zero at the end), valid (none), or the number of
-            zeros on both sides, as a number or (before, after).
-        dilation: d, distance of neighboring weights of the kernel in steps.
+        stride: s, distance between neighboring windows in steps.
+        padding: same (ceil(n / s) outputs; if the number of zeros is odd, the extra one is at the end), valid (none),
+            or the number of zeros on both sides, as a number or (before, after).
+        dilation: d, distance between neighboring weights of the kernel in steps.
         groups: number of groups of channels, which are convolved independently.
         bias: whether b is added; it is initialized to zero.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
-        ShapeError: for examples that are not (time, channels), channels that groups do not divide, or a kernel that
-            reaches beyond the padded input.
-        ValueError: for filters that groups do not divide.
+        ShapeError: for examples that are not (time, channels), a number of channels that groups does not divide, or a
+            kernel that is larger than the padded input.
+        ValueError: if groups does not divide filters.
 
     >>> import fnet
     >>> fnet.conv_1d(8, 5, padding="valid").shape((100, 3))
@@ -168,14 +168,14 @@ def conv_transpose(
         filters: number of output channels.
         kernel_size: k; one number or (height, width), as for stride.
         stride: s, factor by which the image grows.
-        padding: same (n s outputs), valid ((n-1) s + k outputs), or the number of pixels cropped from every side of the
-            latter; or for height and width each a number or (before, after).
+        padding: same (n s outputs), valid ((n-1) s + k outputs), or the number of pixels to crop from every side of the
+            `valid` output; or for height and width each a number or (before, after).
         bias: whether b is added; it is initialized to zero.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
-        ShapeError: for examples that are not (height, width, channels), or padding that leaves no output.
+        ShapeError: for examples that are not (height, width, channels), or padding that crops the whole output.
 
     >>> import fnet
     >>> fnet.conv_transpose(8, 4, stride=2).shape((7, 7, 16))
@@ -194,7 +194,7 @@ def conv_transpose(
             pads = resolve_padding(padding, full, kernel, strides, (1, 1))
             size = tuple(n - sum(p) for n, p in zip(full, pads, strict=True))
         if min(size) < 1:
-            raise ShapeError(f"padding {padding} leaves nothing of the output {full}; use less padding")
+            raise ShapeError(f"padding {padding} crops the whole output {full}; use less padding")
         return Window(strides, pads, (1, 1), 1, size, kernel)  # pyright: ignore[reportArgumentType]
 
     def shape(in_shape):
@@ -252,5 +252,5 @@ def _check_rank(in_shape: Shape, expected: str) -> None:
 def _check_input(x: jax.Array, rank: int, channels: int, expected: str) -> None:
     if x.ndim != rank or x.shape[-1] != channels:
         raise ShapeError(
-            f"expects {expected.format(channels)}, got {x.shape}; reshape it, or initialize for this shape"
+            f"expects {expected.format(channels)}, got {x.shape}; reshape the input, or initialize for this shape"
         )

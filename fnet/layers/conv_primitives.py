@@ -9,9 +9,9 @@ is one of its three gradients:
 
 Each is a primitive that is linear in both arguments, and its transpose with respect to either argument is another of
 the three. Forward mode, reverse mode and higher orders follow. On a CPU, XLA runs only matrix products and convolutions
-in plain forward layout at full speed inside a loop. There all three are such convolutions: `input_of` convolves the
-dilated cotangent with the flipped kernel, `kernel_of` uses the cotangent as the kernel if that is fastest. On other
-platforms the three are XLA's convolutions.
+in plain forward layout at full speed inside a loop, so all three are written as such: `input_of` convolves the dilated
+cotangent with the flipped kernel, and `kernel_of` uses the cotangent as the kernel where that is fastest. On other
+platforms the three are XLA's own convolutions.
 
 Shapes: x (batch, height, width, in), w (height, width, in / groups, out), z and g (batch, height, width, out).
 """
@@ -30,13 +30,13 @@ from jax.interpreters import ad, batching, mlir
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 COLUMNS = 3 << 20
-"""Bytes of columns of pixels that are processed at a time, so that they fit into the second-level cache of a core."""
+"""Size in bytes of the columns of pixels to process at a time, which must fit into the L2 cache of a core."""
 
 
 class Window(NamedTuple):
-    """Geometry of a convolution: a pair for height and width each; padding is a pair of pairs.
+    """Geometry of a convolution, as pairs for height and width; the padding is a pair of (before, after) pairs.
 
-    The sizes of input and kernel are included, because with strides the size of the output does not determine them.
+    The sizes of input and kernel are included, because with strides the output size does not determine them.
     """
 
     stride: tuple[int, int]
@@ -59,7 +59,7 @@ class Window(NamedTuple):
 def convolve(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """Return the convolution z[b,i,j,o] = sum_uvc x[b, s i + d u, s j + d v, c] w[u,v,c,o] of the padded x.
 
-    In signal processing it is called a cross-correlation: the kernel is not flipped.
+    The kernel is not flipped: in signal processing this is called a cross-correlation.
     """
     return _conv.bind(*_promoted(x, w), window=window)
 
@@ -98,17 +98,17 @@ def _kernel_of_xla(x, g, *, window: Window):
 
 
 def _input_of_cpu(g, w, *, window: Window):
-    """Compute sum_uvo g w as a plain convolution of the dilated g with the flipped w, in and out channels swapped.
+    """Compute sum_uvo g w as a plain convolution of the dilated g with the flipped w, its channels swapped.
 
-    The padding is reach - 1 plus the pixels that the last stride did not reach, minus the padding of the forward pass;
-    if that is negative, the result is cropped.
+    The padding is reach - 1, plus the trailing pixels that no window covers, minus the padding of the forward pass; if
+    it is negative, the result is cropped.
     """
     padding, crop = [], []
     for axis, n in enumerate(g.shape[1:3]):
         low, high = window.padding[axis]
         covered = (n - 1) * window.stride[axis] + window.reach(axis)
-        left_over = window.input_size[axis] + low + high - covered
-        before, after = window.reach(axis) - 1 - low, window.reach(axis) - 1 + left_over - high
+        uncovered = window.input_size[axis] + low + high - covered
+        before, after = window.reach(axis) - 1 - low, window.reach(axis) - 1 + uncovered - high
         padding.append((max(before, 0), max(after, 0)))
         crop.append(max(-before, 0))
     if window.stride != (1, 1):
@@ -121,33 +121,33 @@ def _input_of_cpu(g, w, *, window: Window):
 
 def _flip_and_swap(w, groups: int):
     """Return the flipped kernel, with the input and output channels of every group swapped."""
-    rows, columns, into, out = w.shape
-    w = w[::-1, ::-1].reshape(rows, columns, into, groups, out // groups)
-    return w.transpose(0, 1, 4, 3, 2).reshape(rows, columns, out // groups, groups * into)
+    rows, columns, channels, filters = w.shape
+    w = w[::-1, ::-1].reshape(rows, columns, channels, groups, filters // groups)
+    return w.transpose(0, 1, 4, 3, 2).reshape(rows, columns, filters // groups, groups * channels)
 
 
 def _conv_cpu(x, w, *, window: Window):
-    """Compute a plain convolution, padded so that output rows are longer than input rows, and cropped.
+    """Compute a convolution with extra padding, which makes output rows longer than input rows, and crop the result.
 
-    XLA delegates convolutions to a library that is two to five times slower than its own code, except if the output is
+    XLA delegates convolutions to a library that is two to five times slower than its own code, unless the output is
     larger than the input. Strided convolutions gain little, and XLA does not delegate those with few channels.
     """
     before, after = window.padding[1]
-    longer = window.reach(1) - before - after
-    if window.stride[1] > 1 or longer <= 0 or max(w.shape[2] * window.groups, w.shape[3]) <= 16:
+    extra = window.reach(1) - before - after
+    if window.stride[1] > 1 or extra <= 0 or max(w.shape[2] * window.groups, w.shape[3]) <= 16:
         return _conv_xla(x, w, window=window)
-    padding = window.padding[0], (before, after + longer)
+    padding = window.padding[0], (before, after + extra)
     return _conv_xla(x, w, window=window._replace(padding=padding))[:, :, : window.output_size()[1]]
 
 
 def _kernel_of_cpu(x, g, *, window: Window):
-    """Sum the gradient of the kernel over a few images at a time, by the fastest suitable method.
+    """Sum the gradient of the kernel over chunks of images, by the fastest method that applies.
 
     The methods are a convolution with the cotangent as its kernel; the matrix product of the columns of pixels with the
-    cotangent; and, with groups, one product per offset of the kernel, over the whole batch.
+    cotangent; and, with groups, one product per offset of the kernel over the whole batch.
     """
     if window.groups > 1 or x.shape[0] == 0:
-        return _kernel_of_by_place(x, g, window=window)
+        return _kernel_by_offset(x, g, window)
     plain = window.stride == window.dilation == (1, 1) and min(window.kernel_size) > 1
     chunk, kernel_of = _divisor(x.shape[0], 16), _kernel_by_convolution
     if not plain or chunk < 8 or x.shape[3] < 8:
@@ -157,20 +157,20 @@ def _kernel_of_cpu(x, g, *, window: Window):
         images, cotangent = pair
         return total + kernel_of(images, cotangent, window), None
 
-    parts = x.reshape(-1, chunk, *x.shape[1:]), g.reshape(-1, chunk, *g.shape[1:])
-    total, _ = lax.scan(add, jnp.zeros((*window.kernel_size, x.shape[3], g.shape[3]), x.dtype), parts)
+    chunks = x.reshape(-1, chunk, *x.shape[1:]), g.reshape(-1, chunk, *g.shape[1:])
+    total, _ = lax.scan(add, jnp.zeros((*window.kernel_size, x.shape[3], g.shape[3]), x.dtype), chunks)
     return total
 
 
 def _kernel_by_convolution(x, g, window: Window):
-    """Return the convolution of x with g as its kernel, images and channels swapped.
+    """Return the convolution of x with g as its kernel, the axes of images and channels swapped.
 
-    g is padded to be wider than x, so that XLA uses its own code, as in `_conv_cpu`.
+    Both are padded so that output rows are longer than input rows, for the reason stated in `_conv_cpu`.
     """
     x = jnp.pad(x, [(0, 0), *window.padding, (0, 0)]).transpose(3, 1, 2, 0)
-    wider = window.kernel_size[1]
-    g = jnp.pad(g.transpose(1, 2, 0, 3), [(0, 0), (0, wider), (0, 0), (0, 0)])
-    w = lax.conv_general_dilated(x, g, (1, 1), ((0, 0), (0, wider)), dimension_numbers=LAYOUT)
+    extra = window.kernel_size[1]
+    g = jnp.pad(g.transpose(1, 2, 0, 3), [(0, 0), (0, extra), (0, 0), (0, 0)])
+    w = lax.conv_general_dilated(x, g, (1, 1), ((0, 0), (0, extra)), dimension_numbers=LAYOUT)
     return w.transpose(1, 2, 0, 3)
 
 
@@ -180,21 +180,22 @@ def _kernel_by_columns(x, g, window: Window):
     return w.reshape(*window.kernel_size, x.shape[3], g.shape[3])
 
 
-def _kernel_of_by_place(x, g, *, window: Window):
+def _kernel_by_offset(x, g, window: Window):
     """Return for every offset (u, v) of the kernel the product of the pixels that it meets with the cotangent."""
-    groups, into, out = window.groups, x.shape[3] // window.groups, g.shape[3]
-    g = g.reshape(-1, groups, out // groups)
+    groups, channels, filters = window.groups, x.shape[3] // window.groups, g.shape[3]
+    g = g.reshape(-1, groups, filters // groups)
 
-    def product(met):
-        per_group = lax.dot_general(met.reshape(-1, groups, into), g, (((0,), (0,)), ((1,), (1,))))
-        return per_group.transpose(1, 0, 2).reshape(into, out)
+    def product(pixels):
+        per_group = lax.dot_general(pixels.reshape(-1, groups, channels), g, (((0,), (0,)), ((1,), (1,))))
+        return per_group.transpose(1, 0, 2).reshape(channels, filters)
 
-    return jnp.stack([product(met) for met in _places(x, window)]).reshape(*window.kernel_size, into, out)
+    w = jnp.stack([product(pixels) for pixels in _pixels_by_offset(x, window)])
+    return w.reshape(*window.kernel_size, channels, filters)
 
 
-def _divisor(batch: int, most: int) -> int:
-    """Return the largest divisor of the batch up to `most`, at least 1: the number of images to process at a time."""
-    return max(n for n in range(1, max(1, min(most, batch)) + 1) if batch % n == 0)
+def _divisor(batch: int, limit: int) -> int:
+    """Return the largest divisor of the batch size up to a limit, or 1: the number of images to process at a time."""
+    return max(n for n in range(1, max(1, min(limit, batch)) + 1) if batch % n == 0)
 
 
 def _column_bytes(x, window: Window) -> int:
@@ -204,11 +205,11 @@ def _column_bytes(x, window: Window) -> int:
 
 def _columns(x, window: Window):
     """Return the pixels of every window as a row: (batch * rows * columns, kernel_h * kernel_w * channels)."""
-    under = jnp.concatenate(list(_places(x, window)), axis=-1)
-    return under.reshape(-1, under.shape[-1])
+    columns = jnp.concatenate(list(_pixels_by_offset(x, window)), axis=-1)
+    return columns.reshape(-1, columns.shape[-1])
 
 
-def _places(x, window: Window):
+def _pixels_by_offset(x, window: Window):
     """Yield the pixels (batch, rows, columns, channels) that each offset of the kernel meets, in row-major order."""
     x = jnp.pad(x, [(0, 0), *window.padding, (0, 0)])
     rows, columns = window.output_size()
@@ -260,26 +261,27 @@ ad.defbilinear(
 )
 
 
-def _batched(primitive: Primitive, folds: bool, arguments, axes, *, window: Window):
-    """Batching rule for vmap: members with the same kernel become a larger batch, others are processed in a loop.
+def _batched(primitive: Primitive, can_merge: bool, arguments, axes, *, window: Window):
+    """Apply a primitive under vmap: members that share the kernel are merged into one batch, others run in a loop.
 
-    On a CPU a loop over the members is faster than a grouped convolution of different kernels.
+    On a CPU a loop over the members is faster than a grouped convolution with different kernels.
     """
     a, b = (x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(arguments, axes, strict=True))
-    if folds and axes[1] is None:
+    if can_merge and axes[1] is None:
         z = primitive.bind(a.reshape(-1, *a.shape[2:]), b, window=window)
         return z.reshape(*a.shape[:2], *z.shape[1:]), 0
     mapped = tuple(x if axis is not None else None for x, axis in zip((a, b), axes, strict=True))
 
-    def member(own):
-        mine = (shared if part is None else part for part, shared in zip(own, (a, b), strict=True))
-        return primitive.bind(*mine, window=window)
+    def apply_to_member(slices):
+        operands = (shared if part is None else part for part, shared in zip(slices, (a, b), strict=True))
+        return primitive.bind(*operands, window=window)
 
-    return lax.map(member, mapped), 0
+    return lax.map(apply_to_member, mapped), 0
 
 
-for _primitive_, _folds in ((_conv, True), (_input_of, True), (_kernel_of, False)):
-    batching.primitive_batchers[_primitive_] = functools.partial(_batched, _primitive_, _folds)
+batching.primitive_batchers[_conv] = functools.partial(_batched, _conv, True)
+batching.primitive_batchers[_input_of] = functools.partial(_batched, _input_of, True)
+batching.primitive_batchers[_kernel_of] = functools.partial(_batched, _kernel_of, False)
 
 
 def resolve_padding(
@@ -289,10 +291,10 @@ def resolve_padding(
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """Return the number of zeros before and after each axis: `valid` none, `same` for ceil(n / stride) outputs.
+    """Return the number of zeros before and after each axis: `valid` has none, `same` gives ceil(n / stride) outputs.
 
-    An odd number of zeros for `same` has the extra one at the end, as in TensorFlow and JAX. A number pads every side;
-    a tuple contains a number or a (before, after) pair for each axis.
+    If the number of zeros for `same` is odd, the extra one is at the end, as in TensorFlow and JAX. A number pads every
+    side; a tuple contains a number or a (before, after) pair for each axis.
     """
     if padding == "valid":
         return tuple((0, 0) for _ in input_size)

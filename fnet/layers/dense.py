@@ -29,7 +29,7 @@ def dense(
         units: number of outputs.
         bias: whether b is added; it is initialized to zero.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are scalars, or their last axis does not match w.

@@ -1,4 +1,4 @@
-"""Dropout: in training, random entries are set to 0 and the others are scaled up."""
+"""Dropout layers: in training, random entries are set to 0 and the others are scaled up."""
 
 from typing import Annotated
 
@@ -19,13 +19,13 @@ def dropout(rate: Rate, *, name: Name = None) -> Parts:
     """Dropout: y = x * m / (1 - rate) in training, where m is 0 with probability rate, else 1; otherwise y = x.
 
     The division (inverted scaling) makes the expected value of y equal to x, so that nothing is rescaled in evaluation.
-    Every entry has its own m.
+    The mask m is independent for every entry.
 
     Shapes: (batch, ...) -> the same. In training it needs a key, unless the rate is 0.
 
     Args:
         rate: the probability that an entry is dropped.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ValueError: in training without a key.
@@ -50,7 +50,7 @@ def dropout(rate: Rate, *, name: Name = None) -> Parts:
 
 @constructor
 def spatial_dropout(rate: Rate, *, name: Name = None) -> Parts:
-    """Dropout of whole channels: y = x * m / (1 - rate) in training, with one entry of m per example and channel.
+    """Dropout of whole channels: y = x * m / (1 - rate) in training, with one m per example and channel.
 
     Neighboring pixels or steps are strongly correlated, so that dropping single entries removes little information.
 
@@ -59,7 +59,7 @@ def spatial_dropout(rate: Rate, *, name: Name = None) -> Parts:
 
     Args:
         rate: the probability that a channel of an example is dropped.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are scalars, without an axis of channels.
@@ -91,9 +91,9 @@ def spatial_dropout(rate: Rate, *, name: Name = None) -> Parts:
 
 
 def keep_mask(key: jax.Array, shape: Shape, rate: float) -> jax.Array:
-    """Return a Boolean mask of a shape, True (keep) with probability 1 - rate.
+    """Return a Boolean mask that is True (keep) with probability 1 - rate.
 
-    The probability is float32 in every precision, so that a check in float64 draws the same mask.
+    The probability is always a float32 number, so that a check in float64 draws the same mask.
     """
     return jax.random.bernoulli(key, jnp.float32(1 - rate), shape)
 

@@ -14,11 +14,11 @@ from fnet.layers.dense import product
 __all__ = ["embedding", "one_hot", "tied"]
 
 Size = Annotated[int, Ge(1)]
-Deviation = Annotated[float, Gt(0)]
+StandardDeviation = Annotated[float, Gt(0)]
 
 
 @constructor
-def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: Deviation = 0.02, name: Name = None) -> Parts:
+def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: StandardDeviation = 0.02, name: Name = None) -> Parts:
     """A learned vector for every index: y = w[x], equal to one_hot(x) w.
 
     Shapes: (batch, ...) -> (batch, ..., width), for indices 0 ... size - 1. Parameters: `w` (size, width), drawn from a
@@ -31,7 +31,7 @@ def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: Deviation = 0.02
         size: number of different indices.
         width: length of the vectors.
         std: standard deviation of the initial w.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         TypeError: for inputs that are not whole numbers.
@@ -61,12 +61,12 @@ def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: Deviation = 0.02
 def one_hot(size: Size, *, name: Name = None) -> Parts:
     """One-hot encoding of every index: y_k = 1 if k = x, else 0, for k = 0 ... size - 1.
 
-    Shapes: (batch, ...) -> (batch, ..., size), for indices 0 ... size - 1. The lectures feed words to a recurrent
+    Shapes: (batch, ...) -> (batch, ..., size), for indices 0 ... size - 1. The lectures encode the words of a recurrent
     network like this. An index out of range is handled as in `embedding`.
 
     Args:
         size: number of different indices.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         TypeError: for inputs that are not whole numbers.
@@ -97,7 +97,7 @@ def tied(*layers: Layer, name: Name = None) -> Parts:
 
     Args:
         layers: an embedding, then f, whose outputs must have the embedding's width.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when the outputs of f have a different width.
@@ -120,8 +120,8 @@ def tied(*layers: Layer, name: Name = None) -> Parts:
         out_shape = inner.shape(in_shape)
         if out_shape[-1:] != (width,):
             raise ShapeError(
-                f"its layers give {out_shape}, but its readout shares the weights of {first} and takes (..., {width}); "
-                f"append dense: {width}"
+                f"the output of its layers has shape {out_shape}, but its readout shares the weights of {first} and "
+                f"expects (..., {width}); append dense: {width}"
             )
         return (*out_shape[:-1], size)
 

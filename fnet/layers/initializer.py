@@ -51,12 +51,12 @@ Initializer = Annotated[
 
 
 def initializer(name: str) -> Callable[[Any, Shape], jax.Array]:
-    """Return the initializer (key, shape) -> float32 array of a name.
+    """Return the initializer (key, shape) -> float32 array for a name or a dotted path.
 
-    Weights are drawn in float32 in every precision, so that a check in float64 sees the same network.
+    Weights are always drawn in float32, so that a check in float64 uses the same network.
 
     Raises:
-        ValueError: when there is nothing at a dotted path.
+        ValueError: when a name is unknown or a dotted path cannot be imported.
     """
     if name in PLAIN:
         draw = getattr(jax.nn.initializers, name)

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from fnet.core.layer import ShapeError
 
 
-def steps_of(mask: Any, x: jax.Array) -> jax.Array | None:
-    """Return the (batch, time) mask of the real steps of x (batch, time, features), or None if all steps count.
+def step_mask(mask: Any, x: jax.Array) -> jax.Array | None:
+    """Return the (batch, time) mask of the real steps of x (batch, time, features), or None if all steps are real.
 
-    A (batch,) mask marks whole examples. Layers that process each example independently ignore it.
+    A (batch,) mask marks whole examples; layers that process each example independently ignore it.
 
     Raises:
-        ShapeError: when the mask does not fit.
+        ShapeError: when the mask does not match x.
     """
     if mask is None or jnp.shape(mask) == x.shape[:1]:
         return None

@@ -1,4 +1,4 @@
-"""Normalization: entries are centered and scaled by the statistics of a batch, a position or a group of channels.
+"""Normalization layers: entries are centered and scaled by statistics of a batch, a position or a group of channels.
 
 Statistics are computed in float32 at least, first the mean and then the variance of the centered values: the difference
 E[x^2] - E[x]^2 can be negative in float32. The variance is always the biased one.
@@ -37,16 +37,16 @@ def batch_norm(
     Shapes: (batch, ..., channels) -> the same. Parameters: `scale` (channels,), ones; `shift` (channels,), zeros.
     State: `mean` (channels,), zeros; `var` (channels,), ones.
 
-    The statistics are over all unmasked entries of a (batch,) or (batch, time) mask; masked entries have outputs as
-    well. If everything is masked, the state does not change. For inputs without a time axis, (batch, channels), an
-    example counts if a (batch, time) mask contains any real step of it.
+    The statistics are over all entries that a (batch,) or (batch, time) mask marks as real; masked entries have outputs
+    as well. If everything is masked, the state does not change. For inputs without a time axis, (batch, channels), an
+    example is real if any of its steps in a (batch, time) mask is.
 
     Args:
         momentum: weight of the old value in the running mean and variance.
         eps: added to the variance, so that a constant channel is divided by sqrt(eps), not by 0.
         scale: whether to multiply by a learned factor per channel.
         shift: whether to add a learned offset per channel.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are scalars, their number of channels has changed since initialization, or the mask
@@ -84,11 +84,11 @@ def batch_norm(
         mean, var = _moments(wide, tuple(range(x.ndim - 1)), real)
         y = _affine(params, _standardize(wide, mean, var, eps), x)
 
-        def running(old, of_batch):
-            new = momentum * old + (1 - momentum) * of_batch.reshape(channels)
+        def updated(old, batch_statistic):
+            new = momentum * old + (1 - momentum) * batch_statistic.reshape(channels)
             return (new if real is None else jnp.where(real.any(), new, old)).astype(old.dtype)
 
-        return y, {"mean": running(state["mean"], mean), "var": running(state["var"], var)}
+        return y, {"mean": updated(state["mean"], mean), "var": updated(state["var"], var)}
 
     return Parts(_shape, init, apply)
 
@@ -100,16 +100,16 @@ def layer_norm(*, eps: Epsilon = 1e-5, scale: bool = True, shift: bool = True, n
     Shapes: (batch, ..., channels) -> the same. Parameters: `scale` (channels,), ones; `shift` (channels,), zeros.
 
     Args:
-        eps: added to the variance, so that equal channels are divided by sqrt(eps), not by 0.
+        eps: added to the variance, so that a position with equal channels is divided by sqrt(eps), not by 0.
         scale: whether to multiply by a learned factor per channel.
         shift: whether to add a learned offset per channel.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are scalars, or their number of channels has changed since initialization.
 
-    Conventions: v is the biased variance. PyTorch's and Keras's layers do the same for images if they normalize the
-    channels. The paper computes the statistics over all entries of an example, as group_norm(1) does.
+    Conventions: v is the biased variance. For images, PyTorch's and Keras's layers agree with this one if they
+    normalize the channels. The paper computes the statistics over all entries of an example, as group_norm(1) does.
 
     Source: Ba, Kiros and Hinton, "Layer normalization" (2016).
 
@@ -142,20 +142,20 @@ def group_norm(
     """Group normalization: y = scale * (x - mu) / sqrt(v + eps) + shift, with mu and v per example and group.
 
     A group consists of channels / groups neighboring channels; mu and v are computed over the channels of a group and
-    all axes between the batch and the channels. One group of all channels is the paper's layer normalization, groups
-    of one channel are instance normalization.
+    all axes between the batch and the channels. With one group it is the layer normalization of its paper, with one
+    group per channel it is instance normalization.
 
     Shapes: (batch, ..., channels) -> the same. Parameters: `scale` (channels,), ones; `shift` (channels,), zeros.
 
-    The statistics of an example are over all unmasked steps of a (batch, time) mask; masked steps have outputs as well.
-    Examples are independent, so that a (batch,) mask has no effect.
+    The statistics of an example are over all steps that a (batch, time) mask marks as real; masked steps have outputs
+    as well. Examples are independent, so that a (batch,) mask has no effect.
 
     Args:
         groups: number of groups; it must divide the number of channels.
         eps: added to the variance, so that a constant group is divided by sqrt(eps), not by 0.
         scale: whether to multiply by a learned factor per channel.
         shift: whether to add a learned offset per channel.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are scalars, groups do not divide their channels, the number of channels has changed
@@ -204,9 +204,9 @@ def rms_norm(*, eps: Epsilon = 1e-6, scale: bool = True, name: Name = None) -> P
     Shapes: (batch, ..., channels) -> the same. Parameters: `scale` (channels,), ones.
 
     Args:
-        eps: added to the mean square, so that zeros are divided by sqrt(eps), not by 0.
+        eps: added to the mean square, so that a position of zeros is divided by sqrt(eps), not by 0.
         scale: whether to multiply by a learned factor per channel.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are scalars, or their number of channels has changed since initialization.
@@ -271,7 +271,7 @@ def _wrong_channels(channels, received):
 
 
 def _wide(x):
-    """Return x in float32, or in its own precision if that is higher."""
+    """Return x in float32, or in its own dtype if that is wider."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -289,17 +289,17 @@ def _real_entries(mask: Any, x: jax.Array) -> jax.Array:
 
 
 def _moments(x, axes, real=None):
-    """Return the mean and the biased variance of the real entries over the axes, which are kept with length 1.
+    """Return the mean and the biased variance of the real entries over the axes, which are retained with length 1.
 
-    Without any real entry both are 0.
+    Without real entries both are 0.
     """
     if real is None:
         mean = jnp.mean(x, axes, keepdims=True)
         return mean, jnp.mean((x - mean) ** 2, axes, keepdims=True)
     repeats = math.prod(x.shape[axis] for axis in axes if real.shape[axis] == 1)
-    number = jnp.maximum(repeats * jnp.sum(real, axes, keepdims=True, dtype=x.dtype), 1)
-    mean = jnp.sum(x, axes, keepdims=True, where=real) / number
-    return mean, jnp.sum((x - mean) ** 2, axes, keepdims=True, where=real) / number
+    count = jnp.maximum(repeats * jnp.sum(real, axes, keepdims=True, dtype=x.dtype), 1)
+    mean = jnp.sum(x, axes, keepdims=True, where=real) / count
+    return mean, jnp.sum((x - mean) ** 2, axes, keepdims=True, where=real) / count
 
 
 def _standardize(x, mean, var, eps):
@@ -307,7 +307,7 @@ def _standardize(x, mean, var, eps):
 
 
 def _affine(params, xhat, x):
-    """Return scale * xhat + shift, each if it is a parameter, in the precision of x."""
+    """Return scale * xhat + shift in the dtype of x; either parameter may be absent."""
     y = xhat * params["scale"] if "scale" in params else xhat
     y = y + params["shift"] if "shift" in params else y
     return y.astype(jnp.result_type(x, 0.0))

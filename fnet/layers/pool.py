@@ -1,4 +1,4 @@
-"""Pooling: the maximum or mean of every window of each channel, over one or more spatial axes."""
+"""Pooling layers: the maximum or mean of every window of each channel, over one or more spatial axes."""
 
 import itertools
 import math
@@ -33,10 +33,10 @@ def max_pool(
 
     Args:
         window: size of the windows; one number, or one per spatial axis, as for stride.
-        stride: distance of neighboring windows in pixels; by default the size of the window.
-        padding: valid (only windows inside the input) or same (ceil(n / stride) windows; padding is never the
+        stride: distance between neighboring windows in pixels; by default the size of the window.
+        padding: valid (only windows inside the input) or same (ceil(n / stride) windows; the padding is never the
             maximum).
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: for examples without spatial axes, a different number of sizes, or a window larger than the input.
@@ -64,15 +64,15 @@ def avg_pool(
     padding: Literal["same", "valid"] = "valid",
     name: Name = None,
 ) -> Parts:
-    """Average pooling: the mean of every window over its entries inside the input; padding does not count.
+    """Average pooling: the mean of every window over its entries inside the input, without the padding.
 
     Shapes: (batch, *spatial, channels) -> (batch, *spatial', channels), for one, two or more spatial axes.
 
     Args:
         window: size of the windows; one number, or one per spatial axis, as for stride.
-        stride: distance of neighboring windows in pixels; by default the size of the window.
+        stride: distance between neighboring windows in pixels; by default the size of the window.
         padding: valid (only windows inside the input) or same (ceil(n / stride) windows).
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: for examples without spatial axes, a different number of sizes, or a window larger than the input.
@@ -97,11 +97,10 @@ def avg_pool(
 def global_max_pool(*, name: Name = None) -> Parts:
     """Global max pooling: the maximum of every channel; the gradient goes to its first occurrence in row-major order.
 
-    Shapes: (batch, *spatial, channels) -> (batch, channels). Masked steps of a (batch, time) mask do not
-    count.
+    Shapes: (batch, *spatial, channels) -> (batch, channels). The masked steps of a (batch, time) mask are ignored.
 
     Args:
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: for examples without spatial axes.
@@ -117,13 +116,12 @@ def global_max_pool(*, name: Name = None) -> Parts:
 
 @constructor
 def global_avg_pool(*, name: Name = None) -> Parts:
-    """Global average pooling: y_c = sum m x_c / sum m.
+    """Global average pooling: y_c = sum m x_c / sum m, where m is 1 for real entries and 0 for masked ones.
 
-    Shapes: (batch, *spatial, channels) -> (batch, channels). Masked steps of a (batch, time) mask m do not
-    count.
+    Shapes: (batch, *spatial, channels) -> (batch, channels). The masked steps of a (batch, time) mask are ignored.
 
     Args:
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: for examples without spatial axes.
@@ -144,7 +142,7 @@ def _pooling(pool, window: Sizes, stride: Sizes | None, padding: str) -> Parts:
             (n + sum(p) - k) // s + 1 for n, k, s, p in zip(in_shape[:-1], sizes, strides, pads, strict=True)
         )
         if min(spatial) < 1:
-            raise ShapeError(f"its window {sizes} is larger than its input {in_shape[:-1]}; use a smaller one")
+            raise ShapeError(f"its window {sizes} is larger than its input {in_shape[:-1]}; use a smaller window")
         return (*spatial, in_shape[-1])
 
     def apply(params, state, x, *, train, key=None, mask=None):
@@ -156,10 +154,10 @@ def _pooling(pool, window: Sizes, stride: Sizes | None, padding: str) -> Parts:
 
 
 def _windows(x: jax.Array, window: Sizes, stride: Sizes | None, padding: str):
-    """Return a function from the padding value to the entries at each offset of the window, one after the other."""
+    """Return a function that yields, for a padding value, the entries at each offset of the window."""
     sizes, strides, pads = _resolve(x.shape[1:], window, stride, padding)
 
-    def places(padding_value: jax.Array):
+    def entries_by_offset(padding_value: jax.Array):
         padded = (
             lax.pad(x, padding_value, [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)]) if any(map(any, pads)) else x
         )
@@ -168,7 +166,7 @@ def _windows(x: jax.Array, window: Sizes, stride: Sizes | None, padding: str):
             stop = [o + (n - 1) * s + 1 for o, n, s in zip(offset, counts, strides, strict=True)]
             yield lax.slice(padded, (0, *offset, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1))
 
-    return places
+    return entries_by_offset
 
 
 def _resolve(in_shape: Shape, window: Sizes, stride: Sizes | None, padding: str):
@@ -179,7 +177,7 @@ def _resolve(in_shape: Shape, window: Sizes, stride: Sizes | None, padding: str)
     strides = sizes if stride is None else (stride,) * axes if isinstance(stride, int) else stride
     if len(sizes) != axes or len(strides) != axes:
         raise ShapeError(
-            f"expects examples with {len(sizes)} spatial axes, one per size, got {in_shape}; give one number"
+            f"expects examples with {len(sizes)} spatial axes, one per size, got {in_shape}; use one number for all"
         )
     return sizes, strides, resolve_padding(padding, in_shape[:-1], sizes, strides, (1,) * axes)
 

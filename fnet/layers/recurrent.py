@@ -1,4 +1,4 @@
-"""Recurrent layers: a cell applied to every step of a sequence (batch, time, features), starting from zeros."""
+"""Recurrent layers: a cell is applied to every step of a sequence (batch, time, features), from a state of zeros."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from fnet.core.traversal import key_number
 from fnet.layers.combine import parallel
 from fnet.layers.dense import product
 from fnet.layers.initializer import Initializer, initializer
-from fnet.layers.masking import steps_of
+from fnet.layers.masking import step_mask
 from fnet.layers.recurrent_scan import GATED, MEMORY, PLAIN, Cell, recur
 
 __all__ = ["bidirectional", "gru", "lstm", "rnn"]
@@ -33,14 +33,14 @@ def rnn(
 ) -> Parts:
     """Simple recurrent layer: h_t = phi(x_t w + h_(t-1) u + b), with h_0 = 0.
 
-    In the lectures it is NN2, which takes the previous state and the current input. The first cell takes a dummy state
-    of zeros, and NN3 is a `dense` readout of h.
+    In the lectures this is NN2, which takes the previous state and the current input. The first cell takes a dummy
+    state of zeros, and NN3 is a `dense` readout of h.
 
     Shapes: (batch, time, in) -> (batch, time, units), or (batch, units) without `sequence`. Parameters: `w`
     (in, units), `u` (units, units), `b` (units,), initialized to zero.
 
     Masked steps of a (batch, time) mask leave the state unchanged, so that the last state is the state after the last
-    real step. It is 0 for a sequence without any real step.
+    real step. It is 0 for a sequence without real steps.
 
     Args:
         units: number of features of the state h.
@@ -49,7 +49,7 @@ def rnn(
         reverse: whether to process the steps from last to first; the outputs keep the order of the inputs.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
         recurrent_init: initializer of u, likewise.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are not (time, in), or the mask does not match.
@@ -95,13 +95,13 @@ def gru(
         reverse: whether to process the steps from last to first; the outputs keep the order of the inputs.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
         recurrent_init: initializer of u, likewise.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are not (time, in), or the mask does not match.
 
     Conventions: the reset gate multiplies the state, as in the paper. PyTorch, cuDNN and Keras (by default) multiply
-    the product with u_n, which has a separate bias there. The paper writes z for s; some texts exchange s and 1 - s.
+    the product with u_n, to which they add a separate bias. The paper writes z for s; some texts exchange s and 1 - s.
 
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine translation"
     (2014).
@@ -143,17 +143,17 @@ def lstm(
         units: number of features of the output h and of the cell c.
         sequence: whether to return the outputs of all steps, or only the last one.
         reverse: whether to process the steps from last to first; the outputs keep the order of the inputs.
-        forget_bias: initial value of b_f; with 1 the cell at first keeps most of its content, and gradients reach far
-            back.
+        forget_bias: initial value of b_f; with 1 the cell initially keeps most of its content, and gradients reach
+            early steps.
         init: initializer of w, one of jax.nn.initializers by name or a dotted path.
         recurrent_init: initializer of u, likewise.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are not (time, in), or the mask does not match.
 
-    Conventions: the order of the gates is that of PyTorch and Keras. PyTorch has a second bias, which adds to b, and
-    does not initialize the bias of the forget gate differently.
+    Conventions: the order of the gates is that of PyTorch and Keras. PyTorch has a second bias, which is added to b,
+    and initializes the bias of the forget gate like the others.
 
     Source: Hochreiter and Schmidhuber, "Long short-term memory" (1997), with the forget gate of Gers, Schmidhuber and
     Cummins (2000). Jozefowicz, Zaremba and Sutskever (2015) recommend a forget bias of 1.
@@ -176,15 +176,15 @@ def lstm(
 def bidirectional(
     *layers: Layer, combine: Literal["concatenate", "add", "multiply"] = "concatenate", name: Name = None
 ) -> Layer:
-    """A recurrent layer and a second one with the same settings that reads the sequence in reverse.
+    """A recurrent layer, combined with a second one with the same settings that reads the sequence in reverse.
 
     It is a `parallel` of the two, named `forward` and `backward`. Without `sequence` it combines the state of the
-    forward layer after the last step and the state of the backward layer after the first step.
+    forward layer after the last step with the state of the backward layer after the first step.
 
     Args:
         layers: one rnn, gru or lstm.
         combine: how the two outputs are combined: concatenate (along the last axis), add or multiply.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ValueError: for anything other than one recurrent layer that is not reversed.
@@ -211,7 +211,7 @@ def bidirectional(
 
 
 def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, recurrent_init: str) -> Parts:
-    """Return the parts of a recurrent layer with this cell; its bias is initialized to zero."""
+    """Return the parts of a recurrent layer with a given cell; its bias is initialized to zero."""
 
     def shape(in_shape):
         if len(in_shape) != 2:
@@ -236,7 +236,7 @@ def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, rec
             raise ShapeError(
                 f"expects (batch, time, {w.shape[0]}), for its w {w.shape}, got {x.shape}; initialize it for this shape"
             )
-        real = steps_of(mask, x)
+        real = step_mask(mask, x)
         order = slice(None, None, -1 if reverse else 1)
         x, real = jnp.swapaxes(x, 0, 1)[order], None if real is None else real.T[order]
         h = recur(cell, product(x, w) + params["b"], params["u"], real)

@@ -1,15 +1,15 @@
-"""A recurrent cell applied step by step, with a derivative that computes the gradient of u in one product.
+"""Application of a recurrent cell step by step, with a derivative that computes the gradient of u in one product.
 
 A cell maps the state before a step to the state after it. The recurrent weights u are the same at every step, and
-JAX's derivative of the loop would accumulate their gradient with one small product per step. Here the tangent of the
-states is written as
+JAX's derivative of the loop would accumulate their gradient with one small product per step. Here e_t, the tangent of
+z_t, and the tangent of the states are computed as
 
-    the tangent of z_t,  e_t = da_t + (h_(t-1) du),   and   dh_t = push(e_t, dh_(t-1))
+    e_t = da_t + h_(t-1) du   and   dh_t = push(e_t, dh_(t-1))
 
 where h_(t-1) du is one product for all t before the loop, and the loop is linear in e_t and dh_(t-1). Its transpose
 collects the cotangents of e_t in a loop from the last step to the first, after which the gradient of u is one product
 of them with all h_(t-1). This is a rule for forward mode, from which JAX derives reverse mode and higher orders;
-`vmap` and other transformations work as for the operations that it consists of.
+`vmap` and other transformations work as for any composition of JAX operations.
 
 Shapes: a (time, batch, gates * units), states (time, batch, units), u (units, gates * units), mask (time, batch).
 """
@@ -36,8 +36,8 @@ class Cell(NamedTuple):
     parts: number of arrays in the state.
     step: (a, u, state) -> (the next state, the factors of u, the local derivatives for `push`).
     through_u: (the factors of u, du) -> the tangent of every z due to du, for all steps at once.
-    push: (local derivatives, u^T, e, tangent) -> the tangent of the next state; linear in e, the tangent of z, and in
-        the tangent of the state. u^T and e are passed as blocks.
+    push: (local derivatives, u^T, e, tangent of the state) -> the tangent of the next state; linear in e, the tangent
+        of z, and in the tangent of the state. u^T and e are passed as one block per gate.
     """
 
     gates: int
@@ -59,15 +59,15 @@ def recur(cell: Cell, a: jax.Array, u: jax.Array, mask: jax.Array | None) -> jax
 def _recur_jvp(cell: Cell, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     a, u, mask = primals
     da, du, _ = tangents
-    h, multiplied, derivatives = _steps(cell, a, u, mask)
-    e = tuple(jnp.split(da + cell.through_u(multiplied, du), cell.gates, axis=-1))
-    # The transpose of the loop multiplies by u^T: transposed before the loop, u is not transposed again at every step.
+    h, factors, derivatives = _steps(cell, a, u, mask)
+    e = tuple(jnp.split(da + cell.through_u(factors, du), cell.gates, axis=-1))
+    # The transpose of the loop multiplies by u^T. Transposing u here avoids transposing it again at every step.
     u_t = tuple(lax.optimization_barrier(block.T) for block in jnp.split(u, cell.gates, axis=-1))
 
-    def body(change, step):
+    def body(tangent, step):
         e, derivatives, real = step
-        change = _held(real, cell.push(derivatives, u_t, e, change), change)
-        return change, change[0]
+        tangent = _where_real(real, cell.push(derivatives, u_t, e, tangent), tangent)
+        return tangent, tangent[0]
 
     _, dh = lax.scan(body, _zeros(cell, a, u), (e, derivatives, mask))
     return h, dh
@@ -81,9 +81,9 @@ def _steps(cell: Cell, a: jax.Array, u: jax.Array, mask: jax.Array | None) -> tu
 
     def body(state, step):
         a, real = step
-        after, multiplied, derivatives = cell.step(a, u, state)
-        after = _held(real, after, state)
-        return after, (after[0], multiplied, derivatives)
+        after, factors, derivatives = cell.step(a, u, state)
+        after = _where_real(real, after, state)
+        return after, (after[0], factors, derivatives)
 
     return lax.scan(body, _zeros(cell, a, u), (a, mask))[1]
 
@@ -92,7 +92,7 @@ def _zeros(cell: Cell, a: jax.Array, u: jax.Array) -> State:
     return tuple(jnp.zeros((a.shape[1], u.shape[0]), a.dtype) for _ in range(cell.parts))
 
 
-def _held(real: jax.Array | None, after: State, before: State) -> State:
+def _where_real(real: jax.Array | None, after: State, before: State) -> State:
     """Return the next state where the step is real, else the previous state."""
     if real is None:
         return after
@@ -104,9 +104,9 @@ def _times(x: jax.Array, u_t: jax.Array) -> jax.Array:
     return lax.dot_general(x, u_t, (((1,), (1,)), ((), ())))
 
 
-def _through_h(multiplied, du):
+def _through_h(factors, du):
     """Return the tangent of z = a + h_- u due to du, where h_- is the h of the previous step."""
-    return product(multiplied[0], du)
+    return product(factors[0], du)
 
 
 def _plain(phi: Callable[[jax.Array], jax.Array], derivative: Callable[[jax.Array], jax.Array]) -> Cell:
@@ -116,8 +116,8 @@ def _plain(phi: Callable[[jax.Array], jax.Array], derivative: Callable[[jax.Arra
         h = phi(a + state[0] @ u)
         return (h,), state, (derivative(h),)
 
-    def push(derivatives, u_t, e, change):
-        return (derivatives[0] * (e[0] + _times(change[0], u_t[0])),)
+    def push(derivatives, u_t, e, tangent):
+        return (derivatives[0] * (e[0] + _times(tangent[0], u_t[0])),)
 
     return Cell(1, 1, step, _through_h, push)
 
@@ -129,13 +129,13 @@ PLAIN: Mapping[str, Cell] = MappingProxyType(
         "relu": _plain(jax.nn.relu, lambda h: (h > 0).astype(h.dtype)),
     }
 )
-"""The simple cell, by its activation; relu'(0) = 0."""
+"""The simple cell for each activation; relu'(0) = 0."""
 
 
 def _gates(z: jax.Array, sigmoid: tuple[bool, ...]) -> tuple[jax.Array, ...]:
     """Return the blocks of z, each passed through a sigmoid where `sigmoid` is True, else through a tanh.
 
-    XLA compiles a single tanh over all of z to fast code, and sigmoid(z) = (1 + tanh(z / 2)) / 2.
+    Since sigmoid(z) = (1 + tanh(z / 2)) / 2, a single tanh over all of z is enough, which XLA compiles to fast code.
     """
     inner = np.repeat(np.where(sigmoid, 0.5, 1.0), z.shape[-1] // len(sigmoid)).astype(z.dtype)
     blocks = jnp.split(jnp.tanh(z * inner), len(sigmoid), axis=-1)
@@ -155,16 +155,16 @@ def _gated_step(a, u, state):
     return (s * h + (1 - s) * n,), (h, r * h), derivatives
 
 
-def _gated_through_u(multiplied, du):
+def _gated_through_u(factors, du):
     two = 2 * du.shape[0]
-    return jnp.concatenate([product(multiplied[0], du[:, :two]), product(multiplied[1], du[:, two:])], axis=-1)
+    return jnp.concatenate([product(factors[0], du[:, :two]), product(factors[1], du[:, two:])], axis=-1)
 
 
-def _gated_push(derivatives, u_t, e, change):
-    (r, s, of_r, of_s, of_n), (dh,) = derivatives, change
-    dr, ds = (e_k + _times(dh, u_k) for e_k, u_k in zip(e[:2], u_t[:2], strict=True))
-    dn = e[2] + _times(of_r * dr + r * dh, u_t[2])
-    return (of_s * ds + s * dh + of_n * dn,)
+def _gated_push(derivatives, u_t, e, tangent):
+    (r, s, local_r, local_s, local_n), (dh,) = derivatives, tangent
+    dz_r, dz_s = (e_k + _times(dh, u_k) for e_k, u_k in zip(e[:2], u_t[:2], strict=True))
+    dz_n = e[2] + _times(local_r * dz_r + r * dh, u_t[2])
+    return (local_s * dz_s + s * dh + local_n * dz_n,)
 
 
 GATED = Cell(3, 1, _gated_step, _gated_through_u, _gated_push)
@@ -180,15 +180,17 @@ def _memory_step(a, u, state):
     i, f, g, o = _gates(a + h @ u, (True, True, False, True))
     after = f * c + i * g
     t = jnp.tanh(after)
-    of_gates = g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), t * o * (1 - o)
-    return (o * t, after), (h,), (*of_gates, f, o * (1 - t**2))
+    local_gates = g * i * (1 - i), c * f * (1 - f), i * (1 - g**2), t * o * (1 - o)
+    return (o * t, after), (h,), (*local_gates, f, o * (1 - t**2))
 
 
-def _memory_push(derivatives, u_t, e, change):
-    (*of_gates, f, of_c), (dh, dc) = derivatives, change
-    di, df, dg, do = (of * (e_k + _times(dh, u_k)) for of, e_k, u_k in zip(of_gates, e, u_t, strict=True))
-    dc = f * dc + di + df + dg
-    return of_c * dc + do, dc
+def _memory_push(derivatives, u_t, e, tangent):
+    (*local_gates, f, local_c), (dh, dc) = derivatives, tangent
+    through_i, through_f, through_g, through_o = (
+        local * (e_k + _times(dh, u_k)) for local, e_k, u_k in zip(local_gates, e, u_t, strict=True)
+    )
+    dc = f * dc + through_i + through_f + through_g
+    return local_c * dc + through_o, dc
 
 
 MEMORY = Cell(4, 2, _memory_step, _through_h, _memory_push)

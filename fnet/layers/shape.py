@@ -18,7 +18,7 @@ def flatten(*, name: Name = None) -> Parts:
     """Flatten every example to one axis, in row-major order: (batch, ...) -> (batch, number of entries).
 
     Args:
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     >>> import fnet
     >>> fnet.flatten().shape((28, 28, 1))
@@ -46,7 +46,7 @@ def reshape(shape: Annotated[tuple[int, ...], AfterValidator(_sizes)], *, name: 
 
     Args:
         shape: the new shape of an example, without the batch; one size may be -1, to be inferred from the others.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when the shape does not have as many entries as an example.
@@ -87,7 +87,7 @@ def permute(axes: Annotated[tuple[int, ...], AfterValidator(_permutation)], *, n
 
     Args:
         axes: a permutation of 1 ... n for the n axes of an example, as in Keras; the batch axis stays first.
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples have a different number of axes.
@@ -113,7 +113,7 @@ def permute(axes: Annotated[tuple[int, ...], AfterValidator(_permutation)], *, n
 
 
 def _expecting(expected: str) -> WrapValidator:
-    """Return a validator with one message for a whole union, where pydantic has one per member."""
+    """Return a validator with a single message for a union, for which pydantic has one message per member."""
 
     def validate(value: Any, handler: Any) -> Any:
         try:
@@ -138,10 +138,10 @@ def zero_pad(padding: Padding, *, name: Name = None) -> Parts:
     Args:
         padding: number of zeros on every side, or (before, after) for every spatial axis; for images
             ((top, bottom), (left, right)).
-        name: replaces the automatic name, the kind and a number.
+        name: replaces the automatic name (kind and number).
 
     Raises:
-        ShapeError: when examples have no spatial axis, or not as many as there are pairs.
+        ShapeError: when examples do not have a spatial axis, or the number of spatial axes is not the number of pairs.
 
     >>> import fnet
     >>> fnet.zero_pad(1).shape((28, 28, 3)), fnet.zero_pad(((0, 1), (2, 0))).shape((28, 28, 3))
@@ -173,11 +173,11 @@ def upsample(factor: Factor = 2, *, name: Name = None) -> Parts:
     """Nearest-neighbor upsampling: (batch, n, ..., channels) -> (batch, f n, ...).
 
     Args:
-        factor: how often an entry is repeated along every spatial axis, or one number per spatial axis.
-        name: replaces the automatic name, the kind and a number.
+        factor: number of times that an entry is repeated along every spatial axis, or one number per spatial axis.
+        name: replaces the automatic name (kind and number).
 
     Raises:
-        ShapeError: when examples have no spatial axis, or not as many as there are factors.
+        ShapeError: when examples do not have a spatial axis, or the number of spatial axes is not that of factors.
 
     >>> import jax.numpy as jnp, fnet
     >>> y, _ = fnet.upsample(2).apply({}, {}, jnp.array([[[1.0], [5.0]]]), train=False)
@@ -198,10 +198,10 @@ def upsample(factor: Factor = 2, *, name: Name = None) -> Parts:
 
 
 def _per_spatial_axis(setting: Any, in_shape: Shape) -> tuple[Any, ...]:
-    """Return a setting for each spatial axis (all but the last, the channels), given as one number or as a list.
+    """Expand a setting, one number or one entry per spatial axis (all but the last axis), to one entry per axis.
 
     Raises:
-        ShapeError: when examples have no spatial axis, or not as many as are listed.
+        ShapeError: when examples do not have a spatial axis, or the number of spatial axes is not that of entries.
     """
     axes = len(in_shape) - 1
     if axes < 1:
@@ -213,7 +213,7 @@ def _per_spatial_axis(setting: Any, in_shape: Shape) -> tuple[Any, ...]:
         return (setting,) * axes
     if len(setting) != axes:
         raise ShapeError(
-            f"expects examples with {len(setting)} spatial axes, as many as {setting} lists, and the channels last, "
-            f"got {in_shape}; list {axes} of them, or give one number for all"
+            f"expects examples with {len(setting)} spatial axes, one per entry of {setting}, and the channels last, "
+            f"got {in_shape}; use one entry per spatial axis, or one number for all"
         )
     return setting

@@ -1,4 +1,4 @@
-"""The layers by kind: what a description, a config or `fnet explain` can name."""
+"""The constructors of layers by kind, as descriptions, configs and `fnet explain` name them."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -18,22 +18,22 @@ CONSTRUCTORS: Mapping[str, Callable[..., Layer]] = MappingProxyType(
 )
 """The constructor of each kind."""
 
-LAYERS = Registry("layer", "relu or {dense: 64}", "fnet.constructor", Layer, CONSTRUCTORS, of_list="serial")
+LAYERS = Registry("layer", "relu or {dense: 64}", "fnet.constructor", Layer, CONSTRUCTORS, list_kind="serial")
 
 constructor_of = LAYERS.constructor_of
 
 
 def build(data: Any) -> Layer:
-    """Return the network that plain data describe: the inverse of `describe`, which also accepts the short forms.
+    """Build the network that plain data describe; the inverse of `describe`, but short forms are accepted too.
 
-    A list is a `serial`. An item is a kind (`relu`) or a kind with its settings (`{dense: {units: 64}}`), of which the
-    first may stand alone (`{dense: 64}`).
+    A list is a `serial`. An item is a kind (`relu`) or a kind with its settings (`{dense: {units: 64}}`); a value alone
+    is the first setting (`{dense: 64}`).
 
     >>> import fnet
     >>> fnet.build(["flatten", {"dense": 3}]).shape((2, 2))
     (3,)
 
     Raises:
-        ValueError: for an item of another form, an unknown kind, or an invalid setting.
+        ValueError: for data that are not an item, an unknown kind, or an invalid setting.
     """
     return LAYERS.build(data)

@@ -1,6 +1,6 @@
-"""Activations by hand: each phi beside its derivative phi'.
+"""Activations by hand: each phi with its derivative phi'.
 
-For y = phi(z), elementwise, dz = g * phi'(z). At a kink phi' has the same value as in `jax.nn`, stated with each.
+For y = phi(z), elementwise, dz = g * phi'(z). At a kink phi' follows the convention of `jax.nn`, which is stated.
 """
 
 import math
@@ -24,7 +24,7 @@ def _elementwise(phi, derivative) -> Rule:
 
 
 def logistic(z):
-    """Return 1 / (1 + e^-z), by the one of two forms that does not overflow."""
+    """Return 1 / (1 + e^-z), for each sign of z in the form that does not overflow."""
     e = np.exp(-np.abs(z))
     return np.where(z >= 0, 1 / (1 + e), e / (1 + e))
 

@@ -1,4 +1,4 @@
-"""Attention and positions by hand."""
+"""Attention and positional encodings by hand."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def _project(layer, scope, name, x):
 
 
 def _project_backward(layer, scope, name, x, g):
-    """dx = g w^T, dw = sum x^T g, db = sum g, over every step of every example: a dense layer's."""
+    """dx = g w^T, and dw = sum x^T g and db = sum g over every step of every example, as for a dense layer."""
     rows, cotangents = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
     gradients = {"w": rows.T @ cotangents}
     if layer.settings["bias"]:
@@ -70,7 +70,7 @@ def _attention_backward(layer, scope, cache, g):
     """
     x, q, k, v, p, a = cache
     heads, scale = layer.settings["heads"], 1 / np.sqrt(q.shape[3])
-    da, of_out = _project_backward(layer, scope, "out", a, g)
+    da, out_gradients = _project_backward(layer, scope, "out", a, g)
     da = _split_heads(da, heads)
     dp = da @ np.swapaxes(v, 2, 3)
     dz = p * (dp - np.sum(p * dp, axis=-1, keepdims=True))
@@ -79,10 +79,10 @@ def _attention_backward(layer, scope, cache, g):
         "key": np.swapaxes(dz, 2, 3) @ q * scale,
         "value": np.swapaxes(p, 2, 3) @ da,
     }
-    dx, gradients = np.zeros_like(x), {"out": of_out}
+    dx, gradients = np.zeros_like(x), {"out": out_gradients}
     for name, cotangent in cotangents.items():
-        of_input, gradients[name] = _project_backward(layer, scope, name, x, _merge_heads(cotangent))
-        dx += of_input
+        dx_part, gradients[name] = _project_backward(layer, scope, name, x, _merge_heads(cotangent))
+        dx += dx_part
     return dx, gradients
 
 
@@ -95,7 +95,7 @@ def _positions_forward(layer, scope, x):
 
 
 def _positions_backward(layer, scope, cache, g):
-    """dx = g; dw[t] = sum over the examples of g_t, and 0 for positions beyond the end of the sequences."""
+    """dx = g; dw[t] = sum over the examples of g_t, and 0 for positions after the end of the sequences."""
     dw = np.zeros_like(scope.params["w"])
     dw[: g.shape[1]] = g.sum(axis=0)
     return g, {"w": dw}
@@ -105,7 +105,7 @@ positions = Rule(_positions_forward, _positions_backward)
 
 
 def _sinusoidal_forward(layer, scope, x):
-    """Pair i of the entries of step t gets (sin, cos) of t / base^(2i / width)."""
+    """The sine and cosine of t / base^(2i / width) are added to the i-th pair of entries of step t."""
     _, time, width = x.shape
     waves = np.zeros((time, width))
     for k in range(width):

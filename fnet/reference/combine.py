@@ -44,7 +44,7 @@ residual = Rule(_residual_forward, _residual_backward)
 
 
 def _parallel_forward(layer, scope, x):
-    """y = combine(f_1(x), ..., f_n(x)); backward needs each branch's cache and, to multiply, their outputs."""
+    """y = combine(f_1(x), ..., f_n(x)); backward needs each branch's cache and, for multiply, its output."""
     outputs, caches = [], []
     for name, child in layer.children:
         y, cache = forward(child, scope.child(name), x)
@@ -56,11 +56,11 @@ def _parallel_forward(layer, scope, x):
 def _parallel_backward(layer, scope, cache, g):
     """The input is copied to every branch, so that the gradients of the branches add up."""
     outputs, caches = cache
-    shares = unmerge(layer.settings["combine"], outputs, g)
+    cotangents = unmerge(layer.settings["combine"], outputs, g)
     dx, gradients = np.zeros(()), {}
-    for (name, child), of_branch, share in zip(layer.children, caches, shares, strict=True):
-        d, child_gradients = backward(child, scope.child(name), of_branch, share)
-        dx = dx + d
+    for (name, child), branch_cache, cotangent in zip(layer.children, caches, cotangents, strict=True):
+        branch_dx, child_gradients = backward(child, scope.child(name), branch_cache, cotangent)
+        dx = dx + branch_dx
         if child_gradients:
             gradients[name] = child_gradients
     return dx, gradients
@@ -79,7 +79,7 @@ def merge(operation, values):
 
 
 def unmerge(operation, values, g):
-    """Return the cotangent of every value: g to add, g times the others to multiply, a slice of g to concatenate."""
+    """Return the cotangent of every value: g for add, g times the other values for multiply, else a slice of g."""
     if operation == "add":
         return [g for _ in values]
     if operation == "multiply":
@@ -104,21 +104,21 @@ def _graph_forward(layer, scope, x):
 
 
 def _graph_backward(layer, scope, cache, g):
-    """In reverse order: the cotangent of a value or parameter is the sum over the nodes that use it."""
+    """In reverse order, sum the cotangent of every value and parameter over the nodes that use it."""
     nodes, values, caches = cache
     layers = dict(layer.children)
     cotangents, gradients = {nodes[-1].name: g}, {}
     for node in reversed(nodes):
         g = cotangents[node.name]
         if node.operation in MERGES:
-            shares = unmerge(node.operation, [values[name] for name in node.inputs], g)
+            received = unmerge(node.operation, [values[name] for name in node.inputs], g)
         else:
             child = layers[node.operation]
             dx, child_gradients = backward(child, scope.child(node.operation), caches[node.name], g)
-            shares = [dx]
+            received = [dx]
             gradients[node.operation] = add_gradients(child_gradients, gradients.get(node.operation, {}))
-        for name, share in zip(node.inputs, shares, strict=True):
-            cotangents[name] = cotangents[name] + share if name in cotangents else share
+        for name, cotangent in zip(node.inputs, received, strict=True):
+            cotangents[name] = cotangents[name] + cotangent if name in cotangents else cotangent
     return cotangents[INPUT], {name: child_gradients for name, child_gradients in gradients.items() if child_gradients}
 
 

@@ -1,7 +1,7 @@
 """Convolutions by hand: one matrix product for every offset of the kernel, forward and backward.
 
 The offset (u, v) of the kernel meets the pixels p_uv[i,j] = x[s i + d u, s j + d v] of the padded input. The
-convolution is a sum of linear maps of them, z = sum_uv p_uv w_uv + b, and each backward step is that of a dense layer,
+convolution is a sum of linear maps of them, z = sum_uv p_uv w_uv + b, and its gradients are those of dense layers,
 summed over offsets (for x) or over pixels and examples (for w_uv and b):
 
     dw_uv = sum_bij p_uv^T g,   db = sum_bij g,   dp_uv = g w_uv^T,
@@ -50,28 +50,30 @@ def _convolve(x, w, stride, padding, dilation, groups):
         (n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(padded.shape[1:3], kernel, stride, dilation, strict=True)
     ]
     z = np.zeros((len(x), *out, w.shape[3]))
-    for into, outof in _groups(w, groups):
+    for inputs, outputs in _groups(w, groups):
         for offset, pixels in _offsets(padded, kernel, stride, dilation, out):
-            z[..., outof] += padded[pixels][..., into] @ w[offset][:, outof]
+            z[..., outputs] += padded[pixels][..., inputs] @ w[offset][:, outputs]
     return z, (padded, pads, out)
 
 
 def _convolve_backward(g, w, cache, stride, dilation, groups):
-    """dw_uv = sum p_uv^T g and dx: every dp_uv = g w_uv^T is added at its pixels, and the padding is cropped."""
+    """dw_uv = sum p_uv^T g; for dx, every dp_uv = g w_uv^T is added at its pixels, and the padding is cropped."""
     padded, pads, out = cache
     dx, dw = np.zeros_like(padded), np.zeros_like(w)
-    for into, outof in _groups(w, groups):
+    for inputs, outputs in _groups(w, groups):
         for offset, pixels in _offsets(padded, w.shape[:2], stride, dilation, out):
-            dw[offset][:, outof] = np.tensordot(padded[pixels][..., into], g[..., outof], axes=([0, 1, 2], [0, 1, 2]))
-            dx[(*pixels, into)] += g[..., outof] @ w[offset][:, outof].T
+            dw[offset][:, outputs] = np.tensordot(
+                padded[pixels][..., inputs], g[..., outputs], axes=([0, 1, 2], [0, 1, 2])
+            )
+            dx[(*pixels, inputs)] += g[..., outputs] @ w[offset][:, outputs].T
     (top, bottom), (left, right) = pads
     return dx[:, top : dx.shape[1] - bottom, left : dx.shape[2] - right], dw
 
 
 def _groups(w, groups):
-    """Return the input and output channels of every group."""
-    into, out = w.shape[2], w.shape[3] // groups
-    return [(slice(i * into, (i + 1) * into), slice(i * out, (i + 1) * out)) for i in range(groups)]
+    """Return the slices of input and output channels of every group."""
+    channels, filters = w.shape[2], w.shape[3] // groups
+    return [(slice(i * channels, (i + 1) * channels), slice(i * filters, (i + 1) * filters)) for i in range(groups)]
 
 
 def _conv_forward(layer, scope, x):
@@ -122,7 +124,7 @@ def _transposed(layer, w, size):
 
 
 def _conv_transpose_forward(layer, scope, x):
-    """z at the pixels that offset (u, v) meets += x w_uv, as in the backward pass of a convolution."""
+    """Add x w_uv to the pixels of z that offset (u, v) meets, as in the backward pass of a convolution."""
     w = scope.params["w"]
     kernel, stride, pads, full = _transposed(layer, w, x.shape[1:3])
     z = np.zeros((len(x), *full, w.shape[3]))

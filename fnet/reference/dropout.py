@@ -4,7 +4,7 @@ from fnet.reference.rule import Rule
 
 
 def _forward(layer, scope, x):
-    """y = x c with c = m / (1 - rate), for the mask m; without one y = x and c = 1. Backward needs c.
+    """y = x c with c = m / (1 - rate) for the mask m, or c = 1 without a mask; backward needs c.
 
     A mask of whole channels, (batch, 1, ..., 1, channels), is broadcast over all positions.
     """

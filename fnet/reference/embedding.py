@@ -1,4 +1,4 @@
-"""Layers that take indices, by hand. An index does not have a derivative; the rules return 0 for their input."""
+"""Layers that take indices, by hand. An index does not have a gradient; the rules return 0 for their input."""
 
 import numpy as np
 
@@ -26,7 +26,7 @@ embedding = Rule(_embedding_forward, _embedding_backward)
 
 
 def _one_hot_forward(layer, scope, x):
-    """Rows of the identity matrix."""
+    """y_i = row x_i of the identity matrix, for every position i."""
     return np.eye(layer.settings["size"])[x.astype(int)], x.shape
 
 
@@ -53,8 +53,8 @@ def _tied_backward(layer, scope, cache, g):
     h, caches = cache
     first, _ = layer.children[0]
     dx, gradients = serial.backward(layer, scope, caches, g @ scope.params[first]["w"])
-    of_readout = g.reshape(-1, g.shape[-1]).T @ h.reshape(-1, h.shape[-1])
-    return dx, {**gradients, first: {"w": gradients[first]["w"] + of_readout}}
+    readout_dw = g.reshape(-1, g.shape[-1]).T @ h.reshape(-1, h.shape[-1])
+    return dx, {**gradients, first: {"w": gradients[first]["w"] + readout_dw}}
 
 
 tied = Rule(_tied_forward, _tied_backward)

@@ -17,7 +17,7 @@ def huber(outputs, targets, *, delta=1.0):
     """L_i = (1/K) sum_k H(e_k) with e = g - y; dL_i/dg_k = (1/K) min(max(e_k, -delta), delta).
 
     H(e) = e^2 / 2 where |e| <= delta, and H'(e) = e; else H(e) = delta (|e| - delta / 2), and H'(e) = delta sign(e).
-    Both pieces have the derivative delta at e = delta. With the clipped error c = H'(e), H(e) = c (e - c / 2) in both.
+    Both pieces have the derivative delta at e = delta. With the clipped error c = H'(e), both are H(e) = c (e - c / 2).
     """
     error = outputs - targets
     clipped = np.clip(error, -delta, delta)
@@ -36,7 +36,7 @@ def binary_cross_entropy(logits, labels):
 def hinge(logits, labels):
     """L_i = (1/K) sum_k max(0, 1 - t_k z_k) with t = 2y - 1; dL_i/dz_k = -(1/K) t_k where t_k z_k < 1, else 0.
 
-    At the kink t z = 1 the derivative is 0, as that of `jax.nn.relu` at 0.
+    At the kink t z = 1 the derivative is 0, like that of `jax.nn.relu` at 0.
     """
     t = 2.0 * labels - 1.0
     margin = t * logits
@@ -80,18 +80,21 @@ LOSSES = {
 
 
 def loss_of(name):
-    """Return the hand-written loss of this name.
+    """Return the hand-written loss with this name.
 
     Raises:
-        NoReference: if there is none, as for a user's own loss.
+        NoReference: if there is none, as for a user-defined loss.
     """
     if name in LOSSES:
         return LOSSES[name]
-    raise NoReference(f"no hand-written derivative exists for the loss '{name}'")
+    raise NoReference(
+        f"no hand-written derivative exists for the loss '{name}', so JAX's gradient cannot be compared with one; use "
+        f"one of {', '.join(LOSSES)}"
+    )
 
 
 def _log_softmax(z):
-    """Return log p_c = z_c - log(sum_k e^(z_k)), with the largest z subtracted first so that nothing overflows."""
+    """Return log p_c = z_c - log(sum_k e^(z_k)), computed after subtracting max_k z_k to avoid overflow."""
     shifted = z - z.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 

@@ -43,7 +43,7 @@ def loss_and_gradients(
     """Backpropagate the training loss L = sum_i m_i L_i / sum_i m_i + the penalty on the weights.
 
     The cotangent of example i is m_i / sum(m) times the cotangent of its loss: the gradient of a mean is the mean of
-    the gradients. With a mask (batch, time) and outputs (batch, time, ...) every step counts as an example. If the
+    the gradients. With a mask (batch, time) and outputs (batch, time, ...) every step is an example of its own. If the
     outputs do not have a time axis, an example is real if any of its steps is.
 
     Args:
@@ -80,9 +80,9 @@ def loss_and_gradients(
 
 
 def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = ()) -> tuple[float, Gradients]:
-    """Return the sum over weights w of l1 sum|w| + (l2/2) sum w^2, and its gradient l1 sign(w) + l2 w at each of them.
+    """Return the sum over weights w of l1 sum|w| + (l2/2) sum w^2, and its gradients l1 sign(w) + l2 w.
 
-    l1 and l2 are the factors for the layer that w belongs to; sign(0) = 0.
+    l1 and l2 are the coefficients for the layer that w belongs to; sign(0) = 0.
 
     Args:
         params: parameters of the layer at `path`.

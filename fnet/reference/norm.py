@@ -64,9 +64,9 @@ def affine(scope: Scope, xhat: Array) -> Array:
 
 def affine_backward(scope: Scope, xhat: Array, g: Array) -> tuple[Array, Gradients]:
     """h = g scale, dscale_c = sum g_c xhat_c, dshift_c = sum g_c, over every axis except the channels c."""
-    over = tuple(range(g.ndim - 1))
-    of_parameters = {"scale": np.sum(g * xhat, axis=over), "shift": np.sum(g, axis=over)}
-    return g * scope.params.get("scale", 1.0), {name: of_parameters[name] for name in scope.params}
+    axes = tuple(range(g.ndim - 1))
+    gradients = {"scale": np.sum(g * xhat, axis=axes), "shift": np.sum(g, axis=axes)}
+    return g * scope.params.get("scale", 1.0), {name: gradients[name] for name in scope.params}
 
 
 def _real_entries(scope: Scope, x: Array) -> Array:
@@ -81,9 +81,9 @@ def _real_entries(scope: Scope, x: Array) -> Array:
 
 
 def _batch_norm_forward(layer, scope, x):
-    """In training the statistics of a channel are over every other axis.
+    """In training, the statistics of a channel are over all other axes.
 
-    In evaluation they are taken from the state and do not depend on x: the share is 0, and backward returns dx = s h.
+    In evaluation, they are taken from the state and do not depend on x: the share is 0, and backward gives dx = s h.
     """
     eps, axes = layer.settings["eps"], tuple(range(x.ndim - 1))
     if scope.train:
@@ -113,8 +113,8 @@ def _layer_norm_backward(layer, scope, cache, g):
 def _group_norm_forward(layer, scope, x):
     """The axis of channels is split into two, (groups, channels / groups).
 
-    The statistics of an example's group are over the second one and all axes between the batch and the channels; masked
-    steps of a (batch, time) mask do not count.
+    The statistics of an example's group are over the second of them and all axes between the batch and the channels;
+    the masked steps of a (batch, time) mask are excluded.
     """
     grouped = x.reshape(*x.shape[:-1], layer.settings["groups"], -1)
     axes = (*range(1, x.ndim - 1), x.ndim)

@@ -1,4 +1,4 @@
-"""Pooling by hand: max routes the gradient to one entry, mean distributes it over all."""
+"""Pooling by hand: max routes the gradient to one entry, and mean distributes it over all entries."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from fnet.reference.rule import Rule
 
 
 def _windows(layer, size):
-    """Yield for every window its index in the output and the part of the input that it covers."""
+    """Yield for every window its index in the output and the region of the input that it covers."""
     s, axes = layer.settings, len(size)
     sizes = (s["window"],) * axes if isinstance(s["window"], int) else s["window"]
     strides = s["stride"] or sizes
@@ -21,14 +21,14 @@ def _windows(layer, size):
         else:
             count, before = (n - k) // a + 1, 0
         starts.append([i * a - before for i in range(count)])
-    for place in itertools.product(*(range(len(axis)) for axis in starts)):
-        corner = [axis[i] for axis, i in zip(starts, place, strict=True)]
-        covered = tuple(slice(max(0, c), min(n, c + k)) for c, k, n in zip(corner, sizes, size, strict=True))
-        yield place, covered
+    for index in itertools.product(*(range(len(axis)) for axis in starts)):
+        corner = [axis[i] for axis, i in zip(starts, index, strict=True)]
+        region = tuple(slice(max(0, c), min(n, c + k)) for c, k, n in zip(corner, sizes, size, strict=True))
+        yield index, region
 
 
 def _out_size(layer, size):
-    return tuple(1 + max(axis) for axis in zip(*(place for place, _ in _windows(layer, size)), strict=True))
+    return tuple(1 + max(axis) for axis in zip(*(index for index, _ in _windows(layer, size)), strict=True))
 
 
 def _max_forward(layer, scope, x):
@@ -36,10 +36,10 @@ def _max_forward(layer, scope, x):
     size, channels = x.shape[1:-1], x.shape[-1]
     y = np.empty((len(x), *_out_size(layer, size), channels))
     maxima = {}
-    for place, covered in _windows(layer, size):
-        entries = x[(slice(None), *covered)].reshape(len(x), -1, channels)
-        maxima[place] = np.argmax(entries, axis=1)
-        y[(slice(None), *place)] = np.take_along_axis(entries, maxima[place][:, None], axis=1)[:, 0]
+    for index, region in _windows(layer, size):
+        entries = x[(slice(None), *region)].reshape(len(x), -1, channels)
+        maxima[index] = np.argmax(entries, axis=1)
+        y[(slice(None), *index)] = np.take_along_axis(entries, maxima[index][:, None], axis=1)[:, 0]
     return y, (x.shape, maxima)
 
 
@@ -47,10 +47,10 @@ def _max_backward(layer, scope, cache, g):
     """dx = g at the maximum, 0 elsewhere; the gradients of all windows with the same maximum add up."""
     in_shape, maxima = cache
     dx = np.zeros(in_shape)
-    for place, covered in _windows(layer, in_shape[1:-1]):
-        part = dx[(slice(None), *covered)]
+    for index, region in _windows(layer, in_shape[1:-1]):
+        part = dx[(slice(None), *region)]
         routed = np.zeros_like(part).reshape(len(part), -1, in_shape[-1])
-        np.put_along_axis(routed, maxima[place][:, None], g[(slice(None), *place)][:, None], axis=1)
+        np.put_along_axis(routed, maxima[index][:, None], g[(slice(None), *index)][:, None], axis=1)
         part += routed.reshape(part.shape)
     return dx, {}
 
@@ -63,18 +63,18 @@ def _avg_forward(layer, scope, x):
     size = x.shape[1:-1]
     axes = tuple(range(1, x.ndim - 1))
     y = np.empty((len(x), *_out_size(layer, size), x.shape[-1]))
-    for place, covered in _windows(layer, size):
-        y[(slice(None), *place)] = x[(slice(None), *covered)].mean(axis=axes)
+    for index, region in _windows(layer, size):
+        y[(slice(None), *index)] = x[(slice(None), *region)].mean(axis=axes)
     return y, x.shape
 
 
 def _avg_backward(layer, scope, in_shape, g):
     """dx = g / n for every entry of a window, summed over the windows that contain it."""
     dx = np.zeros(in_shape)
-    for place, covered in _windows(layer, in_shape[1:-1]):
-        part = dx[(slice(None), *covered)]
+    for index, region in _windows(layer, in_shape[1:-1]):
+        part = dx[(slice(None), *region)]
         n = np.prod(part.shape[1:-1])
-        part += np.expand_dims(g[(slice(None), *place)], tuple(range(1, part.ndim - 1))) / n
+        part += np.expand_dims(g[(slice(None), *index)], tuple(range(1, part.ndim - 1))) / n
     return dx, {}
 
 

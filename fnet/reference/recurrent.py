@@ -2,8 +2,8 @@
 
 The sequence is unrolled: step t is a layer that takes x_t and the state of step t - 1, and all these layers share w, u
 and b. The state of step t has two uses, the output h_t and step t + 1, whose cotangents add up. The gradient of a
-shared parameter is the sum of its gradients at all steps. One loop runs forward over t = 1 ... T, another one backward
-over t = T ... 1 and carries dh, the cotangent from later steps.
+shared parameter is the sum of its gradients at all steps. One loop runs forward over t = 1 ... T. Another one runs
+backward over t = T ... 1 and carries dh, the cotangent from later steps.
 
 A masked step, m_t = 0, has h_t = h_(t-1): its cotangent bypasses the cell and passes to step t - 1.
 
@@ -152,10 +152,10 @@ def _through_time(step, step_backward, parts):
         return h if layer.settings["sequence"] else state[0], (x, m, caches)
 
     def backward(layer, scope, cache, g):
-        """In reverse order of processing.
+        """Backpropagate through the steps in reverse order.
 
-        The cotangent of state_t is the one from step t + 1, plus g_t of its output. It passes through the cell where
-        m_t = 1 and bypasses it where m_t = 0. Without `sequence` the only output is the last state.
+        The cotangent of state_t is the one from step t + 1 plus g_t, the cotangent of its output. It passes through the
+        cell where m_t = 1 and bypasses it where m_t = 0. Without `sequence` the only output is the last state.
         """
         x, m, caches = cache
         dx = np.zeros_like(x)
@@ -166,10 +166,10 @@ def _through_time(step, step_backward, parts):
         for t in reversed(_steps(layer, x)):
             if layer.settings["sequence"]:
                 cotangents[0] = cotangents[0] + g[:, t]
-            through = [m[:, t] * d for d in cotangents]
-            dx[:, t], previous, of_step = step_backward(layer, scope.params, caches[t], through)
+            through_cell = [m[:, t] * d for d in cotangents]
+            dx[:, t], previous, step_gradients = step_backward(layer, scope.params, caches[t], through_cell)
             cotangents = [new + (1 - m[:, t]) * d for new, d in zip(previous, cotangents, strict=True)]
-            gradients = {name: total + of_step[name] for name, total in gradients.items()}
+            gradients = {name: total + step_gradients[name] for name, total in gradients.items()}
         return dx, gradients
 
     return Rule(forward, backward)

@@ -1,4 +1,4 @@
-"""The hand-written rule of a layer, forward and backward, and how the rule of a kind is found."""
+"""The hand-written rule of a layer, forward and backward, and the lookup of the rule of a kind."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ Gradients = dict[str, Any]
 
 
 class Scope(NamedTuple):
-    """The values that a layer's forward and backward pass use beside its input.
+    """The values that a layer's forward and backward pass use besides its input.
 
     params: parameters of the layer; of a container, those of its children under their names.
     state: its non-trainable state, nested likewise.
     noise: the random masks of dropout, nested likewise; a dropout layer without a mask drops nothing.
-    train: whether batch statistics are computed and dropout drops, as in training.
+    train: whether batch statistics are computed and dropout is active, as in training.
     mask: (batch,) or (batch, time), True for real examples or steps; None if all are real.
     """
 
@@ -33,7 +33,7 @@ class Scope(NamedTuple):
     mask: np.ndarray | None = None
 
     def child(self, name: str) -> "Scope":
-        """Return the scope of the child of this name."""
+        """Return the scope of the child with this name."""
         params, state, noise = (tree.get(name, {}) for tree in (self.params, self.state, self.noise))
         return self._replace(params=params, state=state, noise=noise)
 
@@ -60,13 +60,15 @@ def rule_of(kind: str) -> Rule:
     """Return the hand-written rule of a kind of layer.
 
     Raises:
-        NoReference: if there is none, as for a user's own layer.
+        NoReference: if there is none, as for a user-defined layer.
     """
     for family in FAMILIES:
         rule = getattr(importlib.import_module(f"fnet.reference.{family}"), kind, None)
         if isinstance(rule, Rule):
             return rule
-    raise NoReference(f"no hand-written backward exists for the layer '{kind}': there is nothing to compare JAX's with")
+    raise NoReference(
+        f"no hand-written backward exists for the layer '{kind}', so JAX's gradient cannot be compared with one"
+    )
 
 
 def forward(layer: Layer, scope: Scope, x: Array) -> tuple[Array, Any]:
@@ -92,9 +94,9 @@ def _expand(layer: Layer) -> Layer:
 
 
 def add_gradients(gradients: Gradients, others: Gradients) -> Gradients:
-    """Return the sum of two trees of gradients, as for a variable with two uses. The second tree may lack entries.
+    """Return the sum of two trees of gradients, as for variables with two uses; the second tree may lack entries.
 
-    If the shapes of two gradients differ, the first one is returned unchanged, for the gradient check to report.
+    If the shapes of two gradients differ, the first one is returned unchanged, so that the gradient check reports it.
     """
 
     def add(g: Any, other: Any) -> Any:

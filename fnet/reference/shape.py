@@ -18,7 +18,7 @@ def _flatten_backward(layer, scope, x_shape, g):
 
 
 def _reshape_forward(layer, scope, x):
-    """The entries in row-major order with other axes; backward needs the original axes."""
+    """y has the entries of x in row-major order; backward needs the shape of x."""
     return x.reshape(len(x), *layer.settings["shape"]), x.shape
 
 

@@ -16,26 +16,26 @@ ROWS = 20
 """The maximum number of classes or features in a table."""
 
 
-def tables(found: Inspection) -> Iterator[Table | Text]:
-    """Yield what `fnet data show` prints."""
-    spec = found.spec
+def tables(inspection: Inspection) -> Iterator[Table | Text]:
+    """Yield the lines and tables that `fnet data show` prints."""
+    spec = inspection.spec
     yield Text(f"{spec.name}: {spec.size:,} examples {spec.shape} with {spec.targets}")
-    stored = f"stored as {found.stored}" + ("" if found.stored == "float32" else ", float32 for the network")
+    stored = f"stored as {inspection.stored}" + ("" if inspection.stored == "float32" else ", float32 for the network")
     if spec.tokens:
         stored = f"token numbers, of a vocabulary of {len(spec.vocabulary)}" if spec.vocabulary else "token numbers"
-    own = ", ".join(f"{name} {size:,}" for name, size in spec.splits)
-    yield Text(stored + (f"; its own splits: {own}" if own else ""))
-    yield _parts_table(found)
+    splits = ", ".join(f"{name} {size:,}" for name, size in spec.splits)
+    yield Text(stored + (f"; splits of the source: {splits}" if splits else ""))
+    yield _parts_table(inspection)
     if not spec.tokens:
-        yield _entries_table(found)
+        yield _entries_table(inspection)
     if spec.targets.kind == "classes":
-        yield _classes_table(found)
+        yield _classes_table(inspection)
     else:
         names = spec.targets.names or tuple(f"value {number}" for number in range(1, spec.targets.number + 1))
-        yield _ranges_table("target", names, [(part.name, part.values) for part in found.parts])
-    if found.parts[0].features and len(found.parts[0].features) > 1:
+        yield _ranges_table("target", names, [(part.name, part.values) for part in inspection.parts])
+    if inspection.parts[0].features and len(inspection.parts[0].features) > 1:
         names = [f"feature {number}" for number in range(1, spec.shape[0] + 1)]
-        yield _ranges_table("", names, [("train", found.parts[0].features)])
+        yield _ranges_table("", names, [("train", inspection.parts[0].features)])
 
 
 def _table(*columns: str, texts: int = 1, title: str = "") -> Table:
@@ -46,54 +46,57 @@ def _table(*columns: str, texts: int = 1, title: str = "") -> Table:
     return table
 
 
-def _parts_table(found: Inspection) -> Table:
+def _parts_table(inspection: Inspection) -> Table:
     table = _table("part", "source", "examples", texts=2)
-    for part in found.parts:
+    for part in inspection.parts:
         table.add_row(part.name, Text(part.source), f"{part.examples:,}")
     return table
 
 
-def _entries_table(found: Inspection) -> Table:
-    """Summarize the entries of every part as stored, and as normalized for the network."""
-    forms = {"as stored": [(part.name, [part.stored]) for part in found.parts]}
-    if found.normalization != "none":
-        forms[found.normalization] = [(part.name, [part.normalized]) for part in found.parts if part.normalized]
+def _entries_table(inspection: Inspection) -> Table:
+    """Summarize the entries of every part as stored, and after normalization for the network."""
+    forms = {"as stored": [(part.name, [part.stored]) for part in inspection.parts]}
+    if inspection.normalization != "none":
+        forms[inspection.normalization] = [
+            (part.name, [part.normalized]) for part in inspection.parts if part.normalized
+        ]
     parts = [(name, [r for ranges in forms.values() for r in dict(ranges)[name]]) for name, _ in forms["as stored"]]
     return _ranges_table("entries", list(forms), parts)
 
 
-def _cells(found: Range) -> list[str]:
-    """Write the numbers with four digits; a mean that is zero up to rounding is written as 0."""
-    mean = 0.0 if abs(found.mean) < 1e-6 * found.std else found.mean
-    numbers = (found.min, found.max, mean, found.std)
+def _cells(values: Range) -> list[str]:
+    """Write min, max, mean and std with four digits; a mean that is zero up to rounding is written as 0."""
+    mean = 0.0 if abs(values.mean) < 1e-6 * values.std else values.mean
+    numbers = (values.min, values.max, mean, values.std)
     return [f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}" for value in numbers]
 
 
-def _classes_table(found: Inspection) -> Table:
-    """Count the targets of every class in each part; with many classes, only of the most frequent."""
-    counts = [part.classes for part in found.parts]
-    names = found.spec.targets.names or tuple(map(str, range(found.spec.targets.number)))
+def _classes_table(inspection: Inspection) -> Table:
+    """Count the targets of every class in each part; of many classes, only the most frequent are listed."""
+    counts = [part.classes for part in inspection.parts]
+    names = inspection.spec.targets.names or tuple(map(str, range(inspection.spec.targets.number)))
     order = range(len(names))
-    left_out = len(names) - ROWS
-    if left_out > 0:
+    hidden = len(names) - ROWS
+    if hidden > 0:
         order = sorted(order, key=lambda label: -counts[0][label])[:ROWS]
-    table = _table("class", *(cell for part in found.parts for cell in (part.name, "")))
+    table = _table("class", *(cell for part in inspection.parts for cell in (part.name, "")))
     for label in order:
         cells = [(f"{count[label]:,}", f"{100 * count[label] / max(1, sum(count)):.1f}%") for count in counts]
         table.add_row(Text(visible(names[label])), *(cell for pair in cells for cell in pair))
-    if left_out > 0:
+    if hidden > 0:
         rest = [sum(count) - sum(count[label] for label in order) for count in counts]
-        table.add_row(f"{left_out} more", *(c for number in rest for c in (f"{number:,}", "")), style="dim")
+        table.add_row(f"{hidden} more", *(c for number in rest for c in (f"{number:,}", "")), style="dim")
     return table
 
 
 def _ranges_table(what: str, names: Sequence[str], parts: Sequence[tuple[str, Sequence[Range]]]) -> Table:
-    gaps = any(found.missing for _, ranges in parts for found in ranges)
-    table = _table(what, "part", "min", "max", "mean", "std", *(("missing",) if gaps else ()), texts=2)
+    has_missing = any(values.missing for _, ranges in parts for values in ranges)
+    table = _table(what, "part", "min", "max", "mean", "std", *(("missing",) if has_missing else ()), texts=2)
     for number, name in enumerate(names[:ROWS]):
         for part, ranges in parts:
-            found = ranges[number]
-            table.add_row(Text(visible(name)), part, *_cells(found), *((f"{found.missing:,}",) if gaps else ()))
+            values = ranges[number]
+            missing = (f"{values.missing:,}",) if has_missing else ()
+            table.add_row(Text(visible(name)), part, *_cells(values), *missing)
     if len(names) > ROWS:
         table.add_row(f"{len(names) - ROWS} more", style="dim")
     return table
@@ -102,7 +105,7 @@ def _ranges_table(what: str, names: Sequence[str], parts: Sequence[tuple[str, Se
 def listing_tables(
     embedded: Mapping[str, Sequence[DatasetSpec]], prepared: Mapping[str, Any], place: str, entries: Sequence[Entry]
 ) -> Iterator[Table | Text]:
-    """Yield what `fnet data list` prints.
+    """Yield the lines and tables that `fnet data list` prints.
 
     Args:
         embedded: the specs of the datasets that ship with fnet, by source.
@@ -128,9 +131,9 @@ def listing_tables(
     yield Text(f"decoded data is in {place}", overflow="fold")
     table = _table("decoded", "size", "created", title="remove with: fnet data clear [NAME]")
     for entry in entries:
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.made))
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.made))
         label = " ".join(str(entry.key[part]) for part in ("format", "name") if part in entry.key)
-        table.add_row(Text(label), size(entry.size), made)
+        table.add_row(Text(label), size(entry.size), created)
     if len(entries) > 1:
         table.add_row("total", size(sum(entry.size for entry in entries)), "", style="bold")
     yield table

@@ -1,4 +1,4 @@
-"""The printed form of `fnet explain`."""
+"""The output of `fnet explain`."""
 
 from rich.console import Console
 from rich.table import Table

@@ -1,4 +1,4 @@
-"""The printed form of `fnet gradcheck`: tables on the terminal, and an HTML page."""
+"""The output of `fnet gradcheck`: tables on the terminal, and an HTML page."""
 
 import math
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from rich.text import Text
 from fnet.gradcheck.report import VERDICT_TEXTS, LeafReport, Report
 from fnet.runs.gradcheck import Checked
 
-LONG = 36
-"""A longer name is folded, so that verdicts have room."""
+MAX_NAME_WIDTH = 36
+"""A longer name is folded, to leave room for the verdict."""
 
 HEADINGS = {"total": "", "data loss": "data loss alone", "penalty": "penalty alone"}
 
@@ -44,7 +44,7 @@ def by_part(report: Report) -> list[tuple[str, list[LeafReport]]]:
 def _table(rows: Sequence[LeafReport]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     longest = max(len(row.name) for row in rows)
-    table.add_column("", overflow="fold", no_wrap=longest <= LONG)
+    table.add_column("", overflow="fold", no_wrap=longest <= MAX_NAME_WIDTH)
     table.add_column("shape", no_wrap=True)
     table.add_column("difference", justify="right", no_wrap=True)
     table.add_column("checked", justify="right", no_wrap=True)
@@ -72,7 +72,7 @@ def format_order(row: LeafReport) -> str:
 
 
 def format_worst(row: LeafReport) -> str:
-    """Write the three values of the entry that differs most, and cosine and norm ratio of the whole arrays.
+    """Write the three values of the entry that differs most, and the cosine and norm ratio of the whole arrays.
 
     >>> row = LeafReport("w", (2,), 2.0, 0.5, "by hand", cosine=0.99, ratio=0.5, worst=(1,), values=(2.0, 4.0, 4.0))
     >>> format_worst(row)

@@ -1,4 +1,4 @@
-"""Draw a computational graph: values above the edges, messages of the backward pass below them."""
+"""Drawing of a computational graph: values above the edges, messages of the backward pass below them."""
 
 import textwrap
 from collections.abc import Sequence
@@ -12,40 +12,40 @@ from fnet.report.trace import heading, number
 from fnet.trace.result import NodeTrace, Trace
 
 CHARACTER = 7.9
-"""Width of a character at 13 pixels, in the widest of the fonts of the drawing."""
+"""Width of a character at 13 pixels, in the widest font of the drawing."""
 
 LABEL = 7.3
 """Width of a character at 12 pixels."""
 
-LONGEST = 26
+MAX_LENGTH = 26
 """A longer text in a box or at an edge is truncated to this many characters."""
 
 PORT = 40
-"""Height of an edge with a label above and one below."""
+"""Height of an edge with one label above and one below."""
 
 GAP = 26
-"""Vertical distance of two boxes of a column."""
+"""Vertical distance between two boxes in a column."""
 
 BEND = 56
-"""Width between two columns, in which the edges bend."""
+"""Horizontal distance between two columns, in which the edges bend."""
 
 MARGIN = 24
 
 INK, FORWARD, BACKWARD, LINE = "#1a1a1a", "#00614a", "#a83200", "#666666"
-"""The lectures' green and red, as a bluish green and a vermilion that color-blind readers can tell apart."""
+"""The lectures' green and red, as a bluish green and a vermilion that color-blind readers can distinguish."""
 
 
 def draw(trace: Trace) -> str:
-    """Draw a trace as SVG; equal traces give equal text.
+    """Draw a trace as SVG; the text is deterministic.
 
-    A box is a node, with its name, its operation and its gradient. Each operand enters it from the left along an edge:
-    the operand's value above the line, the message sent back along it below, in italics.
+    A box is a node, with its name, its operation and its gradient. Each operand enters it from the left along an edge,
+    with the operand's value above the line and the message sent back along the edge below it, in italics.
     """
     return _Drawing(trace).svg()
 
 
 class _Column(NamedTuple):
-    """Horizontal extent of a column: `left` to `box` for the labels of its edges, `box` to `right` for its boxes."""
+    """Horizontal extent of a column: the labels of its edges from `left` to `box`, its boxes from `box` to `right`."""
 
     left: float
     box: float
@@ -76,7 +76,7 @@ class _Drawing:
         return formula, f"d{self._trace.nodes[-1].name}/d{node.name} = {number(node.gradient)}"
 
     def _vertical_positions(self, top: float) -> dict[Slot, float]:
-        """The middle of every slot, with the uppermost slot at the top."""
+        """Return the vertical middle of every slot, such that the uppermost slot begins at `top`."""
         middles = self._layout.middles
         offset = top - min(middle - self._height(slot) / 2 for slot, middle in middles.items())
         return {slot: offset + middle for slot, middle in middles.items()}
@@ -93,7 +93,7 @@ class _Drawing:
         return columns
 
     def _labels(self, node: NodeTrace) -> list[str]:
-        """The texts at the edges that enter a box."""
+        """Return the texts of the edges that enter a box."""
         return [
             number(value)
             for position, operand in enumerate(node.operands)
@@ -132,7 +132,7 @@ class _Drawing:
         return [*lines, _text(MARGIN, y, _VALUES, FORWARD), legend]
 
     def _result(self) -> list[str]:
-        """The edge that leaves the result, with its value and the gradient 1 that the backward pass starts from."""
+        """Return the edge that leaves the result, with its value and the initial gradient 1 of the backward pass."""
         right, y = self._columns[-1].right, self._y[self._layout.columns[-1][0]]
         labels = self._edge_labels((right + self._end) / 2, y, self._trace.nodes[-1].value, np.ones(()))
         return [_path(f"M{right:.1f} {y:.1f}H{self._end:.1f}"), *labels]
@@ -153,7 +153,7 @@ class _Drawing:
         return "\n".join([_path("".join(path)), *labels])
 
     def _edge_labels(self, x: float, y: float, value: np.ndarray, message: np.ndarray) -> list[str]:
-        """The value above a line, and the message below it."""
+        """Return the value above a line and the message below it."""
         above, below = _truncate(number(value)), _truncate(number(message))
         return [
             _text(x, y - 5, above, FORWARD, size=12, anchor="middle"),
@@ -220,4 +220,4 @@ def _text(
 
 
 def _truncate(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH - 1] + "…"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 SWEEPS = 12
-"""How many times the columns are ordered and aligned, alternately leftwards and rightwards."""
+"""Number of times that the columns are ordered and aligned, alternately leftwards and rightwards."""
 
 
 class Slot(NamedTuple):
@@ -23,7 +23,7 @@ class Slot(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A part of an edge between neighboring columns; it ends `port` below the middle of its right slot."""
+    """The part of an edge between neighboring columns; it ends `port` below the middle of its right slot."""
 
     left: Slot
     right: Slot
@@ -31,14 +31,14 @@ class Link(NamedTuple):
 
 
 Edge = tuple[str, str, int]
-"""(operand, node, index of the operand)."""
+"""An edge as (operand, node, index of the operand)."""
 
 
 class Layout(NamedTuple):
     """Positions of the nodes and edges of a graph.
 
     columns: the slots of each column, from top to bottom.
-    middles: the vertical position of the middle of each slot, downwards.
+    middles: the vertical position of the middle of each slot, increasing downwards.
     routes: the links of each edge, from left to right.
     """
 
@@ -52,7 +52,7 @@ def arrange(operands: Mapping[str, Sequence[str]], heights: Mapping[str, float],
 
     Args:
         operands: the operands of each node; every node comes after its operands, and the last is the result.
-        heights: of the nodes; a passing edge is `gap` high.
+        heights: heights of the nodes; a passing edge is `gap` high.
         port: distance between two edges that end at one node.
         gap: distance between two slots of a column.
 
@@ -99,7 +99,7 @@ def _slots(operands: Mapping[str, Sequence[str]], links: Sequence[Link]) -> list
 
 
 def _columns(operands: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Put each node right after its operands, and a variable right before the first node that uses it."""
+    """Return the column of each node: right after its operands, or for a variable right before its first use."""
     columns: dict[str, int] = {}
     for node, sources in operands.items():
         columns[node] = 1 + max((columns[source] for source in sources), default=-1)
@@ -114,7 +114,7 @@ Links = Mapping[Slot, Sequence[Link]]
 
 
 def _order(columns: list[list[Slot]], incoming: Links, outgoing: Links, unit: float) -> None:
-    """Sort every column by the mean rank of its slots' neighbors, several times; the best order found is used.
+    """Sort every column by the mean rank of its slots' neighbors, several times; keep the order with fewest crossings.
 
     A port changes the rank of its node by less than one.
     """
@@ -159,30 +159,30 @@ def _align(
 ) -> dict[Slot, float]:
     """Move every slot to where its links are horizontal on average, as far as order and distance allow."""
     middles = dict.fromkeys(sizes, 0.0)
-    there_and_back = [*range(len(columns)), *reversed(range(len(columns)))]
-    for column in there_and_back * (SWEEPS // 2):
-        wanted = []
+    both_directions = [*range(len(columns)), *reversed(range(len(columns)))]
+    for column in both_directions * (SWEEPS // 2):
+        targets = []
         for slot in columns[column]:
             level = [middles[link.left] - link.port for link in incoming[slot]]
             level += [middles[link.right] + link.port for link in outgoing[slot]]
-            wanted.append(sum(level) / len(level) if level else 0.0)
+            targets.append(sum(level) / len(level) if level else 0.0)
         members = columns[column]
-        middles.update(zip(members, _apart(wanted, [sizes[slot] for slot in members], gap), strict=True))
+        middles.update(zip(members, _separate(targets, [sizes[slot] for slot in members], gap), strict=True))
     return middles
 
 
-def _apart(wanted: Sequence[float], heights: Sequence[float], gap: float) -> list[float]:
-    """Return the least-squares nearest positions to the wanted ones that respect order and distance.
+def _separate(targets: Sequence[float], heights: Sequence[float], gap: float) -> list[float]:
+    """Return the positions closest to the targets, in least squares, that respect order and distance.
 
-    With the distances subtracted, the positions only have to be nondecreasing: isotonic regression by
-    pooling neighbors.
+    With the distances subtracted, the positions only have to be nondecreasing, which is isotonic regression; it is
+    solved by pooling adjacent violators.
     """
     offsets = [0.0]
     for above, below in itertools.pairwise(heights):
         offsets.append(offsets[-1] + (above + below) / 2 + gap)
     pools: list[tuple[float, int]] = []
-    for place, offset in zip(wanted, offsets, strict=True):
-        pools.append((place - offset, 1))
+    for target, offset in zip(targets, offsets, strict=True):
+        pools.append((target - offset, 1))
         while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
             (mean, count), (before, size) = pools.pop(), pools.pop()
             pools.append(((mean * count + before * size) / (count + size), count + size))

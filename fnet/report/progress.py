@@ -1,4 +1,4 @@
-"""The progress of training, as it is printed while a run trains."""
+"""The output of a run while it trains: a progress bar or lines."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class TrainingProgress:
     """Context manager that shows training events: a progress bar on a terminal, otherwise a line from time to time.
 
     Args:
-        console: where to print.
+        console: console to print on.
         epochs: number of epochs of the whole run.
         metrics: metrics of the loss.
     """

@@ -13,14 +13,14 @@ from fnet.core.traversal import map_layers
 
 
 class SummaryRow(NamedTuple):
-    """One layer.
+    """The row of one layer.
 
-    path: the names of the containers and of the layer; empty for the network itself.
+    path: the names of its containers and of the layer; empty for the network itself.
     layer: its kind and settings.
     out_shape: the output shape of one example.
     parameters: the number of parameters, including those of all layers inside.
-    flops: floating-point operations of the forward pass of one example, as XLA counts them: a multiplication and an
-        addition count as two.
+    flops: the number of floating-point operations in the forward pass of one example, as counted by XLA; a
+        multiplication and an addition count as two.
     """
 
     path: tuple[str, ...]
@@ -31,7 +31,7 @@ class SummaryRow(NamedTuple):
 
 
 def summarize(net: Layer, in_shape: Shape) -> list[SummaryRow]:
-    """List the layers of a network for examples of a given shape; the first row is the network, with the totals.
+    """Return the rows of a network's layers for examples of a given shape; the first row is the network, with totals.
 
     >>> import fnet
     >>> for row in summarize(fnet.serial(fnet.dense(4), fnet.relu()), (3,)):
@@ -57,7 +57,7 @@ def summarize(net: Layer, in_shape: Shape) -> list[SummaryRow]:
 
 
 def _costs(layer: Layer, in_shape: Shape) -> tuple[int, int]:
-    """Count parameters and FLOPs by tracing, without computing or compiling anything."""
+    """Return the numbers of parameters and FLOPs; nothing is computed or compiled."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     params, state = jax.eval_shape(_with_shape(layer.init, in_shape), key)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

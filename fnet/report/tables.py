@@ -25,7 +25,7 @@ MAX_PREDICTIONS = 50
 
 
 def summary_table(rows: Sequence[SummaryRow], in_shape: tuple[int, ...]) -> Table:
-    """Return the layers of a network, with their output shapes, parameters and FLOPs, and the totals."""
+    """Return a table of the layers of a network with their output shapes, parameters and FLOPs, and the totals."""
     table = Table(
         title=f"input {in_shape}", title_justify="left", title_style="", footer_style="bold", show_footer=True
     )
@@ -44,7 +44,7 @@ def summary_table(rows: Sequence[SummaryRow], in_shape: tuple[int, ...]) -> Tabl
 def scores_table(
     scores: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int], metrics: Sequence[Metric]
 ) -> Table:
-    """Return the loss and the metrics of every part of the data, each metric in its format."""
+    """Return a table of the loss and the metrics for every part of the data, each metric in its format."""
     formats = {metric.name: metric.format for metric in metrics}
     table = Table()
     table.add_column("part")
@@ -58,9 +58,9 @@ def scores_table(
 
 
 def confusion_table(decisions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Table:
-    """Count how often each class (rows) is predicted as each class (columns); the last column is the recall.
+    """Return the confusion matrix with true classes as rows and predictions as columns; the last column is the recall.
 
-    With many classes it is a list of the most frequent mistakes.
+    With many classes, the table is a list of the most frequent mistakes.
     """
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (labels, decisions), 1)
@@ -80,7 +80,7 @@ def confusion_table(decisions: np.ndarray, labels: np.ndarray, names: Sequence[s
 
 
 def _mistakes_table(counts: np.ndarray, names: Sequence[str]) -> Table:
-    """List the pairs of classes (true, predicted) that are confused most often."""
+    """Return a table of the pairs of classes (true, predicted) that are confused most often."""
     wrong = counts * (1 - np.eye(len(counts), dtype=int))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_MISTAKES]
     title = f"{wrong.sum():,} of {counts.sum():,} predictions are wrong; the most frequent mistakes:"
@@ -98,7 +98,7 @@ def _mistakes_table(counts: np.ndarray, names: Sequence[str]) -> Table:
 
 
 def predictions_table(predictions: "Sequence[Prediction]") -> Table:
-    """Return the predictions, with the probabilities of the three most likely classes."""
+    """Return a table of the predictions, with the probabilities of the three most likely classes."""
     table = Table(caption_justify="left", caption_style="")
     table.add_column("example")
     if not predictions:
@@ -113,8 +113,8 @@ def predictions_table(predictions: "Sequence[Prediction]") -> Table:
         table.add_column("probabilities")
     for example, decision, probabilities in predictions[:MAX_PREDICTIONS]:
         values = [f"{value:.6g}" for value in decision.values()] if isinstance(decision, dict) else [visible(decision)]
-        likeliest = [f"{visible(name)} {100 * p:.1f}%" for name, p in list(probabilities.items())[:3]]
-        cells = [visible(example), *values, *(["  ".join(likeliest)] if likeliest else [])]
+        most_likely = [f"{visible(name)} {100 * p:.1f}%" for name, p in list(probabilities.items())[:3]]
+        cells = [visible(example), *values, *(["  ".join(most_likely)] if most_likely else [])]
         table.add_row(*map(Text, cells))
     if len(predictions) > MAX_PREDICTIONS:
         table.caption = f"the first {MAX_PREDICTIONS} of {len(predictions):,}; --json prints all"

@@ -1,4 +1,4 @@
-"""Text forms of numbers and names, for every table."""
+"""Formatting of numbers and names, for all tables."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ def format_values(values: Mapping[str, float], formats: Mapping[str, str]) -> st
 
 
 def visible(name: str) -> str:
-    """Write a name so that it can be seen: one that is blank or contains control characters as Python writes it.
+    """Return a printable form of a name; a blank name or one with control characters is written as a Python string.
 
     >>> visible("cat"), visible(" "), visible("a\\n")
     ('cat', "' '", "'a\\\\n'")

@@ -1,4 +1,4 @@
-"""The printed form of `fnet trace`: a table of the nodes, the backward pass message by message, and JSON."""
+"""The output of `fnet trace`: a table of the nodes, the backward pass message by message, and JSON."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from rich.text import Text
 from fnet.trace.result import LocalDerivative, MessageTrace, NodeTrace, SecondDerivative, Trace
 
 ENTRIES = 8
-"""A larger array is abbreviated to its shape and its first and last entry."""
+"""An array with more entries is abbreviated to its shape and its first and last entry."""
 
 DIGITS, ALL_DIGITS = 5, 15
-"""Significant digits of a number, as the lectures have them; and of one that is wrong."""
+"""Significant digits of a number, as in the lectures, and of a wrong number."""
 
 
 def number(value: np.ndarray, digits: int = DIGITS) -> str:
@@ -41,7 +41,7 @@ def heading(trace: Trace) -> str:
 
 
 def print_trace(console: Console, trace: Trace, *, steps: bool = False) -> None:
-    """Print the table or the backward pass message by message; then shared nodes, kinks and the verdict."""
+    """Print the table of nodes or, with `steps`, every message; then shared nodes, kinks and the verdict."""
     _print_line(console, heading(trace), "bold")
     if steps:
         _print_steps(console, trace)
@@ -51,7 +51,7 @@ def print_trace(console: Console, trace: Trace, *, steps: bool = False) -> None:
         _print_table(console, _second_table(trace))
     for name, users in trace.shared.items():
         times = "twice" if len(users) == 2 else f"{len(users)} times"
-        _print_line(console, f"{name} is used {times}, by {_listed(sorted(set(users)))}: the messages add up")
+        _print_line(console, f"{name} is used {times}, by {_join_names(sorted(set(users)))}: the messages add up")
     for node in trace.nodes:
         if node.kink:
             _print_line(console, f"{node.name} is at a kink: {node.kink}, as in JAX")
@@ -59,12 +59,12 @@ def print_trace(console: Console, trace: Trace, *, steps: bool = False) -> None:
 
 
 def _print_line(console: Console, text: str, style: str = "") -> None:
-    """Print text verbatim: brackets are not markup, and a long line is not wrapped."""
+    """Print text verbatim: brackets are not markup, and long lines are not wrapped."""
     console.print(Text(text, style), soft_wrap=True)
 
 
 def _print_table(console: Console, table: Table) -> None:
-    """Print a table: within the width of a terminal; elsewhere as wide as the table needs."""
+    """Print a table, on a terminal within its width, elsewhere in the full width of the table."""
     if not console.is_terminal:
         console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
     console.print(table)
@@ -159,7 +159,7 @@ def _message(message: MessageTrace, result: str, receiver: NodeTrace) -> str:
     return f"{text}; {'sum' if message.last else 'partial sum'}: {total}"
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
@@ -196,7 +196,7 @@ def _node_data(node: NodeTrace) -> dict[str, Any]:
         "local": [
             {
                 "operand": local.operand,
-                "written": local.formula,
+                "formula": local.formula,
                 "value": None if local.value is None else local.value.tolist(),
             }
             for local in node.local_derivatives

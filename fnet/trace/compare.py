@@ -1,4 +1,4 @@
-"""Compare the gradients of an expression: the computational graph by hand against JAX, node by node.
+"""Comparison of the gradients of an expression, node by node: the computational graph by hand against JAX.
 
 Both run the same steps of the parsed expression in float64: the graph in NumPy with the derivatives of
 `fnet.trace.functions`, JAX with its own functions and `jax.grad`.
@@ -23,7 +23,7 @@ from fnet.trace.values import check_values, parse_values
 
 
 def _power(base: Any, exponent: Any) -> jax.Array:
-    """Compute a small integer power by multiplication, as JAX computes `x**2` itself."""
+    """Compute a small integer power by multiplication, as JAX itself computes `x**2`."""
     if isinstance(exponent, float) and exponent.is_integer() and abs(exponent) <= 16:
         return jnp.asarray(base) ** int(exponent)
     return jnp.power(base, exponent)
@@ -55,31 +55,30 @@ JAX_FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {
     "abs": jnp.abs,
     "max": jnp.maximum,
     "min": jnp.minimum,
-    "largest": jnp.max,
-    "smallest": jnp.min,
+    "reduce_max": jnp.max,
+    "reduce_min": jnp.min,
     "sum": jnp.sum,
     "mean": jnp.mean,
     "softmax": jax.nn.softmax,
 }
-"""JAX's function for each operation of the graph, by its name."""
-
+"""JAX's function for each operation of the graph, by the operation's name."""
 
 MAX_STEPS_SECOND = 60
-"""The limit on steps for second derivatives: compiling them takes long."""
+"""The maximum number of steps for second derivatives, which take long to compile."""
 
 MAX_NUMBERS_SECOND = 12
-"""The limit on numbers, over all variables, for second derivatives."""
+"""The maximum number of entries, over all variables, for second derivatives."""
 
 Pair = tuple[str, str]
 """The names of two variables."""
 
 
 class ByHand(NamedTuple):
-    """What the graph gives.
+    """Results of the computational graph.
 
     backward: gradients and messages.
-    value_bounds, gradient_bounds: the rounding errors allowed at each node.
-    second: for each pair of variables the second derivative and the rounding error allowed.
+    value_bounds, gradient_bounds: the allowed rounding errors at each node.
+    second: for each pair of variables, the second derivative and its allowed rounding error.
     """
 
     backward: Backward
@@ -89,7 +88,7 @@ class ByHand(NamedTuple):
 
 
 class ByJax(NamedTuple):
-    """What JAX gives: values and gradients by the steps' numbers, and second derivatives by pairs of variables."""
+    """Results of JAX: values and gradients by the number of the step, and second derivatives by pair of variables."""
 
     values: dict[int, np.ndarray]
     gradients: dict[int, np.ndarray]
@@ -97,15 +96,15 @@ class ByJax(NamedTuple):
 
 
 def trace(expression: str, values: Iterable[str], *, order: int = 1) -> Trace:
-    """Compute value and gradient of every node of an expression, by hand and by JAX.
+    """Compute the value and the gradient of every node of an expression, by hand and by JAX.
 
     Args:
-        expression: such as "(x + y) * z"; assignments may precede it, as in "q = x + y; q * z".
-        values: of its variables, such as "x=2" or "w=[1, 2, 3]".
-        order: 2 for second derivatives as well.
+        expression: an expression such as "(x + y) * z"; assignments may precede it, as in "q = x + y; q * z".
+        values: values of its variables, such as "x=2" or "w=[1, 2, 3]".
+        order: 2 to compute second derivatives as well.
 
     Raises:
-        ExpressionError: if the expression or its derivative cannot be computed; with the place.
+        ExpressionError: if the expression or its derivative cannot be computed; names the place.
 
     >>> result = trace("(x + y) * z", ["x=-2", "y=5", "z=-4"])
     >>> [(node.name, node.value.item(), node.gradient.item(), node.jax_gradient.item()) for node in result.nodes]
@@ -135,7 +134,7 @@ def trace(expression: str, values: Iterable[str], *, order: int = 1) -> Trace:
 
 
 def _check_size(program: Program, nodes: Sequence[Node], order: int) -> None:
-    """Check that the result is a scalar, and that second derivatives are affordable."""
+    """Check that the result is a scalar and that the expression is small enough for second derivatives."""
     whole = (0, len(program.source))
     if nodes[-1].shape:
         message = f"only a scalar has a gradient, but the result has shape {nodes[-1].shape}: take sum(…) or mean(…)"
@@ -207,7 +206,7 @@ def _node(
 
 
 def _second_by_hand(program: Program, nodes: Sequence[Node]) -> dict[Pair, tuple[np.ndarray, float]]:
-    """Return for each pair of variables the second derivative, (*first, *second), and the rounding error allowed."""
+    """Return for each pair of variables the second derivative (*first, *second) and its allowed rounding error."""
     variables = {name: nodes[number] for name, number in program.variables.items()}
     gradients = dict(zip(variables, gradient(nodes[-1], *variables.values()), strict=True))
     second = {}
@@ -226,18 +225,18 @@ def _second_by_hand(program: Program, nodes: Sequence[Node]) -> dict[Pair, tuple
 
 
 def _by_jax(program: Program, nodes: Sequence[Node], values: Mapping[str, np.ndarray], order: int) -> ByJax:
-    """Compute value and df/d(step) of every step that varies, and the second derivatives, by JAX.
+    """Compute the value and df/d(step) of every varying step, and the second derivatives, by JAX.
 
-    df/d(step) is the derivative with respect to a number that is added to the step, at 0. Steps that do not vary are
-    constants, given as Python numbers: only then does JAX know that x ** 1 has a second derivative at 0.
+    df/d(step) is the derivative, at 0, with respect to a number that is added to the step. Steps that do not vary are
+    passed as Python numbers: only then does JAX know that x ** 1 has a second derivative at 0.
     """
     varying = [number for number, step in enumerate(program.steps) if step.varies]
-    fixed = {
+    constants = {
         number: node.value if node.shape else node.value.item() for number, node in enumerate(nodes) if not node.varies
     }
 
     def run(variables, added):
-        results: dict[int, Any] = dict(fixed)
+        results: dict[int, Any] = dict(constants)
         for number in varying:
             step = program.steps[number]
             if step.operation is None:

@@ -1,4 +1,4 @@
-"""Expressions as programs: the steps of a computational graph before it has values."""
+"""Expressions as programs: the steps of a computational graph before values are assigned to its variables."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,11 +8,11 @@ import numpy as np
 from fnet.trace.nodes import Node, Operation, Undefined, constant, variable
 
 CONTEXT = 60
-"""Characters of a long line that an error shows before and after the place."""
+"""Number of characters of a long line that an error shows before and after the place."""
 
 
 class ExpressionError(ValueError):
-    """An expression is invalid; the text shows the line with carets under the place.
+    """An expression is invalid; the message ends with the line and carets under the place.
 
     message: what is wrong.
     place: half-open range [start, stop) of characters in the source.
@@ -27,7 +27,7 @@ class ExpressionError(ValueError):
 
 
 def _excerpt(source: str, place: tuple[int, int]) -> str:
-    """Show the line of a place, cut if it is long, with carets under the place.
+    """Write the line of a place, truncated if it is long, with carets under the place.
 
     >>> print(_excerpt("q = x; sine(q)", (7, 11)))
         q = x; sine(q)
@@ -72,7 +72,7 @@ class Program(NamedTuple):
 
     @property
     def variables(self) -> dict[str, int]:
-        """The number of each variable's step, in the order of first use."""
+        """Return the number of each variable's step, by name, in the order of first use."""
         return {step.name: number for number, step in enumerate(self.steps) if step.varies and step.operation is None}
 
     def formula(self, number: int) -> str:
@@ -137,18 +137,18 @@ def build(program: Program, values: Mapping[str, np.ndarray]) -> list[Node]:
 
 
 def _where(program: Program, step: Step, nodes: Sequence[Node]) -> str:
-    """Write the values of a step's varying operands, such as ", where x-2 = 0"."""
+    """Write the values of a step's varying operands, such as ", where x - 2 = 0"."""
     operands = [operand for operand in dict.fromkeys(step.operands) if program.steps[operand].varies]
     values = [f"{_source_of(program, operand)} = {abbreviate(nodes[operand].value)}" for operand in operands]
     return f", where {' and '.join(values)}" if values else ""
 
 
 def _source_of(program: Program, number: int) -> str:
-    """Return a step's text in the source, at most 40 characters of it."""
+    """Return a step's text in the source, truncated to 40 characters."""
     text = " ".join(program.source[slice(*program.steps[number].place)].split())
     return text if len(text) <= 40 else text[:39] + "…"
 
 
 def abbreviate(value: np.ndarray) -> str:
-    """Write a value in a few characters."""
+    """Write a number with 6 significant digits, and an array as its shape."""
     return f"{value.item():.6g}" if value.ndim == 0 else f"an array of shape {value.shape}"

@@ -1,4 +1,4 @@
-"""The functions of the lectures as operations of the computational graph, each beside its derivative.
+"""The functions of the lectures as operations of the computational graph, each with its derivative.
 
 At a kink, where the left and the right derivative differ, each follows JAX's convention, which its `kink` states:
 relu'(0) = 0, abs'(0) = 1, leaky_relu'(0) = 1, and equal operands of max and min receive equal shares.
@@ -54,7 +54,7 @@ _GELU = math.sqrt(2 / math.pi)
 
 
 def _gelu_slope(y: Node, a: Node) -> Node:
-    """With t = tanh(u) and u = sqrt(2/pi) (a + 0.044715 a^3): (1 + t) / 2 + a / 2 (1 - t^2) du/da."""
+    """(1 + t) / 2 + a / 2 (1 - t^2) du/da, with t = tanh(u) and u = sqrt(2/pi) (a + 0.044715 a^3)."""
     t = tanh(_GELU * (a + 0.044715 * a**3))
     return 0.5 * (1 + t) + 0.5 * a * (1 - t**2) * (_GELU * (1 + 3 * 0.044715 * a**2))
 
@@ -102,7 +102,7 @@ absolute = Operation(
 
 
 def _share(first: Node, second: Node) -> np.ndarray:
-    """Return 1 where the first is greater, 0 where the second is, and 1/2 where they are equal."""
+    """Return 1 where the first node is greater, 0 where the second is, and 1/2 where they are equal."""
     return np.heaviside(first.value - second.value, 0.5)
 
 
@@ -122,7 +122,7 @@ minimum = Operation(
     kink=(np.equal, "min of equal numbers sends half of the gradient to each"),
 )
 
-# Operations on whole arrays are not elementwise: each states its message
+# Operations on whole arrays are not elementwise: instead of a local derivative, each defines its message
 
 total = Operation(
     "sum", "sum({a})", np.sum, (("g for each", lambda g, y, a: broadcast_to(g, a.shape)),), elementwise=False
@@ -139,36 +139,37 @@ mean = Operation(
 
 
 def _route(g: Node, y: Node, a: Node) -> Node:
-    """Send equal shares of g to the entries that are equal to the result."""
+    """Send equal shares of g to all entries that are equal to the result."""
     extreme = a.value == y.value
     return broadcast_to(g, a.shape) * (extreme / extreme.sum())
 
 
-def _tied(extreme: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], bool]:
+def _has_tie(extreme: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], bool]:
+    """Return a test whether several entries of an array are equal to its extreme."""
     return lambda a: int(np.count_nonzero(a == extreme(a))) > 1
 
 
-largest = Operation(
-    "largest",
+reduce_max = Operation(
+    "reduce_max",
     "max({a})",
     np.max,
-    (("g to the largest", _route),),
+    (("g to the max", _route),),
     elementwise=False,
-    kink=(_tied(np.max), "max of an array sends equal shares of the gradient to its largest entries"),
+    kink=(_has_tie(np.max), "max of an array sends equal shares of the gradient to its largest entries"),
 )
 
-smallest = Operation(
-    "smallest",
+reduce_min = Operation(
+    "reduce_min",
     "min({a})",
     np.min,
-    (("g to the smallest", _route),),
+    (("g to the min", _route),),
     elementwise=False,
-    kink=(_tied(np.min), "min of an array sends equal shares of the gradient to its smallest entries"),
+    kink=(_has_tie(np.min), "min of an array sends equal shares of the gradient to its smallest entries"),
 )
 
 
 def _softmax(a: np.ndarray) -> np.ndarray:
-    """Compute e^(a_i) / sum_k e^(a_k) along the last axis; the largest a is subtracted first to avoid overflow."""
+    """Compute e^(a_i) / sum_k e^(a_k) along the last axis, after subtracting max_k a_k to avoid overflow."""
     if a.ndim == 0:
         raise ValueError("softmax expects a vector or a matrix")
     e = np.exp(a - a.max(axis=-1, keepdims=True))
@@ -188,7 +189,7 @@ softmax = Operation(
 
 
 class Function(NamedTuple):
-    """A function of expressions: an operation for each number of arguments, and defaults of the last arguments."""
+    """A function in expressions: an operation for each number of arguments, and defaults for the last arguments."""
 
     operations: Mapping[int, Operation]
     defaults: tuple[float, ...] = ()
@@ -203,8 +204,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "logistic": Function({1: sigmoid}),
     "ln": Function({1: log}),
     "leaky_relu": Function({2: leaky_relu}, defaults=(0.01,)),
-    "max": Function({1: largest, 2: maximum}),
-    "min": Function({1: smallest, 2: minimum}),
+    "max": Function({1: reduce_max, 2: maximum}),
+    "min": Function({1: reduce_min, 2: minimum}),
     "sum": Function({1: total}),
     "mean": Function({1: mean}),
     "softmax": Function({1: softmax}),

@@ -40,11 +40,11 @@ from fnet.trace.nodes import variable as variable
 
 
 class Message(NamedTuple):
-    """What one node sends to another in the backward pass.
+    """A message from one node to another in the backward pass.
 
-    sender: y.
-    receiver: a, an operand of y.
-    position: the index of the operand: a node used twice by one operation receives two messages from it.
+    sender: the node y.
+    receiver: the node a, an operand of y.
+    position: the index of the operand; a node used twice by one operation receives two messages from it.
     local: dy/da for an elementwise operation, else None.
     value: df/dy * dy/da, of the shape of a; for an operation that is not elementwise, the corresponding
         vector-Jacobian product, such as a matrix product.
@@ -81,7 +81,7 @@ def backward(output: Node) -> Backward:
 
     Raises:
         ValueError: if the output is not a scalar.
-        Undefined: if a derivative is infinite, such as that of sqrt at 0; its `node` has that derivative.
+        Undefined: if a derivative is infinite, such as that of sqrt at 0; `node` is the node with that derivative.
     """
     if output.shape:
         raise ValueError(f"only a scalar has a gradient, but the output has shape {output.shape}: take its sum or mean")
@@ -112,7 +112,7 @@ def send(node: Node, position: int, g: Node) -> tuple[Node | None, Node]:
 
 
 def gradient(output: Node, *nodes: Node) -> tuple[Node, ...]:
-    """Return df/d(node) for each of the nodes; 0 for one that the output does not depend on.
+    """Return df/d(node) for each of the nodes; it is 0 for a node that the output does not depend on.
 
     >>> x, y, z = variable(-2.0), variable(5.0), variable(-4.0)
     >>> [float(g) for g in gradient((x + y) * z, x, y, z)]

@@ -1,6 +1,6 @@
-"""Nodes of a computational graph, and the operations that make new nodes of them.
+"""Nodes of a computational graph, and the operations that make new nodes from them.
 
-Here are the arithmetic operations and those on shapes; `fnet.trace.functions` has exp, sin, relu and the others.
+This module defines arithmetic and operations on shapes; `fnet.trace.functions` defines exp, sin, relu and others.
 
 >>> x = variable(3.0)
 >>> y = 2 * x**2
@@ -20,7 +20,7 @@ _numbers = itertools.count()
 class Undefined(ArithmeticError):
     """A value or a derivative is not a finite number.
 
-    node: the node whose derivative is not finite; None if it is a value that is not.
+    node: the node whose derivative is not finite; None if a value is not finite.
     """
 
     exit_status = 2
@@ -31,12 +31,12 @@ class Undefined(ArithmeticError):
 
 
 class Node:
-    """A value in the graph and how it was computed. Python's operators on nodes make new nodes.
+    """A value in the graph and how it was computed; Python's operators applied to nodes make new nodes.
 
     value: a float64 array; a number is an array of shape ().
     operation: the operation that computed it; None for a variable or a constant.
     operands: the nodes that it was computed from.
-    varies: whether it depends on a variable; a node that does not receives no message.
+    varies: whether it depends on a variable; a node that does not vary does not receive messages.
     """
 
     __slots__ = ("number", "operands", "operation", "value", "varies")
@@ -107,14 +107,14 @@ class Node:
 class Operation(NamedTuple):
     """A function of nodes with its derivatives; calling it makes a node.
 
-    name: such as "multiply".
+    name: its name, such as "multiply".
     formula: its notation, with {a} and {b} for the operands.
     forward: computes its value from arrays.
     derivatives: a pair for each operand: the notation of the local derivative, in which {y} is the result; and a
         function. For an elementwise operation the function maps the nodes (y, a, b) to the derivative dy/da; for any
-        other it maps (g, y, a, b), where g = df/dy, to the message.
-    elementwise: whether it works elementwise; operands of different shapes are then broadcast.
-    undefined: where it has no value: pairs of a test on the operands' arrays and a message.
+        other operation it maps (g, y, a, b), where g = df/dy, to the message.
+    elementwise: whether it is elementwise; operands of different shapes are then broadcast.
+    undefined: where its value is undefined: pairs of a test on the operands' arrays and a message.
     kink: where the left and the right derivative differ: a test on the operands' arrays, and the convention.
     """
 
@@ -201,7 +201,8 @@ log = Operation(
     undefined=((lambda a: a <= 0, "logarithm of a number that is not positive"),),
 )
 
-# b a^(b-1) is 0 for b = 0, whatever a is; a^b log(a) is taken as 0 for a = 0. The comparisons add 1 in these cases.
+# b a^(b-1) is 0 for b = 0, whatever a is; a^b log(a) is taken as 0 for a = 0. In these cases the comparisons add 1 to
+# the exponent or to the argument of log, so that the other factor is finite.
 power = Operation(
     "power",
     "{a} ** {b}",
@@ -220,7 +221,7 @@ power = Operation(
 
 
 def sum_to(a: Node, shape: tuple[int, ...]) -> Node:
-    """Sum over the axes along which an array of this shape was broadcast: each entry was copied, and copy adds."""
+    """Sum over the axes along which an array of this shape was broadcast; broadcasting copies, and copy adds."""
     return a if a.shape == shape else _sum_to(shape)(a)
 
 
@@ -268,22 +269,28 @@ def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _matrices(g: Node, a: Node, b: Node) -> tuple[Node, Node, Node]:
-    """Write a product as one of matrices: a vector on the left as a row, on the right as a column."""
+    """Return g, a and b as matrices: a vector on the left becomes a row, a vector on the right a column."""
     a = a if len(a.shape) == 2 else reshape(a, (1, *a.shape))
     b = b if len(b.shape) == 2 else reshape(b, (*b.shape, 1))
     return reshape(g, (a.shape[0], b.shape[1])), a, b
 
 
-def _to_left(g: Node, y: Node, a: Node, b: Node) -> Node:
+def _to_left_operand(g: Node, y: Node, a: Node, b: Node) -> Node:
     """y_ij = sum_k a_ik b_kj, so df/da_ik = sum_j g_ij b_kj: g b^T."""
     g, _, matrix = _matrices(g, a, b)
     return reshape(g @ transpose(matrix), a.shape)
 
 
-def _to_right(g: Node, y: Node, a: Node, b: Node) -> Node:
+def _to_right_operand(g: Node, y: Node, a: Node, b: Node) -> Node:
     """df/db_kj = sum_i a_ik g_ij: a^T g."""
     g, matrix, _ = _matrices(g, a, b)
     return reshape(transpose(matrix) @ g, b.shape)
 
 
-matmul = Operation("matmul", "{a} @ {b}", _matmul, (("g {b}^T", _to_left), ("{a}^T g", _to_right)), elementwise=False)
+matmul = Operation(
+    "matmul",
+    "{a} @ {b}",
+    _matmul,
+    (("g {b}^T", _to_left_operand), ("{a}^T g", _to_right_operand)),
+    elementwise=False,
+)

@@ -1,7 +1,7 @@
-"""Parse expressions such as `sqrt(x**2 + exp(x**2))`.
+"""Parser of expressions such as `sqrt(x**2 + exp(x**2))`.
 
-The text is parsed by Python's own `ast` and then read node by node: anything but the known numbers, names, operators
-and functions is an error with its place. Nothing is ever evaluated as Python.
+Python's own `ast` parses the text, and the tree is read node by node: anything other than numbers, names, and the known
+operators and functions is an error that shows its place. Nothing is ever evaluated as Python.
 """
 
 import ast
@@ -26,7 +26,7 @@ MAX_STEPS = 300
 MAX_ENTRIES = 1_000
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
-"""Predefined names; a value given for such a name replaces it."""
+"""Predefined constants; a variable with the same name replaces the constant."""
 
 _OPERATORS: Mapping[type[ast.operator], Operation] = {
     ast.Add: nodes.add,
@@ -52,7 +52,7 @@ _REFUSED: Mapping[type[ast.AST], str] = {
 _OPERATOR_HINTS = {
     ast.BitXor: "powers are written with **",
     ast.FloorDiv: "division is written with /",
-    ast.Mod: "there is no remainder",
+    ast.Mod: "the remainder is not supported",
 }
 
 
@@ -61,10 +61,10 @@ def parse(source: str, variables: Iterable[str] = ()) -> Program:
 
     Args:
         source: the text.
-        variables: predefined names, such as "e", that are variables here.
+        variables: names of variables; they replace predefined constants, such as "e".
 
     Raises:
-        ExpressionError: for everything that is not allowed.
+        ExpressionError: for anything that is not allowed; shows its place.
     """
     source = "\n".join(line.strip() for line in source.strip().splitlines())  # indentation has no meaning here
     if not source:
@@ -86,7 +86,7 @@ def parse(source: str, variables: Iterable[str] = ()) -> Program:
 
 
 def _syntax_error(error: SyntaxError, source: str) -> ExpressionError:
-    """Turn Python's error into one with a place in the source and a hint for an expression."""
+    """Convert Python's error to one with a place in the source and a hint for expressions."""
     lines = source.splitlines()
     row = min(max((error.lineno or 1) - 1, 0), len(lines) - 1)
     start = sum(len(line) + 1 for line in lines[:row]) + min(max((error.offset or 1) - 1, 0), len(lines[row]))
@@ -129,11 +129,11 @@ class _Reader:
             result = self._read(last.value)
         else:
             raise self._refused(last)
-        used = self._used(result)
+        dependencies = self._dependencies(result)
         for name, (number, place) in places.items():
-            if number not in used:
-                raise ExpressionError(f"'{name}' is not used in the result", self._source, place)
-        return Program(self._source, self._named(result))
+            if number not in dependencies:
+                raise ExpressionError(f"'{name}' is not used in the result; use it or remove it", self._source, place)
+        return Program(self._source, self._named_steps(result))
 
     def _assignment(self, statement: ast.Assign) -> tuple[str, int]:
         target = statement.targets[0]
@@ -150,18 +150,18 @@ class _Reader:
             self._steps[number] = step._replace(name=name)
         return name, number
 
-    def _used(self, result: int) -> set[int]:
-        """The numbers of the steps that the result depends on."""
-        used = {result}
+    def _dependencies(self, result: int) -> set[int]:
+        """Return the numbers of the steps that the result depends on, including its own."""
+        dependencies = {result}
         for number in range(result, -1, -1):
-            if number in used:
-                used.update(self._steps[number].operands)
-        return used
+            if number in dependencies:
+                dependencies.update(self._steps[number].operands)
+        return dependencies
 
-    def _named(self, result: int) -> tuple[Step, ...]:
-        """The steps up to the result, each with a name: a letter, or for a constant its text."""
-        taken = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)}
-        letters = (word for word in _words() if word not in taken and not keyword.iskeyword(word))
+    def _named_steps(self, result: int) -> tuple[Step, ...]:
+        """Return the steps up to the result, each with a name: a letter, or for a constant its text."""
+        used_names = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)}
+        letters = (name for name in _letters() if name not in used_names and not keyword.iskeyword(name))
         steps = self._steps[: result + 1]
         for number, step in enumerate(steps):
             if not step.name:
@@ -292,7 +292,7 @@ class _Reader:
         return ExpressionError(message, self._source, self._place(node))
 
     def _place(self, node: ast.AST) -> tuple[int, int]:
-        """The place of a node in the source, in characters; `ast` counts the bytes of a line."""
+        """Return the place of a node in the source in characters; `ast` counts the bytes of a line."""
 
         def offset(line: int, column: int) -> int:
             before = sum(len(text) + 1 for text in self._lines[: line - 1])
@@ -302,7 +302,7 @@ class _Reader:
         return offset(*place[:2]), offset(*place[2:])
 
 
-def _words() -> Iterator[str]:
+def _letters() -> Iterator[str]:
     """Generate a, b, …, z, a1, b1, …"""
-    for round_ in itertools.count():
-        yield from (letter + (str(round_) if round_ else "") for letter in string.ascii_lowercase)
+    for suffix in itertools.count():
+        yield from (letter + (str(suffix) if suffix else "") for letter in string.ascii_lowercase)

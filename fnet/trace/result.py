@@ -1,4 +1,4 @@
-"""What tracing an expression gives: its nodes, the messages of the backward pass, and both sides' gradients."""
+"""The result of tracing an expression: nodes, messages of the backward pass, and the gradients on both sides."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,8 +10,8 @@ class LocalDerivative(NamedTuple):
     """The derivative of a node with respect to one of its operands.
 
     operand: the operand's name.
-    formula: its notation, such as "1 / (2 d)".
-    value: None for an operation that is not elementwise.
+    formula: notation of the derivative, such as "1 / (2 d)".
+    value: its value; None for an operation that is not elementwise.
     """
 
     operand: str
@@ -22,7 +22,7 @@ class LocalDerivative(NamedTuple):
 class MessageTrace(NamedTuple):
     """One message of the backward pass.
 
-    sender, receiver: names of nodes.
+    sender, receiver: the names of the two nodes.
     upstream: the gradient of the sender.
     local: the local derivative that it is multiplied by.
     value: the message.
@@ -43,13 +43,13 @@ class NodeTrace(NamedTuple):
     """One node, computed by hand and by JAX.
 
     name: the variable's name, an assigned name, or a letter.
-    operation: its notation, such as "a + b"; empty for a variable.
+    operation: the notation of the operation, such as "a + b"; empty for a variable.
     operands: the names of the operands that depend on a variable.
     value: the forward value.
-    local_derivatives: with respect to each of the operands.
+    local_derivatives: its derivatives with respect to each of the operands.
     received: the messages that it received, as pairs of the sender's name and the value; they sum to the gradient.
-    gradient: of the result with respect to the node, by hand.
-    jax_value, jax_gradient: the same by JAX.
+    gradient: the gradient of the result with respect to the node, by hand.
+    jax_value, jax_gradient: the value and the gradient by JAX.
     difference: the larger of the relative differences of value and gradient.
     ok: whether value and gradient agree with JAX's up to rounding.
     kink: the convention for the derivative if the node lies at a kink, else None.
@@ -72,10 +72,10 @@ class NodeTrace(NamedTuple):
 class SecondDerivative(NamedTuple):
     """A second derivative with respect to a pair of variables.
 
-    names: of the variables.
-    value: by hand, of shape (*first, *second).
-    jax_value: by JAX.
-    difference: the relative difference.
+    names: the names of the two variables.
+    value: the second derivative by hand, of shape (*first, *second).
+    jax_value: the second derivative by JAX.
+    difference: the relative difference of the two.
     ok: whether they agree up to rounding.
     """
 
@@ -89,10 +89,10 @@ class SecondDerivative(NamedTuple):
 class Trace(NamedTuple):
     """The computational graph of an expression, by hand and by JAX.
 
-    expression: the text.
-    values: of the variables.
-    nodes: variables first, then in the order of computation; the last is the result.
-    messages: of the backward pass, in the order they were sent.
+    expression: the text of the expression.
+    values: the values of the variables.
+    nodes: the nodes, variables first, then in the order of computation; the last is the result.
+    messages: the messages of the backward pass, in the order they were sent.
     second: the second derivatives; empty unless requested.
     """
 
@@ -104,18 +104,18 @@ class Trace(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether all values and gradients agree with JAX's up to rounding."""
+        """Return whether all values and gradients agree with JAX's up to rounding."""
         return all(item.ok for item in (*self.nodes, *self.second))
 
     @property
     def shared(self) -> dict[str, list[str]]:
-        """The nodes that are used more than once, each with the nodes that use it."""
+        """Return the nodes that are used more than once, each with the nodes that use it."""
         uses = {node.name: [sender for sender, _ in node.received] for node in self.nodes}
         return {name: users for name, users in uses.items() if len(users) > 1}
 
     @property
     def verdict(self) -> str:
-        """One sentence: that everything agrees, or which nodes do not."""
+        """Return a sentence that says that everything agrees, or which nodes do not."""
         wrong = [node.name for node in self.nodes if not node.ok]
         wrong += ["second derivative " + ", ".join(item.names) for item in self.second if not item.ok]
         if wrong:

@@ -1,4 +1,4 @@
-"""Bounds on rounding errors: how far a value or a gradient may lie from the exact one."""
+"""Bounds on rounding errors: how far a computed value or gradient may be from the exact one."""
 
 import numpy as np
 
@@ -6,17 +6,17 @@ from fnet.trace.graph import ancestors, backward, send
 from fnet.trace.nodes import Node, constant
 
 ROUNDING = 1e-12
-"""The relative error that rounding may cause in one operation; exact arithmetic causes 1.1e-16."""
+"""The allowed relative rounding error of one operation; a correctly rounded operation has at most 1.1e-16."""
 
 SATURATING = ("tanh", "sigmoid", "softplus", "swish", "gelu", "elu", "softmax")
-"""Operations with flat parts, where 1 - y keeps few digits: their derivatives have an absolute error of ROUNDING."""
+"""Operations that saturate, where 1 - y loses most digits: their derivatives have an absolute error of ROUNDING."""
 
 
 def bounds(output: Node) -> tuple[dict[Node, float], dict[Node, float]]:
     """Bound the rounding error of the value and of the gradient of every node.
 
-    Errors propagate from node to node as gradients do, scaled by the size of the local derivatives, and every operation
-    and message adds its own. So cancellation, as in (1 + x) - 1, is allowed the error that it causes.
+    Errors propagate from node to node like gradients, scaled by the size of the local derivatives, and every operation
+    and message adds its own. The bounds therefore include the errors caused by cancellation, as in (1 + x) - 1.
     """
     gains = _gains(output)
     values = _value_bounds(output, gains)
@@ -24,7 +24,7 @@ def bounds(output: Node) -> tuple[dict[Node, float], dict[Node, float]]:
 
 
 def _gains(output: Node) -> dict[tuple[Node, int], float]:
-    """Return the factor by which an error of an operand grows in a node, for every node and index of an operand."""
+    """Return, for every node and index of an operand, the factor by which an error of the operand is amplified."""
     gains = {}
     for node in ancestors(output):
         for position, operand in enumerate(node.operands):

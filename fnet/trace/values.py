@@ -1,4 +1,4 @@
-"""Values for the variables of an expression, such as "x=2"."""
+"""Parsing and checks of the values of an expression's variables, such as "x=2"."""
 
 import keyword
 import unicodedata
@@ -16,7 +16,7 @@ def parse_values(texts: Iterable[str]) -> dict[str, np.ndarray]:
     """Read values such as "x=2", "x=-2.5e-3", "x=pi/2" or "w=[[1, 2], [3, 4]]".
 
     Raises:
-        ExpressionError: if a value is invalid; with its place in the text.
+        ExpressionError: if a value is invalid; shows its place in the text.
 
     >>> parse_values(["x=-2", "w=[1, 2]"])
     {'x': array(-2.), 'w': array([1., 2.])}
@@ -30,7 +30,7 @@ def parse_values(texts: Iterable[str]) -> dict[str, np.ndarray]:
         if name in FUNCTIONS:
             raise ExpressionError(f"'{name}' is a function and cannot have a value", text, (0, len(left)))
         if name in values:
-            raise ExpressionError(f"'{name}' has two values", text, (0, len(left)))
+            raise ExpressionError(f"'{name}' has two values; remove one of them", text, (0, len(left)))
         if not right.strip():
             raise ExpressionError(f"'{name}' has no value: a number is missing", text, (len(text), len(text)))
         try:
@@ -51,10 +51,10 @@ def _evaluate(source: str) -> np.ndarray:
 
 
 def check_values(program: Program, values: Mapping[str, np.ndarray]) -> None:
-    """Check that every variable has a value and every value a variable.
+    """Check that every variable has a value, and that every value belongs to a variable.
 
     Raises:
-        ExpressionError: if a variable has no value, a value has no variable, or there is no variable.
+        ExpressionError: if a value is missing or extra, or the expression does not have variables.
     """
     variables = program.variables
     unused = [name for name in values if name not in variables]

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 from annotated_types import Ge
 
-from fnet.core.settings import checked
+from fnet.core.settings import check_settings
 from fnet.metrics import Metric, recorded_name
 from fnet.train.state import TrainState
 
@@ -29,7 +29,7 @@ class EarlyStopping:
     patience: Annotated[int, Ge(1)] = 5
 
     def __post_init__(self):
-        checked(EarlyStopping, vars(self))
+        check_settings(EarlyStopping, vars(self))
 
 
 class BestEpoch(NamedTuple):

@@ -35,7 +35,7 @@ def test_one_leaf_and_a_sample():
 def test_an_unknown_leaf_gets_the_nearest():
     result = call("gradcheck", XOR, "--leaf", "dense_1/v")
     assert result.exit_code == 2
-    assert result.stderr == "error: the network has no leaf 'dense_1/v'; did you mean 'dense_1/w'?\n"
+    assert result.stderr == "error: the network does not have a leaf 'dense_1/v'; did you mean 'dense_1/w'?\n"
 
 
 def test_after_steps_the_loss_differs():

@@ -19,7 +19,7 @@ def spec(dtype, vocabulary=None):
     [
         (
             "  - reshape: [8, 8]\n  - transformer: {width: 8, heads: 3}\n  - flatten\n",
-            "c.yaml:4:5: transformer_1/residual_1/attention_1: its heads must divide the width, and 3 does not divide 8"
+            "c.yaml:4:5: transformer_1/residual_1/attention_1: its heads must divide the width, but 3 does not divide 8"
             "; use 1, 2, 4, 8; examples of digits have the shape (8, 8, 1)",
         ),
         (

@@ -1,4 +1,4 @@
-"""Composites: kinds of their own that are defined by another network, with all of its layers inside."""
+"""Composites: layers with their own kind and settings that are defined by another network."""
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from fnet.reference.rule import Scope
 
 @fnet.constructor
 def bottleneck(*layers: fnet.Layer, units: int, width: int = 4, name: str | None = None):
-    """A user's own composite: layers between two projections, and a shortcut around them."""
+    """A user-defined composite: layers between two projections, with a shortcut around them."""
     return fnet.residual(fnet.dense(units), *layers, fnet.dense(width))
 
 
@@ -46,7 +46,7 @@ def test_its_description_builds_equal_parameters(make, in_shape):
     assert same(net.init(key, in_shape), again.init(key, in_shape))
 
 
-def test_its_description_is_its_own_settings_and_layers():
+def test_its_description_contains_its_own_settings_and_layers():
     assert fnet.describe(fnet.transformer(8, 2)) == {
         "transformer": {"width": 8, "heads": 2, "hidden": None, "causal": False, "rate": 0.0}
     }
@@ -56,7 +56,7 @@ def test_its_description_is_its_own_settings_and_layers():
     }
 
 
-def test_it_is_shown_with_the_layers_inside():
+def test_print_shows_the_layers_inside():
     net = fnet.serial(fnet.repeat(fnet.dense(3), times=2))
     assert str(net).splitlines() == [
         "network      serial",
@@ -98,7 +98,7 @@ def test_its_hand_written_rule_is_that_of_its_expansion(make, in_shape, rng):
     assert [name for name, _ in leaves(net, gradients)] == [name for name, _ in leaves(net, params)]
 
 
-def test_a_users_own_composite_has_its_gradients_checked(rng):
+def test_the_gradients_of_a_user_defined_composite_are_checked(rng):
     net = fnet.serial(bottleneck(fnet.tanh(), units=2), fnet.dense(3))
     params, state = net.init(jax.random.key(0), (4,))
     report = fnet.gradcheck.check(
@@ -115,7 +115,9 @@ def test_its_settings_are_checked():
 
 def test_a_plain_function_that_is_annotated_to_return_a_layer_is_found_by_its_path():
     assert fnet.build({f"{__name__}.plain": {"units": 3}}).shape((2,)) == (3,)
-    with pytest.raises(ValueError, match=r"same' is not a constructor of layers; decorate it with @fnet\.constructor"):
+    with pytest.raises(
+        ValueError, match=r"same' is not a constructor of layers; decorate it with @fnet\.constructor"
+    ):
         fnet.build(f"{__name__}.same")
 
 
@@ -123,7 +125,7 @@ def plain(units: int) -> fnet.Layer:
     return fnet.dense(units)
 
 
-def test_the_resolved_config_of_a_transformer_says_transformer_and_repeat(tmp_path):
+def test_the_resolved_config_contains_composites_not_their_expansions(tmp_path):
     (tmp_path / "text.txt").write_text("A text of characters. " * 40)
     overrides = [
         f"data.path={tmp_path / 'text.txt'}",

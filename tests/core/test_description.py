@@ -11,7 +11,7 @@ from fnet.core.traversal import key_number, leaves, map_layers
 
 
 def scale_by(factor):
-    """A layer made by hand, without a constructor."""
+    """Return a layer that is made without a constructor."""
 
     def apply(params, state, x, *, train, key=None, mask=None):
         return x * params["scale"], {}
@@ -25,7 +25,7 @@ def scale_by(factor):
     )
 
 
-def test_a_layer_made_by_hand_runs_and_says_what_its_description_needs():
+def test_a_layer_without_a_constructor_runs_but_cannot_be_described():
     net = fnet.serial(scale_by(3.0), fnet.relu())
     params, state = net.init(jax.random.key(0), (2,))
     assert net.apply(params, state, np.ones((1, 2)), train=False)[0].tolist() == [[3.0, 3.0]]
@@ -55,7 +55,7 @@ def test_layers_are_compared_by_identity_and_frozen():
         ([{3: 4}], "expected the name of a layer, got 3"),
     ],
 )
-def test_build_says_what_is_wrong(data, message):
+def test_invalid_data_are_refused(data, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         fnet.build(data)
 
@@ -79,11 +79,11 @@ def test_leaves_follow_the_description_not_the_sorted_dict():
 
 
 def test_keys_from_names_are_stable():
-    """The number of a name is part of what makes a run reproducible: it may never change."""
+    """Reproducing a run requires that the hash of a name never changes."""
     assert key_number("dense_1") == 0xC7C5A755
 
 
-def test_rebuilt_keeps_names_and_outputs(rng):
+def test_map_layers_preserves_names_and_outputs(rng):
     net = fnet.serial(fnet.dense(3, name="a"), fnet.serial(fnet.tanh(), fnet.dense(2)), name="whole")
     params, state = net.init(jax.random.key(0), (4,))
     x = rng.standard_normal((2, 4))

@@ -17,7 +17,7 @@ def network():
 
 
 def test_features_at_any_depth(rng):
-    """Against the layers applied one after the other by hand."""
+    """Features agree with the layers applied one after the other in NumPy."""
     net = network()
     params, state = net.init(jax.random.key(0), (5,))
     x = rng.standard_normal((3, 5)).astype(np.float32)
@@ -47,8 +47,8 @@ def test_features_can_be_jitted_and_differentiated(rng):
     assert not jnp.any(gradients["dense_2"]["w"] != 0)
 
 
-def test_unknown_names_are_suggested():
+def test_for_an_unknown_name_the_nearest_is_suggested():
     net = network()
     params, state = net.init(jax.random.key(0), (5,))
-    with pytest.raises(ValueError, match=r"the network has no layer 'dens_1'; did you mean 'dense_1'\?"):
+    with pytest.raises(ValueError, match=r"the network does not have a layer 'dens_1'; did you mean 'dense_1'\?"):
         fnet.features(net, params, state, np.ones((1, 5)), "dens_1")

@@ -1,4 +1,4 @@
-"""Settings read from signatures: models, checks, and what is said of wrong values."""
+"""Settings derived from signatures: models, checks, and the messages for invalid values."""
 
 from typing import Annotated, Literal
 
@@ -8,13 +8,13 @@ from pydantic import ValidationError
 
 from fnet.core.settings import (
     Strict,
-    checked,
+    check_settings,
     explanations,
     first_parameter,
     model_of,
     named_parameters,
 )
-from fnet.core.wording import in_words, shown, suggestion
+from fnet.core.wording import errors_in_words, format_value, suggestion
 
 
 def brew(
@@ -62,7 +62,7 @@ def test_a_tag_is_the_only_value_of_the_field_name():
         tagged(name="coffee", cups=1)
 
 
-def test_what_is_skipped_cannot_be_set():
+def test_a_skipped_parameter_cannot_be_set():
     model = model_of(brew, None, ("cups", "hot"))
     assert model().strength == 0.5
     with pytest.raises(ValidationError, match="hot"):
@@ -82,7 +82,7 @@ def test_the_model_of_a_function_is_made_once():
     assert model_of(brew) is model_of(brew)
 
 
-def test_a_model_cannot_be_changed():
+def test_a_model_is_immutable():
     with pytest.raises(ValidationError, match="frozen"):
         model_of(brew)(cups=1).cups = 2
 
@@ -105,23 +105,23 @@ def test_the_first_parameter_is_the_one_that_may_stand_alone(function, first):
     assert first_parameter(function) == first
 
 
-def test_what_collects_the_rest_is_no_named_parameter():
+def test_variadic_parameters_are_not_named_parameters():
     assert not {"grinds", "rest"} & set(named_parameters(brew))
 
 
-def test_explanations_end_with_their_section():
+def test_explanations_are_read_only_from_the_args_section():
     assert set(explanations(brew)) == {"cups", "strength", "kind"}
 
 
-def test_a_function_without_a_docstring_explains_nothing():
+def test_a_function_without_a_docstring_has_no_explanations():
     assert explanations(lambda a: a) == {}
 
 
-# checked
+# check_settings
 
 
-def test_checked_fills_in_defaults():
-    assert checked(brew, {"cups": 2}) == {
+def test_check_settings_fills_in_defaults():
+    assert check_settings(brew, {"cups": 2}) == {
         "cups": 2,
         "strength": 0.5,
         "kind": "black",
@@ -135,8 +135,8 @@ def test_checked_fills_in_defaults():
 @pytest.mark.parametrize(
     "values", [{"strength": 0}, {"minutes": (1, 2)}, {"sugar": 2}, {"sugar": "none"}, {"minutes": None}]
 )
-def test_checked_takes_every_value_that_fits(values):
-    result = checked(brew, {"cups": 1, **values})
+def test_check_settings_accepts_valid_values(values):
+    result = check_settings(brew, {"cups": 1, **values})
     assert {key: result[key] for key in values} == values
 
 
@@ -170,17 +170,17 @@ def test_checked_takes_every_value_that_fits(values):
         ({"cups": 0, "hot": 1}, r"^brew: cups: expected a value of at least 1, got 0$"),
     ],
 )
-def test_checked_names_the_first_setting_that_does_not_fit(values, message):
+def test_check_settings_names_the_first_invalid_setting(values, message):
     with pytest.raises(ValueError, match=message):
-        checked(brew, values)
+        check_settings(brew, values)
 
 
-def test_a_bound_is_written_out_in_full():
+def test_a_bound_is_written_with_all_digits():
     error = {"type": "less_than", "ctx": {"lt": 2**32}, "input": 2**32}
-    assert in_words(error) == "expected a value less than 4294967296, got 4294967296"
+    assert errors_in_words(error) == "expected a value less than 4294967296, got 4294967296"
 
 
-# in_words, shown
+# errors_in_words, format_value
 
 
 @pytest.mark.parametrize(
@@ -193,17 +193,17 @@ def test_a_bound_is_written_out_in_full():
         ({"type": "value_error", "ctx": {"error": ValueError("the pot is empty")}, "input": 0}, "the pot is empty"),
     ],
 )
-def test_an_error_says_what_was_expected_and_what_was_received(error, words):
-    assert in_words(error) == words
+def test_an_error_names_the_expected_and_the_received_value(error, words):
+    assert errors_in_words(error) == words
 
 
-def test_the_errors_of_a_union_are_one_sentence_that_repeats_nothing():
+def test_the_errors_of_a_union_are_one_sentence_without_repetition():
     errors = [
         {"type": "int_type", "input": "x"},
         {"type": "int_type", "input": "x"},
         {"type": "literal_error", "ctx": {"expected": "'all'"}, "input": "x"},
     ]
-    assert in_words(*errors) == "expected a whole number or 'all', got 'x'"
+    assert errors_in_words(*errors) == "expected a whole number or 'all', got 'x'"
 
 
 @pytest.mark.parametrize(
@@ -218,14 +218,14 @@ def test_the_errors_of_a_union_are_one_sentence_that_repeats_nothing():
         ({"a": 1}, "a mapping"),
     ],
 )
-def test_a_value_is_shown_as_it_is_written_in_yaml(value, text):
-    assert shown(value) == text
+def test_a_value_is_written_as_in_yaml(value, text):
+    assert format_value(value) == text
 
 
 @pytest.mark.parametrize("value", ["x" * 1000, 10**1000])
-def test_a_long_value_is_shown_in_part(value):
-    assert len(shown(value)) == 60
-    assert shown(value).endswith("...")
+def test_a_long_value_is_truncated(value):
+    assert len(format_value(value)) == 60
+    assert format_value(value).endswith("...")
 
 
 # suggestion
@@ -243,11 +243,11 @@ def test_a_long_value_is_shown_in_part(value):
         ("", ["a"], "; known: a"),
     ],
 )
-def test_the_nearest_word_is_suggested_else_all_are_listed(word, known, words):
+def test_the_nearest_word_is_suggested_or_all_are_listed(word, known, words):
     assert suggestion(word, known) == words
     assert suggestion(word, iter(known)) == words
 
 
-def test_the_listing_can_be_left_out():
+def test_the_list_of_known_words_is_optional():
     assert suggestion("zzz", ["a", "b"], listing=False) == ""
     assert suggestion("aab", ["aaa", "b"], listing=False) == "; did you mean 'aaa'?"

@@ -1,4 +1,4 @@
-"""Typical mistakes in backward passes: where each is planted, and the diagnosis that the check must give."""
+"""Typical mistakes in backward passes: the place of each, and the diagnosis that the check must return."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -60,7 +60,7 @@ PROBLEMS = {
 
 
 def inputs(problem: Problem):
-    """Return perturbed parameters, state and a batch; in "kinks" some inputs are exactly 0."""
+    """Return perturbed parameters, the state and a batch; for "kinks" some inputs are exactly 0."""
     rng = np.random.default_rng(3)
     params, state = problem.net.init(jax.random.key(1), problem.in_shape)
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape), params)
@@ -76,8 +76,8 @@ class Mutation(NamedTuple):
     """A mistake and its expected diagnosis.
 
     problem, kind, change: the problem, the kind of layer whose rule is changed, and the change.
-    layer, what: where the check must find it.
-    words: pattern of the diagnosis.
+    layer, what: the layer and its result in which the check must locate the mistake.
+    words: regular expression that matches the diagnosis.
     """
 
     name: str
@@ -90,27 +90,27 @@ class Mutation(NamedTuple):
 
 
 def leaf(name: str, f: Callable) -> Callable:
-    """Change the gradient of one leaf."""
+    """Return a change of the gradient of one leaf."""
 
-    def change(backward, layer, given, cache, g):
-        dx, gradients = backward(layer, given, cache, g)
+    def change(backward, layer, scope, cache, g):
+        dx, gradients = backward(layer, scope, cache, g)
         return dx, gradients | {name: f(gradients[name])}
 
     return change
 
 
 def dx(f: Callable) -> Callable:
-    """Change the gradient of the input."""
+    """Return a change of the gradient of the input."""
 
-    def change(backward, layer, given, cache, g):
-        mine, gradients = backward(layer, given, cache, g)
-        return f(mine), gradients
+    def change(backward, layer, scope, cache, g):
+        input_gradient, gradients = backward(layer, scope, cache, g)
+        return f(input_gradient), gradients
 
     return change
 
 
 def entry(index: tuple[int, ...], factor: float) -> Callable:
-    """Scale one entry."""
+    """Return a function that scales one entry."""
 
     def f(gradient):
         gradient = gradient.copy()
@@ -124,100 +124,100 @@ def square_only(f: Callable) -> Callable:
     return lambda w: f(w) if w.ndim == 2 and w.shape[0] == w.shape[1] else w
 
 
-def without_leaf(backward, layer, given, cache, g):
-    mine, gradients = backward(layer, given, cache, g)
-    return mine, {"w": gradients["w"]}
+def without_leaf(backward, layer, scope, cache, g):
+    input_gradient, gradients = backward(layer, scope, cache, g)
+    return input_gradient, {"w": gradients["w"]}
 
 
-def stale(backward, layer, given, x, g):
+def stale(backward, layer, scope, x, g):
     """Use the inputs of other examples, as from an earlier forward pass."""
-    mine, _ = backward(layer, given, x, g)
-    return mine, backward(layer, given, np.roll(x, 1, axis=0), g)[1]
+    input_gradient, _ = backward(layer, scope, x, g)
+    return input_gradient, backward(layer, scope, np.roll(x, 1, axis=0), g)[1]
 
 
-def wrong_kink(backward, layer, given, z, g):
+def wrong_kink(backward, layer, scope, z, g):
     """relu'(0) = 1."""
     return np.where(z >= 0, g, 0.0), {}
 
 
-def wrong_slope(backward, layer, given, z, g):
+def wrong_slope(backward, layer, scope, z, g):
     return g * np.where(z >= 0, layer.settings["slope"], 1.0), {}
 
 
-def spread(backward, layer, given, cache, g):
+def spread(backward, layer, scope, cache, g):
     """Spread the gradient evenly, as average pooling does."""
-    mine, _ = backward(layer, given, cache, g)
-    return np.broadcast_to(mine.mean(axis=(1, 2), keepdims=True), mine.shape), {}
+    input_gradient, _ = backward(layer, scope, cache, g)
+    return np.broadcast_to(input_gradient.mean(axis=(1, 2), keepdims=True), input_gradient.shape), {}
 
 
-def without_shortcut(backward, layer, given, cache, g):
-    mine, gradients = backward(layer, given, cache, g)
-    return mine - g, gradients
+def without_shortcut(backward, layer, scope, cache, g):
+    input_gradient, gradients = backward(layer, scope, cache, g)
+    return input_gradient - g, gradients
 
 
-def last_branch_only(backward, layer, given, cache, g):
+def last_branch_only(backward, layer, scope, cache, g):
     """Overwrite the gradient of the first branch instead of adding to it."""
     outputs, caches = cache
     *_, (name, child) = layer.children
     share = g if layer.settings["combine"] == "add" else g[..., -outputs[-1].shape[-1] :]
     if layer.settings["combine"] == "multiply":
         share = g * np.prod(outputs[:-1], axis=0)
-    mine, _ = rule_of(child.kind).backward(child, given.child(name), caches[-1], share)
-    return mine, backward(layer, given, cache, g)[1]
+    input_gradient, _ = rule_of(child.kind).backward(child, scope.child(name), caches[-1], share)
+    return input_gradient, backward(layer, scope, cache, g)[1]
 
 
-def not_swapped(backward, layer, given, cache, g):
-    """Do not swap: every branch gets its own value times the cotangent."""
+def not_swapped(backward, layer, scope, cache, g):
+    """Multiply the cotangent by the branch's own output, not by the output of the other branch."""
     outputs, caches = cache
     if layer.settings["combine"] != "multiply":
-        return backward(layer, given, cache, g)
-    return backward(layer, given, (outputs[::-1], caches), g)
+        return backward(layer, scope, cache, g)
+    return backward(layer, scope, (outputs[::-1], caches), g)
 
 
-def used_once(backward, layer, given, cache, g):
-    """For a layer used twice, overwrite the gradient of the later use with that of the earlier one."""
+def used_once(backward, layer, scope, cache, g):
+    """Return only the gradient of the earlier use of a layer that is used twice, not the sum."""
     nodes, _, caches = cache
-    mine, _ = backward(layer, given, cache, g)
+    input_gradient, _ = backward(layer, scope, cache, g)
     first = next(node for node in nodes if node.operation == "shared")
     child = dict(layer.children)["shared"]
-    # The cotangent of a is g plus the one from b; the earlier use receives it.
-    through, _ = rule_of(child.kind).backward(child, given.child("shared"), caches["b"], g)
-    _, gradients = rule_of(child.kind).backward(child, given.child("shared"), caches[first.name], g + through)
-    return mine, {"shared": gradients}
+    # The earlier use receives the cotangent of a, which is g plus the one from b.
+    from_b, _ = rule_of(child.kind).backward(child, scope.child("shared"), caches["b"], g)
+    _, gradients = rule_of(child.kind).backward(child, scope.child("shared"), caches[first.name], g + from_b)
+    return input_gradient, {"shared": gradients}
 
 
-def diagonal_only(backward, layer, given, y, g):
+def diagonal_only(backward, layer, scope, y, g):
     """Use only the diagonal of the softmax's Jacobian."""
     return g * y * (1 - y), {}
 
 
-def keeps_its_scale(backward, layer, given, cache, g):
-    return backward(layer, given, cache, g)[0] * (1 - layer.settings["rate"]), {}
+def not_rescaled(backward, layer, scope, cache, g):
+    return backward(layer, scope, cache, g)[0] * (1 - layer.settings["rate"]), {}
 
 
-def not_masked(backward, layer, given, cache, g):
+def not_masked(backward, layer, scope, cache, g):
     return g / (1 - layer.settings["rate"]), {}
 
 
-def squashed(backward, layer, given, z, g):
-    """tanh' = 1 - tanh: the square is forgotten."""
+def no_square(backward, layer, scope, z, g):
+    """tanh' = 1 - tanh, without the square."""
     return g * (1 - np.tanh(z)), {}
 
 
-def no_derivative(backward, layer, given, z, g):
+def no_derivative(backward, layer, scope, z, g):
     return g, {}
 
 
 def without_term(term: str) -> Callable:
-    """Omit one of batch norm's terms: through the mean, through the variance, or the scale."""
+    """Return a change that omits one of batch norm's terms: through the mean, through the variance, or the scale."""
 
-    def change(backward, layer, given, cache, g):
-        mine, gradients = backward(layer, given, cache, g)
-        scaled = g * given.params["scale"]
-        full, n = mine, len(g)
+    def change(backward, layer, scope, cache, g):
+        input_gradient, gradients = backward(layer, scope, cache, g)
+        scaled = g * scope.params["scale"]
+        full, n = input_gradient, len(g)
         # dx = s (u - mean(u) - xhat mean(u xhat)) with u = scale g and s = 1 / std.
         u = scaled - scaled.mean(axis=0)
-        xhat = cached_xhat(gradients["scale"], g, given, layer, cache)
+        xhat = cached_xhat(gradients["scale"], g, scope, layer, cache)
         right = u - xhat * (scaled * xhat).mean(axis=0)
         s = np.sum(full * right, axis=0) / np.sum(right * right, axis=0)
         assert n == BATCH
@@ -225,13 +225,13 @@ def without_term(term: str) -> Callable:
             return full + s * scaled.mean(axis=0), gradients
         if term == "variance":
             return s * u, gradients
-        return full / given.params["scale"], gradients
+        return full / scope.params["scale"], gradients
 
     return change
 
 
-def cached_xhat(scale_gradient, g, given, layer, cache):
-    """Find the normalized input in the cache of the reference."""
+def cached_xhat(scale_gradient, g, scope, layer, cache):
+    """Return the normalized input, searched for in the cache of the reference."""
     candidates = [a for a in jax.tree.leaves(cache) if isinstance(a, np.ndarray) and a.shape == g.shape]
     return next(a for a in candidates if np.allclose((a * g).sum(axis=0), scale_gradient))
 
@@ -260,7 +260,7 @@ DENSE = [
 MUTATIONS = [
     *(Mutation(name, "mlp", "dense", change, "dense_", what, words) for name, change, what, words in DENSE),
     Mutation("sign of tanh", "mlp", "tanh", dx(np.negative), "tanh_1", "input", "sign flipped"),
-    Mutation("the square of tanh", "mlp", "tanh", squashed, "tanh_1", "input", "a term is missing|nearly correct"),
+    Mutation("the square of tanh", "mlp", "tanh", no_square, "tanh_1", "input", "a term is missing|nearly correct"),
     Mutation("no derivative", "mlp", "tanh", no_derivative, "tanh_1", "input", "a term is missing|nearly correct"),
     Mutation("slopes exchanged", "mlp", "leaky_relu", wrong_slope, "leaky_relu_1", "input", "unrelated|term"),
     Mutation("at the kink", "kinks", "relu", wrong_kink, "relu_1", "input", "derivative at a kink"),
@@ -285,7 +285,7 @@ MUTATIONS = [
         "a different factor for each index of axis 0",
     ),
     Mutation("no shortcut", "combined", "residual", without_shortcut, "residual_1", "input", "term|unrelated"),
-    Mutation("not rescaled", "combined", "dropout", keeps_its_scale, "dropout_1", "input", r"norm ratio 0\.6"),
+    Mutation("not rescaled", "combined", "dropout", not_rescaled, "dropout_1", "input", r"norm ratio 0\.6"),
     Mutation("not masked", "combined", "dropout", not_masked, "dropout_1", "input", "term|unrelated|entries"),
     Mutation("branch overwritten", "combined", "parallel", last_branch_only, "parallel_", "input", "term|unrelated"),
     Mutation("not swapped", "combined", "parallel", not_swapped, "parallel_1", "input", "term|unrelated"),
@@ -294,15 +294,16 @@ MUTATIONS = [
 ]  # fmt: skip
 
 
-def planted(rule: Rule, change: Callable) -> Rule:
+def with_mistake(rule: Rule, change: Callable) -> Rule:
+    """Return the rule with its backward pass changed."""
     return Rule(rule.forward, lambda *arguments: change(rule.backward, *arguments))
 
 
 # Mistakes in JAX: a layer with a wrong custom derivative.
 
 
-def derived(change: Callable, base: fnet.Layer) -> fnet.Layer:
-    """Return the layer with its forward pass unchanged and its gradients changed."""
+def with_custom_derivative(change: Callable, base: fnet.Layer) -> fnet.Layer:
+    """Return the layer with the same forward pass and changed gradients."""
     import dataclasses
 
     def apply(params, state, x, *, train, key=None, mask=None):

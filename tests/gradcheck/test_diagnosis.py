@@ -59,7 +59,7 @@ def test_diagnosis(wrong, right, words):
     assert diagnose(wrong, right, Context("w", 32, {"outputs": 10}, penalty)) == words
 
 
-def test_a_missing_gradient_of_bias_or_input_is_named():
+def test_a_missing_gradient_of_the_bias_or_the_input_is_named():
     assert diagnose(BIAS * 0, BIAS, Context("b")) == "bias gradient missing: it is zero everywhere"
     assert diagnose(BIAS * 0, BIAS, Context("input")) == "gradient of the input missing: it is zero everywhere"
 

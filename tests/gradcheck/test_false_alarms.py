@@ -1,4 +1,4 @@
-"""Correct random networks must pass the check."""
+"""Random networks without mistakes must pass the check."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ ACTIVATIONS = (fnet.relu, fnet.tanh, fnet.leaky_relu, fnet.elu, fnet.gelu, fnet.
 
 
 def network(rng: np.random.Generator) -> tuple[fnet.Layer, tuple[int, ...], str, fnet.Penalties]:
-    """Draw a few layers that fit together, the input shape, a loss and penalties."""
+    """Return a random network, its input shape, a loss and penalties."""
     layers, shape = [], (int(rng.integers(2, 6)),)
     if rng.random() < 0.4:
         shape = (6, 5, 2)

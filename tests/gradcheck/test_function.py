@@ -38,14 +38,16 @@ def test_a_correct_gradient(params):
 
 
 def test_a_wrong_gradient_is_named(params):
-    mine = by_hand(params)
-    report = compare(mine | {"b": 7 * mine["b"]}, loss, params)
+    gradients = by_hand(params)
+    report = compare(gradients | {"b": 7 * gradients["b"]}, loss, params)
     assert [(row.name, row.verdict) for row in report.rows] == [("b", "by hand"), ("w", "ok")]
     assert report.rows[0].diagnosis == "norm ratio 7: the same factor in every entry"
     assert report.rows[0].order == pytest.approx(1.0, abs=0.1)
     assert report.rows[0].ratio == pytest.approx(7.0)
     worst = report.rows[0].worst
-    assert report.rows[0].values == pytest.approx([7 * mine["b"][worst], mine["b"][worst], mine["b"][worst]], rel=1e-9)
+    assert report.rows[0].values == pytest.approx(
+        [7 * gradients["b"][worst], gradients["b"][worst], gradients["b"][worst]], rel=1e-9
+    )
     assert "1 of 2 rows differ: b" in str(report)
 
 
@@ -64,14 +66,14 @@ def test_a_wrong_custom_derivative_is_attributed_to_jax(params):
     )
 
 
-def test_a_stopped_gradient_is_found_by_finite_differences():
+def test_a_stopped_gradient_is_detected_by_finite_differences():
     x = np.array([1.0, 2.0])
     report = compare(np.zeros(2), lambda x: jnp.sum(jax.lax.stop_gradient(x) ** 2), x)
     assert [row.verdict for row in report.rows] == ["both"]
     assert report.rows[0].diagnosis.startswith("hand and JAX agree, but not with finite differences")
 
 
-def test_who_is_wrong_is_unclear_if_every_entry_lies_on_a_kink():
+def test_the_verdict_is_unclear_if_every_entry_lies_on_a_kink():
     report = compare(np.array([-1.0, 0.5]), lambda x: jnp.sum(jnp.abs(x)), np.zeros(2))
     (row,) = report.rows
     assert (row.verdict, row.checked, row.kinks) == ("unclear", 0, 2)
@@ -80,9 +82,9 @@ def test_who_is_wrong_is_unclear_if_every_entry_lies_on_a_kink():
 
 def test_large_leaves_are_sampled_including_the_worst_entry(rng):
     x = rng.standard_normal(1000)
-    mine = 2 * x
-    mine[777] += 1e-4
-    report = compare(mine, lambda x: jnp.sum(x**2), x, samples=10)
+    gradients = 2 * x
+    gradients[777] += 1e-4
+    report = compare(gradients, lambda x: jnp.sum(x**2), x, samples=10)
     (row,) = report.rows
     assert (row.worst, row.checked, row.verdict) == ((777,), 11, "by hand")
     assert row.diagnosis == "1 of 1000 entries is wrong, at [777]"
@@ -100,8 +102,8 @@ def test_any_pytree_of_any_precision(rng):
 @pytest.mark.parametrize(
     ("gradients", "f", "params", "message"),
     [
-        (ONES, lambda x: x**2, ONES, r"must return one number, of shape \(\), but returns \(2,\); take its sum"),
-        (ONES, lambda x: (x.sum(), x), ONES, r"must return one number, of shape \(\), but returns \(\), \(2,\)"),
+        (ONES, lambda x: x**2, ONES, r"must return one number of shape \(\), but returns \(2,\); take its sum"),
+        (ONES, lambda x: (x.sum(), x), ONES, r"must return one number of shape \(\), but returns \(\), \(2,\)"),
         (ONES, lambda x: jnp.argmax(x), ONES, "returns a value of dtype int64: only a real number has a gradient"),
         (ONES, lambda x: x.sum(), INTEGERS, "value has dtype int64: gradients exist only with respect to real"),
         (ONES, lambda x: float(x[0]), ONES, "cannot trace the function: it converts a traced array"),
@@ -121,7 +123,7 @@ def test_functions_that_cannot_be_compared_raise(gradients, f, params, message):
 
 
 def test_a_gradient_of_the_wrong_shape(params):
-    mine = by_hand(params)
-    report = compare(mine | {"w": mine["w"].T}, loss, params)
+    gradients = by_hand(params)
+    report = compare(gradients | {"w": gradients["w"].T}, loss, params)
     assert report.rows[1].diagnosis == "transposed: (2, 3) instead of (3, 2)"
     assert re.search(r"w +\(3, 2\) +inf +inf +WRONG by hand: transposed", str(report))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gradcheck.mutations import BATCH, IN_JAX, MUTATIONS, PROBLEMS, derived, inputs, planted
+from gradcheck.mutations import BATCH, IN_JAX, MUTATIONS, PROBLEMS, inputs, with_custom_derivative, with_mistake
 
 import fnet
 from fnet.core.families import FAMILIES
@@ -18,7 +18,7 @@ from fnet.reference import network as reference_network
 from fnet.reference.rule import Rule
 
 
-def checked(problem):
+def check_problem(problem):
     params, state, x, y = inputs(problem)
     return check(problem.net, problem.loss, params, state, x, y, regularization=problem.penalties)
 
@@ -32,14 +32,14 @@ def diagnosis_of(report, layer, what):
 
 
 def reference_module(kind):
-    """The module of the hand-written rule for a kind of layer."""
+    """Return the module of the hand-written rule for a kind of layer."""
     modules = (importlib.import_module(f"fnet.reference.{family}") for family in FAMILIES)
     return next(module for module in modules if isinstance(getattr(module, kind, None), Rule))
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_problems_are_correct_without_a_mistake(name):
-    report = checked(PROBLEMS[name])
+def test_problems_without_a_mistake_pass(name):
+    report = check_problem(PROBLEMS[name])
     assert report.ok, str(report)
     assert not report.culprits
     assert sum(row.checked for row in report.rows) > 20
@@ -48,8 +48,8 @@ def test_problems_are_correct_without_a_mistake(name):
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[f"{m.kind}: {m.name}" for m in MUTATIONS])
 def test_a_planted_mistake_is_located_and_diagnosed(mutation, monkeypatch):
     module = reference_module(mutation.kind)
-    monkeypatch.setattr(module, mutation.kind, planted(getattr(module, mutation.kind), mutation.change))
-    report = checked(PROBLEMS[mutation.problem])
+    monkeypatch.setattr(module, mutation.kind, with_mistake(getattr(module, mutation.kind), mutation.change))
+    report = check_problem(PROBLEMS[mutation.problem])
     assert not report.ok
     assert report.culprits, str(report)
     layers, whats = zip(*culprits(report), strict=True)
@@ -63,7 +63,9 @@ def test_a_planted_mistake_is_located_and_diagnosed(mutation, monkeypatch):
 @pytest.mark.parametrize("name", IN_JAX)
 def test_a_mistake_in_a_custom_derivative_is_attributed_to_jax(name):
     change, what, words = IN_JAX[name]
-    net = fnet.serial(fnet.dense(5), fnet.tanh(), derived(change, fnet.dense(4)), fnet.sigmoid(), fnet.dense(2))
+    net = fnet.serial(
+        fnet.dense(5), fnet.tanh(), with_custom_derivative(change, fnet.dense(4)), fnet.sigmoid(), fnet.dense(2)
+    )
     params, state = net.init(jax.random.key(1), (3,))
     rng = np.random.default_rng(0)
     report = check(net, "mse", params, state, rng.standard_normal((BATCH, 3)), rng.standard_normal((BATCH, 2)))
@@ -75,12 +77,12 @@ def test_a_mistake_in_a_custom_derivative_is_attributed_to_jax(name):
 def test_the_same_mistake_on_both_sides_is_found_by_finite_differences(monkeypatch):
     module = importlib.import_module("fnet.reference.dense")
 
-    def change(backward, layer, given, cache, g):
-        dx, gradients = backward(layer, given, cache, g)
+    def change(backward, layer, scope, cache, g):
+        dx, gradients = backward(layer, scope, cache, g)
         return dx, gradients | {"w": -gradients["w"]} if layer.name == "twisted" else gradients
 
-    monkeypatch.setattr(module, "dense", planted(module.dense, change))
-    twisted = derived(lambda p, x: (p | {"w": -p["w"]}, x), fnet.dense(4, name="twisted"))
+    monkeypatch.setattr(module, "dense", with_mistake(module.dense, change))
+    twisted = with_custom_derivative(lambda p, x: (p | {"w": -p["w"]}, x), fnet.dense(4, name="twisted"))
     net = fnet.serial(twisted, fnet.tanh(), fnet.dense(2))
     params, state = net.init(jax.random.key(1), (3,))
     rng = np.random.default_rng(0)
@@ -113,7 +115,7 @@ def test_a_mistake_in_a_loss_is_located(name, monkeypatch):
         return values, change(cotangents, outputs, targets)
 
     monkeypatch.setitem(losses.LOSSES, loss, wrong)
-    report = checked(PROBLEMS[problem])
+    report = check_problem(PROBLEMS[problem])
     assert culprits(report) == [("loss", "input")], str(report)
     assert re.search(words, diagnosis_of(report, "loss", "input")), str(report)
 
@@ -136,7 +138,7 @@ def test_a_mistake_in_a_penalty_is_distinguished_from_one_in_the_data_loss(name,
         return value, {n: change(g) if n == "w" else g for n, g in gradients.items()}
 
     monkeypatch.setattr(reference_network, "penalty", wrong)
-    report = checked(PROBLEMS["penalized"])
+    report = check_problem(PROBLEMS["penalized"])
     assert {row.part for row in report.rows if not row.ok} == {"total", "penalty"}
     assert {row.name for row in report.rows if not row.ok} == {"dense_1/w", "dense_2/w"}
     assert not report.culprits
@@ -145,7 +147,7 @@ def test_a_mistake_in_a_penalty_is_distinguished_from_one_in_the_data_loss(name,
 
 
 def test_a_wrong_derivative_of_fnets_convolution_is_attributed_to_jax(monkeypatch):
-    """The derivative with respect to the kernel is flipped."""
+    """The mistake is a flipped derivative with respect to the kernel."""
     kernel_of = conv_primitives._kernel_of
     flipped = types.SimpleNamespace(bind=lambda x, g, **settings: jnp.flip(kernel_of.bind(x, g, **settings), (0, 1)))
     monkeypatch.setattr(conv_primitives, "_kernel_of", flipped)

@@ -58,11 +58,9 @@ def test_penalties_are_checked(rng, monkeypatch, penalties):
 
 def test_a_penalty_of_one_layer_is_checked_at_that_layer(rng, monkeypatch):
     penalties, everywhere = Penalties(l2=0.1, layers={"out": {"l2": 0.7}}), Penalties(l2=0.1)
-    of_all = reference_network.penalty
-    swapped = {penalties: everywhere}
-    monkeypatch.setattr(
-        reference_network, "penalty", lambda p, given, *path: of_all(p, swapped.get(given, given), *path)
-    )
+    original = reference_network.penalty
+    replacements = {penalties: everywhere}
+    monkeypatch.setattr(reference_network, "penalty", lambda p, r, *path: original(p, replacements.get(r, r), *path))
     assert wrong_rows(check(*problem(rng), regularization=penalties)) == ["loss", "out/w", "loss", "out/w"]
 
 
@@ -78,15 +76,15 @@ def test_a_penalty_of_one_layer_is_checked_at_that_layer(rng, monkeypatch):
         fnet.losses.kl_divergence,
     ],
 )
-def test_a_loss_may_be_a_name_a_function_or_one_with_settings(rng, loss):
+def test_a_loss_may_be_a_name_or_a_function_with_or_without_settings(rng, loss):
     net, _, params, state, x, y = problem(rng, "huber")
     y = {"hinge": y > 0, "kl_divergence": np.abs(y)}.get(getattr(loss, "__name__", ""), y)
     y = np.argmax(y, axis=1) if "cross_entropy" in repr(loss) else y
     assert check(net, loss, params, state, x, y).ok
 
 
-def test_the_settings_of_the_loss_reach_the_hand_written_one(rng, monkeypatch):
-    """Otherwise the two sides would differ: huber with delta 0.3 is not huber with delta 1."""
+def test_the_settings_of_the_loss_apply_to_the_hand_written_loss(rng, monkeypatch):
+    """A hand-written loss that ignores delta agrees only for the default delta of 1."""
     monkeypatch.setitem(losses.LOSSES, "huber", lambda o, t, *, delta: losses.huber(o, t))
     net, _, params, state, x, y = problem(rng, "huber")
     assert not check(net, functools.partial(fnet.losses.huber, delta=0.3), params, state, x, y).ok
@@ -103,7 +101,7 @@ def test_a_custom_loss_has_no_reference(rng):
 
 
 def test_the_float32_parameters_are_checked(rng):
-    """The outputs are those of the given float32 parameters, not of newly initialized ones."""
+    """The outputs are those of the float32 parameters in the arguments, not of newly initialized ones."""
     net, loss, params, state, x, y = problem(rng)
     params = jax.tree.map(lambda leaf: leaf + np.float32(0.25), params)
     report = check(net, loss, params, state, x, y)
@@ -113,9 +111,9 @@ def test_the_float32_parameters_are_checked(rng):
     assert not jax.config.jax_enable_x64
 
 
-def test_dropped_bias_gradient_is_found(rng, monkeypatch):
-    def backward(layer, given, cache, g):
-        dx, gradients = rule.backward(layer, given, cache, g)
+def test_a_zero_bias_gradient_is_detected(rng, monkeypatch):
+    def backward(layer, scope, cache, g):
+        dx, gradients = rule.backward(layer, scope, cache, g)
         return dx, gradients | {"b": np.zeros_like(gradients["b"])}
 
     rule = reference_dense.dense
@@ -125,9 +123,9 @@ def test_dropped_bias_gradient_is_found(rng, monkeypatch):
     assert "2 of 7 rows differ: dense_1/b, out/b" in str(report)
 
 
-def test_missing_gradient_is_found(rng, monkeypatch):
-    def backward(layer, given, cache, g):
-        dx, gradients = rule.backward(layer, given, cache, g)
+def test_a_missing_gradient_is_detected(rng, monkeypatch):
+    def backward(layer, scope, cache, g):
+        dx, gradients = rule.backward(layer, scope, cache, g)
         return dx, {"w": gradients["w"]}
 
     rule = reference_dense.dense
@@ -137,7 +135,7 @@ def test_missing_gradient_is_found(rng, monkeypatch):
     assert "no gradient by hand" in str(report)
 
 
-def test_sign_in_an_activation_is_found(rng, monkeypatch):
+def test_a_wrong_sign_in_an_activation_is_detected(rng, monkeypatch):
     rule = activation.tanh
     flipped = Rule(rule.forward, lambda *args: (-rule.backward(*args)[0], {}))
     monkeypatch.setattr(activation, "tanh", flipped)
@@ -145,8 +143,8 @@ def test_sign_in_an_activation_is_found(rng, monkeypatch):
     assert wrong_rows(report) == ["input", "dense_1/w", "dense_1/b"]
 
 
-def test_missing_mean_is_found(rng, monkeypatch):
-    """With a sum over the batch in place of the mean, every gradient is wrong by the number of examples."""
+def test_a_sum_instead_of_a_mean_is_detected(rng, monkeypatch):
+    """With a sum over the batch, every gradient is too large by a factor of the number of examples."""
     monkeypatch.setitem(losses.LOSSES, "mse", lambda o, t: (losses.mse(o, t)[0], 6 * losses.mse(o, t)[1]))
     report = check(*problem(rng, "mse"))
     assert wrong_rows(report) == ["input", "dense_1/w", "dense_1/b", "out/w", "out/b"]
@@ -161,9 +159,9 @@ def test_a_wrong_forward_pass_is_reported_as_such(rng, monkeypatch):
     assert "the forward values differ (outputs, loss): fix these before" in str(check(*problem(rng)))
 
 
-def test_a_small_error_in_one_entry_is_found(rng, monkeypatch):
-    def backward(layer, given, cache, g):
-        dx, gradients = rule.backward(layer, given, cache, g)
+def test_a_small_error_in_one_entry_is_detected(rng, monkeypatch):
+    def backward(layer, scope, cache, g):
+        dx, gradients = rule.backward(layer, scope, cache, g)
         gradients["w"][1, 2] *= 1.001
         return dx, gradients
 

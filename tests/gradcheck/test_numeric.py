@@ -27,7 +27,7 @@ def test_the_true_error_is_within_the_estimated_error(rng):
     assert not result.kinks.any()
     np.testing.assert_allclose(result.values[:, :2], exact[:, :2], atol=1e-9)
     assert np.all(np.abs(result.values - exact) <= result.errors)
-    # A large constant costs digits, which the estimate reflects.
+    # A large constant reduces the number of correct digits, which the estimate reflects.
     assert np.all(result.errors[:, 2] > 100 * result.errors[:, 1])
 
 
@@ -54,7 +54,7 @@ def test_entries_on_a_kink_are_marked(f):
 
 
 def test_a_step_that_crosses_a_kink_is_reduced():
-    """At 1e-4 from the kink the first step of 0.01 would cross it; the derivative there is 1, not 1/2."""
+    """At 1e-4 from the kink the first step of 0.01 would cross it; the derivatives there are 1 and 0, not 1/2."""
     result = derivatives(lambda x: jnp.sum(jax.nn.relu(x))[None], [1e-4, -1e-4, 1.0])
     assert not result.kinks.any()
     np.testing.assert_allclose(result.values[:, 0], [1.0, 0.0, 1.0], atol=1e-6)
@@ -70,10 +70,10 @@ def test_recording_branches_does_not_change_the_value(rng):
         last, rows = lax.scan(body, x[0], x, reverse=True)
         return {"a": lax.cond(x[0, 0] > 0, jnp.sin, jnp.cos, last), "b": (rows, jnp.argmax(x))}
 
-    value, answers = with_branches(f)(x)
+    value, outcomes = with_branches(f)(x)
     jax.tree.map(np.testing.assert_array_equal, value, f(x))
-    assert len(answers) == 4
-    assert sorted(np.shape(answer) for answer in answers) == [(), (), (3, 4), (3, 4)]
+    assert len(outcomes) == 4
+    assert sorted(np.shape(outcome) for outcome in outcomes) == [(), (), (3, 4), (3, 4)]
 
 
 @pytest.mark.parametrize(("wrong", "order"), [(0.0, 2.0), (0.3, 1.0)])

@@ -1,7 +1,7 @@
-"""The table of all layers: which settings each is tested with, on examples of which shape.
+"""The table of all layers: the settings that each is tested with, and the shapes of the examples.
 
-The first network of a kind stands for the kind in the cross-cutting tests; all of them are held to agree with the
-hand-written reference and with numeric differences.
+Some tests use only the first network of each kind. All of them are compared with the hand-written reference, and the
+reference with numeric differences.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ class Case(NamedTuple):
 
 
 STEPS = np.array([[True, True, False], [True, True, True], [False, False, False]])
-"""A (batch, time) mask: a short example, a whole one, and padding."""
+"""A (batch, time) mask: a short sequence, a full one, and one without real steps."""
 
 GAPS = np.array([[True, True, True], [False, True, True], [True, False, True]])
-"""A (batch, time) mask that leaves out steps at the start and in the middle."""
+"""A (batch, time) mask with masked steps at the start and in the middle."""
 
 CASES: dict[str, list[Case]] = {
     "dense": [
@@ -279,9 +279,9 @@ ALL = [(f"{kind}-{number}", case) for kind, cases in CASES.items() for number, c
 
 
 def inputs(rng: np.random.Generator, case: Case, batch: int = 3) -> np.ndarray:
-    """Examples without symmetry, whose entries keep away from the kinks at 0; indices, where the network takes such.
+    """Return random examples whose entries are not close to the kinks at 0; indices if the network takes indices.
 
-    The first and the last index are left out, so that one more and one less are indices too.
+    The first and the last index are excluded, so that an index plus or minus 1 is also in range.
     """
     if (number := case.make().indices) is not None:
         return rng.integers(1, number - 1, (batch, *case.in_shape))

@@ -8,8 +8,8 @@ import pytest
 import fnet
 from fnet.reference.rule import Scope, rule_of
 
-VALUES = {
-    # The values that the lectures' formulas give, worked out with a pocket calculator's functions.
+FORMULAS = {
+    # The formulas of the lectures, with the functions of Python's math module.
     "identity": (fnet.identity(), lambda z: z),
     "sigmoid": (fnet.sigmoid(), lambda z: 1 / (1 + math.exp(-z))),
     "tanh": (fnet.tanh(), math.tanh),
@@ -27,8 +27,8 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize(("layer", "formula"), VALUES.values(), ids=VALUES.keys())
-def test_formula(layer, formula):
+@pytest.mark.parametrize(("layer", "formula"), FORMULAS.values(), ids=FORMULAS.keys())
+def test_values_agree_with_the_formula(layer, formula):
     z = np.array([[-3.0, -0.7, 0.0, 0.4, 2.5]])
     y, _ = layer.apply({}, {}, jnp.asarray(z), train=False)
     np.testing.assert_allclose(y, [[formula(entry) for entry in z[0]]], rtol=1e-5, atol=1e-7)
@@ -40,7 +40,7 @@ def test_softmax_by_hand():
 
 
 @pytest.mark.parametrize("layer", [fnet.softmax(), fnet.sigmoid(), fnet.swish(), fnet.elu(), fnet.gelu()], ids=str)
-def test_large_inputs_stay_finite(layer):
+def test_outputs_for_large_inputs_are_finite(layer):
     z = np.array([[-800.0, 0.0, 800.0]])
     y, _ = layer.apply({}, {}, jnp.asarray(z), train=False)
     by_hand, cache = rule_of(layer.kind).forward(layer, Scope({}), z)
@@ -56,7 +56,7 @@ def test_large_inputs_stay_finite(layer):
     ids=str,
 )
 def test_derivative_at_the_kink(layer, derivative):
-    """At 0 both sides take the value that jax.nn takes."""
+    """At 0 both interpreters follow the convention of jax.nn."""
     by_jax = jax.grad(lambda z: layer.apply({}, {}, z, train=False)[0].sum())(jnp.zeros((1, 1)))
     _, cache = rule_of(layer.kind).forward(layer, Scope({}), np.zeros((1, 1)))
     by_hand, _ = rule_of(layer.kind).backward(layer, Scope({}), cache, np.ones((1, 1)))

@@ -1,4 +1,4 @@
-"""Attention, positions and the transformer block: worked cases, masks, causality, and what does not fit."""
+"""Attention, positions and the transformer block: worked examples, masks, causality, and invalid inputs."""
 
 import re
 
@@ -17,12 +17,12 @@ def run(layer, params, x, mask=None):
         return np.asarray(layer.apply(params, {}, jnp.asarray(x, jnp.float64), train=False, mask=mask)[0])
 
 
-def made(*, in_shape=(5, 4), **settings):
+def initialized(*, in_shape=(5, 4), **settings):
     layer = fnet.attention(2, **settings)
     return layer, layer.init(jax.random.key(0), in_shape)[0]
 
 
-def only_matrices(query, key, value, out):
+def projections(query, key, value, out):
     return {
         name: {"w": np.array(w, float)}
         for name, w in zip(("query", "key", "value", "out"), (query, key, value, out), strict=True)
@@ -30,8 +30,8 @@ def only_matrices(query, key, value, out):
 
 
 def test_two_steps_of_one_head_by_hand():
-    """Scores q_t k_s / sqrt(1) of x = (1, 2) with q = 2x, k = -x, v = 3x, and a read-out of 5."""
-    params = only_matrices([[2.0]], [[-1.0]], [[3.0]], [[5.0]])
+    """Scores q_t k_s / sqrt(1) of x = (1, 2) with q = 2x, k = -x, v = 3x, and an output projection of 5."""
+    params = projections([[2.0]], [[-1.0]], [[3.0]], [[5.0]])
     weights = [[exp(-2), exp(-4)], [exp(-4), exp(-8)]]
     expected = [5 * (a * 3 + b * 6) / (a + b) for a, b in weights]
     layer = fnet.attention(1, bias=False)
@@ -42,34 +42,34 @@ def test_two_steps_of_one_head_by_hand():
 
 def test_scores_are_divided_by_the_root_of_the_width_of_a_head():
     """One head of width 4: equal projections of x = (c, c, c, c) score 4 c_t c_s / sqrt(4)."""
-    params = only_matrices(*[np.eye(4)] * 4)
+    params = projections(*[np.eye(4)] * 4)
     y = run(fnet.attention(1, bias=False), params, np.array([[[1.0] * 4, [0.5] * 4]]))
     weights = exp([[2, 1], [1, 0.5]])
     np.testing.assert_allclose(y[0, :, 0], weights @ [1, 0.5] / weights.sum(axis=1), rtol=1e-14)
 
 
 def test_heads_are_blocks_of_columns(rng):
-    """Two heads with an out of unit matrices are two layers of one head, each with its half of the columns."""
+    """With the identity as output projection, two heads are two layers of one head, each with half of the columns."""
     x = rng.standard_normal((2, 3, 4))
     q, k, v = (rng.standard_normal((4, 4)) for _ in range(3))
-    whole = run(fnet.attention(2, bias=False), only_matrices(q, k, v, np.eye(4)), x)
+    whole = run(fnet.attention(2, bias=False), projections(q, k, v, np.eye(4)), x)
     for side in (slice(0, 2), slice(2, 4)):
         zq, zk, zv = x @ q[:, side], x @ k[:, side], x @ v[:, side]
         p = exp(zq @ np.swapaxes(zk, 1, 2) / np.sqrt(2))
         np.testing.assert_allclose(whole[..., side], p @ zv / p.sum(axis=2, keepdims=True), rtol=1e-12)
 
 
-def test_order_does_not_matter_without_positions(rng):
-    layer, params = made()
+def test_without_positions_permuted_steps_have_permuted_outputs(rng):
+    layer, params = initialized()
     x, order = rng.standard_normal((2, 5, 4)), [3, 0, 4, 1, 2]
     np.testing.assert_allclose(run(layer, params, x[:, order]), run(layer, params, x)[:, order], rtol=1e-12)
-    ordered = fnet.serial(fnet.sinusoidal_positions(), layer)
-    placed = {"attention_1": params}
-    assert not np.allclose(run(ordered, placed, x[:, order]), run(ordered, placed, x)[:, order])
+    net = fnet.serial(fnet.sinusoidal_positions(), layer)
+    net_params = {"attention_1": params}
+    assert not np.allclose(run(net, net_params, x[:, order]), run(net, net_params, x)[:, order])
 
 
-def test_the_block_is_causal_to_the_bit(rng):
-    """What comes after t changes nothing at t, and what comes before changes it."""
+def test_the_causal_block_is_bitwise_independent_of_later_steps(rng):
+    """The output at t depends on every earlier step, but on no later one."""
     net = fnet.serial(fnet.positions(6), fnet.repeat(fnet.transformer(4, 2, causal=True), times=2), fnet.layer_norm())
     params, _ = net.init(jax.random.key(0), (6, 4))
     x = rng.standard_normal((2, 6, 4))
@@ -83,8 +83,8 @@ def test_the_block_is_causal_to_the_bit(rng):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_a_mask_is_a_shorter_sequence(causal, rng):
-    layer, params = made(causal=causal)
+def test_a_masked_sequence_gives_the_outputs_of_the_shorter_one(causal, rng):
+    layer, params = initialized(causal=causal)
     x = rng.standard_normal((2, 5, 4))
     mask = np.arange(5) < np.array([[3], [5]])
     y = run(layer, params, x, mask)
@@ -97,8 +97,8 @@ def test_a_mask_is_a_shorter_sequence(causal, rng):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_sequence_without_real_steps_is_finite(causal, rng):
-    """Nothing is looked at: the outputs are the bias of out, and no gradient is NaN."""
-    layer, params = made(causal=causal)
+    """No step is visible: the outputs are the bias of the output projection, and no gradient is NaN."""
+    layer, params = initialized(causal=causal)
     params["out"]["b"] = jnp.arange(4.0)
     x, mask = jnp.asarray(rng.standard_normal((2, 3, 4)), jnp.float32), np.array([[False] * 3, [False, True, True]])
 
@@ -113,27 +113,27 @@ def test_a_sequence_without_real_steps_is_finite(causal, rng):
 
 
 def test_large_scores_do_not_overflow():
-    params = only_matrices([[1e3]], [[1e3]], [[1.0]], [[1.0]])
+    params = projections([[1e3]], [[1e3]], [[1.0]], [[1.0]])
     y, _ = fnet.attention(1, bias=False).apply(params, {}, jnp.array([[[1.0], [2.0], [3.0]]]), train=False)
     assert y[0, :, 0].tolist() == [3, 3, 3]
 
 
 def test_heads_must_divide_the_width():
-    message = "attention: its heads must divide the width, and 5 does not divide 12; use 1, 2, 3, 4, 6, 12"
+    message = "attention: its heads must divide the width, but 5 does not divide 12; use 1, 2, 3, 4, 6, 12"
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}$"):
         fnet.attention(5).shape((3, 12))
-    with pytest.raises(fnet.ShapeError, match=r"^residual_1/attention_1: its heads must divide the width, and 3 does"):
+    with pytest.raises(fnet.ShapeError, match=r"^residual_1/attention_1: its heads must divide the width, but 3 does"):
         fnet.transformer(8, 3).shape((5, 8))
 
 
-def test_the_bias_of_the_keys_changes_nothing(rng):
-    layer, params = made()
+def test_the_bias_of_the_keys_has_no_effect(rng):
+    layer, params = initialized()
     x = rng.standard_normal((2, 5, 4))
-    moved = {**params, "key": {**params["key"], "b": params["key"]["b"] + rng.standard_normal(4)}}
-    np.testing.assert_allclose(run(layer, moved, x), run(layer, params, x), rtol=1e-12)
+    changed = {**params, "key": {**params["key"], "b": params["key"]["b"] + rng.standard_normal(4)}}
+    np.testing.assert_allclose(run(layer, changed, x), run(layer, params, x), rtol=1e-12)
 
 
-def test_positions_are_added_from_the_first():
+def test_positions_are_added_starting_with_the_first():
     y, _ = fnet.positions(3).apply({"w": jnp.array([[1.0], [2.0], [4.0]])}, {}, jnp.full((1, 2, 1), 10.0), train=False)
     assert y[0, :, 0].tolist() == [11, 12]
 
@@ -157,7 +157,7 @@ def test_the_waves_of_sinusoidal_positions():
 
 
 @pytest.mark.parametrize("layer", [fnet.attention(2), fnet.positions(9), fnet.sinusoidal_positions()])
-def test_what_does_not_fit_is_refused(layer):
+def test_inputs_of_invalid_shape_are_refused(layer):
     message = f"{layer.kind}: expects examples (time, width), got (8,); put a reshape or an embedding before it"
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}$"):
         layer.shape((8,))
@@ -167,8 +167,8 @@ def test_what_does_not_fit_is_refused(layer):
             layer.apply(params, {}, jnp.ones((1, 5, 6)), train=False)
 
 
-def test_a_mask_that_does_not_fit_is_refused():
-    layer, params = made()
+def test_a_mask_of_another_shape_is_refused():
+    layer, params = initialized()
     message = (
         "attention: expects a mask (batch,) or (batch, time) that matches its input (1, 5, 4), got (1, 3); make the"
     )

@@ -22,7 +22,7 @@ def test_duplicate_names_are_refused():
         fnet.serial(fnet.dense(1, name="dense_2"), fnet.dense(1))
 
 
-def test_something_that_is_no_layer_is_refused():
+def test_an_argument_that_is_not_a_layer_is_refused():
     with pytest.raises(TypeError, match=r"expected a layer, got .*; did you mean relu\(\)\?"):
         fnet.serial(fnet.dense(1), fnet.relu)
 
@@ -35,12 +35,12 @@ def test_adding_a_layer_changes_no_other_weights():
         assert np.array_equal(short[name]["w"], params[name]["w"])
 
 
-def test_layers_of_one_shape_start_differently():
+def test_layers_of_equal_shape_have_different_initial_weights():
     params, _ = fnet.serial(fnet.dense(4), fnet.dense(4)).init(jax.random.key(0), (4,))
     assert not np.array_equal(params["dense_1"]["w"], params["dense_2"]["w"])
 
 
-def test_errors_name_the_path():
+def test_shape_errors_name_the_path():
     net = fnet.serial(fnet.serial(fnet.dense(2), fnet.dense(2), name="block"))
     params, state = net.init(jax.random.key(0), (3,))
     params["block"]["dense_2"]["w"] = np.ones((5, 2))
@@ -58,7 +58,7 @@ def test_other_errors_carry_the_layer_in_a_note():
 
 
 def test_deep_linear_network_is_one_affine_map(rng):
-    """Networks of linear units collapse: W = W_1 W_2 W_3 and b = (b_1 W_2 + b_2) W_3 + b_3."""
+    """A network of linear units collapses to one: W = W_1 W_2 W_3 and b = (b_1 W_2 + b_2) W_3 + b_3."""
     net = fnet.serial(fnet.dense(5), fnet.dense(6), fnet.dense(2))
     params, state = net.init(jax.random.key(1), (4,))
     x = rng.standard_normal((7, 4)).astype(np.float32)
@@ -77,16 +77,16 @@ def test_residual_adds_its_input(rng):
     np.testing.assert_allclose(net.apply(params, state, x, train=False)[0], x + f, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("combine", "merged"), [("add", np.add), ("multiply", np.multiply)])
-def test_parallel_merges_its_branches(combine, merged, rng):
+@pytest.mark.parametrize(("combine", "merge"), [("add", np.add), ("multiply", np.multiply)])
+def test_parallel_merges_its_branches(combine, merge, rng):
     net = fnet.parallel(fnet.dense(2), fnet.dense(2), combine=combine)
     params, state = net.init(jax.random.key(0), (3,))
     x = rng.standard_normal((4, 3)).astype(np.float32)
     branches = [x @ params[name]["w"] for name in ("dense_1", "dense_2")]
-    np.testing.assert_allclose(net.apply(params, state, x, train=False)[0], merged(*branches), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(net.apply(params, state, x, train=False)[0], merge(*branches), rtol=1e-5, atol=1e-6)
 
 
-def test_repeat_has_parameters_of_its_own_each_time():
+def test_every_repetition_has_its_own_parameters():
     params, _ = fnet.repeat(fnet.dense(3), times=2).init(jax.random.key(0), (3,))
     assert set(params) == {"serial_1", "serial_2"}
     assert not np.array_equal(params["serial_1"]["dense_1"]["w"], params["serial_2"]["dense_1"]["w"])
@@ -104,7 +104,7 @@ def test_a_layer_in_two_nodes_shares_its_parameters(rng):
 
 
 def test_total_derivative_over_two_paths():
-    """y = x + x x: both paths add up, dy/dx = 1 + 2x; and x x x by three uses of one value, 3 x^2."""
+    """y = x + x x over two paths, dy/dx = 1 + 2x; and y = x x x with three uses of one value, dy/dx = 3 x^2."""
     for nodes, derivative in [
         ({"s": ("multiply", "input", "input"), "y": ("add", "input", "s")}, lambda x: 1 + 2 * x),
         ({"y": ("multiply", "input", "input", "input")}, lambda x: 3 * x**2),
@@ -123,25 +123,25 @@ def test_total_derivative_over_two_paths():
     [
         (
             lambda: fnet.residual(fnet.dense(3)),
-            r"residual: expects layers that keep the shape \(4,\), got \(3,\) from them",
+            r"residual: its layers must preserve the shape \(4,\), but their output has shape \(3,\)",
         ),
         (
             lambda: fnet.serial(fnet.parallel(fnet.dense(2), fnet.dense(3), combine="add")),
-            r"parallel_1: add needs equal shapes, got dense_1 \(2,\), dense_2 \(3,\); make them equal, or use concat",
+            r"parallel_1: add expects equal shapes, got dense_1 \(2,\), dense_2 \(3,\); make them equal, or use concat",
         ),
         (
             lambda: fnet.graph(
                 fnet.dense(3, name="f"), nodes={"a": ("f", "input"), "b": ("f", "a"), "y": ("add", "a", "b")}
             ),
-            r"the layer 'f' is applied to \(4,\) and, in node 'b', to \(3,\); shared parameters need equal shapes",
+            r"the layer 'f' is applied to \(4,\) and, in node 'b', to \(3,\); make the shapes equal",
         ),
         (
             lambda: fnet.graph(fnet.dense(3), nodes={"a": ("dense_1", "input"), "y": ("multiply", "a", "input")}),
-            r"multiply needs equal shapes, got a \(3,\), input \(4,\)",
+            r"multiply expects equal shapes, got a \(3,\), input \(4,\)",
         ),
     ],
 )
-def test_shapes_that_do_not_go_together(make, message):
+def test_incompatible_shapes_are_refused(make, message):
     with pytest.raises(fnet.ShapeError, match=message):
         make().shape((4,))
 
@@ -150,7 +150,7 @@ def test_shapes_that_do_not_go_together(make, message):
     ("nodes", "output", "message"),
     [
         ({}, None, "expected at least one node"),
-        ({"a": ("f", "b"), "b": ("f", "a")}, None, "a cycle: b -> a -> b"),
+        ({"a": ("f", "b"), "b": ("f", "a")}, None, "the nodes form a cycle: b -> a -> b"),
         ({"a": ("f", "inptu")}, None, "node 'a': unknown value 'inptu'; did you mean 'input'?"),
         ({"a": ("g", "input")}, None, "node 'a': unknown layer 'g'; known: add, concatenate, f, multiply"),
         ({"a": ("f",)}, None, "node 'a': expected an operation and its inputs"),
@@ -161,17 +161,17 @@ def test_shapes_that_do_not_go_together(make, message):
             "the layer 'f' takes one value, got 2; merge them in a separate node",
         ),
         ({"a": ("f", "input"), "b": ("f", "a")}, "a", "the node 'b' is not used; use it or remove it"),
-        ({"a": ("add", "input", "input")}, None, "the layer 'f' is not in any node; use it or remove it"),
-        ({"a": ("f", "input")}, "y", "its output 'y' is not a node; known: a"),
+        ({"a": ("add", "input", "input")}, None, "the layer 'f' is not used by any node; use it or remove it"),
+        ({"a": ("f", "input")}, "y", "the output 'y' is not a node; known: a"),
         ({"input": ("f", "input")}, None, "a node may not be named 'input'"),
     ],
 )
-def test_graphs_that_are_wired_wrong(nodes, output, message):
+def test_invalid_graphs_are_refused(nodes, output, message):
     with pytest.raises(ValueError, match=message):
         fnet.graph(fnet.dense(3, name="f"), nodes=nodes, output=output)
 
 
 @pytest.mark.parametrize("times", [0, -1, 1.5])
-def test_repeat_needs_a_count(times):
+def test_times_must_be_a_positive_integer(times):
     with pytest.raises(ValueError, match="repeat: times: expected a"):
         fnet.repeat(fnet.relu(), times=times)

@@ -22,7 +22,7 @@ GRID = [
 
 
 def plain(x, w, window):
-    """The convolution as JAX has it, whose derivatives are XLA's own."""
+    """JAX's convolution, with the derivatives that JAX gives it."""
     return lax.conv_general_dilated(
         x,
         w,
@@ -44,7 +44,7 @@ def problem(
 
 
 @pytest.mark.parametrize(("stride", "dilation", "groups", "padding", "kernel"), GRID, ids=str)
-def test_own_derivatives_are_those_of_the_plain_convolution(stride, dilation, groups, padding, kernel, rng):
+def test_custom_derivatives_agree_with_those_of_the_plain_convolution(stride, dilation, groups, padding, kernel, rng):
     x, w, window = problem(rng, stride, dilation, groups, padding, kernel, (7, 6), channels=4 if groups > 1 else 8)
     g = rng.standard_normal((2, *window.output_size(), w.shape[3]))
 
@@ -57,24 +57,24 @@ def test_own_derivatives_are_those_of_the_plain_convolution(stride, dilation, gr
         return results
 
     with jax.enable_x64(True):
-        for mine, theirs in zip(*both(x, w, g), strict=True):
-            np.testing.assert_allclose(mine, theirs, atol=1e-11)
+        for actual, expected in zip(*both(x, w, g), strict=True):
+            np.testing.assert_allclose(actual, expected, atol=1e-11)
 
 
 @pytest.mark.parametrize("padding", ["valid", "same", ((0, 1), (2, 0))], ids=str)
 @pytest.mark.parametrize(("stride", "dilation"), [((1, 1), (1, 1)), ((2, 1), (1, 1)), ((1, 1), (1, 2))], ids=str)
 @pytest.mark.parametrize("batch", [1, 7, 24])
-def test_sizes_that_are_worth_another_way(batch, stride, dilation, padding, rng):
-    """Many channels, and batches that are taken whole, in parts, or image by image: always the same."""
+def test_every_method_agrees_with_the_plain_convolution(batch, stride, dilation, padding, rng):
+    """With many channels, and with batches that are processed whole, in chunks, or image by image."""
     size, kernel = (6, 7), (3, 2)
     window = Window(stride, resolve_padding(padding, size, kernel, stride, dilation), dilation, 1, size, kernel)
     x, w = rng.standard_normal((batch, *size, 9)), rng.standard_normal((*kernel, 9, 20))
     with jax.enable_x64(True):
         z, pull = jax.vjp(lambda x, w: convolve(x, w, window), x, w)
-        expected, pull_plain = jax.vjp(lambda x, w: plain(x, w, window), x, w)
+        plain_z, pull_plain = jax.vjp(lambda x, w: plain(x, w, window), x, w)
         g = rng.standard_normal(z.shape)
-        for mine, theirs in zip((z, *pull(g)), (expected, *pull_plain(g)), strict=True):
-            np.testing.assert_allclose(mine, theirs, atol=1e-11)
+        for actual, expected in zip((z, *pull(g)), (plain_z, *pull_plain(g)), strict=True):
+            np.testing.assert_allclose(actual, expected, atol=1e-11)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ def test_sizes_that_are_worth_another_way(batch, stride, dilation, padding, rng)
 def test_second_derivatives(second, rng):
     with jax.enable_x64(True):
         x, w, window = problem(rng)
-        mine = second(lambda x, w: jnp.sum(jnp.sin(convolve(x, w, window))), argnums=(0, 1))(x, w)
-        theirs = second(lambda x, w: jnp.sum(jnp.sin(plain(x, w, window))), argnums=(0, 1))(x, w)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), mine, theirs)
+        actual = second(lambda x, w: jnp.sum(jnp.sin(convolve(x, w, window))), argnums=(0, 1))(x, w)
+        expected = second(lambda x, w: jnp.sum(jnp.sin(plain(x, w, window))), argnums=(0, 1))(x, w)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), actual, expected)
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0), (1, None), (1, 0)], ids=str)
-def test_vmap_over_either_or_both(axes, rng):
+def test_vmap_over_images_or_kernels_or_both(axes, rng):
     with jax.enable_x64(True):
         x, w, window = problem(rng)
         stacks = [
@@ -103,23 +103,23 @@ def test_vmap_over_either_or_both(axes, rng):
             for array, axis in zip((x, w), axes, strict=True)
         ]
         for transform in (lambda f: f, lambda f: jax.grad(lambda x, w: jnp.sum(f(x, w) ** 3), argnums=(0, 1))):
-            mine = jax.vmap(transform(lambda x, w: convolve(x, w, window)), axes)(*stacks)
-            theirs = jax.vmap(transform(lambda x, w: plain(x, w, window)), axes)(*stacks)
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), mine, theirs)
+            actual = jax.vmap(transform(lambda x, w: convolve(x, w, window)), axes)(*stacks)
+            expected = jax.vmap(transform(lambda x, w: plain(x, w, window)), axes)(*stacks)
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), actual, expected)
 
 
 def test_inside_jit_scan_and_checkpoint(rng):
     with jax.enable_x64(True):
         x, w, window = problem(rng)
 
-        def descended(conv):
+        def after_three_steps(conv):
             def step(w, _):
                 return w - 0.01 * jax.grad(lambda w: jnp.sum(jax.checkpoint(conv)(x, w) ** 2))(w), None
 
             return jax.jit(lambda w: lax.scan(step, w, None, length=3)[0])(w)
 
-        mine = descended(lambda x, w: convolve(x, w, window))
-        np.testing.assert_allclose(mine, descended(lambda x, w: plain(x, w, window)), atol=1e-12)
+        actual = after_three_steps(lambda x, w: convolve(x, w, window))
+        np.testing.assert_allclose(actual, after_three_steps(lambda x, w: plain(x, w, window)), atol=1e-12)
 
 
 def test_transposed_is_the_transpose(rng):
@@ -143,11 +143,11 @@ def test_adjoint_of_the_reference(case, rng):
     """<A x, y> = <x, A^T y>, where A is the layer without its bias and A^T its hand-written backward."""
     net = case.make()
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), net.init(jax.random.key(0), case.in_shape)[0])
-    given = Scope(params, mask=case.mask)
+    scope = Scope(params, mask=case.mask)
     x = inputs(rng, case)
-    ax, cache = rule_of(net.kind).forward(net, given, x)
+    ax, cache = rule_of(net.kind).forward(net, scope, x)
     y = rng.standard_normal(ax.shape)
-    aty, _ = rule_of(net.kind).backward(net, given, cache, y)
+    aty, _ = rule_of(net.kind).backward(net, scope, cache, y)
     np.testing.assert_allclose(np.sum(ax * y), np.sum(x * aty), rtol=1e-12)
 
 
@@ -162,14 +162,14 @@ def test_convolution_by_hand():
 
 
 def test_transposed_convolution_by_hand():
-    """Every pixel stamps the kernel (1 2 3), stride 2: overlaps add."""
+    """Every pixel adds its multiple of the kernel (1 2 3) at stride 2; overlaps add up."""
     params = {"w": jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1), "b": jnp.zeros(1)}
     x = jnp.array([1.0, 10.0]).reshape(1, 1, 2, 1)
     z, _ = fnet.conv_transpose(1, (1, 3), stride=(1, 2), padding="valid").apply(params, {}, x, train=False)
     assert z.ravel().tolist() == [1, 2, 13, 20, 30]
 
 
-def test_depthwise_channels_do_not_see_each_other():
+def test_depthwise_channels_are_independent():
     net = fnet.conv(3, 3, groups=3)
     params, _ = net.init(jax.random.key(0), (4, 4, 3))
     assert params["w"].shape == (3, 3, 1, 3)
@@ -196,10 +196,10 @@ def test_depthwise_channels_do_not_see_each_other():
             (8, 20, 1),
             r"its kernel covers \(9, 9\) pixels, more than the padded input \(8, 20\); use padding: same",
         ),
-        (lambda: fnet.conv_transpose(2, 2, padding=3), (2, 2, 1), "padding 3 leaves nothing of the output"),
+        (lambda: fnet.conv_transpose(2, 2, padding=3), (2, 2, 1), "padding 3 crops the whole output"),
     ],
 )
-def test_shapes_that_do_not_fit(make, in_shape, message):
+def test_invalid_shapes_are_refused(make, in_shape, message):
     with pytest.raises(fnet.ShapeError, match=message):
         make().shape(in_shape)
 
@@ -221,6 +221,6 @@ def test_wrong_channels_are_named():
         ({"padding": -1}, "conv: padding: "),
     ],
 )
-def test_bad_settings_are_named(arguments, message):
+def test_invalid_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         fnet.conv(3, **arguments)

@@ -9,19 +9,19 @@ import fnet
 
 
 def test_affine_map_by_hand():
-    """Worked item 3 of the lectures in fnet's orientation: z = x w + b, dw = x^T dz, dx = dz w^T."""
+    """Item 3 of the lectures with examples as rows: z = x w + b, dw = x^T dz, dx = dz w^T."""
     x = jnp.array([[1.0, 2.0, -1.0]])
     params = {"w": jnp.array([[1.0, 0.0], [2.0, -1.0], [0.5, 3.0]]), "b": jnp.array([10.0, 20.0])}
     z, pull = jax.vjp(lambda params, x: fnet.dense(2).apply(params, {}, x, train=False)[0], params, x)
-    of_params, of_x = pull(jnp.array([[1.0, -2.0]]))
+    params_bar, x_bar = pull(jnp.array([[1.0, -2.0]]))
     assert z.tolist() == [[14.5, 15.0]]
-    assert of_params["w"].tolist() == [[1.0, -2.0], [2.0, -4.0], [-1.0, 2.0]]
-    assert of_params["b"].tolist() == [1.0, -2.0]
-    assert of_x.tolist() == [[1.0, 4.0, -5.5]]
+    assert params_bar["w"].tolist() == [[1.0, -2.0], [2.0, -4.0], [-1.0, 2.0]]
+    assert params_bar["b"].tolist() == [1.0, -2.0]
+    assert x_bar.tolist() == [[1.0, 4.0, -5.5]]
 
 
-def test_initializers_have_their_variance():
-    """glorot_uniform: 2 / (in + out); he_normal: 2 / in; and the bias starts at zero."""
+def test_initial_weights_have_the_variance_of_their_initializer():
+    """glorot_uniform: 2 / (in + out); he_normal: 2 / in; the bias is initialized to zero."""
     for init, variance in {"glorot_uniform": 2 / (300 + 200), "he_normal": 2 / 300}.items():
         params, _ = fnet.dense(200, init=init).init(jax.random.key(0), (300,))
         assert np.var(params["w"]) == pytest.approx(variance, rel=0.05)
@@ -54,17 +54,17 @@ def test_weights_do_not_depend_on_precision():
         ({"units": 1, "name": "a/b"}, "a layer's name may not be empty or contain '/', got 'a/b'"),
     ],
 )
-def test_bad_settings_are_named(arguments, message):
+def test_invalid_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         fnet.dense(**arguments)
 
 
-def test_bad_dotted_initializer():
+def test_an_unknown_dotted_initializer_is_refused():
     with pytest.raises(ValueError, match=r"unknown initializer 'no\.such': No module named 'no'"):
         fnet.dense(1, init="no.such").init(jax.random.key(0), (2,))
 
 
-def test_wrong_input_says_what_fits():
+def test_errors_for_invalid_inputs_name_the_expected_shape():
     net = fnet.serial(fnet.dense(3), fnet.dense(2))
     params, state = net.init(jax.random.key(0), (4,))
     with pytest.raises(fnet.ShapeError, match=r"^dense_1: expects \(batch, \.\.\., 4\).*got \(5, 7\); put a flatten"):

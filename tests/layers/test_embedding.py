@@ -1,4 +1,4 @@
-"""Indices: their vectors, their gradients, weights that are used twice, and what is no index."""
+"""Indices: their vectors and gradients, shared weights, and invalid indices."""
 
 import re
 
@@ -10,7 +10,7 @@ import pytest
 import fnet
 
 
-def test_a_row_gets_the_sum_of_the_cotangents_of_its_uses():
+def test_the_gradient_of_a_row_is_the_sum_over_its_uses():
     layer = fnet.embedding(4, 2)
     x, g = jnp.array([[1, 3, 1]]), jnp.array([[[1.0, 2.0], [3.0, 4.0], [10.0, 20.0]]])
     dw = jax.grad(lambda w: jnp.sum(g * layer.apply({"w": w}, {}, x, train=False)[0]))(jnp.zeros((4, 2)))
@@ -19,7 +19,7 @@ def test_a_row_gets_the_sum_of_the_cotangents_of_its_uses():
 
 @pytest.mark.parametrize("layer", [fnet.embedding(3, 2), fnet.one_hot(3)], ids=["embedding", "one_hot"])
 @pytest.mark.parametrize("jitted", [False, True])
-def test_an_index_outside_is_nan_and_never_another(layer, jitted):
+def test_an_index_out_of_range_gives_nan(layer, jitted):
     params, _ = layer.init(jax.random.key(0), (4,))
 
     def apply(x):
@@ -30,7 +30,7 @@ def test_an_index_outside_is_nan_and_never_another(layer, jitted):
     assert np.isfinite(y[0, [0, 3]]).all()
 
 
-def test_the_initial_entries_have_the_given_deviation():
+def test_the_initial_weights_have_the_standard_deviation_of_the_setting():
     params, _ = fnet.embedding(200, 50, std=0.5).init(jax.random.key(0), (1,))
     assert abs(np.std(params["w"]) - 0.5) < 0.01
     params, _ = fnet.embedding(200, 50).init(jax.random.key(0), (1,))
@@ -49,7 +49,7 @@ def test_real_numbers_are_refused(layer):
 
 
 def test_tied_weights_by_hand():
-    """y_k = w_x w_k: dy/dw has one part from the embedding, in row x, and one from the read-out, in row k."""
+    """y_k = w_x w_k: dy_k/dw has one term from the embedding, in row x, and one from the readout, in row k."""
     net = fnet.tied(fnet.embedding(3, 1))
     w = jnp.array([[2.0], [3.0], [5.0]])
 
@@ -60,23 +60,25 @@ def test_tied_weights_by_hand():
     assert jax.jacobian(scores)(w)[..., 0].tolist() == [[3, 2, 0], [0, 6, 0], [0, 5, 3]]
 
 
-def test_tied_has_no_other_parameters():
+def test_the_readout_has_no_parameters_of_its_own():
     net = fnet.tied(fnet.embedding(7, 4, name="letters"), fnet.lstm(4))
     params, _ = net.init(jax.random.key(0), (5,))
     assert {name: sorted(leaves) for name, leaves in params.items()} == {"letters": ["w"], "lstm_1": ["b", "u", "w"]}
 
 
-@pytest.mark.parametrize(("layers", "given"), [([], "no layer"), ([fnet.one_hot(3), fnet.embedding(3, 2)], "one_hot")])
-def test_tied_begins_with_an_embedding(layers, given):
-    message = f"tied: expected an embedding first, whose weights the readout shares, got {given}"
+@pytest.mark.parametrize(
+    ("layers", "received"), [([], "no layer"), ([fnet.one_hot(3), fnet.embedding(3, 2)], "one_hot")]
+)
+def test_tied_begins_with_an_embedding(layers, received):
+    message = f"tied: expected an embedding first, whose weights the readout shares, got {received}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         fnet.tied(*layers)
 
 
-def test_tied_needs_the_width_of_its_embedding():
+def test_the_outputs_of_tied_layers_must_have_the_width_of_the_embedding():
     message = (
-        "tied: its layers give (5, 6), but its readout shares the weights of embedding_1 and takes (..., 4); "
-        "append dense: 4"
+        "tied: the output of its layers has shape (5, 6), but its readout shares the weights of embedding_1 and "
+        "expects (..., 4); append dense: 4"
     )
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}$"):
         fnet.tied(fnet.embedding(7, 4), fnet.gru(6)).shape((5,))
@@ -84,7 +86,7 @@ def test_tied_needs_the_width_of_its_embedding():
 
 @fnet.constructor
 def counts(size: int, *, name: str | None = None):
-    """How often each of the indices 0 ... size - 1 occurs: a user's own layer that takes indices."""
+    """Count the occurrences of each index 0 ... size - 1; a user-defined layer that takes indices."""
 
     def apply(params, state, x, *, train, key=None, mask=None):
         return jax.nn.one_hot(x, size).sum(1), {}
@@ -114,5 +116,5 @@ def counts(size: int, *, name: str | None = None):
         (fnet.serial(counts(6), fnet.dense(2)), 6),
     ],
 )
-def test_how_many_indices_a_network_takes(net, number):
+def test_the_number_of_indices_that_a_network_takes(net, number):
     assert net.indices == number

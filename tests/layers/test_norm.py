@@ -14,14 +14,14 @@ XHAT = [-1.0, -0.5, 0.0, 1.5]
 STEPS = np.array([[True, True, False], [True, False, False], [False, False, False], [True, True, True]])
 
 
-def started(layer, in_shape, rng):
-    """Parameters and state that are not those of the start, so that each of them matters."""
+def perturbed(layer, in_shape, rng):
+    """Return parameters and state that differ from their initial values, so that each of them has an effect."""
     tree = layer.init(jax.random.key(0), in_shape)
     return jax.tree.map(lambda leaf: leaf + jnp.asarray(rng.uniform(0.1, 1, leaf.shape), leaf.dtype), tree)
 
 
 def passes(layer, params, state, x, g, *, train=True, mask=None):
-    """Outputs, cotangents of parameters and of x, and the new state."""
+    """Return the outputs, the cotangents of the parameters and of x, and the new state."""
 
     def f(params, x):
         return layer.apply(params, state, x, train=train, mask=mask)
@@ -42,20 +42,20 @@ def test_standardized_by_hand(layer, axis):
     params = {"scale": jnp.full(channels, 2.0), "shift": jnp.full(channels, 10.0)}
     _, state = layer.init(jax.random.key(0), (channels,))
     g = jnp.zeros(x.shape).at[0, 0].set(1.0)
-    y, of_params, dx, _ = passes(layer, params, state, x, g)
+    y, params_bar, dx, _ = passes(layer, params, state, x, g)
     np.testing.assert_allclose(y.reshape(-1), [8.0, 9.0, 10.0, 13.0], rtol=1e-6)
     np.testing.assert_allclose(dx.reshape(-1), [0.5, -0.375, -0.25, 0.125], rtol=1e-6)
-    assert of_params["scale"].tolist() == [-1.0, 0.0, 0.0, 0.0][:channels]
-    assert of_params["shift"].tolist() == [1.0, 0.0, 0.0, 0.0][:channels]
+    assert params_bar["scale"].tolist() == [-1.0, 0.0, 0.0, 0.0][:channels]
+    assert params_bar["shift"].tolist() == [1.0, 0.0, 0.0, 0.0][:channels]
 
 
 def test_reference_by_hand():
     """The same numbers, without JAX."""
     layer, x = fnet.batch_norm(eps=0.5), np.array(VALUES)[:, None]
-    given = Scope({"scale": np.array([2.0]), "shift": np.array([10.0])}, train=True)
+    scope = Scope({"scale": np.array([2.0]), "shift": np.array([10.0])}, train=True)
     rule = rule_of("batch_norm")
-    y, cache = rule.forward(layer, given, x)
-    dx, gradients = rule.backward(layer, given, cache, np.array([[1.0], [0.0], [0.0], [0.0]]))
+    y, cache = rule.forward(layer, scope, x)
+    dx, gradients = rule.backward(layer, scope, cache, np.array([[1.0], [0.0], [0.0], [0.0]]))
     assert y[:, 0].tolist() == [8.0, 9.0, 10.0, 13.0]
     assert dx[:, 0].tolist() == [0.5, -0.375, -0.25, 0.125]
     assert (gradients["scale"].tolist(), gradients["shift"].tolist()) == ([-1.0], [1.0])
@@ -64,25 +64,25 @@ def test_reference_by_hand():
 def test_rms_norm_by_hand():
     """The mean of the squares of (2, 4) is 10; with eps = 6 the division is by 4."""
     layer = fnet.rms_norm(eps=6.0)
-    y, of_params, dx, _ = passes(
+    y, params_bar, dx, _ = passes(
         layer, {"scale": jnp.array([1.0, 3.0])}, {}, jnp.array([[2.0, 4.0]]), jnp.array([[1.0, 0.0]])
     )
     np.testing.assert_allclose(y, [[0.5, 3.0]], rtol=1e-6)
     # dx = (h - xhat sum h xhat / 2) / 4, with h = (1, 0) and xhat = (0.5, 1)
     np.testing.assert_allclose(dx, [[(1 - 0.5 * 0.25) / 4, -0.25 / 4]], rtol=1e-6)
-    np.testing.assert_allclose(of_params["scale"], [0.5, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(params_bar["scale"], [0.5, 0.0], rtol=1e-6)
 
 
 def test_groups_are_neighboring_channels():
-    """Two groups of two channels over two positions: VALUES, and VALUES moved and stretched by 10."""
+    """Two groups of two channels over two positions: VALUES, and 10 times VALUES."""
     x = jnp.array([[[1.0, 2.0, 10.0, 20.0], [3.0, 6.0, 30.0, 60.0]]])
     y, _ = fnet.group_norm(2, eps=0.5, scale=False, shift=False).apply({}, {}, x, train=False)
-    far = np.array(XHAT) * 2 * 10 / np.sqrt(350.5)
+    scaled = np.array(XHAT) * 2 * 10 / np.sqrt(350.5)
     np.testing.assert_allclose(y[0, :, :2].reshape(-1), XHAT, rtol=1e-6)
-    np.testing.assert_allclose(y[0, :, 2:].reshape(-1), far, rtol=1e-6)
+    np.testing.assert_allclose(y[0, :, 2:].reshape(-1), scaled, rtol=1e-6)
 
 
-def test_group_norm_reaches_from_layer_to_instance_norm(rng):
+def test_group_norm_includes_layer_norm_and_instance_norm(rng):
     x = rng.standard_normal((2, 3, 5, 4)).astype(np.float32)
     for groups, axes in ((1, (1, 2, 3)), (4, (1, 2))):
         y, _ = fnet.group_norm(groups, scale=False, shift=False).apply({}, {}, x, train=False)
@@ -104,9 +104,9 @@ def test_running_statistics_follow_the_formula(rng):
     np.testing.assert_allclose(state["var"], var, rtol=1e-5)
 
 
-def test_state_is_used_and_left_alone_outside_training(rng):
+def test_evaluation_uses_the_state_and_does_not_change_it(rng):
     layer = fnet.batch_norm(eps=0.25)
-    params, state = started(layer, (3,), rng)
+    params, state = perturbed(layer, (3,), rng)
     x = rng.standard_normal((5, 3)).astype(np.float32)
     y, after = layer.apply(params, state, x, train=False, mask=np.array([True, False, True, True, False]))
     expected = params["scale"] * (x - state["mean"]) / np.sqrt(state["var"] + 0.25) + params["shift"]
@@ -116,31 +116,31 @@ def test_state_is_used_and_left_alone_outside_training(rng):
 
 def test_state_does_not_change_outputs_in_training(rng):
     layer = fnet.batch_norm()
-    params, state = started(layer, (3,), rng)
+    params, state = perturbed(layer, (3,), rng)
     x = jnp.asarray(rng.standard_normal((5, 3)), jnp.float32)
-    of_state = jax.grad(lambda state: jnp.sum(jnp.sin(layer.apply(params, state, x, train=True)[0])))(state)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(of_state))
+    gradients = jax.grad(lambda state: jnp.sum(jnp.sin(layer.apply(params, state, x, train=True)[0])))(state)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(gradients))
 
 
 @pytest.mark.parametrize("in_shape", [(3,), (2, 3), (2, 4, 3)])
-def test_masked_out_rows_count_nowhere(in_shape, rng):
-    """Outputs, gradients and state are those of the batch without the rows."""
-    layer, kept = fnet.batch_norm(), np.array([True, False, True, True, False])
-    params, state = started(layer, in_shape, rng)
+def test_masked_examples_have_no_effect(in_shape, rng):
+    """Outputs, gradients and state are those of the batch without the masked examples."""
+    layer, mask = fnet.batch_norm(), np.array([True, False, True, True, False])
+    params, state = perturbed(layer, in_shape, rng)
     x = (3 + rng.standard_normal((5, *in_shape))).astype(np.float32)
-    x[~kept] *= 1000
+    x[~mask] *= 1000
     g = rng.standard_normal(x.shape).astype(np.float32)
-    g[~kept] = 0
-    y, of_params, dx, after = passes(layer, params, state, x, g, mask=kept)
-    short = passes(layer, params, state, x[kept], g[kept])
-    for mine, theirs in zip(
-        jax.tree.leaves((y[kept], of_params, dx[kept], after)), jax.tree.leaves(short), strict=True
+    g[~mask] = 0
+    y, params_bar, dx, after = passes(layer, params, state, x, g, mask=mask)
+    short = passes(layer, params, state, x[mask], g[mask])
+    for actual, expected in zip(
+        jax.tree.leaves((y[mask], params_bar, dx[mask], after)), jax.tree.leaves(short), strict=True
     ):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
-    assert not dx[~kept].any()
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+    assert not dx[~mask].any()
 
 
-def test_masked_out_rows_are_normalized_all_the_same(rng):
+def test_masked_examples_are_normalized_too(rng):
     layer = fnet.batch_norm(eps=0.5)
     params, state = layer.init(jax.random.key(0), (1,))
     x = jnp.array([*VALUES, 7.0])[:, None]
@@ -149,22 +149,22 @@ def test_masked_out_rows_are_normalized_all_the_same(rng):
 
 
 @pytest.mark.parametrize("in_shape", [(3, 2), (3, 4, 2)])
-def test_masked_out_steps_count_nowhere(in_shape, rng):
-    """With a (batch, time) mask the statistics are those of the real steps, all in one row."""
+def test_masked_steps_have_no_effect(in_shape, rng):
+    """With a (batch, time) mask the statistics are those of a batch of all real steps."""
     layer = fnet.batch_norm()
-    params, state = started(layer, in_shape, rng)
+    params, state = perturbed(layer, in_shape, rng)
     x = rng.standard_normal((4, *in_shape)).astype(np.float32)
     x[~STEPS] = 1e6
     y, after = layer.apply(params, state, x, train=True, mask=STEPS)
-    of_steps, alone = layer.apply(params, state, x[STEPS], train=True)
-    np.testing.assert_allclose(y[STEPS], of_steps, rtol=1e-5, atol=1e-6)
-    for mine, theirs in zip(jax.tree.leaves(after), jax.tree.leaves(alone), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+    real_y, real_after = layer.apply(params, state, x[STEPS], train=True)
+    np.testing.assert_allclose(y[STEPS], real_y, rtol=1e-5, atol=1e-6)
+    for actual, expected in zip(jax.tree.leaves(after), jax.tree.leaves(real_after), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
-def test_without_a_time_axis_an_example_counts_when_a_step_does(rng):
+def test_without_a_time_axis_an_example_is_real_if_any_step_is(rng):
     layer = fnet.batch_norm()
-    params, state = started(layer, (3,), rng)
+    params, state = perturbed(layer, (3,), rng)
     x = rng.standard_normal((4, 3)).astype(np.float32)
     y, after = layer.apply(params, state, x, train=True, mask=STEPS)
     expected, state = layer.apply(params, state, x, train=True, mask=STEPS.any(axis=1))
@@ -174,42 +174,42 @@ def test_without_a_time_axis_an_example_counts_when_a_step_does(rng):
 
 def test_group_norm_of_a_padded_sequence_is_that_of_the_short_one(rng):
     layer = fnet.group_norm(2)
-    params, state = started(layer, (3, 4), rng)
+    params, state = perturbed(layer, (3, 4), rng)
     x = rng.standard_normal((4, 3, 4)).astype(np.float32)
     y, _ = layer.apply(params, state, x, train=True, mask=STEPS)
-    for example, steps, of_example in zip(x, STEPS, y, strict=True):
+    for example, steps, outputs in zip(x, STEPS, y, strict=True):
         if steps.any():
             short, _ = layer.apply(params, state, example[None, steps], train=True)
-            np.testing.assert_allclose(of_example[steps], short[0], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(outputs[steps], short[0], rtol=1e-4, atol=1e-5)
     assert np.isfinite(y).all()
 
 
 def test_group_norm_ignores_a_mask_of_examples(rng):
     layer = fnet.group_norm(2)
-    params, state = started(layer, (3, 4), rng)
+    params, state = perturbed(layer, (3, 4), rng)
     x = rng.standard_normal((2, 3, 4)).astype(np.float32)
     y, _ = layer.apply(params, state, x, train=True, mask=np.array([True, False]))
     assert np.array_equal(y, layer.apply(params, state, x, train=True)[0])
 
 
-def test_nothing_left_by_the_mask_divides_by_nothing(rng):
-    """Finite outputs and gradients, and the state stays."""
+def test_a_fully_masked_batch_does_not_divide_by_zero(rng):
+    """Outputs and gradients are finite, and the state does not change."""
     layer = fnet.batch_norm()
-    params, state = started(layer, (2,), rng)
+    params, state = perturbed(layer, (2,), rng)
     x, g = rng.standard_normal((2, 3, 2)).astype(np.float32)
-    y, of_params, dx, after = passes(layer, params, state, x, g, mask=np.zeros(3, bool))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((y, of_params, dx)))
+    y, params_bar, dx, after = passes(layer, params, state, x, g, mask=np.zeros(3, bool))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((y, params_bar, dx)))
     assert jax.tree.all(jax.tree.map(np.array_equal, after, state))
 
 
 @pytest.mark.parametrize("mask", [None, np.array([False, True, False])], ids=["batch of one", "one real example"])
 def test_a_single_value_gives_the_shift(mask, rng):
     layer = fnet.batch_norm()
-    params, state = started(layer, (4,), rng)
+    params, state = perturbed(layer, (4,), rng)
     x = rng.standard_normal((1 if mask is None else 3, 4)).astype(np.float32)
     y, _, dx, after = passes(layer, params, state, x, np.ones_like(x), mask=mask)
-    at = 0 if mask is None else 1
-    assert np.array_equal(y[at], params["shift"])
+    real_example = 0 if mask is None else 1
+    assert np.array_equal(y[real_example], params["shift"])
     assert np.isfinite(dx).all()
     np.testing.assert_allclose(after["var"], 0.9 * state["var"], rtol=1e-6)
 
@@ -229,10 +229,10 @@ def test_variance_survives_a_large_mean(mask, rng):
     assert (after["var"] >= 0).all()
 
 
-def test_moving_the_input_changes_nothing_in_training(rng):
-    """A bias before batch_norm has no effect: the cotangent of x sums to 0 over the batch."""
+def test_shifting_the_input_has_no_effect_in_training(rng):
+    """Neither has a bias before batch_norm, so that the cotangent of x sums to 0 over the batch."""
     layer = fnet.batch_norm()
-    params, state = started(layer, (3,), rng)
+    params, state = perturbed(layer, (3,), rng)
     x, g = rng.standard_normal((2, 6, 3)).astype(np.float32)
     y, _, dx, _ = passes(layer, params, state, x, g)
     np.testing.assert_allclose(layer.apply(params, state, x + 7, train=True)[0], y, atol=1e-5)
@@ -240,7 +240,7 @@ def test_moving_the_input_changes_nothing_in_training(rng):
 
 
 def test_statistics_of_bfloat16_are_float32(rng):
-    """Summed in bfloat16, numbers around 10 stop growing at 2048."""
+    """In bfloat16 the sum of many numbers around 10 would stop growing at 2048."""
     x = jnp.asarray(10 + rng.standard_normal((4096, 2)), jnp.bfloat16)
     layer = fnet.batch_norm(momentum=0.0)
     params, state = layer.init(jax.random.key(0), (2,))
@@ -253,7 +253,7 @@ def test_statistics_of_bfloat16_are_float32(rng):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float64])
 def test_the_second_step_does_not_recompile(dtype, rng):
-    """The state keeps its float32, whatever the precision of the input."""
+    """The state remains float32, whatever the dtype of the input."""
     layer = fnet.batch_norm()
     params, state = jax.jit(layer.init, static_argnums=1)(jax.random.key(0), (3,))
     with jax.enable_x64(dtype == jnp.float64):
@@ -265,19 +265,19 @@ def test_the_second_step_does_not_recompile(dtype, rng):
         assert step._cache_size() == 1
 
 
-def test_members_of_a_population_keep_their_own_statistics(rng):
+def test_members_of_a_population_have_separate_statistics(rng):
     layer = fnet.batch_norm()
-    params, state = started(layer, (3,), rng)
+    params, state = perturbed(layer, (3,), rng)
     x = rng.standard_normal((2, 5, 3)).astype(np.float32)
     masks = np.array([[True] * 5, [True, False, True, True, False]])
     together = jax.vmap(lambda x, mask: layer.apply(params, state, x, train=True, mask=mask))(x, masks)
     for number in range(2):
         alone = layer.apply(params, state, x[number], train=True, mask=masks[number])
-        for mine, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(mine[number], theirs, rtol=1e-5, atol=1e-6)
+        for actual, expected in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(actual[number], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_leaves_and_their_start():
+def test_leaves_and_their_initial_values():
     net = fnet.serial(
         fnet.batch_norm(), fnet.batch_norm(scale=False, shift=False), fnet.layer_norm(scale=False), fnet.rms_norm()
     )
@@ -304,12 +304,12 @@ def test_leaves_and_their_start():
         (lambda: fnet.rms_norm(eps="small"), "rms_norm: eps: expected a number, got 'small'"),
     ],
 )
-def test_bad_settings_are_named(make, message):
+def test_invalid_settings_are_named(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
 
 
-def test_groups_that_do_not_divide_the_channels():
+def test_groups_must_divide_the_channels():
     net, plain = fnet.serial(fnet.group_norm(4)), fnet.serial(fnet.group_norm(4, scale=False, shift=False))
     message = re.escape(
         "group_norm_1: its groups must divide the number of channels, got 4 groups and 6 channels in (5, 6); "
@@ -325,7 +325,7 @@ def test_groups_that_do_not_divide_the_channels():
 
 
 @pytest.mark.parametrize("layer", [fnet.batch_norm(), fnet.layer_norm(), fnet.group_norm(2), fnet.rms_norm()])
-def test_wrong_input_says_what_fits(layer):
+def test_errors_for_invalid_inputs_name_the_expected_shape(layer):
     net = fnet.serial(layer)
     params, state = net.init(jax.random.key(0), (4,))
     for received in ((3, 6), (3,)):
@@ -343,7 +343,7 @@ def test_wrong_input_says_what_fits(layer):
             attempt(())
 
 
-def test_wrong_input_without_parameters():
+def test_invalid_inputs_of_a_layer_without_parameters():
     with pytest.raises(
         fnet.ShapeError, match=r"^rms_norm: expects \(batch, \.\.\., channels\), got \(3,\); put a reshape before it$"
     ):
@@ -351,7 +351,7 @@ def test_wrong_input_without_parameters():
 
 
 @pytest.mark.parametrize("mask", [np.ones(3, bool), np.ones((4, 3), bool), np.ones((4, 2, 5), bool)])
-def test_a_mask_that_does_not_fit(mask):
+def test_a_mask_of_another_shape_is_refused(mask):
     layer = fnet.batch_norm()
     params, state = layer.init(jax.random.key(0), (2, 5))
     message = re.escape(

@@ -23,7 +23,7 @@ def test_pooling_by_hand():
     assert run(fnet.global_avg_pool(), X)[0, 0] == pytest.approx(31 / 9)
 
 
-def test_padding_never_wins():
+def test_padding_is_never_the_maximum():
     assert run(fnet.max_pool(2, padding="same"), -1 - X).max() < 0
 
 
@@ -31,7 +31,7 @@ def test_padding_never_wins():
     "layer", [fnet.max_pool((2, 2)), fnet.max_pool(3, stride=1), fnet.max_pool(4), fnet.global_max_pool()], ids=repr
 )
 def test_ties_go_to_the_first_in_row_order(layer):
-    """On both sides, for windows of one value throughout: the gradient of the sum lies at each window's first place."""
+    """For constant windows, both interpreters send the gradient of the sum to the first entry of each window."""
     x = np.ones((1, 4, 4, 1))
     y, pull = jax.vjp(lambda x: run(layer, x), jnp.asarray(x, jnp.float32))
     by_jax = pull(jnp.ones_like(y))[0]
@@ -39,35 +39,35 @@ def test_ties_go_to_the_first_in_row_order(layer):
     by_hand, _ = rule_of(layer.kind).backward(layer, Scope({}), cache, np.ones(y.shape))
     assert np.array_equal(by_jax, by_hand)
     first = np.zeros((4, 4))
-    places = {(2, 2): [0, 2], 3: [0, 1], 4: [0], None: [0]}[layer.settings.get("window")]
-    first[np.ix_(places, places)] = 1
+    starts = {(2, 2): [0, 2], 3: [0, 1], 4: [0], None: [0]}[layer.settings.get("window")]
+    first[np.ix_(starts, starts)] = 1
     assert np.array_equal(by_jax[0, :, :, 0], first)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 2), (2, 1), (3, 3)])
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 def test_against_reduce_window(window, stride, padding, rng):
-    """Values and gradients are those of XLA's own pooling, where nothing ties."""
+    """Without ties, values and gradients are those of XLA's own pooling."""
     x = jnp.asarray(rng.standard_normal((2, 7, 5, 3)), jnp.float32)
 
-    def theirs(x):
+    def xla_pool(x):
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), padding)
 
     layer = fnet.max_pool(window, stride=stride, padding=padding.lower())
     y, pull = jax.vjp(lambda x: run(layer, x), x)
-    expected, pull_theirs = jax.vjp(theirs, x)
+    expected, pull_xla = jax.vjp(xla_pool, x)
     assert np.array_equal(y, expected)
     g = jnp.asarray(rng.standard_normal(y.shape), jnp.float32)
-    np.testing.assert_allclose(pull(g)[0], pull_theirs(g)[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(pull(g)[0], pull_xla(g)[0], rtol=1e-6, atol=1e-6)
 
 
-def test_nan_is_not_hidden():
-    for place in range(4):
-        x = jnp.ones(4).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
+def test_nan_propagates():
+    for index in range(4):
+        x = jnp.ones(4).at[index].set(jnp.nan).reshape(1, 2, 2, 1)
         assert jnp.isnan(run(fnet.max_pool(2), x)).all()
 
 
-def test_masked_steps_do_not_count():
+def test_masked_steps_are_ignored():
     x = jnp.array([[[1.0], [2.0], [50.0]], [[-3.0], [-1.0], [-2.0]]])
     mask = jnp.array([[True, True, False], [True, False, False]])
     assert run(fnet.global_max_pool(), x, mask=mask).tolist() == [[2.0], [-3.0]]
@@ -85,6 +85,6 @@ def test_masked_steps_do_not_count():
         (fnet.global_avg_pool, (8,), r"global_avg_pool: expects examples \(\*spatial, channels\), got \(8,\)"),
     ],
 )
-def test_shapes_that_do_not_fit(make, in_shape, message):
+def test_invalid_shapes_are_refused(make, in_shape, message):
     with pytest.raises(fnet.ShapeError, match=message):
         make().shape(in_shape)

@@ -1,4 +1,4 @@
-"""Recurrent layers: worked steps, masks, directions, and the derivative of the loop against JAX's own."""
+"""Recurrent layers: worked examples, masks, directions, and the derivative of the loop against JAX's own."""
 
 import re
 
@@ -28,7 +28,7 @@ def run(layer, params, x, mask=None):
         return np.asarray(layer.apply(params, {}, jnp.asarray(x, jnp.float64), train=False, mask=mask)[0])
 
 
-def made(kind, seed=0, in_shape=(5, 2), **settings):
+def initialized(kind, seed=0, in_shape=(5, 2), **settings):
     layer = CONSTRUCTORS[kind](3, **settings)
     return layer, layer.init(jax.random.key(seed), in_shape)[0]
 
@@ -41,7 +41,7 @@ def test_two_steps_of_an_rnn_by_hand():
 
 
 def test_two_steps_of_a_gru_by_hand():
-    """From a state of 0 the first step has no reset; the second shows what each gate multiplies."""
+    """The reset gate has no effect in the first step, where the state is 0; the second step uses every gate."""
     params = {"w": [[1.0, 2.0, 0.5]], "u": [[0.3, -0.7, 1.5]], "b": [0.1, -0.2, 0.4]}
     s = sigma(2 * 2 - 0.2)
     h = (1 - s) * tanh(0.5 * 2 + 0.4)
@@ -51,7 +51,7 @@ def test_two_steps_of_a_gru_by_hand():
 
 
 def test_two_steps_of_an_lstm_by_hand():
-    """The gates stand in the order input, forget, candidate, output."""
+    """The gates are in the order input, forget, candidate, output."""
     params = {"w": [[1.0, -1.0, 0.5, 2.0]], "u": [[0.2, 0.4, -0.6, 0.8]], "b": [0.1, 0.2, 0.3, -0.4]}
     c = sigma(2 + 0.1) * tanh(1 + 0.3)
     h = sigma(4 - 0.4) * tanh(c)
@@ -61,10 +61,10 @@ def test_two_steps_of_an_lstm_by_hand():
 
 
 @every_kind
-def test_a_mask_is_a_shorter_sequence(kind, rng):
-    """Padded steps give the last real state, whatever they hold; a whole-sequence output stays at that state."""
-    layer, params = made(kind)
-    last, _ = made(kind, sequence=False)
+def test_a_masked_sequence_gives_the_outputs_of_the_shorter_one(kind, rng):
+    """Masked steps repeat the last real state, whatever their inputs; without `sequence` the output is that state."""
+    layer, params = initialized(kind)
+    last, _ = initialized(kind, sequence=False)
     x = rng.standard_normal((2, 5, 2))
     mask = np.arange(5) < np.array([[3], [5]])
     h = run(layer, params, x, mask)
@@ -76,19 +76,19 @@ def test_a_mask_is_a_shorter_sequence(kind, rng):
 
 
 @every_kind
-def test_reversed_is_the_flipped_sequence(kind, rng):
-    forward, params = made(kind)
-    backward, _ = made(kind, reverse=True)
+def test_a_reversed_layer_reads_the_flipped_sequence(kind, rng):
+    forward, params = initialized(kind)
+    backward, _ = initialized(kind, reverse=True)
     x = rng.standard_normal((2, 5, 2))
     assert np.array_equal(run(backward, params, x), run(forward, params, x[:, ::-1])[:, ::-1])
-    last, _ = made(kind, reverse=True, sequence=False)
+    last, _ = initialized(kind, reverse=True, sequence=False)
     mask = np.arange(5) < np.array([[3], [5]])
     np.testing.assert_allclose(run(last, params, x, mask)[0], run(forward, params, x[:1, 2::-1])[0, -1], rtol=1e-13)
 
 
 @every_kind
-def test_a_step_does_not_see_later_ones(kind, rng):
-    layer, params = made(kind)
+def test_a_step_does_not_depend_on_later_ones(kind, rng):
+    layer, params = initialized(kind)
     x = rng.standard_normal((2, 5, 2))
     changed = x.copy()
     changed[:, 3:] += 1
@@ -98,8 +98,8 @@ def test_a_step_does_not_see_later_ones(kind, rng):
 
 
 @every_kind
-def test_a_sequence_without_real_steps_gives_zeros_and_no_gradient(kind, rng):
-    layer, params = made(kind)
+def test_a_sequence_without_real_steps_gives_zeros_and_zero_gradients(kind, rng):
+    layer, params = initialized(kind)
     x, mask = jnp.asarray(rng.standard_normal((2, 4, 2)), jnp.float32), np.array([[False] * 4, [True] * 4])
 
     def total(params, x):
@@ -113,8 +113,8 @@ def test_a_sequence_without_real_steps_gives_zeros_and_no_gradient(kind, rng):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", CELLS)
-def test_the_derivative_of_the_loop_is_that_of_its_steps(name, masked, rng):
-    """Reverse and forward mode, and second order, against JAX's derivative of the steps written out."""
+def test_the_derivative_of_the_loop_is_that_of_its_unrolled_steps(name, masked, rng):
+    """Reverse mode, forward mode and second order, against JAX's derivatives of the unrolled steps."""
     cell, units = CELLS[name], 2
     with jax.enable_x64(True):
         a = jnp.asarray(rng.standard_normal((3, 2, cell.gates * units)))
@@ -142,12 +142,12 @@ def test_the_derivative_of_the_loop_is_that_of_its_steps(name, masked, rng):
 
             gradient = jax.grad(value, argnums=(0, 1))
             results.append((f(a, u), gradient(a, u), jax.jvp(f, (a, u), tangents), jax.jvp(gradient, (a, u), tangents)))
-        for mine, theirs in zip(*map(jax.tree.leaves, results), strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-12)
+        for actual, expected in zip(*map(jax.tree.leaves, results), strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_the_gradient_of_u_is_one_product():
-    """Not one product a step: in the compiled derivative no loop carries an array of the shape of u."""
+    """It is not one product per step: no loop in the derivative carries an array of the shape of u."""
     cell, units = MEMORY, 7
     a, u = jnp.ones((5, 3, 4 * units)), jnp.ones((units, 4 * units))
     jaxpr = jax.make_jaxpr(jax.grad(lambda u: jnp.sum(recur(cell, a, u, None))))(u)
@@ -159,8 +159,8 @@ def test_the_gradient_of_u_is_one_product():
 
 
 @every_kind
-def test_the_blocks_of_a_gate_are_drawn_by_themselves(kind):
-    _, params = made(kind, in_shape=(5, 4))
+def test_the_block_of_each_gate_is_initialized_separately(kind):
+    _, params = initialized(kind, in_shape=(5, 4))
     gates = params["b"].shape[0] // 3
     for block in np.split(np.asarray(params["u"]), gates, axis=1):
         np.testing.assert_allclose(block @ block.T, np.eye(3), atol=1e-6)
@@ -170,24 +170,24 @@ def test_the_blocks_of_a_gate_are_drawn_by_themselves(kind):
     assert len(np.unique(params["w"])) == 12 * gates
 
 
-def test_the_forget_bias_is_where_the_forget_gate_starts():
-    _, params = made("lstm", forget_bias=2.5)
+def test_forget_bias_is_the_initial_bias_of_the_forget_gate():
+    _, params = initialized("lstm", forget_bias=2.5)
     assert params["b"].tolist() == [0, 0, 0, 2.5, 2.5, 2.5, 0, 0, 0, 0, 0, 0]
 
 
 @every_kind
-def test_bidirectional_is_both_directions_side_by_side(kind, rng):
+def test_bidirectional_concatenates_both_directions(kind, rng):
     both = fnet.bidirectional(CONSTRUCTORS[kind](3, sequence=False))
     params, _ = both.init(jax.random.key(0), (5, 2))
     x = rng.standard_normal((2, 5, 2))
-    sides = [made(kind, sequence=False, reverse=reverse)[0] for reverse in (False, True)]
-    apart = [run(side, params[name], x) for side, name in zip(sides, ("forward", "backward"), strict=True)]
-    assert np.array_equal(run(both, params, x), np.concatenate(apart, axis=1))
+    sides = [initialized(kind, sequence=False, reverse=reverse)[0] for reverse in (False, True)]
+    outputs = [run(side, params[name], x) for side, name in zip(sides, ("forward", "backward"), strict=True)]
+    assert np.array_equal(run(both, params, x), np.concatenate(outputs, axis=1))
     assert not np.array_equal(params["forward"]["u"], params["backward"]["u"])
 
 
 @pytest.mark.parametrize(
-    ("layers", "given"),
+    ("layers", "received"),
     [
         ([], "none"),
         ([fnet.dense(3)], "dense"),
@@ -195,9 +195,9 @@ def test_bidirectional_is_both_directions_side_by_side(kind, rng):
         ([fnet.rnn(3), fnet.rnn(3)], "rnn, rnn"),
     ],
 )
-def test_bidirectional_takes_one_recurrent_layer(layers, given):
+def test_bidirectional_takes_one_recurrent_layer(layers, received):
     message = (
-        f"bidirectional: expected one recurrent layer that is not reversed (rnn, gru, lstm), got {given}; "
+        f"bidirectional: expected one recurrent layer that is not reversed (rnn, gru, lstm), got {received}; "
         "it makes the reversed layer itself"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -205,8 +205,8 @@ def test_bidirectional_takes_one_recurrent_layer(layers, given):
 
 
 @every_kind
-def test_what_does_not_fit_is_refused(kind):
-    layer, params = made(kind)
+def test_invalid_inputs_are_refused(kind):
+    layer, params = initialized(kind)
     expected = f"{kind}: expects examples (time, features), got {{}}; put a reshape before it, such as reshape: {{}}"
     for shape, reshape in (((8,), [8, 1]), ((8, 4, 2), [8, -1])):
         with pytest.raises(fnet.ShapeError, match=f"^{re.escape(expected.format(shape, reshape))}$"):

@@ -18,12 +18,12 @@ LINEAR = [
 ]
 
 
-def applied(layer, x):
+def apply(layer, x):
     return layer.apply({}, {}, jnp.asarray(x), train=False)[0].tolist()
 
 
-def transposed(layer, x, g):
-    """A^T g, by the hand-written backward."""
+def apply_transpose(layer, x, g):
+    """Return A^T g, by the hand-written backward pass."""
     rule = rule_of(layer.kind)
     _, cache = rule.forward(layer, Scope({}), np.asarray(x))
     return rule.backward(layer, Scope({}), cache, np.asarray(g))[0].tolist()
@@ -32,24 +32,26 @@ def transposed(layer, x, g):
 @pytest.mark.parametrize("case", [case for _, case in LINEAR], ids=[name for name, _ in LINEAR])
 def test_backward_is_the_adjoint(case, rng):
     """<A x, y> = <x, A^T y> for random x and y, by the reference's own forward and backward."""
-    layer, given = case.make(), Scope({})
+    layer, scope = case.make(), Scope({})
     rule = rule_of(layer.kind)
     x = rng.standard_normal((3, *case.in_shape))
-    ax, cache = rule.forward(layer, given, x)
+    ax, cache = rule.forward(layer, scope, x)
     y = rng.standard_normal(ax.shape)
-    aty, gradients = rule.backward(layer, given, cache, y)
+    aty, gradients = rule.backward(layer, scope, cache, y)
     assert aty.shape == x.shape
     assert gradients == {}
     np.testing.assert_allclose(np.sum(ax * y), np.sum(x * aty), rtol=1e-12)
 
 
 def test_reshape_by_hand():
-    """Row-major order: the last axis runs fastest."""
-    assert applied(fnet.reshape((3, 2)), [[[1, 2, 3], [4, 5, 6]]]) == [[[1, 2], [3, 4], [5, 6]]]
-    assert transposed(fnet.reshape((3, 2)), np.zeros((1, 2, 3)), [[[1, 2], [3, 4], [5, 6]]]) == [[[1, 2, 3], [4, 5, 6]]]
+    """In row-major order the last axis varies fastest."""
+    assert apply(fnet.reshape((3, 2)), [[[1, 2, 3], [4, 5, 6]]]) == [[[1, 2], [3, 4], [5, 6]]]
+    assert apply_transpose(fnet.reshape((3, 2)), np.zeros((1, 2, 3)), [[[1, 2], [3, 4], [5, 6]]]) == [
+        [[1, 2, 3], [4, 5, 6]]
+    ]
 
 
-def test_reshape_finds_what_is_left():
+def test_reshape_infers_a_size():
     assert fnet.reshape((2, -1, 3)).shape((12,)) == (2, 2, 3)
     assert fnet.reshape((-1,)).shape((4, 2)) == (8,)
     assert fnet.reshape((-1, 4)).shape((1, 4)) == (1, 4)
@@ -57,45 +59,45 @@ def test_reshape_finds_what_is_left():
 
 
 def test_permute_by_hand():
-    """Axis k of the output is axis axes[k] of the input; the transpose puts it back."""
+    """Axis k of the output is axis axes[k] of the input; the transpose moves it back."""
     x = np.arange(24.0).reshape(1, 2, 3, 4)
     layer = fnet.permute((3, 1, 2))
     y, _ = layer.apply({}, {}, jnp.asarray(x), train=False)
     assert y.shape == (1, 4, 2, 3) == (1, *layer.shape((2, 3, 4)))
     for i, j, k in np.ndindex(2, 3, 4):
         assert y[0, k, i, j] == x[0, i, j, k]
-    assert transposed(layer, x, np.asarray(y)) == x.tolist()
+    assert apply_transpose(layer, x, np.asarray(y)) == x.tolist()
 
 
 def test_zero_pad_by_hand():
     x = [[[[1.0], [2.0]], [[3.0], [4.0]]]]
     layer = fnet.zero_pad(((0, 1), (2, 0)))
-    y = np.array(applied(layer, x))
+    y = np.array(apply(layer, x))
     assert y[0, :, :, 0].tolist() == [[0, 0, 1, 2], [0, 0, 3, 4], [0, 0, 0, 0]]
     g = np.arange(12.0).reshape(1, 3, 4, 1)
-    assert np.array(transposed(layer, x, g))[0, :, :, 0].tolist() == [[2, 3], [6, 7]]
+    assert np.array(apply_transpose(layer, x, g))[0, :, :, 0].tolist() == [[2, 3], [6, 7]]
 
 
-def test_one_number_pads_every_spatial_axis_but_no_channel():
+def test_one_number_pads_every_spatial_axis_but_not_the_channels():
     assert fnet.zero_pad(2).shape((5, 3)) == (9, 3)
     assert fnet.zero_pad(2).shape((5, 6, 3)) == (9, 10, 3)
     x = np.ones((1, 1, 1, 2))
-    assert np.array(applied(fnet.zero_pad(1), x)).sum(axis=(0, 3)).tolist() == [[0, 0, 0], [0, 2, 0], [0, 0, 0]]
+    assert np.array(apply(fnet.zero_pad(1), x)).sum(axis=(0, 3)).tolist() == [[0, 0, 0], [0, 2, 0], [0, 0, 0]]
 
 
 def test_upsample_by_hand():
     """Every entry becomes a block of 2 x 3; its cotangent is the sum over the block."""
     x = [[[[1.0], [2.0]], [[3.0], [4.0]]]]
     layer = fnet.upsample((2, 3))
-    y = np.array(applied(layer, x))
+    y = np.array(apply(layer, x))
     assert y[0, :, :, 0].tolist() == [[1, 1, 1, 2, 2, 2]] * 2 + [[3, 3, 3, 4, 4, 4]] * 2
     g = np.arange(24.0).reshape(1, 4, 6, 1)
-    assert np.array(transposed(layer, x, g))[0, :, :, 0].tolist() == [[24, 42], [96, 114]]
+    assert np.array(apply_transpose(layer, x, g))[0, :, :, 0].tolist() == [[24, 42], [96, 114]]
 
 
-def test_upsample_leaves_the_channels():
+def test_upsample_does_not_repeat_the_channels():
     assert fnet.upsample().shape((4, 5, 3)) == (8, 10, 3)
-    assert applied(fnet.upsample(2), [[[1.0, 2.0]]]) == [[[1.0, 2.0], [1.0, 2.0]]]
+    assert apply(fnet.upsample(2), [[[1.0, 2.0]]]) == [[[1.0, 2.0], [1.0, 2.0]]]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_settings_from_yaml(text, settings):
     assert dict(fnet.build(yaml.load(stream.getvalue())).settings) == settings
 
 
-def test_lists_are_taken_as_tuples():
+def test_lists_become_tuples():
     assert fnet.reshape([2, 2]).settings["shape"] == (2, 2)
     assert fnet.zero_pad([[1, 0], [0, 1]]).settings["padding"] == ((1, 0), (0, 1))
 
@@ -153,7 +155,7 @@ TIMES = "expected a whole number of at least 1, or one for every spatial axis, s
         (lambda: fnet.upsample((2, 0.5)), f"upsample: factor: {TIMES} (2, 0.5)"),
     ],
 )
-def test_bad_settings_are_named(make, message):
+def test_invalid_settings_are_named(make, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make()
 
@@ -186,21 +188,20 @@ SPATIAL = (
         (
             fnet.zero_pad(((1, 1), (0, 2))),
             (5, 3),
-            "zero_pad_1: expects examples with 2 spatial axes, as many as ((1, 1), (0, 2)) lists, and the channels "
-            "last, "
-            "got (5, 3); list 1 of them, or give one number for all",
+            "zero_pad_1: expects examples with 2 spatial axes, one per entry of ((1, 1), (0, 2)), and the channels "
+            "last, got (5, 3); use one entry per spatial axis, or one number for all",
         ),
         (fnet.zero_pad(1), (3,), f"zero_pad_1: {SPATIAL}"),
         (
             fnet.upsample((2, 2)),
             (4, 4, 4, 3),
-            "upsample_1: expects examples with 2 spatial axes, as many as (2, 2) lists, and the channels last, "
-            "got (4, 4, 4, 3); list 3 of them",
+            "upsample_1: expects examples with 2 spatial axes, one per entry of (2, 2), and the channels last, "
+            "got (4, 4, 4, 3); use one entry per spatial axis, or one number for all",
         ),
         (fnet.upsample(), (3,), f"upsample_1: {SPATIAL}"),
     ],
 )
-def test_wrong_input_says_what_fits(layer, in_shape, message):
+def test_errors_for_invalid_inputs_name_the_expected_shape(layer, in_shape, message):
     net = fnet.serial(layer)
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}"):
         net.shape(in_shape)

@@ -1,4 +1,4 @@
-"""What holds for every layer alike, driven by the table of all layers."""
+"""Properties of every layer, tested on the table of all layers."""
 
 import functools
 
@@ -27,7 +27,7 @@ def initialized(case):
 
 @functools.cache
 def _initialized(make, in_shape):
-    """The network with parameters and state away from their start; the same arrays for all tests of a case."""
+    """Return the network with perturbed parameters and state; the arrays are the same for all tests of a case."""
     net = make()
     rng = np.random.default_rng(1)
     initial = jax.jit(net.init, static_argnums=1)(jax.random.key(1), in_shape)
@@ -41,8 +41,8 @@ def is_index(x):
     return np.issubdtype(x.dtype, np.integer)
 
 
-def single(x):
-    """Numbers in float32; indices as they are."""
+def as_float32(x):
+    """Convert real numbers to float32; indices stay as they are."""
     return x if is_index(x) else x.astype(np.float32)
 
 
@@ -63,7 +63,7 @@ def test_every_public_layer_has_a_hand_written_rule():
 
 
 def scope_of(net, params, state, x, *, train, mask):
-    """Return the reference's scope, with dropout's masks, and the key for which JAX draws the same masks."""
+    """Return the reference's scope, with dropout masks, and the key with which JAX draws the same masks."""
     key = jax.random.key(11)
     noise = draw_noise(net, params, state, x, key) if train else {}
     params, state = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (params, state))
@@ -73,7 +73,7 @@ def scope_of(net, params, state, x, *, train, mask):
 @both_modes
 @every_case
 def test_hand_and_jax_agree(case, train, rng):
-    """Outputs and every cotangent, from a random cotangent of the output, in float64 within 1e-10."""
+    """Outputs and all gradients agree within 1e-10 in float64, for a random cotangent of the outputs."""
     net, params, state = initialized(case)
     x, mask = inputs(rng, case), case.mask
     scope, key = scope_of(net, params, state, x, train=train, mask=mask)
@@ -88,19 +88,19 @@ def test_hand_and_jax_agree(case, train, rng):
             return y, pull(g)
 
         g = rng.standard_normal(jax.eval_shape(f, scope.params, x).shape)
-        y, (of_params, of_x) = jax.tree.map(np.asarray, pulled(scope.params, x, g))
+        y, (params_bar, x_bar) = jax.tree.map(np.asarray, pulled(scope.params, x, g))
     if is_index(x):
-        of_x = np.zeros(x.shape)
+        x_bar = np.zeros(x.shape)
     by_hand, cache = forward(net, scope, x)
     dx, gradients = backward(net, scope, cache, g)
     assert largest_relative(by_hand, y) <= 1e-10
-    assert dx.shape == of_x.shape
-    assert largest_relative(dx, of_x) <= 1e-10
-    assert jax.tree.structure(gradients) == jax.tree.structure(of_params)
-    for mine, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(of_params), strict=True):
-        assert mine.shape == theirs.shape
-        rounded_zeros = max(np.abs(mine).max(), np.abs(theirs).max()) <= 1e-14
-        assert rounded_zeros or largest_relative(mine, theirs) <= 1e-10
+    assert dx.shape == x_bar.shape
+    assert largest_relative(dx, x_bar) <= 1e-10
+    assert jax.tree.structure(gradients) == jax.tree.structure(params_bar)
+    for actual, expected in zip(jax.tree.leaves(gradients), jax.tree.leaves(params_bar), strict=True):
+        assert actual.shape == expected.shape
+        zero_up_to_rounding = max(np.abs(actual).max(), np.abs(expected).max()) <= 1e-14
+        assert zero_up_to_rounding or largest_relative(actual, expected) <= 1e-10
 
 
 @both_modes
@@ -124,20 +124,20 @@ def test_hand_agrees_with_numeric_differences(case, train, rng):
     ]:
         numeric = np.empty(array.shape)
         for index in np.ndindex(array.shape):
-            kept, h = array[index], 1e-5
-            array[index] = kept + h
+            entry, h = array[index], 1e-5
+            array[index] = entry + h
             above = value()
-            array[index] = kept - h
+            array[index] = entry - h
             below = value()
-            array[index] = kept
+            array[index] = entry
             numeric[index] = (above - below) / (2 * h)
         assert np.max(np.abs(numeric - gradient), initial=0) <= 1e-6 * max(1, np.max(np.abs(gradient), initial=0))
 
 
 @every_case
-def test_shape_is_what_apply_gives(case, rng):
+def test_shape_agrees_with_the_outputs_of_apply(case, rng):
     net, params, state = initialized(case)
-    x = jax.ShapeDtypeStruct((3, *case.in_shape), single(inputs(rng, case)).dtype)
+    x = jax.ShapeDtypeStruct((3, *case.in_shape), as_float32(inputs(rng, case)).dtype)
     y, _ = jax.eval_shape(lambda x: net.apply(params, state, x, train=False), x)
     assert y.shape == (3, *net.shape(case.in_shape))
 
@@ -146,10 +146,10 @@ def test_shape_is_what_apply_gives(case, rng):
 def test_description_round_trip_gives_the_same_network(case, rng):
     net, params, state = initialized(case)
     again = fnet.build(fnet.describe(net))
-    x = single(inputs(rng, case))
+    x = as_float32(inputs(rng, case))
 
     def computed(net):
-        """Initial parameters, and outputs."""
+        """Return the initial parameters, and the outputs."""
 
         @jax.jit
         def both(key, params, state, x):
@@ -170,9 +170,9 @@ def test_description_survives_yaml(case, tmp_path):
 
 
 @every_kind
-def test_jit_agrees_with_plain(case, rng):
+def test_jit_does_not_change_the_outputs(case, rng):
     net, params, state = initialized(case)
-    x = single(inputs(rng, case))
+    x = as_float32(inputs(rng, case))
     key = jax.random.key(0)
     plain, _ = net.apply(params, state, x, train=True, key=key)
     jitted, _ = jax.jit(net.apply, static_argnames="train")(params, state, x, train=True, key=key)
@@ -204,7 +204,7 @@ def test_jvp_is_the_transpose_of_vjp(case, rng):
 
 @every_kind
 def test_hessian_is_symmetric(case, rng):
-    """In the input, or in the parameters where the input are indices."""
+    """With respect to the input, or to the parameters if the input consists of indices."""
     net, params, state = initialized(case)
     x = inputs(rng, case, batch=1)
     with jax.enable_x64(True):
@@ -223,7 +223,7 @@ def test_hessian_is_symmetric(case, rng):
 @every_kind
 def test_vmap_over_parameters_agrees_with_a_loop(case, rng):
     net, params, state = initialized(case)
-    x = single(inputs(rng, case))
+    x = as_float32(inputs(rng, case))
     members = [jax.tree.map(lambda leaf, factor=factor: factor * np.asarray(leaf), params) for factor in (1, -0.5, 2)]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
 
@@ -243,16 +243,16 @@ def test_bfloat16_stays_bfloat16(case, rng):
     params16 = jax.tree.map(lambda leaf: np.asarray(leaf).astype(jnp.bfloat16), params)
     apply = jax.jit(net.apply, static_argnames="train")
     y16, _ = apply(params16, state, x if is_index(x) else x.astype(jnp.bfloat16), train=False)
-    y, _ = apply(params, state, single(x), train=False)
+    y, _ = apply(params, state, as_float32(x), train=False)
     assert y16.dtype == jnp.bfloat16 or (is_index(x) and not params)
     np.testing.assert_allclose(np.asarray(y16, np.float32), y, rtol=0.1, atol=0.1)
 
 
 @every_kind
-def test_an_example_does_not_see_the_others(case, rng):
-    """A batch of one gives what the same example gives within a batch."""
+def test_examples_are_independent(case, rng):
+    """The output of an example is the same alone and within a batch."""
     net, params, state = initialized(case)
-    x = single(inputs(rng, case))
+    x = as_float32(inputs(rng, case))
     apply = jax.jit(net.apply, static_argnames="train")
     whole, _ = apply(params, state, x, train=False)
     for number in range(len(x)):
@@ -261,9 +261,9 @@ def test_an_example_does_not_see_the_others(case, rng):
 
 
 @every_kind
-def test_state_keeps_its_structure(case, rng):
+def test_apply_preserves_the_structure_of_the_state(case, rng):
     net, params, state = initialized(case)
-    x = single(inputs(rng, case))
+    x = as_float32(inputs(rng, case))
     for train in (True, False):
         apply = functools.partial(net.apply, train=train)
         _, after = jax.eval_shape(apply, params, state, x, key=jax.random.key(0), mask=np.ones(3, bool))

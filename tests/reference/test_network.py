@@ -1,4 +1,4 @@
-"""The hand-written network against numbers worked out independently of JAX."""
+"""The hand-written network, compared with numbers that were computed independently of JAX."""
 
 import functools
 
@@ -19,7 +19,7 @@ def network(rng):
     return net, params, rng.standard_normal((5, 2)), rng.integers(0, 3, 5)
 
 
-def test_masked_examples_do_not_count(rng):
+def test_masked_examples_have_no_effect(rng):
     net, params, x, y = network(rng)
     mask = np.array([True, False, True, True, False])
     masked = loss_and_gradients(net, params, x, y, "cross_entropy", mask=mask)
@@ -46,7 +46,7 @@ def test_penalty_by_hand():
 
 
 def test_penalty_of_each_layer_by_hand():
-    """w = -2 everywhere. The longest path wins, for l1 and for l2 by itself; 0 takes a penalty away."""
+    """w = -2 everywhere. The longest matching path applies, separately for l1 and l2; 0 removes a penalty."""
     params = {"w": np.array([[-2.0]]), "b": np.array([100.0])}
     params = {"dense_1": params, "dense_10": params, "block": {"dense_1": params, "dense_2": params}}
     layers = {"dense_1": {"l1": 3.0}, "block": {"l2": 5.0}, "block/dense_2": {"l1": 7.0, "l2": 0.0}}
@@ -71,8 +71,8 @@ def test_the_penalty_is_part_of_the_loss_and_of_its_gradient(rng):
     np.testing.assert_array_equal(result.params["dense_2"]["b"], free.params["dense_2"]["b"])
 
 
-def test_a_loss_may_be_a_function_with_its_settings(rng):
-    """One affine unit with an error far beyond delta: dL/dw = delta sign(e) x."""
+def test_a_loss_may_be_a_function_with_settings(rng):
+    """For one affine unit with an error far greater than delta, dL/dw = delta sign(e) x."""
     net = fnet.serial(fnet.dense(1))
     params = {"dense_1": {"w": np.array([[1.0], [2.0]]), "b": np.zeros(1)}}
     x, y = np.array([[3.0, -1.0]]), np.array([[11.0]])

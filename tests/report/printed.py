@@ -1,10 +1,10 @@
-"""What is printed, as the tests read it."""
+"""Helpers that capture printed output for the tests."""
 
 from rich.console import Console
 
 
 def printed(*renderables, width=100):
-    """Text without colors."""
+    """Return the printed text, without colors."""
     console = Console(width=width, no_color=True)
     with console.capture() as capture:
         for renderable in renderables:
@@ -13,7 +13,7 @@ def printed(*renderables, width=100):
 
 
 def rows(*renderables):
-    """The cells of every line of a table."""
+    """Return the cells of every line of a printed table."""
     return [
         [cell.strip() for cell in line.strip("│┃\n").replace("┃", "│").split("│")]
         for line in printed(*renderables).splitlines()

@@ -1,4 +1,4 @@
-"""The printed form of a gradient check, and its page."""
+"""The output of a gradient check on the terminal and as an HTML page."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -17,7 +17,7 @@ RIGHT = LeafReport("b", (), 0.0, 0.0, "ok", part="penalty", checked=1)
 REPORT = Report([WRONG, RIGHT], 1e-10, culprits=[Culprit("tanh_1", "tanh", "input", "by hand", "[b]")], remark="[i]")
 
 
-def test_the_terminal():
+def test_terminal_output():
     console = Console(width=120, no_color=True)
     with console.capture() as capture:
         print_check(console, "xor", REPORT)

@@ -1,4 +1,4 @@
-"""The drawing of a computational graph."""
+"""Drawings of computational graphs."""
 
 import xml.etree.ElementTree as ET
 

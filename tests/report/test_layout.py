@@ -1,4 +1,4 @@
-"""The layout of a computational graph."""
+"""Layouts of computational graphs."""
 
 from fnet.report.layout import arrange
 

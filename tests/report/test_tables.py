@@ -10,17 +10,17 @@ from fnet.report.tables import MAX_PREDICTIONS, confusion_table, predictions_tab
 from fnet.runs.predict import Prediction
 
 ODD_NAMES = {"[red]": "[red]", "[/b]": "[/b]", " ": "' '", "": "''", "a\n": "'a\\n'", "\x1b[31m": "'\\x1b[31m'"}
-"""Names with brackets, control characters or nothing to see, and how each is printed."""
+"""Names with brackets or control characters, or that are blank, and how each is printed."""
 
 
-def test_few_classes_are_shown_side_by_side():
+def test_few_classes_are_shown_as_a_confusion_matrix():
     table = rows(confusion_table(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]), ["cat", "dog"]))
     assert ["cat", "1", "1", "50.0%"] in table
     assert ["dog", "·", "2", "100.0%"] in table
 
 
 def test_with_many_classes_the_most_frequent_mistakes_are_listed():
-    """Of 20 classes, class 3 is predicted as 7 three times out of four, class 5 as 3 once out of one."""
+    """Of 20 classes, class 3 is predicted as 7 in three of four cases, and class 5 as 3 in its only case."""
     names = [" " if k == 3 else "\n" if k == 5 else chr(ord("a") + k) for k in range(20)]
     labels = np.array([*range(20), 3, 3, 3])
     decisions = np.array([k if k != 5 else 3 for k in range(20)] + [7, 7, 7])
@@ -80,7 +80,7 @@ def test_a_summary():
     assert ["total", "", "(2,)", "8", "14"] in table
 
 
-def test_values_are_shown_in_the_format_of_their_metric_whatever_its_name():
+def test_values_have_the_format_of_their_metric_regardless_of_its_name():
     percent = Metric("hits", lambda predictions, targets: targets, higher_is_better=True, format=".1%")
     plain = Metric("accuracy", lambda predictions, targets: targets, higher_is_better=True, format=".2f")
     scores = {"test": {"loss": 0.123456, "hits": 0.98765, "accuracy": 0.98765}}

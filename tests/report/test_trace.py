@@ -1,4 +1,4 @@
-"""The printed form of a trace."""
+"""The printed output of a trace."""
 
 import numpy as np
 from rich.console import Console

@@ -1,4 +1,4 @@
-"""`trace` finds wrong derivatives and raises no false alarms."""
+"""`trace` detects wrong derivatives, without false alarms."""
 
 import ast
 
@@ -13,7 +13,7 @@ from fnet.trace.functions import FUNCTIONS
 from fnet.trace.nodes import Operation
 
 
-def planted(operation, position, change):
+def with_wrong_derivative(operation, position, change):
     formula, derivative = operation.derivatives[position]
     derivatives = list(operation.derivatives)
     derivatives[position] = formula, lambda *nodes: change(derivative(*nodes))
@@ -28,8 +28,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("kind", "position", "change"), WRONG)
-def test_a_wrong_derivative_of_an_operator_is_found(kind, position, change, monkeypatch):
-    changed = planted(parser._OPERATORS[kind], position, lambda d: -d if change == "sign" else 1.001 * d)
+def test_a_wrong_derivative_of_an_operator_is_detected(kind, position, change, monkeypatch):
+    changed = with_wrong_derivative(parser._OPERATORS[kind], position, lambda d: -d if change == "sign" else 1.001 * d)
     monkeypatch.setitem(parser._OPERATORS, kind, changed)
     result = trace("sum([1, 2] * ((x + y) * (x - y) / y ** x @ x))", ["x=[1.5, 2]", "y=[1.7, 1.2]"])
     assert not result.ok
@@ -37,9 +37,9 @@ def test_a_wrong_derivative_of_an_operator_is_found(kind, position, change, monk
 
 
 @pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"dot", "relu", "transpose"}))
-def test_a_wrong_derivative_of_a_function_is_found(name, monkeypatch):
+def test_a_wrong_derivative_of_a_function_is_detected(name, monkeypatch):
     count, operation = next(iter(FUNCTIONS[name].operations.items()))
-    changed = planted(operation, 0, lambda d: 1.001 * d)
+    changed = with_wrong_derivative(operation, 0, lambda d: 1.001 * d)
     monkeypatch.setitem(FUNCTIONS, name, FUNCTIONS[name]._replace(operations={count: changed}))
     argument = "x * [0.3, 0.5]" if changed.elementwise is False else "x"
     result = trace(
@@ -49,15 +49,15 @@ def test_a_wrong_derivative_of_a_function_is_found(name, monkeypatch):
     assert not result.nodes[0].ok
 
 
-def test_a_wrong_value_is_found(monkeypatch):
+def test_a_wrong_value_is_detected(monkeypatch):
     wrong = functions.sin._replace(forward=lambda a: np.sin(a) + 1e-6)
     monkeypatch.setitem(FUNCTIONS, "sin", functions.Function({1: wrong}))
     assert [node.name for node in trace("3*sin(x)", ["x=0.5"]).nodes if not node.ok] == ["a", "b"]
 
 
-def test_a_wrong_second_derivative_is_found(monkeypatch):
+def test_a_wrong_second_derivative_is_detected(monkeypatch):
     """The gradient is correct, but its graph is not: a constant has no second derivative."""
-    changed = planted(functions.exp, 0, lambda d: float(d))
+    changed = with_wrong_derivative(functions.exp, 0, lambda d: float(d))
     monkeypatch.setitem(FUNCTIONS, "exp", functions.Function({1: changed}))
     result = trace("exp(x)", ["x=0.5"], order=2)
     assert all(node.ok for node in result.nodes)

@@ -1,4 +1,4 @@
-"""The computational graph against jax.grad, closed forms and the lectures."""
+"""The computational graph, compared with jax.grad, closed forms and the lectures."""
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +23,16 @@ BY_JAX = {
 
 
 def jax_gradients(function, *points, order=1):
-    """Gradients of the function's sum, in float64."""
+    """Return the gradients of the sum of the function's outputs by JAX, in float64."""
     with jax.enable_x64(True):
         points = tuple(jnp.asarray(point, jnp.float64) for point in points)
 
         def value(*points):
             return jnp.sum(function(*points))
 
-        everything = tuple(range(len(points)))
-        first = jax.grad(value, everything)
-        second = jax.grad(lambda *points: sum(map(jnp.sum, first(*points))), everything)
+        argnums = tuple(range(len(points)))
+        first = jax.grad(value, argnums)
+        second = jax.grad(lambda *points: sum(map(jnp.sum, first(*points))), argnums)
         return [np.asarray(slope) for slope in (first if order == 1 else second)(*points)]
 
 
@@ -40,19 +40,19 @@ def graph_gradients(function, *points, order=1):
     nodes = [variable(point) for point in points]
     slopes = gradient(total(function(*nodes)), *nodes)
     if order == 2:
-        together = constant(0.0)
+        sum_of_slopes = constant(0.0)
         for slope in slopes:
-            together = together + total(slope)
-        slopes = gradient(together, *nodes)
+            sum_of_slopes = sum_of_slopes + total(slope)
+        slopes = gradient(sum_of_slopes, *nodes)
     return [slope.value for slope in slopes]
 
 
 def assert_agrees_with_jax(function, by_jax, *points, orders=(1, 2)):
     for order in orders:
         actual, expected = graph_gradients(function, *points, order=order), jax_gradients(by_jax, *points, order=order)
-        for mine, theirs in zip(actual, expected, strict=True):
-            assert mine.shape == theirs.shape
-            np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-13)
+        for a, b in zip(actual, expected, strict=True):
+            assert a.shape == b.shape
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
 
 
 def test_gates():
@@ -102,7 +102,7 @@ def test_saturated_functions_do_not_overflow_and_reach_their_limits(name):
 
 
 @pytest.mark.parametrize(
-    ("mine", "by_jax"),
+    ("function", "by_jax"),
     [
         (lambda a, b: a / b, jnp.divide),
         (lambda a, b: a - b, jnp.subtract),
@@ -113,8 +113,10 @@ def test_saturated_functions_do_not_overflow_and_reach_their_limits(name):
     ids=["divide", "subtract", "leaky_relu", "max", "min"],
 )
 @pytest.mark.parametrize("shapes", [((), ()), ((3,), ()), ((2, 1), (3,)), ((2, 3), (1, 3))])
-def test_two_operands_broadcast(mine, by_jax, shapes, rng):
-    assert_agrees_with_jax(mine, by_jax, *(rng.uniform(0.5, 2, shape) * rng.choice([-1, 1], shape) for shape in shapes))
+def test_two_operands_broadcast(function, by_jax, shapes, rng):
+    assert_agrees_with_jax(
+        function, by_jax, *(rng.uniform(0.5, 2, shape) * rng.choice([-1, 1], shape) for shape in shapes)
+    )
 
 
 def test_power(rng):
@@ -136,25 +138,25 @@ def test_matrix_product_of_the_lecture(rng):
     """Item 3: q = W x has dW = dq x^T and dx = W^T dq."""
     w, x, dq = rng.standard_normal((2, 3)), rng.standard_normal(3), rng.standard_normal(2)
     weights, point = variable(w), variable(x)
-    of_w, of_x = gradient(total(dq * (weights @ point)), weights, point)
-    np.testing.assert_allclose(of_w.value, np.outer(dq, x), rtol=1e-14)
-    np.testing.assert_allclose(of_x.value, w.T @ dq, rtol=1e-14)
+    dw, dx = gradient(total(dq * (weights @ point)), weights, point)
+    np.testing.assert_allclose(dw.value, np.outer(dq, x), rtol=1e-14)
+    np.testing.assert_allclose(dx.value, w.T @ dq, rtol=1e-14)
 
 
 @pytest.mark.parametrize(
-    ("mine", "by_jax"),
+    ("function", "by_jax"),
     [
         (lambda a: mean(a**3), lambda a: jnp.mean(a**3)),
-        (lambda a: functions.largest(a) ** 2, lambda a: jnp.max(a) ** 2),
-        (lambda a: functions.smallest(a) ** 2, lambda a: jnp.min(a) ** 2),
+        (lambda a: functions.reduce_max(a) ** 2, lambda a: jnp.max(a) ** 2),
+        (lambda a: functions.reduce_min(a) ** 2, lambda a: jnp.min(a) ** 2),
         (lambda a: softmax(a) ** 2, lambda a: jax.nn.softmax(a) ** 2),
         (lambda a: nodes.transpose(a) @ tanh(a), lambda a: a.T @ jnp.tanh(a)),
         (lambda a: nodes.reshape(a, (6,)) ** 3, lambda a: a.reshape(6) ** 3),
     ],
-    ids=["mean", "largest", "smallest", "softmax", "transpose", "reshape"],
+    ids=["mean", "reduce_max", "reduce_min", "softmax", "transpose", "reshape"],
 )
-def test_functions_of_whole_arrays(mine, by_jax, rng):
-    assert_agrees_with_jax(mine, by_jax, rng.standard_normal((2, 3)))
+def test_functions_of_whole_arrays(function, by_jax, rng):
+    assert_agrees_with_jax(function, by_jax, rng.standard_normal((2, 3)))
 
 
 KINKS = {
@@ -178,9 +180,9 @@ def test_derivatives_at_kinks_follow_jax_and_are_reported(source):
     assert kink(operation(variable(1.5), *others)) is None
 
 
-@pytest.mark.parametrize("function", [functions.largest, functions.smallest])
+@pytest.mark.parametrize("function", [functions.reduce_max, functions.reduce_min])
 def test_ties_within_an_array_share_the_gradient(function):
-    by_jax = jnp.max if function is functions.largest else jnp.min
+    by_jax = jnp.max if function is functions.reduce_max else jnp.min
     assert_agrees_with_jax(function, by_jax, np.array([1.0, 1.0, 1.0]), orders=(1,))
     assert "sends equal shares" in str(kink(function(np.array([2.0, 2.0]))))
     assert kink(function(np.array([1.0, 2.0]))) is None
@@ -213,7 +215,7 @@ def test_an_unused_variable_has_gradient_zero():
 
 
 def test_a_long_chain_of_nodes_used_twice():
-    """There is no recursion, and a node is visited once, although 2^2000 paths lead to it."""
+    """The backward pass is not recursive and visits each node once, although 2^2000 paths lead to the first one."""
     x = node = variable(1.0)
     for _ in range(2000):
         node = 0.5 * (node + node)
@@ -264,7 +266,7 @@ UNARY = ("tanh", "sigmoid", "sin", "cos", "swish", "softplus", "gelu", "elu", "r
 
 @st.composite
 def random_graphs(draw):
-    """Instructions on a growing list of values that starts with two variables; operands are earlier values."""
+    """Draw instructions on a growing list of values that starts with two variables; operands are earlier values."""
     size = draw(st.integers(1, 14))
     steps = []
     for number in range(size):

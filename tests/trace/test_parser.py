@@ -1,4 +1,4 @@
-"""Expressions: what is parsed, and the errors for everything else, with carets under the place."""
+"""Expressions: valid ones, and the errors for all others, with carets under the place."""
 
 import contextlib
 
@@ -22,7 +22,7 @@ def value(source, **values):
 
 
 def assert_error(source, message, marked):
-    """Parsing fails with the message, and the carets are under the marked part of the source."""
+    """Assert that parsing fails with the message, and that the carets are under the marked part of the source."""
     with pytest.raises(ExpressionError) as error:
         parse(source)
     first, line, carets = str(error.value).split("\n")
@@ -92,7 +92,7 @@ def test_values_agree_with_python(source, expected):
         ("2j * x", "2j is not allowed", "2j"),
         ("x^2", "powers are written with **", "x^2"),
         ("x // 2", "division is written with /", "x // 2"),
-        ("x % 2", "there is no remainder", "x % 2"),
+        ("x % 2", "the remainder is not supported", "x % 2"),
         ("~x", "this is not allowed in an expression", "~x"),
         ("2x", "syntax error: a product is written with *, such as 2*x", "2"),
         ("3 * 2(x)", "only a function can be called; a product is written with *", "2"),
@@ -206,11 +206,11 @@ def test_values_of_random_expressions_agree_with_python(source):
     with np.errstate(all="ignore"):
         expected = eval(source, {**functions, "pi": np.float64(np.pi)}, point)
     try:
-        found = value(source, **point)
+        actual = value(source, **point)
     except ExpressionError:
         assume(not np.isfinite(expected))
     else:
-        assert found == pytest.approx(float(expected), rel=1e-12)
+        assert actual == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_function_names_are_identifiers():

@@ -1,4 +1,4 @@
-"""Values such as `x=2`: what is parsed, errors, and whether they match the variables of an expression."""
+"""Values such as `x=2`: parsing, errors, and checks against the variables of an expression."""
 
 import numpy as np
 import pytest
