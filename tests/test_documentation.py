@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import pytest
 import typer
-from cli.calls import call, surroundings
+from cli.calls import call, isolated_environment
 from ruamel.yaml import YAML
 
 import fnet
@@ -60,8 +60,8 @@ def blocks(page: Path) -> list[Block]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _surroundings(tmp_path_factory):
-    with surroundings(tmp_path_factory.mktemp("cache")):
+def _isolated_environment(tmp_path_factory):
+    with isolated_environment(tmp_path_factory.mktemp("cache")):
         yield
 
 
@@ -84,31 +84,31 @@ def test_the_blocks_of_a_page_run(page, folder):
     names = {"__name__": page.stem}
     printed = ""
     for block in blocks(page):
-        place = f"{page.name}:{block.line}"
+        location = f"{page.name}:{block.line}"
         match block.directive.split(maxsplit=1), block.language:
             case ["skip,", _], _:
                 pass
             case ["file", name], _:
                 Path(name).write_text(block.text, encoding="utf-8")
             case _, "python":
-                printed += run_python(block.text, place, names)
+                printed += run_python(block.text, location, names)
             case _, "text":
-                assert_same(block.text, printed, place, numbers=block.directive != "numbers vary")
+                assert_same(block.text, printed, location, numbers=block.directive != "numbers vary")
                 printed = ""
             case _, "yaml":
                 check_yaml(block.text)
             case _, "console":
-                run_console(block, place)
+                run_console(block, location)
             case _, "sh":
-                check_shell(block.text, place)
+                check_shell(block.text, location)
             case _, language:
-                pytest.fail(f"{place}: nothing is known of blocks in '{language}'")
+                pytest.fail(f"{location}: nothing is known of blocks in '{language}'")
 
 
-def run_python(text: str, place: str, names: dict[str, object]) -> str:
+def run_python(text: str, location: str, names: dict[str, object]) -> str:
     """What the Python prints; `names` are those of the page's earlier blocks."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(compile(text, place, "exec"), names)
+        exec(compile(text, location, "exec"), names)
     return out.getvalue()
 
 
@@ -123,18 +123,18 @@ def check_yaml(text: str) -> None:
     load("page.yaml")
 
 
-def run_console(block: Block, place: str) -> None:
+def run_console(block: Block, location: str) -> None:
     """Runs the commands after "$ " and compares what they print, where the block shows it."""
     overrides = block.directive.split() if "=" in block.directive else []
     status = int(block.directive.removeprefix("exit ")) if block.directive.startswith("exit") else 0
     numbers = not overrides and block.directive != "numbers vary"
     for command, shown in commands(block.text):
         program, name, *arguments = shlex.split(command)
-        assert program == "fnet", f"{place}: {command}"
+        assert program == "fnet", f"{location}: {command}"
         result = call(name, *arguments, *(overrides if name == "train" else []))
-        assert result.exit_code == status, f"{place}: {command}\n{result.output}"
+        assert result.exit_code == status, f"{location}: {command}\n{result.output}"
         if shown:
-            assert_same(shown, result.output, place, numbers=numbers)
+            assert_same(shown, result.output, location, numbers=numbers)
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:
@@ -144,12 +144,12 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
         yield command, shown
 
 
-def assert_same(shown: str, printed: str, place: str, *, numbers: bool) -> None:
+def assert_same(shown: str, printed: str, location: str, *, numbers: bool) -> None:
     """Compares an output with what the page shows of it, apart from the width of spaces and lines."""
     shown, printed = normalized(shown, numbers=numbers), normalized(printed, numbers=numbers)
     pattern = ".*".join(map(re.escape, shown.split("…")))
     if not re.fullmatch(pattern, printed, re.DOTALL):
-        assert printed == shown, place
+        assert printed == shown, location
 
 
 def normalized(text: str, *, numbers: bool) -> str:
@@ -157,17 +157,17 @@ def normalized(text: str, *, numbers: bool) -> str:
     return text if numbers else re.sub(r"-?\d[\d,.]*(e[-+]?\d+)?", "0", text)
 
 
-def check_shell(text: str, place: str) -> None:
+def check_shell(text: str, location: str) -> None:
     """Shell commands are not run: those of fnet are parsed, and scripts exist."""
     for command in re.split(r"&&|\||\n", text.replace("\\\n", " ")):
         words = shlex.split(command.partition(" >")[0], comments=True)
         if words and Path(words[0]).name == "fnet":
-            check_arguments(words[1:], place)
+            check_arguments(words[1:], location)
         if words and words[0] == "python":
-            assert (ROOT / words[1]).is_file() or words[1] == "-m", f"{place}: {command}"
+            assert (ROOT / words[1]).is_file() or words[1] == "-m", f"{location}: {command}"
 
 
-def check_arguments(words: list[str], place: str) -> None:
+def check_arguments(words: list[str], location: str) -> None:
     """The command exists and takes such arguments; a command without any is only named.
 
     Nothing is run: options of `fnet` itself, such as --install-completion, act while they are parsed, and are compared
@@ -177,7 +177,7 @@ def check_arguments(words: list[str], place: str) -> None:
     context = command.make_context("fnet", [], resilient_parsing=True)
     if words[0].startswith("-"):
         options = {option for parameter in command.get_params(context) for option in parameter.opts}
-        assert words[0] in options, f"{place}: {words[0]}"
+        assert words[0] in options, f"{location}: {words[0]}"
         return
     while hasattr(command, "resolve_command"):
         name, command, words = command.resolve_command(context, words)

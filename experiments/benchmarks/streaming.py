@@ -74,7 +74,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
         streamed = experiment(given.folder, "data.stream=true")
-        with mock.patch("fnet.data.tfds.room", return_value=0):  # for a decoded copy
+        with mock.patch("fnet.data.tfds.free_space", return_value=0):  # for a decoded copy
             first = load_data(streamed)[0].train
         kinds = {"in memory": load_data(experiment(given.folder))[0].train}
         if not is_idx(given.folder):

@@ -81,9 +81,9 @@ def fit_fnet(experiment: Experiment, splits: Splits) -> Fit:
         on_event=events.append,
     )
     seconds = time.perf_counter() - began
-    decisions = outputs_of(experiment.net, fitted.params, fitted.state, splits.test.x).argmax(axis=-1)
+    predictions = outputs_of(experiment.net, fitted.params, fitted.state, splits.test.x).argmax(axis=-1)
     steps_seconds = sum(event.seconds for event in events if isinstance(event, Epoch))
-    return Fit(float(np.mean(decisions == splits.test.y)), seconds, steps_seconds)
+    return Fit(float(np.mean(predictions == splits.test.y)), seconds, steps_seconds)
 
 
 def hidden_sizes(experiment: Experiment) -> tuple[int, ...]:

@@ -67,7 +67,9 @@ def list_data(
     entries = cache.entries()
     if as_json:
         names = {source: [spec.name for spec in specs] for source, specs in embedded.items()}
-        decoded = [{**entry.key, "path": str(entry.path), "bytes": entry.size, "made": entry.made} for entry in entries]
+        decoded = [
+            {**entry.key, "path": str(entry.path), "bytes": entry.size, "made": entry.created} for entry in entries
+        ]
         print(to_json({"embedded": names, "prepared": prepared, "cache": str(cache.folder()), "decoded": decoded}))
         return
     console = terminal()
@@ -113,7 +115,7 @@ def clear(
     from fnet.report.data import size
     from fnet.runs.files import to_json
 
-    entries = cache.entries() if name is None else cache.named(name)
+    entries = cache.entries() if name is None else cache.entries_of(name)
     freed = cache.clear(None if name is None else entries)
     if as_json:
         print(to_json({"removed": [str(entry.path) for entry in entries], "bytes": freed}))

@@ -42,8 +42,8 @@ class Document:
 
     def problems(self, problems: Sequence[Problem]) -> ConfigError:
         """Return the error that reports problems: in the order of the file, then those in overrides."""
-        placed = sorted((self._override_of(p) or "", *self._position(p), p.text) for p in problems)
-        lines = (f"{override or f'{self.file}:{line}:{column}'}: {text}" for override, line, column, text in placed)
+        located = sorted((self._override_of(p) or "", *self._position(p), p.text) for p in problems)
+        lines = (f"{override or f'{self.file}:{line}:{column}'}: {text}" for override, line, column, text in located)
         return ConfigError(list(dict.fromkeys(lines)))
 
     def _override_of(self, problem: Problem) -> str | None:
@@ -55,7 +55,7 @@ class Document:
         return None
 
     def _position(self, problem: Problem) -> tuple[int, int]:
-        """Return the line and column of a problem, or of the innermost value of the file that contains its place."""
+        """Return the line and column of a problem, or of the innermost value of the file that contains its position."""
         node: Any = self._marked
         line = column = 0
         for depth, part in enumerate(problem.path):
@@ -83,7 +83,7 @@ class Document:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError([f"{override}: expected key=value, such as train.epochs=3"])
-        value = _plain(_parse(override, text, placed=False))
+        value = _plain(_parse(override, text, with_position=False))
         path = tuple(int(part) if part.isascii() and part.isdecimal() else part for part in key.split("."))
         node: Any = self.data
         part: Any
@@ -138,13 +138,13 @@ def _long_form(path: Path, value: Any) -> dict[Any, Any]:
         return {"name": value}
 
 
-def _parse(file: str, text: str, *, placed: bool = True) -> Any:
+def _parse(file: str, text: str, *, with_position: bool = True) -> Any:
     """Parse YAML.
 
     Args:
         file: name of the file, or the override, for messages.
         text: the YAML.
-        placed: whether messages give line and column.
+        with_position: whether messages give line and column.
 
     Raises:
         ConfigError: when the text is not YAML.
@@ -158,10 +158,10 @@ def _parse(file: str, text: str, *, placed: bool = True) -> Any:
         elif problem.startswith("but "):
             problem = f"{error.context}, {problem}"
         opened, mark = error.context_mark, error.problem_mark or error.context_mark
-        if placed and opened and mark and opened.line != mark.line:
+        if with_position and opened and mark and opened.line != mark.line:
             problem += f", {error.context} from {opened.line + 1}:{opened.column + 1}"
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark and placed else ""
-        raise ConfigError([f"{file}{place}: not YAML: {problem}"]) from None
+        position = f":{mark.line + 1}:{mark.column + 1}" if mark and with_position else ""
+        raise ConfigError([f"{file}{position}: not YAML: {problem}"]) from None
     except YAMLError as error:
         raise ConfigError([f"{file}: not YAML: {str(error).splitlines()[0]}"]) from None
 

@@ -10,7 +10,7 @@ from fnet.core.settings import Strict, model_of
 from fnet.core.wording import nearest, number
 from fnet.data import augment, catalog, files, synthetic
 from fnet.layers.vocabulary import CONSTRUCTORS, constructor_of
-from fnet.losses import LOSSES, SUPPLIED
+from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
 
 
@@ -112,8 +112,8 @@ def _in_config(key: str) -> Iterator[Explanation]:
     if not members:
         yield Explanation(key, "", entries)
     elif len(members) == 1:
-        place = f"{key}.NAME." if value_type(types[0]) else f"{key}."
-        yield Explanation(key, entries[0].meaning, list(_entries(members[0], place)))
+        prefix = f"{key}.NAME." if value_type(types[0]) else f"{key}."
+        yield Explanation(key, entries[0].meaning, list(_entries(members[0], prefix)))
     else:
         yield _choice(key, entries[0].meaning, members)
 
@@ -188,7 +188,7 @@ def _functions(name: str) -> Iterator[_Named]:
     if name in files.FORMATS:
         yield _Named("dataset", files.FORMATS[name])
     if name in LOSSES:
-        yield _Named("loss", LOSSES[name].function, SUPPLIED)
+        yield _Named("loss", LOSSES[name].function, DATA_PARAMETERS)
 
 
 def _prose(function: Callable[..., Any]) -> str:

@@ -19,8 +19,8 @@ from fnet.data.augment import AUGMENTATIONS
 from fnet.data.normalize import Normalization
 from fnet.data.path import PathText
 from fnet.data.pipeline import Order
-from fnet.data.split import PARTS, Own, default_parts
-from fnet.losses import LOSSES, SUPPLIED
+from fnet.data.split import PARTS, SplitSizes, default_parts
+from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.regularization import LAYER_SETTINGS, Penalties
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
@@ -120,9 +120,9 @@ class DataSettings(Choice, frozen=True):
         "records of TensorFlow Datasets",
     )
 
-    def parts(self, own_splits: Own) -> Parts:
+    def parts(self, source_splits: SplitSizes) -> Parts:
         """Return the training, validation and test part of a source with these splits of its own."""
-        return default_parts(own_splits) if self.split is None else self.split.parts()
+        return default_parts(source_splits) if self.split is None else self.split.parts()
 
 
 class SklearnData(DataSettings, frozen=True):
@@ -173,7 +173,7 @@ class LossSettings(Choice, frozen=True):
 
 def loss_model(name: str) -> type[LossSettings]:
     """Return the model of a loss's settings."""
-    return model_of(LOSSES[name].function, name, SUPPLIED, LossSettings)
+    return model_of(LOSSES[name].function, name, DATA_PARAMETERS, LossSettings)
 
 
 def _schedule_model(name: str) -> type[ScheduleSettings]:

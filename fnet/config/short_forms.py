@@ -67,9 +67,9 @@ def _unknown_dataset(name: str) -> Problem:
 
 def _replace_size_words(data: dict[str, Any]) -> Iterator[Problem]:
     """Replace the words that stand for a size of the data, such as {dense: classes}, by numbers."""
-    places = list(sizes_in(data.get("model"), ("model",)))
-    spec = _spec_if_valid(data.get("data")) if places else None
-    for path, word in places:
+    words = list(sizes_in(data.get("model"), ("model",)))
+    spec = _spec_if_valid(data.get("data")) if words else None
+    for path, word in words:
         size = 1 if spec is None else size_of(word, spec)  # without a spec, the problem with the data is reported
         if isinstance(size, str):
             yield Problem(path, size)

@@ -139,8 +139,8 @@ def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None 
         return (size or shape[1], size or shape[2])
 
     def draw(key, shape):
-        places = [extent + 2 * padding - part + 1 for extent, part in zip(shape[1:3], cut(shape), strict=True)]
-        return jax.random.randint(key, (shape[0], 2), 0, jnp.array(places), "int32")
+        positions = [extent + 2 * padding - part + 1 for extent, part in zip(shape[1:3], cut(shape), strict=True)]
+        return jax.random.randint(key, (shape[0], 2), 0, jnp.array(positions), "int32")
 
     def apply(images, corner):
         height, width = images.shape[1:3]
@@ -151,12 +151,12 @@ def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None 
         grid = (len(images), height, width)
         return bilinear(images, jnp.broadcast_to(rows[:, :, None], grid), jnp.broadcast_to(columns[:, None, :], grid))
 
-    def misfit(height, width):
+    def incompatibility(height, width):
         if size is not None and size > min(height, width) + 2 * padding:
             return f"a window of {size} x {size} pixels is larger than the image with its padding of {padding}"
         return None
 
-    return Transform(draw, apply, misfit)
+    return Transform(draw, apply, incompatibility)
 
 
 @augmentation
@@ -235,8 +235,8 @@ def cutout(size: Annotated[int, Ge(1)] = 8) -> Transform:
         first = center - size // 2
         inside = []
         for axis, extent in enumerate(images.shape[1:3]):
-            place = jnp.arange(extent) - first[:, axis, None]
-            inside.append((place >= 0) & (place < size))
+            offset = jnp.arange(extent) - first[:, axis, None]
+            inside.append((offset >= 0) & (offset < size))
         rows, columns = inside
         return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0, images)
 

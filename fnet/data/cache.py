@@ -58,13 +58,13 @@ class Entry(NamedTuple):
     path: its folder.
     key: what its arrays were decoded from.
     size: bytes on disk.
-    made: time of creation, in seconds since the epoch.
+    created: time of creation, in seconds since the epoch.
     """
 
     path: Path
     key: Mapping[str, Any]
     size: int
-    made: float
+    created: float
 
 
 def root() -> Path:
@@ -77,12 +77,12 @@ def folder() -> Path:
     return root() / "data"
 
 
-def room() -> int:
+def free_space() -> int:
     """Return the free space on the disk of the decoded arrays, in bytes."""
-    place = folder()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
+    path = folder()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
 
 
 def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[str, np.ndarray]:
@@ -99,31 +99,31 @@ def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[
         decode: returns the arrays by name, of numbers or fixed-length text, which are written in this order. Its
             errors, and those of decoding chunks, are passed on.
     """
-    place = _place(key)
-    arrays = _read(place)
+    entry_path = _entry_path(key)
+    arrays = _read(entry_path)
     if arrays is not None:
         return arrays
     with contextlib.ExitStack() as stack:
         try:
-            partial = stack.enter_context(_claimed(place.with_suffix(_PARTIAL)))
+            partial = stack.enter_context(_claimed(entry_path.with_suffix(_PARTIAL)))
         except OSError as error:
             decoded = decode()
             _warn(error)
             return _in_memory(decoded)
-        arrays = _read(place)  # another process may have written it while this one waited
+        arrays = _read(entry_path)  # another process may have written it while this one waited
         if arrays is not None:
             return arrays
         decoded = decode()
         try:
             _write(partial, key, decoded)
-            _remove(place)
-            partial.rename(place)
+            _remove(entry_path)
+            partial.rename(entry_path)
         except OSError as error:
             _warn(error)
             return _in_memory(decoded)
     for stale in folder().glob(f"*{_PARTIAL}"):
         _sweep(stale)
-    return _read(place, verify=False) or _in_memory(decoded)
+    return _read(entry_path, verify=False) or _in_memory(decoded)
 
 
 def _in_memory(decoded: Decoded) -> dict[str, np.ndarray]:
@@ -132,7 +132,7 @@ def _in_memory(decoded: Decoded) -> dict[str, np.ndarray]:
 
 def lookup(key: Mapping[str, object]) -> Mapping[str, np.ndarray] | None:
     """Return the cached arrays of a key, or None if the cache does not contain them."""
-    return _read(_place(key))
+    return _read(_entry_path(key))
 
 
 def entries() -> list[Entry]:
@@ -145,10 +145,10 @@ def entries() -> list[Entry]:
             key = json.loads(path.read_text(encoding="utf-8"))["key"]
             size = sum(file.stat().st_size for file in path.parent.iterdir())
             complete.append(Entry(path.parent, dict(key), size, path.stat().st_mtime))
-    return sorted(complete, key=lambda entry: entry.made, reverse=True)
+    return sorted(complete, key=lambda entry: entry.created, reverse=True)
 
 
-def named(name: str) -> list[Entry]:
+def entries_of(name: str) -> list[Entry]:
     """Return the entries of a dataset: those whose name is this, or contains it as a word.
 
     Raises:
@@ -190,22 +190,22 @@ def _clear(path: Path) -> int:
     return size
 
 
-def _place(key: Mapping[str, object]) -> Path:
+def _entry_path(key: Mapping[str, object]) -> Path:
     text = json.dumps({"format": FORMAT, **key}, sort_keys=True)
     return folder() / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _read(place: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:
+def _read(entry_path: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:
     """Return the arrays of an entry, or None if it is absent or damaged."""
     try:
-        files = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = json.loads((entry_path / _MANIFEST).read_text(encoding="utf-8"))["files"]
         arrays = {}
         for name, (file, size, checksum) in files.items():
-            with (place / file).open("rb") as opened:
+            with (entry_path / file).open("rb") as opened:
                 if os.fstat(opened.fileno()).st_size != size:
                     return None
             # A plain array over the map: numpy.memmap's own indexing is slower.
-            arrays[name] = np.asarray(np.load(place / file, mmap_mode="r", allow_pickle=False))
+            arrays[name] = np.asarray(np.load(entry_path / file, mmap_mode="r", allow_pickle=False))
             if verify and _checksum(arrays[name]) != checksum:
                 return None
         return arrays
@@ -213,7 +213,7 @@ def _read(place: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _write(place: Path, key: Mapping[str, object], decoded: Decoded) -> None:
+def _write(entry_path: Path, key: Mapping[str, object], decoded: Decoded) -> None:
     """Write the files of an entry into an empty folder, the manifest last.
 
     Raises:
@@ -225,7 +225,7 @@ def _write(place: Path, key: Mapping[str, object], decoded: Decoded) -> None:
             raise TypeError(f"the array '{name}' contains Python objects, which cannot be memory-mapped")
         header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
         checksum = _checksum_of_header(array.dtype, array.shape)
-        path = place / f"{number}.npy"
+        path = entry_path / f"{number}.npy"
         with path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for chunk in array.decode() if isinstance(array, Chunks) else [array]:
@@ -234,7 +234,7 @@ def _write(place: Path, key: Mapping[str, object], decoded: Decoded) -> None:
                     checksum = zlib.crc32(block, checksum)
         files[name] = (path.name, path.stat().st_size, checksum)
     manifest = json.dumps({"key": dict(key), "files": files}, indent=1)
-    (place / _MANIFEST).write_text(manifest, encoding="utf-8")
+    (entry_path / _MANIFEST).write_text(manifest, encoding="utf-8")
 
 
 def _checksum(array: np.ndarray) -> int:
@@ -321,11 +321,11 @@ def _sweep(partial: Path) -> bool:
     return False
 
 
-def _remove(place: Path) -> None:
+def _remove(entry_path: Path) -> None:
     """Remove an entry, its manifest first, so that a half-removed entry is not read."""
-    (place / _MANIFEST).unlink(missing_ok=True)
-    if place.is_dir():
-        shutil.rmtree(place)
+    (entry_path / _MANIFEST).unlink(missing_ok=True)
+    if entry_path.is_dir():
+        shutil.rmtree(entry_path)
 
 
 def _warn(error: OSError) -> None:

@@ -11,7 +11,7 @@ from annotated_types import Len, MinLen
 
 from fnet.core.wording import suggestion
 from fnet.data.cache import cached
-from fnet.data.path import FileSource, PathText, digest, file, naming
+from fnet.data.path import FileSource, PathText, digest, existing_file, file_errors
 from fnet.data.source import Column, DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
@@ -69,16 +69,16 @@ def csv(
     settings = _Settings(target, targets, sorted(categorical or ()), sorted(drop or ()), missing, separator)
 
     def table() -> tuple[Path, dict[str, np.ndarray]]:
-        place = file(path)
-        key = {"name": place.stem, "format": "csv", "content": digest(place), "layout": _LAYOUT}
-        return place, dict(cached(key | {"settings": settings._asdict()}, lambda: _decode(place, settings)))
+        csv_path = existing_file(path)
+        key = {"name": csv_path.stem, "format": "csv", "content": digest(csv_path), "layout": _LAYOUT}
+        return csv_path, dict(cached(key | {"settings": settings._asdict()}, lambda: _decode(csv_path, settings)))
 
     def spec() -> DatasetSpec:
-        place, arrays = table()
+        csv_path, arrays = table()
         header = json.loads(str(arrays["header"]))
         names = tuple(header["targets"])
         return DatasetSpec(
-            place.stem,
+            csv_path.stem,
             arrays["x"].shape[1:],
             Targets("classes" if arrays["y"].ndim == 1 else "values", len(names), names),
             len(arrays["x"]),
@@ -108,7 +108,7 @@ def encode(path: Path, columns: Sequence[Column], *, has_missing: bool) -> np.nd
         DataError: for a column that does not exist, a text in place of a number, a category that did not occur in
             training, or a missing value.
     """
-    with naming(path), path.open(encoding="utf-8-sig") as opened:
+    with file_errors(path), path.open(encoding="utf-8-sig") as opened:
         first_line = opened.readline()
         separator = max(",;\t|", key=first_line.count)
     header = _header(path, separator)
@@ -164,7 +164,7 @@ def _checked_table(path: Path, settings: _Settings) -> "pd.DataFrame":
 
 def _header(path: Path, separator: str) -> list[str]:
     """Return the names of the columns, after counting the entries of every line, because pandas pads short lines."""
-    with naming(path), path.open(newline="", encoding="utf-8-sig") as opened:
+    with file_errors(path), path.open(newline="", encoding="utf-8-sig") as opened:
         rows = lines.reader(opened, delimiter=separator)
         header = next(rows, [])
         for name in header:
@@ -183,7 +183,7 @@ def _header(path: Path, separator: str) -> list[str]:
 def _read(path: Path, separator: str) -> "pd.DataFrame":
     import pandas as pd
 
-    with naming(path):
+    with file_errors(path):
         return pd.read_csv(path, sep=separator, index_col=False, skip_blank_lines=True)
 
 

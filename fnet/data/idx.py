@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge
 
 from fnet.data.cache import cached
-from fnet.data.path import FileSource, PathText, digest, existing, naming
+from fnet.data.path import FileSource, PathText, digest, existing_path, file_errors
 from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
@@ -41,7 +41,7 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSou
         number = _classes(splits, classes)
         _, height, width = splits[0].shape
         return DatasetSpec(
-            existing(path).resolve().name,
+            existing_path(path).resolve().name,
             (height, width, 1),
             Targets("classes", number, tuple(map(str, range(number)))),
             sum(split.shape[0] for split in splits),
@@ -52,7 +52,7 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSou
     def rows() -> Stream:
         splits = _splits(path)
         content = {split.name: [digest(split.images), digest(split.labels)] for split in splits}
-        key = {"name": existing(path).resolve().name, "format": "idx", "content": content}
+        key = {"name": existing_path(path).resolve().name, "format": "idx", "content": content}
         arrays = cached(key, lambda: _decode(splits))
         return Stream(arrays["x"], arrays["y"])
 
@@ -70,7 +70,7 @@ def read_images(path: Path) -> np.ndarray:
 
 def _splits(path: str) -> list[_Split]:
     """Find the files of each split in a folder, train first, and check that their headers agree."""
-    folder = existing(path)
+    folder = existing_path(path)
     if not folder.is_dir():
         raise DataError(f"'{path}' is a file; give the folder that contains images and labels", "path")
     splits = [_split(folder, name, files) for name, files in sorted(_files(folder).items(), reverse=True)]
@@ -112,7 +112,7 @@ def _split(folder: Path, name: str, files: dict[str, Path]) -> _Split:
 def _header(path: Path, kind: str) -> tuple[int, ...]:
     """Return the shape in a file's header: two zero bytes, the type, the number of dimensions, then each dimension."""
     dimensions = _DIMENSIONS[kind]
-    with naming(path), _open(path) as file:
+    with file_errors(path), _open(path) as file:
         header = file.read(4 + 4 * dimensions)
     magic = bytes([0, 0, 8, dimensions])
     if header[:4] != magic:
@@ -128,7 +128,7 @@ def _header(path: Path, kind: str) -> tuple[int, ...]:
 
 
 def _body(path: Path, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    with naming(path), _open(path) as file:
+    with file_errors(path), _open(path) as file:
         data = file.read()
     start = 4 + 4 * _DIMENSIONS[kind]
     if len(data) != start + np.prod(shape):

@@ -57,7 +57,7 @@ def mean_of_known(x: Rows) -> np.ndarray:
     return total / np.maximum(1, number)
 
 
-AS_THEY_ARE = Normalizer(np.zeros(()), np.ones(()))
+IDENTITY = Normalizer(np.zeros(()), np.ones(()))
 """The normalizer that changes nothing."""
 
 
@@ -90,7 +90,7 @@ def fit(
 
     match kind:
         case "none":
-            return AS_THEY_ARE._replace(fill=fill)
+            return IDENTITY._replace(fill=fill)
         case "standard":
             offset = np.asarray(sum(part.sum(axis=0, dtype=np.float64) for part in values()) / len(x))
             squares = sum(np.square(part - offset).sum(axis=0) for part in values())

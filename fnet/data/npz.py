@@ -11,11 +11,11 @@ from annotated_types import Ge, MinLen
 
 from fnet.core.wording import suggestion
 from fnet.data.cache import Chunks, cached
-from fnet.data.path import FileSource, PathText, digest, file, naming
+from fnet.data.path import FileSource, PathText, digest, existing_file, file_errors
 from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
-AT_ONCE = 1 << 25
+CHUNK_BYTES = 1 << 25
 """Bytes of examples that are read at once."""
 
 _OTHERS = ("validation", "val", "test")
@@ -59,7 +59,7 @@ def npz(
     """
 
     def spec() -> DatasetSpec:
-        archive = file(path)
+        archive = existing_file(path)
         headers = _headers(archive)
         splits = _splits(archive, headers, x, y)
         first = splits[0]
@@ -76,7 +76,7 @@ def npz(
         )
 
     def rows() -> Stream:
-        archive, description = file(path), spec()
+        archive, description = existing_file(path), spec()
         key = {
             "name": archive.stem,
             "format": "npz",
@@ -93,7 +93,7 @@ def npz(
 def _headers(archive: Path) -> dict[str, _Header]:
     """Return the header of each array by its key."""
     headers = {}
-    with naming(archive), zipfile.ZipFile(archive) as opened:
+    with file_errors(archive), zipfile.ZipFile(archive) as opened:
         for name in opened.namelist():
             with opened.open(name) as member:
                 headers[name.removesuffix(".npy")] = _header(member)
@@ -162,7 +162,7 @@ def _max_label(archive: Path, key: str, classes: int | None) -> int:
     Raises:
         DataError: for a label out of range.
     """
-    with naming(archive), np.load(archive, allow_pickle=False) as opened:
+    with file_errors(archive), np.load(archive, allow_pickle=False) as opened:
         labels = opened[key].reshape(-1).astype(np.int64)
     wrong = labels < 0 if classes is None else (labels < 0) | (labels >= classes)
     if wrong.any():
@@ -174,7 +174,7 @@ def _max_label(archive: Path, key: str, classes: int | None) -> int:
 
 def _decode(archive: Path, spec: DatasetSpec, x: str, y: str) -> dict[str, np.ndarray | Chunks]:
     splits = _splits(archive, _headers(archive), x, y)
-    with naming(archive), np.load(archive, allow_pickle=False) as opened:
+    with file_errors(archive), np.load(archive, allow_pickle=False) as opened:
         labels = np.concatenate([opened[split.y] for split in splits])
     if spec.targets.kind == "classes":
         labels = labels.reshape(-1).astype(np.int32)
@@ -186,7 +186,7 @@ def _decode(archive: Path, spec: DatasetSpec, x: str, y: str) -> dict[str, np.nd
 
 def _examples(archive: Path, splits: list[_Split], spec: DatasetSpec) -> Iterator[np.ndarray]:
     """Read the examples of the splits in chunks; an array in column-major order is read whole."""
-    with naming(archive), zipfile.ZipFile(archive) as opened:
+    with file_errors(archive), zipfile.ZipFile(archive) as opened:
         for split in splits:
             with opened.open(f"{split.x}.npy") as member:
                 header = _header(member)
@@ -204,9 +204,9 @@ def _chunks(member: Any, header: _Header, key: str) -> Iterator[np.ndarray]:
         EOFError: when the file ends too early.
     """
     size, row = header.shape[0], math.prod(header.shape[1:]) * header.dtype.itemsize
-    at_once = max(1, AT_ONCE // row)
-    for start in range(0, size, at_once):
-        stop = min(size, start + at_once)
+    rows_per_chunk = max(1, CHUNK_BYTES // row)
+    for start in range(0, size, rows_per_chunk):
+        stop = min(size, start + rows_per_chunk)
         data = member.read((stop - start) * row)
         if len(data) != (stop - start) * row:
             raise EOFError(f"'{key}' ends within the examples {start} ... {stop - 1} of {size}")

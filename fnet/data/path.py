@@ -53,7 +53,7 @@ class FileSource(DataSource):
         return self.rows()
 
 
-def existing(path: str) -> Path:
+def existing_path(path: str) -> Path:
     """Return the path of a file or folder that exists.
 
     Raises:
@@ -70,26 +70,26 @@ def existing(path: str) -> Path:
     raise DataError(f"'{missing.name}' does not exist in {missing.parent}{whole}{near}", "path")
 
 
-def file(path: str) -> Path:
+def existing_file(path: str) -> Path:
     """Return the path of a file that exists.
 
     Raises:
         DataError: when it does not exist, or is a folder.
     """
-    place = existing(path)
-    if place.is_dir():
+    location = existing_path(path)
+    if location.is_dir():
         raise DataError(f"'{path}' is a folder; this format is a single file", "path")
-    return place
+    return location
 
 
 def digest(path: Path) -> str:
     """Hash a file's content."""
-    with naming(path), path.open("rb") as opened:
+    with file_errors(path), path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def file_errors(path: Path) -> Iterator[None]:
     """Turn the errors of reading a damaged or unreadable file into a DataError that names the file."""
     try:
         yield

@@ -57,7 +57,7 @@ def split_and_normalize(
     if order == "content":
         train, validation, test = (part.part(by_content(part)) for part in (train, validation, test))
     if spec.tokens:
-        return Splits(train, validation, test, normalize.AS_THEY_ARE)
+        return Splits(train, validation, test, normalize.IDENTITY)
     normalizer = normalize.fit(normalization, train.x, spec.range, has_missing=spec.has_missing)
     train, validation, test = (part.mapped(x=normalizer) for part in (train, validation, test))
     return Splits(train, validation, test, normalizer)
@@ -119,9 +119,9 @@ def _check_labels(y: Rows, classes: int) -> None:
         labels = y[rows]
         wrong = (labels < 0) | (labels >= classes)
         if wrong.any():
-            place = tuple(np.argwhere(wrong)[0])
-            example = rows.start + place[0]
-            raise DataError(f"the label of example {example} is {labels[place]}, outside 0 ... {classes - 1}")
+            position = tuple(np.argwhere(wrong)[0])
+            example = rows.start + position[0]
+            raise DataError(f"the label of example {example} is {labels[position]}, outside 0 ... {classes - 1}")
 
 
 def _check_seen(spec: DatasetSpec, labels: Sequence[np.ndarray]) -> None:

@@ -39,8 +39,8 @@ class Targets(NamedTuple):
 
     def __str__(self) -> str:
         singular = {"classes": "class", "values": "value"}[self.kind]
-        places = f" at each of {self.shape[0]} positions" if self.shape else ""
-        return f"{self.number} {singular if self.number == 1 else self.kind}{places}"
+        positions = f" at each of {self.shape[0]} positions" if self.shape else ""
+        return f"{self.number} {singular if self.number == 1 else self.kind}{positions}"
 
 
 class Column(NamedTuple):
@@ -107,11 +107,11 @@ class DatasetSpec(NamedTuple):
         }
 
     @classmethod
-    def of_plain(cls, plain: Mapping[str, Any]) -> "DatasetSpec":
+    def from_plain(cls, plain: Mapping[str, Any]) -> "DatasetSpec":
         """Build the description from the result of `plain`, or from that after a round trip through JSON.
 
         >>> spec = DatasetSpec("text", (4,), Targets("classes", 2, ("a", "b"), (4,)), 9, tokens=True, vocabulary="ab")
-        >>> DatasetSpec.of_plain(spec.plain()) == spec
+        >>> DatasetSpec.from_plain(spec.plain()) == spec
         True
         """
         values = {key: _as_tuples(value) for key, value in plain.items()}

@@ -10,7 +10,7 @@ from fnet.core.wording import suggestion
 
 PARTS = ("train", "validation", "test")
 
-Own = Sequence[tuple[str, int]]
+SplitSizes = Sequence[tuple[str, int]]
 """Name and size of each of a source's own splits, in the order in which their examples are stored."""
 
 
@@ -30,7 +30,7 @@ class SplitError(ValueError):
 def divide(
     parts: Sequence[float | str],
     size: int,
-    own: Own = (),
+    source_splits: SplitSizes = (),
     *,
     seed: int,
     classes: np.ndarray | None = None,
@@ -44,7 +44,7 @@ def divide(
     Args:
         parts: fraction or names (`train`, `train[:90%]`, `train[1000:]+extra`) of the training, validation, test part.
         size: number of examples.
-        own: the source's own splits.
+        source_splits: the source's own splits.
         seed: seed of the shuffle behind fractions.
         classes: (size,) class indices, to stratify fractions by.
         ordered: cut fractions in order, neither shuffled nor stratified.
@@ -55,8 +55,8 @@ def divide(
     >>> divide(["train[:2]", "train[2:]", 0.5], 8, [("train", 4), ("extra", 4)], seed=0, ordered=True)
     [slice(0, 2, None), slice(2, 4, None), array([4, 5])]
     """
-    sizes(parts, size, own)
-    ranges = _named(parts, own)
+    sizes(parts, size, source_splits)
+    ranges = _named(parts, source_splits)
     unnamed = _complement(ranges, size)
     fractions = [part for part in parts if not isinstance(part, str)]
     labels = None if classes is None else classes[unnamed]
@@ -64,7 +64,7 @@ def divide(
     return [_indices(ranges[part]) if part in ranges else next(shares) for part in PARTS]
 
 
-def sizes(parts: Sequence[float | str], size: int, own: Own = ()) -> list[int]:
+def sizes(parts: Sequence[float | str], size: int, source_splits: SplitSizes = ()) -> list[int]:
     """Return the number of examples in each part of `divide`, from the sizes of the splits alone.
 
     Raises:
@@ -73,7 +73,7 @@ def sizes(parts: Sequence[float | str], size: int, own: Own = ()) -> list[int]:
     >>> sizes([0.9, 0.1, "test"], 70, [("train", 60), ("test", 10)])
     [54, 6, 10]
     """
-    ranges = _named(parts, own)
+    ranges = _named(parts, source_splits)
     unnamed = size - sum(len(r) for rs in ranges.values() for r in rs)
     fractions = [0.0 if isinstance(part, str) else part for part in parts]
     shares = np.diff(_cuts(fractions, unnamed), prepend=0).tolist()
@@ -118,7 +118,7 @@ def split_indices(
     return [rng.permutation(part) for part in np.split(order, cuts)[: len(cuts)]]
 
 
-def default_parts(own: Own) -> tuple[float | str, float | str, float | str]:
+def default_parts(source_splits: SplitSizes) -> tuple[float | str, float | str, float | str]:
     """Return the default training, validation and test part: the source's own splits, else 0.8, 0.1 and 0.1.
 
     If the source has a test split but no validation split, a tenth of the other examples is for validation.
@@ -126,7 +126,7 @@ def default_parts(own: Own) -> tuple[float | str, float | str, float | str]:
     >>> default_parts([("train", 60_000), ("test", 10_000)])
     (0.9, 0.1, 'test')
     """
-    names = [name for name, _ in own]
+    names = [name for name, _ in source_splits]
     validation = next((name for name in ("validation", "val", "valid", "dev") if name in names), None)
     test = "test" if "test" in names else None
     if validation is None and test is None:
@@ -138,9 +138,13 @@ def _cuts(fractions: Sequence[float], size: int) -> np.ndarray:
     return np.round(np.cumsum(fractions) * size).astype(int)
 
 
-def _named(parts: Sequence[float | str], own: Own) -> dict[str, list[range]]:
+def _named(parts: Sequence[float | str], source_splits: SplitSizes) -> dict[str, list[range]]:
     """Return the example indices of the parts that name splits."""
-    ranges = {part: _ranges(part, text, own) for part, text in zip(PARTS, parts, strict=True) if isinstance(text, str)}
+    ranges = {
+        part: _ranges(part, text, source_splits)
+        for part, text in zip(PARTS, parts, strict=True)
+        if isinstance(text, str)
+    }
     spans = sorted((r.start, PARTS.index(part), r.stop) for part, rs in ranges.items() for r in rs if len(r))
     for (_, first, stop), (start, second, _) in itertools.pairwise(spans):
         if start < stop:
@@ -149,10 +153,10 @@ def _named(parts: Sequence[float | str], own: Own) -> dict[str, list[range]]:
     return ranges
 
 
-def _ranges(part: str, text: str, own: Own) -> list[range]:
+def _ranges(part: str, text: str, source_splits: SplitSizes) -> list[range]:
     """Parse the text of a part into ranges of example indices."""
-    starts = np.cumsum([0, *(size for _, size in own)]).tolist()
-    positions = {name: (start, size) for (name, size), start in zip(own, starts, strict=False)}
+    starts = np.cumsum([0, *(size for _, size in source_splits)]).tolist()
+    positions = {name: (start, size) for (name, size), start in zip(source_splits, starts, strict=False)}
     ranges = []
     for term in text.split("+"):
         match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?\s*", term)

@@ -17,7 +17,7 @@ from fnet.data.arrays import Rows, chunks
 
 T = TypeVar("T")
 
-AT_ONCE = 1 << 23
+CHUNK_BYTES = 1 << 23
 """Bytes read at once: small next to memory, large enough to hide Python's overhead."""
 
 THREADS = 2
@@ -141,13 +141,13 @@ class Stream(NamedTuple):
         """Read the rows at these indices into arrays padded with zeros to a length."""
         return tuple(_read(values, rows, length) for values in self if values is not None)
 
-    def batches_at_once(self, batch: int) -> int:
+    def batches_per_chunk(self, batch: int) -> int:
         """Return how many batches are best read together: at least two, if there are that many.
 
         XLA simplifies a loop over a single batch, and may then round a sum differently than in a loop over several.
         """
         size = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in self if values is not None)
-        return min(math.ceil(self.size / batch), max(2, AT_ONCE // max(1, size * batch)))
+        return min(math.ceil(self.size / batch), max(2, CHUNK_BYTES // max(1, size * batch)))
 
 
 def _read(values: Rows, rows: np.ndarray, length: int) -> np.ndarray:

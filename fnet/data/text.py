@@ -8,7 +8,7 @@ import numpy as np
 from fnet.data import grammar
 from fnet.data.arrays import Arrays
 from fnet.data.cache import cached
-from fnet.data.path import FileSource, PathText, digest, file, naming
+from fnet.data.path import FileSource, PathText, digest, existing_file, file_errors
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.stream import Stream
 from fnet.data.tokens import BYTES, Block, as_tokens, blocks, code_points, encode, spec_of
@@ -34,9 +34,9 @@ def text(
         if path is None:
             return spec_of("sentences", EMBEDDED, block, BYTES if tokens == "bytes" else grammar.VOCABULARY)
         if tokens == "bytes":
-            return spec_of(file(path).stem, file(path).stat().st_size, block, BYTES)
-        numbers, vocabulary = _characters(file(path))
-        return spec_of(file(path).stem, len(numbers), block, vocabulary)
+            return spec_of(existing_file(path).stem, existing_file(path).stat().st_size, block, BYTES)
+        numbers, vocabulary = _characters(existing_file(path))
+        return spec_of(existing_file(path).stem, len(numbers), block, vocabulary)
 
     def rows() -> Stream:
         return Stream(*_blocks(path, block, tokens)).mapped(as_tokens, as_tokens)
@@ -50,9 +50,9 @@ def _blocks(path: str | None, block: int, tokens: str) -> Arrays:
         vocabulary = BYTES if tokens == "bytes" else grammar.VOCABULARY
         return blocks(encode(grammar.write(np.random.default_rng(0), EMBEDDED), vocabulary), block)
     if tokens == "bytes":
-        with naming(file(path)):
-            return blocks(np.asarray(np.memmap(file(path), np.uint8, "r")), block)
-    return blocks(_characters(file(path))[0], block)
+        with file_errors(existing_file(path)):
+            return blocks(np.asarray(np.memmap(existing_file(path), np.uint8, "r")), block)
+    return blocks(_characters(existing_file(path))[0], block)
 
 
 def _characters(path: Path) -> tuple[np.ndarray, str]:
@@ -63,7 +63,7 @@ def _characters(path: Path) -> tuple[np.ndarray, str]:
 
 
 def _decode(path: Path) -> dict[str, np.ndarray]:
-    with naming(path):
+    with file_errors(path):
         data = path.read_bytes()
     try:
         points = code_points(data.decode("utf-8-sig"))

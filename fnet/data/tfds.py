@@ -17,7 +17,7 @@ import numpy as np
 
 from fnet.core.wording import suggestion
 from fnet.data.arrays import Arrays
-from fnet.data.cache import cached, lookup, room
+from fnet.data.cache import cached, free_space, lookup
 from fnet.data.path import digest
 from fnet.data.source import DataError, DatasetSpec, DataSource
 from fnet.data.stream import Joined, Stream
@@ -129,7 +129,7 @@ class TfdsSource(DataSource):
         if arrays is not None:
             return arrays
         records = self._records(opened, split)
-        if math.prod(records.shape) * records.dtype.itemsize <= room() / 2:
+        if math.prod(records.shape) * records.dtype.itemsize <= free_space() / 2:
             return cached(key, records.decode)
         targets = cached(key | {"name": f"{key['name']} targets"}, lambda: {"y": records.targets()})
         return {"x": records, **targets}
@@ -161,8 +161,8 @@ class TfdsSource(DataSource):
         Raises:
             DataError: when one is missing.
         """
-        place = Path(os.fspath(opened.builder.data_path))
-        headers = [place / header for header in ("dataset_info.json", "features.json")]
+        directory = Path(os.fspath(opened.builder.data_path))
+        headers = [directory / header for header in ("dataset_info.json", "features.json")]
         records = [Path(os.fspath(file)) for file in opened.builder.info.splits[split].filepaths]
         for file in (*headers, *records):
             if not file.is_file():
@@ -185,12 +185,12 @@ def prepared(data_dir: str | None) -> dict[str, Path]:
 
     Of several versions it is the last by name.
     """
-    place = folder(data_dir)
+    directory = folder(data_dir)
     folders = {}
     for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):
-        for header in sorted(place.glob(pattern)):
+        for header in sorted(directory.glob(pattern)):
             if not header.parent.name.startswith("incomplete."):
-                folders[header.parent.parent.relative_to(place).as_posix()] = header.parent
+                folders[header.parent.parent.relative_to(directory).as_posix()] = header.parent
     return folders
 
 
@@ -219,9 +219,9 @@ def builder_of(name: str, data_dir: str | None) -> Any:
     """
     from tensorflow_datasets.core import file_adapters, read_only_builder, registered  # half a second of import
 
-    place, command = folder(data_dir), prepare_command(name, data_dir)
+    directory, command = folder(data_dir), prepare_command(name, data_dir)
     try:
-        builder = read_only_builder.builder_from_files(name, data_dir=str(place))
+        builder = read_only_builder.builder_from_files(name, data_dir=str(directory))
         formats = builder.info.available_file_formats()
     except Exception as error:  # a damaged header raises errors of several libraries
         existing = prepared(data_dir).get(name.partition(":")[0])
@@ -229,17 +229,19 @@ def builder_of(name: str, data_dir: str | None) -> Any:
             what = f"the header of '{name}' cannot be read ({first_line(error)})"
             raise DataError(f"{what}; {_prepare_again(existing, name, data_dir)}", "name") from error
         near = suggestion(name, prepared(data_dir).keys() - {name}, listing=False)
-        what = f"'{name}' is not prepared in {place}{f'{near} Or' if near else ';'} prepare it with: {command}"
+        what = f"'{name}' is not prepared in {directory}{f'{near} Or' if near else ';'} prepare it with: {command}"
         raise NotPrepared(what, "name") from None
     if not formats & file_adapters.FileFormat.with_random_access():
         names = ", ".join(sorted(file_format.value for file_format in formats))
-        what = f"'{name}' is prepared in {place} as {names}, which only TensorFlow reads; convert it with: {command}"
+        what = (
+            f"'{name}' is prepared in {directory} as {names}, which only TensorFlow reads; convert it with: {command}"
+        )
         raise NotPrepared(what, "name")
     return builder
 
 
-def _prepare_again(place: str | Path, name: str, data_dir: str | None) -> str:
-    return f"remove {place} and prepare it again with: {prepare_command(name, data_dir)}"
+def _prepare_again(directory: str | Path, name: str, data_dir: str | None) -> str:
+    return f"remove {directory} and prepare it again with: {prepare_command(name, data_dir)}"
 
 
 def _splits(info: Any, parts: tuple[float | str, ...] | None) -> tuple[tuple[str, int], ...]:

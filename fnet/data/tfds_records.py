@@ -88,8 +88,8 @@ class Records:
                     ) from error
             raise
 
-    def _error(self, place: str, error: Exception) -> DataError:
-        what = f"'{self._prepared.spec.name}': {place} cannot be read ({first_line(error)})"
+    def _error(self, location: str, error: Exception) -> DataError:
+        what = f"'{self._prepared.spec.name}': {location} cannot be read ({first_line(error)})"
         return DataError(f"{what}; {self._repair}", "name")
 
     def _inputs(self, examples: Sequence[Any]) -> np.ndarray:

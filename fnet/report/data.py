@@ -128,9 +128,9 @@ def listing_tables(
     yield Text(f"decoded data is in {place}", overflow="fold")
     table = _table("decoded", "size", "created", title="remove with: fnet data clear [NAME]")
     for entry in entries:
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.made))
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created))
         label = " ".join(str(entry.key[part]) for part in ("format", "name") if part in entry.key)
-        table.add_row(Text(label), size(entry.size), made)
+        table.add_row(Text(label), size(entry.size), created)
     if len(entries) > 1:
         table.add_row("total", size(sum(entry.size for entry in entries)), "", style="bold")
     yield table

@@ -20,14 +20,14 @@ class Evaluation(NamedTuple):
     scores: loss and metric of every part.
     sizes: number of examples of every part.
     part: the part that was predicted: test, or the last one that has examples.
-    decisions: the predictions of that part.
+    predictions: the predictions of that part.
     labels: its targets.
     """
 
     scores: Scores
     sizes: dict[str, int]
     part: str
-    decisions: np.ndarray
+    predictions: np.ndarray
     labels: np.ndarray
 
 
@@ -40,11 +40,11 @@ def evaluate(experiment: Experiment, params: Any, state: Any) -> Evaluation:
     splits, _ = load_data(experiment)
     part, data = list(splits.parts().items())[-1]
     outputs = outputs_of(experiment.net, params, state, data.x)
-    decisions = np.asarray(experiment.loss.predict(jnp.asarray(outputs)))
-    labels = np.asarray(data.y).reshape(decisions.shape)
+    predictions = np.asarray(experiment.loss.predict(jnp.asarray(outputs)))
+    labels = np.asarray(data.y).reshape(predictions.shape)
     if experiment.spec.targets.kind == "classes":
-        decisions, labels = decisions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
-    return Evaluation(scores_of(experiment, params, state, splits), sizes_of(splits), part, decisions, labels)
+        predictions, labels = predictions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
+    return Evaluation(scores_of(experiment, params, state, splits), sizes_of(splits), part, predictions, labels)
 
 
 def scores_of(experiment: Experiment, params: Any, state: Any, splits: Splits[Any]) -> Scores:

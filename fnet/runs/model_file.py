@@ -13,7 +13,7 @@ from safetensors.numpy import save as serialized
 
 from fnet.core.description import describe
 from fnet.core.layer import Layer
-from fnet.data.normalize import AS_THEY_ARE, Normalizer
+from fnet.data.normalize import IDENTITY, Normalizer
 from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import build
 from fnet.runs.files import write
@@ -34,7 +34,7 @@ class Model(NamedTuple):
     network: Any
     params: Any
     state: Any
-    normalizer: Normalizer = AS_THEY_ARE
+    normalizer: Normalizer = IDENTITY
     spec: DatasetSpec | None = None
     loss: Mapping[str, Any] | None = None
 
@@ -96,7 +96,7 @@ def load_model(run: str | os.PathLike[str]) -> Model:
         FolderError: when the folder does not contain a readable model.
     """
     path = _existing(Path(run) / "model.safetensors")
-    trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}, "normalization": AS_THEY_ARE._asdict()}
+    trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}, "normalization": IDENTITY._asdict()}
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = (file.metadata() or {}).get("fnet")
@@ -110,7 +110,7 @@ def load_model(run: str | os.PathLike[str]) -> Model:
             raise FolderError(f"{path} was not written by fnet, or by an older version: it has no metadata of fnet's")
         about = json.loads(metadata)
         params, state = jax.tree.map(jax.numpy.asarray, (trees["params"], trees["state"]))
-        spec = about["spec"] and DatasetSpec.of_plain(about["spec"])
+        spec = about["spec"] and DatasetSpec.from_plain(about["spec"])
         return Model(about["network"], params, state, Normalizer(**trees["normalization"]), spec, about["loss"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{path} cannot be read: {error}") from None

@@ -94,11 +94,11 @@ def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: jax.Arr
 
 def _class_predictions(names: Sequence[str], spec: DatasetSpec, loss: Loss, outputs: jax.Array) -> list[Prediction]:
     classes = spec.targets.names or tuple(map(str, range(spec.targets.number)))
-    decisions = np.asarray(loss.predict(outputs)).reshape(len(names)).astype(int)
+    predictions = np.asarray(loss.predict(outputs)).reshape(len(names)).astype(int)
     probabilities = _class_probabilities(classes, loss, outputs)
     return [
         Prediction(name, classes[decision], row)
-        for name, decision, row in zip(names, decisions, probabilities, strict=True)
+        for name, decision, row in zip(names, predictions, probabilities, strict=True)
     ]
 
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from fnet.cli.app import app
 
-FEW = "data.split={train: 0.02, validation: 0.02, test: 0.02}"
+TINY_SPLIT = "data.split={train: 0.02, validation: 0.02, test: 0.02}"
 """Reduces the digits, whose convolutions are slow, to about 36 examples per part."""
-PARTS = ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]
+SMALL_SPLIT = ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]
 """Split of the small datasets that replace those of TensorFlow Datasets in tests."""
 
 SHORT_TEXT = ["data.block=8", "data.split={train: 0.1, validation: 0.01, test: 0.01}"]
@@ -23,7 +23,7 @@ RUN_FILES = {"config.yaml", "environment.json", "metrics.jsonl", "model.safetens
 
 
 @contextlib.contextmanager
-def surroundings(cache):
+def isolated_environment(cache):
     """Restore afterwards what commands change in this process; their caches are in the given folder.
 
     Compiled programs are shared by all tests.
@@ -50,14 +50,14 @@ def call(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def done(*arguments):
+def output_of(*arguments):
     """Run a command that must succeed, and return its standard output."""
     result = call(*arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
-def strictly(text):
+def parse_json(text):
     """Parse JSON; NaN and infinity are errors."""
 
     def refuse(constant):
@@ -68,15 +68,15 @@ def strictly(text):
 
 def records(run):
     """Return the records of a run's metrics.jsonl."""
-    return [strictly(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [parse_json(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def losses(run):
+def records_without_times(run):
     """Return the records of metrics.jsonl without the times."""
     return [{key: value for key, value in record.items() if key != "seconds"} for record in records(run)]
 
 
-def process(*arguments):
+def start_process(*arguments):
     """Start a command in a process of its own, with the usual handler of SIGINT however these tests were started."""
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import fnet.__main__"
     return subprocess.Popen(
@@ -87,7 +87,7 @@ def process(*arguments):
     )
 
 
-def few(config):
+def short_overrides(config):
     """Return the overrides that make a test with this config short."""
     if config.stem == "mnist-idx":
         return ['data.split={train: "train[:100]", validation: "train[100:140]", test: "test[:40]"}']
@@ -97,7 +97,7 @@ def few(config):
     if config.stem.startswith("text-"):
         return SHORT_TEXT
     if config.stem == "fashion-cnn":
-        return [*PARTS, "model.0.conv.filters=3", "model.4.conv.filters=3"]
+        return [*SMALL_SPLIT, "model.0.conv.filters=3", "model.4.conv.filters=3"]
     if config.stem.startswith("mnist-"):
-        return PARTS
-    return [FEW] if config.stem.startswith("digits-") else []
+        return SMALL_SPLIT
+    return [TINY_SPLIT] if config.stem.startswith("digits-") else []

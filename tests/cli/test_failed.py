@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from cli.calls import RUN_FILES, call, done, process, records, strictly
+from cli.calls import RUN_FILES, call, output_of, parse_json, records, start_process
 from shipped import DIABETES, IRIS, XOR
 
 import fnet
@@ -86,7 +86,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_its_parameters(number, tmp_path):
-    train = process("train", XOR, "train.epochs=1000000", f"out={tmp_path}")
+    train = start_process("train", XOR, "train.epochs=1000000", f"out={tmp_path}")
     run = tmp_path / "xor-mlp-1"
     deadline = time.monotonic() + 60
     while not ((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text().count("\n") > 2):
@@ -105,7 +105,7 @@ def test_an_interrupted_run_saves_its_parameters(number, tmp_path):
     net, params, state = fnet.load(run)
     outputs, _ = net.apply(params, state, np.zeros((3, 2), np.float32), train=False)
     assert np.isfinite(outputs).all()
-    scores = strictly(done("evaluate", run, "--json"))["scores"]
+    scores = parse_json(output_of("evaluate", run, "--json"))["scores"]
     assert scores["test"]["loss"] == pytest.approx(end["test_loss"], rel=1e-5)
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from cli.calls import call, done, strictly
+from cli.calls import call, output_of, parse_json
 from shipped import ELASTIC_NET, XOR
 
 from fnet.reference import activation
@@ -12,7 +12,7 @@ from fnet.reference.rule import Rule
 
 def checks(*arguments):
     """The checks that `fnet gradcheck` reports as JSON."""
-    return strictly(done("gradcheck", *arguments, "--json"))["checks"]
+    return parse_json(output_of("gradcheck", *arguments, "--json"))["checks"]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_after_steps_the_loss_differs():
 
 
 def test_a_run_is_checked_as_it_was_trained(tmp_path):
-    done("train", XOR, "train.epochs=2", f"out={tmp_path}")
+    output_of("train", XOR, "train.epochs=2", f"out={tmp_path}")
     (run,) = tmp_path.iterdir()
     (check,) = checks(run, "--samples", "2")
     assert check["when"] == "as trained"
@@ -62,7 +62,7 @@ def test_float32_states_its_accuracy():
 
 
 def test_penalties_are_reported_separately():
-    out = done("gradcheck", ELASTIC_NET, "--samples", "2")
+    out = output_of("gradcheck", ELASTIC_NET, "--samples", "2")
     assert re.search(r"data loss alone\n.*penalty alone\n", out, re.DOTALL)
     (check,) = checks(ELASTIC_NET, "--samples", "2")
     assert {row["part"] for row in check["rows"]} == {"total", "data loss", "penalty"}

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli.calls import call, process
+from cli.calls import call, start_process
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_warning_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     Path("points.csv").write_text("x,y\n" + "".join(f"{n},{n + 0.5}\n" for n in range(20)))
     Path("c.yaml").write_text("data: {path: points.csv, target: y}\nmodel: [{dense: 1}]\nloss: mse\n")
-    training = process("train", "c.yaml", "train.epochs=1")
+    training = start_process("train", "c.yaml", "train.epochs=1")
     _, errors = training.communicate(timeout=120)
     assert training.returncode == 0, errors
     assert re.fullmatch(

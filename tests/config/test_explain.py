@@ -194,7 +194,7 @@ def test_every_dataset_is_explained(name):
 
 # Bounds and defaults
 
-PLACES = {
+KEYS = {
     "train.epochs": (NET, "train.epochs"),
     "train.batch_size": (NET, "train.batch_size"),
     "train.early_stopping.patience": (NET, "train.early_stopping.patience"),
@@ -215,11 +215,14 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("key", PLACES)
+@pytest.mark.parametrize("key", KEYS)
 def test_the_explained_bounds_are_the_checked_bounds(key, tmp_path):
-    text, place = PLACES[key]
+    text, override_key = KEYS[key]
     if key == "leaky_relu.slope":
-        text, place = "data: digits\nmodel: [flatten, {leaky_relu: 0.1}, {dense: 10}]\n", "model.1.leaky_relu.slope"
+        text, override_key = (
+            "data: digits\nmodel: [flatten, {leaky_relu: 0.1}, {dense: 10}]\n",
+            "model.1.leaky_relu.slope",
+        )
     type_ = entries(key)[key].type
     near = 1 if type_.startswith("whole") else 1e-6
     bounds = re.findall(r"(at least|greater than|at most|less than) ([-+.\w]+)", type_)
@@ -232,17 +235,17 @@ def test_the_explained_bounds_are_the_checked_bounds(key, tmp_path):
             "at most": (bound, bound + near),
             "less than": (bound - near, bound),
         }[phrase]
-        assert not re.search("expected a (value|whole|number)", error_of(tmp_path, text, f"{place}={inside}"))
-        assert "expected a value" in error_of(tmp_path, text, f"{place}={outside}")
+        assert not re.search("expected a (value|whole|number)", error_of(tmp_path, text, f"{override_key}={inside}"))
+        assert "expected a value" in error_of(tmp_path, text, f"{override_key}={outside}")
 
 
 @pytest.mark.parametrize(
-    ("key", "place"), [("train.epochs", "train.epochs"), ("adam.b1", "optimizer.b1"), ("data.split.train",) * 2]
+    ("key", "override_key"), [("train.epochs", "train.epochs"), ("adam.b1", "optimizer.b1"), ("data.split.train",) * 2]
 )
-def test_the_explained_default_is_the_actual_default(key, place, tmp_path):
+def test_the_explained_default_is_the_actual_default(key, override_key, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(NET)
     value = resolve(str(path)).config.model_dump()
-    for part in place.split("."):
+    for part in override_key.split("."):
         value = value[part]
     assert entries(key)[key].default == str(value)

@@ -108,7 +108,7 @@ def test_hinge_takes_one_output(load_text):
 
 
 @pytest.mark.parametrize(
-    ("override", "name", "own"),
+    ("override", "name", "settings"),
     [
         ("loss=huber", "huber", {"delta": 1.0}),
         ("loss={name: huber, delta: 3}", "huber", {"delta": 3.0}),
@@ -116,9 +116,9 @@ def test_hinge_takes_one_output(load_text):
         ("loss.name=mse", "mse", {}),
     ],
 )
-def test_the_loss_can_be_overridden(resolve_text, override, name, own):
+def test_the_loss_can_be_overridden(resolve_text, override, name, settings):
     loss = resolve_text(f"{VALUES}loss: huber\n", override).config.loss
-    assert (loss.name, loss.specific_settings()) == (name, own)
+    assert (loss.name, loss.specific_settings()) == (name, settings)
 
 
 @pytest.mark.parametrize(

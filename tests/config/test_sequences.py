@@ -54,15 +54,15 @@ def test_indices_do_not_take_real_numbers(load_text):
 
 
 @fnet.constructor
-def own(*, name: str | None = None):
+def custom(*, name: str | None = None):
     """y = x."""
     return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, lambda params, state, x, **_: (x, {}))
 
 
 @fnet.constructor
-def own_indices(size: int, *, name: str | None = None):
+def custom_indices(size: int, *, name: str | None = None):
     """y = x, for the indices 0 ... size - 1."""
-    return own.__wrapped__()._replace(indices=size)
+    return custom.__wrapped__()._replace(indices=size)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def own_indices(size: int, *, name: str | None = None):
             "verses has token numbers, and the network begins with a layer for real numbers; begin with embedding: "
             "{size: 3, width: 64} or one_hot: 3",
         ),
-        (fnet.serial(own(), fnet.dense(3)), spec("int32", "abc"), None),
-        (fnet.serial(own_indices(3), fnet.dense(3)), spec("int32", "abc"), None),
+        (fnet.serial(custom(), fnet.dense(3)), spec("int32", "abc"), None),
+        (fnet.serial(custom_indices(3), fnet.dense(3)), spec("int32", "abc"), None),
         (
-            fnet.serial(own_indices(2), fnet.dense(3)),
+            fnet.serial(custom_indices(2), fnet.dense(3)),
             spec("int32", "abc"),
             "the network begins with a layer for 2 indices, and verses has 3 token numbers; make its size 3",
         ),

@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.fixture
-def own_folders(tmp_path, monkeypatch):
+def isolated_folders(tmp_path, monkeypatch):
     """Run the test in its own current directory, with its own cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "work").mkdir()

@@ -16,7 +16,7 @@ TABLE = """height,color,old,weight,kind
 """
 
 
-def both(name, **settings):
+def spec_and_arrays(name, **settings):
     """The description of the data and their arrays; reading them a second time, from the cache, returns the same."""
     data = source(name, settings)
     spec = data.spec()
@@ -30,7 +30,7 @@ def both(name, **settings):
     return spec, arrays
 
 
-def refused(name, message, **settings):
+def assert_refused(name, message, **settings):
     """The error with this message that describing or reading the data raises."""
 
     def describe_and_read():

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.own_files import both, refused
+from data.own_files import assert_refused, spec_and_arrays
 
 from fnet.data import cache, files
 from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError
 
 MNIST = Path(__file__).parents[2] / "../shared/data/mnist-idx"
-pytestmark = pytest.mark.usefixtures("own_folders")
+pytestmark = pytest.mark.usefixtures("isolated_folders")
 
 
 # IDX
@@ -37,7 +37,7 @@ def digits(rng):
 
 def test_idx(digits):
     x, y = digits
-    spec, arrays = both("idx", path=".")
+    spec, arrays = spec_and_arrays("idx", path=".")
     assert (spec.name, spec.shape, spec.range) == ("work", (3, 4, 1), (0, 255))
     assert spec.splits == (("train", 5), ("test", 2))
     assert spec.targets.names == ("0", "1", "2", "3")
@@ -56,7 +56,7 @@ def test_idx_prefers_a_file_that_is_not_zipped(digits):
 
 @pytest.mark.skipif(not MNIST.exists(), reason="the IDX files of MNIST lie outside the project")
 def test_mnist():
-    spec, arrays = both("idx", path=str(MNIST))
+    spec, arrays = spec_and_arrays("idx", path=str(MNIST))
     assert (spec.shape, spec.splits) == ((28, 28, 1), (("train", 60_000), ("test", 10_000)))
     assert np.bincount(arrays.y[:60_000]).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert arrays.x[:60_000].mean() / 255 == pytest.approx(0.1307, abs=1e-4)
@@ -99,17 +99,17 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 )  # fmt: skip
 def test_damaged_idx_files(digits, damage, message):
     damage(*digits)
-    assert refused("idx", message, path=".").setting == "path"
+    assert assert_refused("idx", message, path=".").setting == "path"
 
 
 def test_labels_out_of_range(digits):
-    error = refused("idx", rf"{LABELS}: label 1 is 3, outside 0 \.\.\. 2", path=".", classes=3)
+    error = assert_refused("idx", rf"{LABELS}: label 1 is 3, outside 0 \.\.\. 2", path=".", classes=3)
     assert error.setting == "classes"
-    refused("idx", "is a file; give the folder", path=LABELS)
+    assert_refused("idx", "is a file; give the folder", path=LABELS)
 
 
 def test_a_class_only_in_test_is_refused(digits):
-    spec, arrays = both("idx", path=".")
+    spec, arrays = spec_and_arrays("idx", path=".")
     with pytest.raises(DataError, match="class '3' is in the test part but not in the training part, so it cannot be"):
         split_and_normalize(arrays, spec, ("train", 0.0, "test"), "unit", seed=0)
 
@@ -120,13 +120,13 @@ def test_a_class_only_in_test_is_refused(digits):
 def test_npz(rng):
     x, y = rng.standard_normal((6, 2, 3)), np.array([2, 0, 1, 1, 2, 0])
     np.savez("plain.npz", x=x, y=y)
-    spec, arrays = both("npz", path="plain.npz")
+    spec, arrays = spec_and_arrays("npz", path="plain.npz")
     assert (spec.name, spec.shape, spec.targets.number, spec.splits, spec.range) == ("plain", (2, 3), 3, (), None)
     assert np.array_equal(arrays.x, x.astype(np.float32))
     assert np.array_equal(arrays.y, y)
     assert files.format_of("plain.npz") == "npz"
     assert files.source("npz", {"path": "plain.npz", "classes": 5}).spec().targets.number == 5
-    spec, arrays = both("npz", path="plain.npz", targets="values")
+    spec, arrays = spec_and_arrays("npz", path="plain.npz", targets="values")
     assert str(spec.targets) == "1 value"
     assert arrays.y.dtype == np.float32
 
@@ -134,7 +134,7 @@ def test_npz(rng):
 def test_npz_of_images_with_splits(rng):
     x, y = rng.integers(0, 256, (6, 2, 3), np.uint8), np.array([[0.5], [1], [2], [3], [4], [5]])
     np.savez_compressed("k.npz", x_train=x[:3], y_train=y[:3], x_val=x[3:4], y_val=y[3:4], x_test=x[4:], y_test=y[4:])
-    spec, arrays = both("npz", path="k.npz")
+    spec, arrays = spec_and_arrays("npz", path="k.npz")
     assert (spec.shape, spec.range) == ((2, 3, 1), (0, 255))
     assert spec.splits == (("train", 3), ("val", 1), ("test", 2))
     assert arrays.x.dtype == np.uint8
@@ -164,16 +164,18 @@ def test_npz_of_images_with_splits(rng):
 )  # fmt: skip
 def test_errors_in_archives(arrays, settings, message):
     np.savez("a.npz", **{name: np.asarray(array) for name, array in arrays.items()})
-    refused("npz", message, path="a.npz", **settings)
+    assert_refused("npz", message, path="a.npz", **settings)
 
 
 def test_damaged_archives(rng):
     np.savez("a.npz", x=rng.standard_normal((200, 3)), y=np.zeros(200, int))
     whole = Path("a.npz").read_bytes()
     Path("a.npz").write_bytes(whole[:-40])
-    refused("npz", "a.npz is damaged or has another format than its name says: file is not a zip file", path="a.npz")
+    assert_refused(
+        "npz", "a.npz is damaged or has another format than its name says: file is not a zip file", path="a.npz"
+    )
     Path("a.npz").write_bytes(whole[:1000] + b"\xff" + whole[1001:])
-    refused(
+    assert_refused(
         "npz", "a.npz is damaged or has another format than its name says: bad CRC-32 for file 'x.npy'", path="a.npz"
     )
 

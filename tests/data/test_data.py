@@ -164,7 +164,7 @@ def test_unusable_data_are_refused(x, y, fractions, message):
         split_and_normalize(Arrays(np.array(x, np.float32), np.array(y)), spec, fractions, "none", seed=0)
 
 
-OWN = (("train", 60), ("test", 10), ("extra", 5))
+SOURCE_SPLITS = (("train", 60), ("test", 10), ("extra", 5))
 
 
 def numbers(part):
@@ -172,7 +172,7 @@ def numbers(part):
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("name", "expected"),
     [
         ("train", range(60)),
         ("test", range(60, 70)),
@@ -183,17 +183,17 @@ def numbers(part):
         (" train[ 58 : 99 ] + extra ", [58, 59, 70, 71, 72, 73, 74]),
     ],
 )
-def test_parts_can_name_the_splits_of_the_source(asked, expected):
-    rest = "train[20:21]" if "train" not in asked else "test"
-    part, other, _ = divide((asked, rest, 0.0), 75, OWN, seed=0)
+def test_parts_can_name_the_splits_of_the_source(name, expected):
+    rest = "train[20:21]" if "train" not in name else "test"
+    part, other, _ = divide((name, rest, 0.0), 75, SOURCE_SPLITS, seed=0)
     assert numbers(part) == list(expected)
     assert len(numbers(other)) == (1 if rest != "test" else 10)
 
 
 def test_fractions_divide_what_no_part_names():
     labels = np.arange(75) % 2
-    parts = divide((0.8, 0.2, "test"), 75, OWN, seed=1, classes=labels)
-    assert [len(numbers(part)) for part in parts] == sizes((0.8, 0.2, "test"), 75, OWN) == [52, 13, 10]
+    parts = divide((0.8, 0.2, "test"), 75, SOURCE_SPLITS, seed=1, classes=labels)
+    assert [len(numbers(part)) for part in parts] == sizes((0.8, 0.2, "test"), 75, SOURCE_SPLITS) == [52, 13, 10]
     assert sorted(numbers(parts[0]) + numbers(parts[1])) == [*range(60), *range(70, 75)]
 
 
@@ -203,7 +203,7 @@ def test_ordered_examples_are_cut_in_order():
 
 
 @pytest.mark.parametrize(
-    ("own", "expected"),
+    ("source_splits", "expected"),
     [
         ((), (0.8, 0.1, 0.1)),
         ((("train", 5),), (0.8, 0.1, 0.1)),
@@ -212,40 +212,50 @@ def test_ordered_examples_are_cut_in_order():
         ((("train", 5), ("validation", 2)), (1.0, "validation", 0.0)),
     ],
 )
-def test_default_parts(own, expected):
-    assert default_parts(own) == expected
+def test_default_parts(source_splits, expected):
+    assert default_parts(source_splits) == expected
 
 
 @pytest.mark.parametrize(
-    ("parts", "own", "part", "message"),
+    ("parts", "source_splits", "part", "message"),
     [
-        (("trian", 0.0, 0.0), OWN, "train", "the source has no split 'trian'; did you mean 'train'?"),
-        (("train", 0.0, 0.0), (), "train", "the source has no split 'train'; it has no splits of its own, so give"),
+        (("trian", 0.0, 0.0), SOURCE_SPLITS, "train", "the source has no split 'trian'; did you mean 'train'?"),
+        (
+            ("train", 0.0, 0.0),
+            (),
+            "train",
+            "the source has no split 'train'; it has no splits of its own, so give",
+        ),
         (
             ("train[", 0.0, 0.0),
-            OWN,
+            SOURCE_SPLITS,
             "train",
             "'train[' is not a split; write train, train[:90%], train[1000:] or train+",
         ),
         (
             ("train", "train[:5]", 0.0),
-            OWN,
+            SOURCE_SPLITS,
             "validation",
             "the part shares examples with 'train'; make the slices disjoint",
         ),
-        (("train+train", 0.0, 0.0), OWN, "train", "the part counts some examples twice; make the slices disjoint"),
-        (("train", "test[:0]", 0.0), OWN, "validation", "'test[:0]' does not contain examples; enlarge it"),
+        (
+            ("train+train", 0.0, 0.0),
+            SOURCE_SPLITS,
+            "train",
+            "the part counts some examples twice; make the slices disjoint",
+        ),
+        (("train", "test[:0]", 0.0), SOURCE_SPLITS, "validation", "'test[:0]' does not contain examples; enlarge it"),
         (
             ("train+test+extra", 0.1, 0.0),
-            OWN,
+            SOURCE_SPLITS,
             "validation",
             "the part would be empty: 0.1 of the 0 examples that no other part names; enlarge it, or set it to 0",
         ),
     ],
 )
-def test_impossible_parts_are_refused(parts, own, part, message):
+def test_impossible_parts_are_refused(parts, source_splits, part, message):
     with pytest.raises(SplitError, match=re.escape(f"data.split.{part}: {message}")):
-        divide(parts, 75, own, seed=0)
+        divide(parts, 75, source_splits, seed=0)
 
 
 def test_large_arrays_are_normalized_in_chunks_to_the_same_values(rng, monkeypatch):

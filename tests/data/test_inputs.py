@@ -70,7 +70,7 @@ def test_equals_signs_in_names_and_categories_stay_apart(tmp_path):
         Column("c", ("x", "x=y")),
         Column("a=b=c", ("u", "v")),
     )
-    assert DatasetSpec.of_plain(json.loads(json.dumps(spec.plain()))) == spec
+    assert DatasetSpec.from_plain(json.loads(json.dumps(spec.plain()))) == spec
     x, _ = read(str(tmp_path / "train.csv"), spec)
     np.testing.assert_array_equal(x, data.read(0).x)
     np.testing.assert_array_equal(x, [[1, 1, 0, 0, 1, 1, 0], [2, 0, 1, 1, 0, 0, 1], [3, 1, 0, 0, 1, 1, 0]])
@@ -99,9 +99,9 @@ def test_arrays(tmp_path, rng, save):
             np.save(path, x[2])
         case "flat":
             np.save(path, x[..., 0])
-    found, names = read(str(path), DIGITS)
-    np.testing.assert_array_equal(found, x[2:3] if save == "one" else x)
-    assert len(names) == len(found)
+    result, names = read(str(path), DIGITS)
+    np.testing.assert_array_equal(result, x[2:3] if save == "one" else x)
+    assert len(names) == len(result)
 
 
 @pytest.mark.parametrize(

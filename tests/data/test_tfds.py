@@ -205,8 +205,8 @@ def test_a_dataset_that_is_not_prepared_is_reported_with_the_command(tfds_sets, 
 
 
 def test_tfrecord_files_are_recognized(tmp_path):
-    place = prepared.prepare_images(tmp_path, "images", train=10)
-    header = place / "dataset_info.json"
+    directory = prepared.prepare_images(tmp_path, "images", train=10)
+    header = directory / "dataset_info.json"
     header.write_text(header.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(tfds.NotPrepared, match=r"as tfrecord, which only TensorFlow reads; convert it with: fnet data"):
         tfds.source("images", settings(tmp_path)).spec()
@@ -239,11 +239,11 @@ def _replaced(file):
     ],
 )
 def test_damaged_files_are_named_with_the_fix(tmp_path, file, damage, message):
-    place = prepared.prepare_images(tmp_path, "images", train=100)
-    damage(place / file)
+    directory = prepared.prepare_images(tmp_path, "images", train=100)
+    damage(directory / file)
     with pytest.raises(DataError, match=message) as error:
         tfds.source("images", settings(tmp_path)).read(seed=0)
-    assert f"remove {place} and prepare it again with: fnet data prepare images" in str(error.value)
+    assert f"remove {directory} and prepare it again with: fnet data prepare images" in str(error.value)
 
 
 def test_training_never_imports_tensorflow(tmp_path, tfds_sets):
@@ -319,13 +319,13 @@ def left_in(folder):
 
 def test_a_dataset_is_prepared_in_a_separate_process(with_builder, tmp_path):
     with_builder()
-    place, sizes = prepare_tfds.prepare("pictures", str(tmp_path / "sets"))
-    assert (place, sizes) == (tmp_path / "sets" / "pictures" / "1.0.0", {"train": 20})
+    directory, sizes = prepare_tfds.prepare("pictures", str(tmp_path / "sets"))
+    assert (directory, sizes) == (tmp_path / "sets" / "pictures" / "1.0.0", {"train": 20})
     _, arrays = spec_and_arrays("pictures", settings(tmp_path / "sets"))
     assert sorted(arrays.y.tolist()) == sorted(prepared.digits(20)[1].tolist())
     assert "tensorflow" not in sys.modules
     with_builder(before="raise RuntimeError('prepared again')")
-    assert prepare_tfds.prepare("pictures", str(tmp_path / "sets")) == (place, sizes)
+    assert prepare_tfds.prepare("pictures", str(tmp_path / "sets")) == (directory, sizes)
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_the_command_refuses_without_tensorflow(tmp_path, monkeypatch):
     importlib.util.find_spec("tensorflow") is None, reason="TensorFlow, which converts, is not installed"
 )
 def test_tfrecord_files_are_converted(tmp_path):
-    place = prepared.prepare_images(tmp_path, "images", "tfrecord", train=10)
-    assert prepare_tfds.prepare("images", str(tmp_path)) == (place, {"train": 10})
+    directory = prepared.prepare_images(tmp_path, "images", "tfrecord", train=10)
+    assert prepare_tfds.prepare("images", str(tmp_path)) == (directory, {"train": 10})
     _, arrays = spec_and_arrays("images", settings(tmp_path))
     assert {x.tobytes() for x in arrays.x} == {x.tobytes() for x in prepared.digits(10)[0]}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fnet.config.load import load
-from fnet.data.normalize import AS_THEY_ARE
+from fnet.data.normalize import IDENTITY
 from fnet.data.sklearn import SklearnSource
 from fnet.runs.data import load_data
 from fnet.runs.model_file import load_model, save_model
@@ -32,4 +32,4 @@ def test_a_model_without_normalization_says_so(tmp_path):
 
     net = fnet.serial(fnet.dense(1))
     save_model(tmp_path / "model.safetensors", net, {"dense_1": {"w": np.ones((2, 1))}}, {})
-    assert load_model(tmp_path).normalizer == AS_THEY_ARE
+    assert load_model(tmp_path).normalizer == IDENTITY

@@ -22,15 +22,15 @@ from fnet.runs.run import run
 def train(tmp_path_factory):
     """Trains a config once, and returns the run's folder."""
     folder = tmp_path_factory.mktemp("runs")
-    made = {}
+    folders = {}
 
     def of(text):
-        if text not in made:
+        if text not in folders:
             config = folder / "c.yaml"
             config.write_text(text + f"\ntrain: {{epochs: 2}}\nout: {folder}\n")
             experiment = load(str(config))
-            made[text] = run(experiment).folder
-        return made[text]
+            folders[text] = run(experiment).folder
+        return folders[text]
 
     return of
 

@@ -56,7 +56,7 @@ def test_a_sample_depends_only_on_the_seed_and_its_number():
     ("changed", "message"),
     [
         ({"prompt": []}, "the prompt is empty"),
-        ({"prompt": [0, 7]}, "token 1 of the prompt is 7, outside 0 ... 2"),
+        ({"prompt": [0, 7]}, "token 1 of the prompt: expected an index 0 ... 2, got 7"),
         ({"temperature": -1.0}, "temperature: expected a value of at least 0, got -1"),
     ],
 )

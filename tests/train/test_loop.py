@@ -232,7 +232,7 @@ def test_divergence_carries_the_last_finite_parameters(rng, batch_size):
 def test_nan_in_the_first_loss_is_reported(rng):
     x, y = regression(rng)
     y[3] = np.nan
-    with pytest.raises(Diverged, match=r"step 1 .*before any update; the data contain extreme values"):
+    with pytest.raises(Diverged, match=r"step 1 .*before any update; the data contains extreme values"):
         fit(fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), batch_size="all")
 
 

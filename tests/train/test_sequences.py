@@ -130,9 +130,9 @@ def test_indices_are_checked_in_validation_too():
 def test_a_sequence_without_real_steps_is_named():
     x, y, mask = np.zeros((3, 4), int), np.zeros((3, 4), int), np.ones((3, 4), bool)
     mask[1] = False
-    message = "example 1 does not have a real step: its row of the mask is all False; remove the example"
+    message = "example 1 has no real steps: its row of the mask is all False; remove the example"
     assert_refused(message, x, y, mask)
-    assert_refused("expected a mask (3, 4) of the steps of examples (3, 4), got (3, 3)", x, y, mask[:, :3])
+    assert_refused("expected a mask of shape (3, 4) for examples of shape (3, 4), got (3, 3)", x, y, mask[:, :3])
 
 
 def test_a_label_out_of_range_is_named_with_its_example():

@@ -32,7 +32,7 @@ from fnet.train.loop import Diverged, Segment
 @pytest.fixture(autouse=True)
 def _short_chunks(tmp_path, monkeypatch):
     """Several chunks per epoch despite the small data; files are written to a temporary folder."""
-    monkeypatch.setattr(stream, "AT_ONCE", 1)
+    monkeypatch.setattr(stream, "CHUNK_BYTES", 1)
     monkeypatch.chdir(tmp_path)
 
 
@@ -88,7 +88,7 @@ def experiment(data, model, *overrides):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_on_a_stream_is_training_in_memory(name, sources, tmp_path, monkeypatch):
     """Parameters, history and statistics are equal to the bit; records are streamed without a decoded copy."""
-    monkeypatch.setattr("fnet.data.tfds.room", lambda: 0)
+    monkeypatch.setattr("fnet.data.tfds.free_space", lambda: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     results = []
     for where in ("true", "false"):
@@ -149,13 +149,13 @@ def test_sequences_with_a_mask(rng):
 
 
 @pytest.mark.parametrize(
-    ("at_once", "steps_per_chunk", "completed"), [(1, 2, 5), (1, 2, 7), (1, 2, 8), (400, 3, 10), (9999, 7, 8)]
+    ("chunk_bytes", "steps_per_chunk", "completed"), [(1, 2, 5), (1, 2, 7), (1, 2, 8), (400, 3, 10), (9999, 7, 8)]
 )
-def test_training_resumes_from_any_position(rng, monkeypatch, at_once, steps_per_chunk, completed):
+def test_training_resumes_from_any_position(rng, monkeypatch, chunk_bytes, steps_per_chunk, completed):
     """Seven steps per epoch, in chunks of two, three and all; the first chunk read contains the next step."""
     monkeypatch.setattr(stream, "THREADS", 1)
     monkeypatch.setattr(segments, "SEGMENT_SECONDS", 0.0)
-    monkeypatch.setattr(stream, "AT_ONCE", at_once)
+    monkeypatch.setattr(stream, "CHUNK_BYTES", chunk_bytes)
     x, y = table(rng)
     read = []
 
@@ -196,8 +196,8 @@ def test_scores_of_a_stream(rng, monkeypatch):
     params, state = net.init(jax.random.key(0), (3,))
     score = make_score(net, resolve_loss("mse"))
     for size in (1, 15, 16, 17, 50):
-        for at_once in (1, 1 << 9, 1 << 20):
-            monkeypatch.setattr(stream, "AT_ONCE", at_once)
+        for chunk_bytes in (1, 1 << 9, 1 << 20):
+            monkeypatch.setattr(stream, "CHUNK_BYTES", chunk_bytes)
             assert same(score(params, state, Stream(x[:size], y[:size])), score(params, state, x[:size], y[:size]))
 
 
@@ -219,8 +219,8 @@ def test_an_error_while_reading_ends_training(rng):
     with pytest.raises(DataError, match="record 30 of file f is damaged"):
         fit(fnet.serial(fnet.dense(1)), "mse", optax.adam(0.1), Stream(Damaged(), y), epochs=3, batch_size=8,
             on_event=seen.append)  # fmt: skip
-    place = example_order(0, 1, 50).tolist().index(30)
-    assert sum(len(event.metrics.loss) for event in seen) == place // 16 * 2  # the chunks before that of the record
+    position = example_order(0, 1, 50).tolist().index(30)
+    assert sum(len(event.metrics.loss) for event in seen) == position // 16 * 2  # the chunks before that of the record
     wait_for_readers()
 
 
@@ -260,7 +260,7 @@ def test_evaluation_and_gradient_check_read_streams(sources):
         chosen = experiment(sources["float"], "[{dense: 3}]", f"data.stream={where}")
         params, state = chosen.net.init(jax.random.key(1), chosen.spec.shape)
         evaluation = evaluate(chosen, params, state)
-        results.append((evaluation.scores, evaluation.decisions.tolist(), evaluation.labels.tolist()))
+        results.append((evaluation.scores, evaluation.predictions.tolist(), evaluation.labels.tolist()))
     assert results[0] == results[1]
     streamed = experiment(sources["float"], "[{dense: 3}]", "data.stream=true")
     assert all(check.report.ok for check in check_gradients(streamed, examples=4, after_steps=1))
