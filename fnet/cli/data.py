@@ -21,7 +21,7 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the data of CONFIG: shapes, classes, ranges before and after normalization, a picture of samples."""
+    """Show the data of CONFIG: shapes, classes, ranges before and after normalization, and a picture of samples."""
     from fnet.config.load import load
     from fnet.data.inspect import inspect
     from fnet.report.data import tables
@@ -92,7 +92,7 @@ def prepare(
         ),
     ] = None,
 ) -> None:
-    """Download and prepare a dataset of TensorFlow Datasets; needs TensorFlow (extra prepare)."""
+    """Download and prepare a dataset of TensorFlow Datasets; requires TensorFlow (extra prepare)."""
     from fnet.data.prepare_tfds import prepare
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -110,7 +110,7 @@ def clear(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove decoded data from the cache; they are decoded again when needed."""
+    """Remove decoded data from the cache; it is decoded again when needed."""
     from fnet.data import cache
     from fnet.report.data import size
     from fnet.runs.files import to_json

@@ -1,4 +1,4 @@
-"""The formats of the user's own files. Each format is a function of its settings that returns a `FileSource`."""
+"""The formats of the user's own files: functions of their settings that return a `FileSource`."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -38,11 +38,10 @@ def format_of(path: str) -> str:
     if extension in _BY_EXTENSION:
         return _BY_EXTENSION[extension]
     if extension in EXTENSIONS:
-        raise DataError(f"'{path}' is one image; give the folder that contains one folder per class", "path")
+        raise DataError(f"'{path}' is a single image; give the folder that contains one folder per class", "path")
     if "-ubyte" in location.name:
-        raise DataError(f"'{path}' is one IDX file; give the folder that contains images and labels", "path")
+        raise DataError(f"'{path}' is a single IDX file; give the folder that contains images and labels", "path")
     known = ", ".join([*_BY_EXTENSION, "a folder of images, a folder of IDX files"])
-    what = f"the extension '{location.suffix}' of" if extension else "without an extension,"
-    verb = "does not determine a format" if extension else "does not have a known format"
-    names = ", ".join(FORMATS)
-    raise DataError(f"{what} '{location.name}' {verb}; known: {known}; or set data.name to one of {names}", "path")
+    received = f"the extension '{location.suffix}'" if extension else "no extension"
+    what = f"'{location.name}': expected a known format, got {received}"
+    raise DataError(f"{what}; known: {known}; or set data.name to one of {', '.join(FORMATS)}", "path")

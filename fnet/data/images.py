@@ -21,13 +21,13 @@ EXTENSIONS = (".png", ".jpg", ".jpeg")
 _SPLITS = ("train", "validation", "val", "test")
 
 CHUNK_BYTES = 1 << 25
-"""Bytes of pixels that are decoded at once."""
+"""Number of bytes of pixels that are decoded together."""
 
 Pixels = Annotated[int, Ge(1)]
 
 
 class _Tree(NamedTuple):
-    """The images of a folder: the classes, and for each split the file and class index of every image."""
+    """The images in a folder: the classes, and the file and class index of every image by split."""
 
     classes: tuple[str, ...]
     splits: dict[str, list[tuple[Path, int]]]
@@ -40,8 +40,8 @@ def images(
 ) -> FileSource:
     """PNG and JPEG images in folders, whose names are the classes: cat/1.png, dog/1.jpg.
 
-    If the folders in `path` are called train, validation (or val) and test, they are the source's own splits and
-    contain the folders of the classes. Images are rotated according to their EXIF orientation.
+    Folders called train, validation (or val) and test in `path` are the source's own splits, and contain the folders of
+    the classes. Images are rotated according to their EXIF orientation.
 
     Args:
         path: the folder that contains the folders.
@@ -87,12 +87,14 @@ def _tree(path: str) -> _Tree:
         raise DataError(f"'{path}' is a file; give the folder that contains one folder per class", "path")
     names = [folder.name for folder in _folders(root)]
     splits_present = [name for name in _SPLITS if name in names]
-    divided = "train" in splits_present and len(splits_present) == len(names)
-    parents = {name: root / name for name in splits_present} if divided else {"": root}
+    has_splits = "train" in splits_present and len(splits_present) == len(names)
+    parents = {name: root / name for name in splits_present} if has_splits else {"": root}
     classes = sorted({folder.name for parent in parents.values() for folder in _folders(parent)})
     if len(classes) < 2:
         what = f"only one folder, '{classes[0]}'" if classes else "no folders"
-        raise DataError(f"{root} contains {what}; put the images of each class into a folder named after it", "path")
+        raise DataError(
+            f"{root} contains {what}; put the images of each class in a folder named after the class", "path"
+        )
     splits = {}
     for name, parent in parents.items():
         splits[name] = []
@@ -110,7 +112,7 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _shape(tree: _Tree, size: list[int] | None, color: str | None) -> tuple[int, int, int]:
-    """Return the shape of every example: from the settings, else from the header of the first image."""
+    """Return the shape of every example, from the settings or from the header of the first image."""
     from PIL import Image
 
     first = next(file for inside in tree.splits.values() for file, _ in inside)
@@ -121,7 +123,7 @@ def _shape(tree: _Tree, size: list[int] | None, color: str | None) -> tuple[int,
 
 
 def _fingerprint(root: Path, files: list[Path]) -> str:
-    """Hash the names, sizes and modification times, without reading the content of thousands of files."""
+    """Hash names, sizes and modification times, because reading the content of thousands of files is slow."""
     state = hashlib.sha256()
     for file in files:
         status = os.stat(file)
@@ -135,10 +137,10 @@ def decode(files: list[Path], shape: tuple[int, int, int], *, resize: bool) -> I
     Args:
         files: PNG or JPEG files.
         shape: height, width and channels of each image.
-        resize: whether images of another size are resized rather than refused.
+        resize: whether images of a different size are resized rather than refused.
 
     Raises:
-        DataError: for a file that is damaged, or of another size.
+        DataError: for a file that is damaged, or for an image of a different size.
     """
     images_per_chunk = max(1, CHUNK_BYTES // math.prod(shape))
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -12,7 +12,7 @@ from fnet.data.source import DataError, DatasetSpec
 
 
 def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
-    """Read examples (n, *spec.shape) as they are stored, not yet normalized, and a name for each.
+    """Return examples (n, *spec.shape) as stored, before normalization, and a name for each.
 
     Args:
         path: a .csv table with the columns of the table that the network was trained on, a .npz or .npy array, an image
@@ -29,8 +29,7 @@ def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
         return _images(location, spec)
     if extension == ".csv":
         if not spec.columns:
-            what = f"the network was not trained on a table, but on arrays of shape {spec.shape}"
-            raise DataError(f"{path} is a table, and {what}")
+            raise DataError(f"{path} is a table, but the network was trained on arrays of shape {spec.shape}")
         x = csv.encode(location, spec.columns, has_missing=spec.has_missing)
     elif extension in (".npz", ".npy"):
         x = _array(location)
@@ -54,8 +53,8 @@ def _images(location: Path, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
             raise DataError(f"{location} does not contain images ({', '.join(images.EXTENSIONS)})")
     if spec.range is None:
         raise DataError(
-            f"{location} contains images, but the network was trained on numbers whose range is not known; "
-            "give such numbers as .npy"
+            f"{location} contains images, but the network was trained on numbers of unknown range; "
+            "save the examples as .npy"
         )
     height, width, channels = spec.shape
     pixels = np.concatenate(list(images.decode(files, (height, width, channels), resize=True)))
@@ -65,7 +64,7 @@ def _images(location: Path, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
 
 
 def _array(location: Path) -> np.ndarray:
-    """Read the array of a .npy file; of a .npz file the array x, or the only one."""
+    """Read the array of a .npy file, or the array x, or the only array, of a .npz file."""
     with file_errors(location):
         opened = np.load(location, allow_pickle=False)
         if isinstance(opened, np.ndarray):
@@ -78,7 +77,7 @@ def _array(location: Path) -> np.ndarray:
 
 
 def _checked(location: Path, x: np.ndarray, spec: DatasetSpec) -> np.ndarray:
-    """Return an array as (n, *shape), after checking its shape, type and values.
+    """Return an array as (n, *shape), after checking its shape, dtype and values.
 
     It may also be a single example, or grayscale images without the channel axis.
     """

@@ -1,4 +1,4 @@
-"""NumPy's archives of named arrays."""
+"""NumPy archives of named arrays (.npz)."""
 
 import math
 import zipfile
@@ -16,7 +16,7 @@ from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
 CHUNK_BYTES = 1 << 25
-"""Bytes of examples that are read at once."""
+"""Number of bytes of examples that are read together."""
 
 _OTHERS = ("validation", "val", "test")
 _Key = Annotated[str, MinLen(1)]
@@ -47,7 +47,8 @@ def npz(
 ) -> FileSource:
     """Arrays of a .npz file: examples x (n, ...) and targets y (n,) or (n, values).
 
-    x_validation and x_test, with their y, are splits beside train, whose arrays may also be called x_train and y_train.
+    x_validation and x_test, with their y, are splits in addition to train, whose arrays may also be called x_train and
+    y_train.
     Bytes (uint8) of shape (n, height, width) or (n, height, width, channels) are images.
 
     Args:
@@ -55,7 +56,7 @@ def npz(
         x: key of the examples.
         y: key of the targets.
         targets: classes or values; by default classes if the targets are whole numbers, one per example.
-        classes: number of classes; by default one more than the max label.
+        classes: number of classes; by default the maximum label plus 1.
     """
 
     def spec() -> DatasetSpec:
@@ -118,7 +119,7 @@ def _splits(archive: Path, headers: dict[str, _Header], x: str, y: str) -> list[
         _check_split(archive, headers, split)
         shape, expected = headers[split.x].shape[1:], headers[train.x].shape[1:]
         if shape != expected:
-            what = f"examples of '{split.x}' have shape {shape}, but those of '{train.x}' {expected}"
+            what = f"examples of '{split.x}' have shape {shape}, but those of '{train.x}' have shape {expected}"
             raise DataError(f"{archive}: {what}", "path")
     return [train, *others]
 
@@ -139,7 +140,7 @@ def _check_split(archive: Path, headers: dict[str, _Header], split: _Split) -> N
 def _targets(
     archive: Path, headers: dict[str, _Header], splits: list[_Split], kind: str | None, classes: int | None
 ) -> Targets:
-    """Describe the targets; for the number of classes the labels are read."""
+    """Describe the targets; the number of classes is read from the labels."""
     key = splits[0].y
     shape, dtype = headers[key].shape[1:], headers[key].dtype
     whole = dtype.kind in "bui" and shape in ((), (1,))
@@ -157,7 +158,7 @@ def _targets(
 
 
 def _max_label(archive: Path, key: str, classes: int | None) -> int:
-    """Return the max label of a split.
+    """Return the maximum label of a split.
 
     Raises:
         DataError: for a label out of range.
@@ -167,8 +168,8 @@ def _max_label(archive: Path, key: str, classes: int | None) -> int:
     wrong = labels < 0 if classes is None else (labels < 0) | (labels >= classes)
     if wrong.any():
         row = int(np.argmax(wrong))
-        limit = "" if classes is None else f" ... {classes - 1}"
-        raise DataError(f"{archive}: the label in row {row} of '{key}' is {labels[row]}, outside 0{limit}", "classes")
+        expected = "labels of at least 0" if classes is None else f"labels 0 ... {classes - 1}"
+        raise DataError(f"{archive}: expected {expected} in '{key}', got {labels[row]} in row {row}", "classes")
     return int(labels.max(initial=0))
 
 
@@ -185,7 +186,7 @@ def _decode(archive: Path, spec: DatasetSpec, x: str, y: str) -> dict[str, np.nd
 
 
 def _examples(archive: Path, splits: list[_Split], spec: DatasetSpec) -> Iterator[np.ndarray]:
-    """Read the examples of the splits in chunks; an array in column-major order is read whole."""
+    """Read the examples of the splits in chunks; an array in column-major order is read as a whole."""
     with file_errors(archive), zipfile.ZipFile(archive) as opened:
         for split in splits:
             with opened.open(f"{split.x}.npy") as member:
@@ -198,7 +199,7 @@ def _examples(archive: Path, splits: list[_Split], spec: DatasetSpec) -> Iterato
 
 
 def _chunks(member: Any, header: _Header, key: str) -> Iterator[np.ndarray]:
-    """Read rows from a file that stands behind its header.
+    """Read rows from a file that is positioned after its header.
 
     Raises:
         EOFError: when the file ends too early.

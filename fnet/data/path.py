@@ -1,4 +1,4 @@
-"""The user's own files: finding, naming and hashing them, and the data source that every format makes of them."""
+"""The user's own files: paths, hashes and errors, and the data source that every format returns."""
 
 import contextlib
 import hashlib
@@ -30,10 +30,10 @@ PathText = Annotated[str, MinLen(1), AfterValidator(_absolute)]
 
 @dataclass(frozen=True)
 class FileSource(DataSource):
-    """A dataset in the user's own files, given by two functions.
+    """A dataset in the user's own files, defined by two functions.
 
-    header: describes the dataset from the headers of its files, reading no more of them than the classes require.
-    rows: opens the examples where they are: in the file itself, or in the cache of decoded arrays.
+    header: describes the dataset from the headers of its files, and reads labels only to determine the classes.
+    rows: opens the examples where they are stored: in the file itself, or in the cache of decoded arrays.
     """
 
     header: Callable[[], DatasetSpec]
@@ -78,7 +78,7 @@ def existing_file(path: str) -> Path:
     """
     location = existing_path(path)
     if location.is_dir():
-        raise DataError(f"'{path}' is a folder; this format is a single file", "path")
+        raise DataError(f"'{path}': expected a file, got a folder", "path")
     return location
 
 
@@ -90,7 +90,7 @@ def digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def file_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of reading a damaged or unreadable file into a DataError that names the file."""
+    """Convert errors of reading a damaged or unreadable file into a DataError that names the file."""
     try:
         yield
     except DataError:

@@ -15,7 +15,7 @@ SplitSizes = Sequence[tuple[str, int]]
 
 
 class SplitError(ValueError):
-    """A part that cannot be made as requested.
+    """A part of the data that is impossible.
 
     part: train, validation or test.
     """
@@ -36,7 +36,7 @@ def divide(
     classes: np.ndarray | None = None,
     ordered: bool = False,
 ) -> list[np.ndarray | slice]:
-    """Return the example indices of each part: disjoint, a pure function of the arguments.
+    """Return the example indices of each part: disjoint, and a pure function of the arguments.
 
     A part that names splits of the source consists of their examples, in their order. A part that is a fraction gets
     this fraction of the examples that no part names.
@@ -45,8 +45,8 @@ def divide(
         parts: fraction or names (`train`, `train[:90%]`, `train[1000:]+extra`) of the training, validation, test part.
         size: number of examples.
         source_splits: the source's own splits.
-        seed: seed of the shuffle behind fractions.
-        classes: (size,) class indices, to stratify fractions by.
+        seed: seed of the shuffle for fractions.
+        classes: (size,) class indices by which fractions are stratified.
         ordered: cut fractions in order, neither shuffled nor stratified.
 
     Raises:
@@ -68,7 +68,7 @@ def sizes(parts: Sequence[float | str], size: int, source_splits: SplitSizes = (
     """Return the number of examples in each part of `divide`, from the sizes of the splits alone.
 
     Raises:
-        SplitError: as `divide`.
+        SplitError: as for `divide`.
 
     >>> sizes([0.9, 0.1, "test"], 70, [("train", 60), ("test", 10)])
     [54, 6, 10]
@@ -91,15 +91,15 @@ def sizes(parts: Sequence[float | str], size: int, source_splits: SplitSizes = (
 def split_indices(
     size: int, fractions: Sequence[float], seed: int, classes: np.ndarray | None = None, *, ordered: bool = False
 ) -> list[np.ndarray]:
-    """Split indices into parts by fractions: disjoint, shuffled, a pure function of the arguments.
+    """Split indices into parts by fractions: disjoint, shuffled, and a pure function of the arguments.
 
-    With classes the split is stratified. Every example gets the position (rank + 1/2) / n within its class, in random
+    With classes, the split is stratified. Every example gets the position (rank + 1/2) / n within its class, in random
     order; the examples sorted by position are cut at the fractions, so that each part contains its fraction of every
     class, to within one example.
 
     Args:
         size: number of examples.
-        fractions: fraction of each part; a sum below 1 leaves examples out.
+        fractions: fraction of each part; if they sum to less than 1, some examples are in no part.
         seed: seed of the shuffle.
         classes: (size,) class indices, or None.
         ordered: cut the examples in order, unshuffled.
@@ -121,7 +121,7 @@ def split_indices(
 def default_parts(source_splits: SplitSizes) -> tuple[float | str, float | str, float | str]:
     """Return the default training, validation and test part: the source's own splits, else 0.8, 0.1 and 0.1.
 
-    If the source has a test split but no validation split, a tenth of the other examples is for validation.
+    If the source has a test split but no validation split, a tenth of the other examples is used for validation.
 
     >>> default_parts([("train", 60_000), ("test", 10_000)])
     (0.9, 0.1, 'test')
@@ -161,7 +161,9 @@ def _ranges(part: str, text: str, source_splits: SplitSizes) -> list[range]:
     for term in text.split("+"):
         match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?\s*", term)
         if match is None:
-            raise SplitError(part, f"'{text}' is not a split; write train, train[:90%], train[1000:] or train+extra")
+            raise SplitError(
+                part, f"expected splits such as train, train[:90%], train[1000:] or train+extra, got '{text}'"
+            )
         name, low, high = match.groups()
         if name not in positions:
             near = suggestion(name, positions) if positions else "; it has no splits of its own, so give fractions"
@@ -180,7 +182,7 @@ def _boundary(text: str | None, size: int) -> int | None:
 
 
 def _complement(ranges: Mapping[str, Sequence[range]], size: int) -> np.ndarray:
-    """Return the indices that are in none of the ranges."""
+    """Return the indices outside all ranges."""
     free = np.ones(size, bool)
     for part in ranges.values():
         for r in part:
@@ -189,14 +191,14 @@ def _complement(ranges: Mapping[str, Sequence[range]], size: int) -> np.ndarray:
 
 
 def _indices(ranges: Sequence[range]) -> np.ndarray | slice:
-    """Return the indices in the ranges; for a single range as a slice, which copies nothing."""
+    """Return the indices in the ranges; a single range as a slice, which avoids copies."""
     if len(ranges) == 1:
         return slice(ranges[0].start, ranges[0].stop)
     return np.concatenate([np.arange(r.start, r.stop) for r in ranges])
 
 
 def _positions(classes: np.ndarray) -> np.ndarray:
-    """Return (rank + 1/2) / n of every entry within its class of n entries, ranked in the given order."""
+    """Return (rank + 1/2) / n of every entry within its class of n entries, ranked by position."""
     positions = np.empty(len(classes))
     for label in np.unique(classes):
         members = np.flatnonzero(classes == label)

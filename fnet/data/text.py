@@ -1,4 +1,4 @@
-"""Text files, from which a network learns to predict the next token."""
+"""Text files, for networks that learn to predict the next token."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from fnet.data.stream import Stream
 from fnet.data.tokens import BYTES, Block, as_tokens, blocks, code_points, encode, spec_of
 
 EMBEDDED = 1 << 17
-"""Number of characters in the text that fnet contains."""
+"""Number of characters in the text that ships with fnet."""
 
 
 def text(
@@ -25,9 +25,9 @@ def text(
     Fractions of the split are cut in the order of the text.
 
     Args:
-        path: the file; by default sentences of a small grammar, which fnet contains.
+        path: the file; by default sentences of a small grammar, which ship with fnet.
         block: tokens per example.
-        tokens: characters, numbered in the order of their code points, or the 256 bytes.
+        tokens: characters, numbered in the order of their code points, or the 256 byte values.
     """
 
     def spec() -> DatasetSpec:
@@ -45,7 +45,7 @@ def text(
 
 
 def _blocks(path: str | None, block: int, tokens: str) -> Arrays:
-    """Return the blocks of a text, in the type in which its token numbers are stored."""
+    """Return the blocks of a text, with token indices in the dtype in which they are stored."""
     if path is None:
         vocabulary = BYTES if tokens == "bytes" else grammar.VOCABULARY
         return blocks(encode(grammar.write(np.random.default_rng(0), EMBEDDED), vocabulary), block)
@@ -56,7 +56,7 @@ def _blocks(path: str | None, block: int, tokens: str) -> Arrays:
 
 
 def _characters(path: Path) -> tuple[np.ndarray, str]:
-    """Return the token numbers of a file's characters, and its vocabulary."""
+    """Return the token indices of a file's characters, and its vocabulary."""
     key = {"name": path.stem, "format": "text", "content": digest(path)}
     arrays = cached(key, lambda: _decode(path))
     return arrays["tokens"], "".join(map(chr, arrays["vocabulary"].tolist()))

@@ -22,7 +22,7 @@ def tables(found: Inspection) -> Iterator[Table | Text]:
     yield Text(f"{spec.name}: {spec.size:,} examples {spec.shape} with {spec.targets}")
     stored = f"stored as {found.stored}" + ("" if found.stored == "float32" else ", float32 for the network")
     if spec.dtype == "int32":
-        stored = f"token numbers, of a vocabulary of {len(spec.vocabulary)}" if spec.vocabulary else "token numbers"
+        stored = f"token indices, vocabulary of {len(spec.vocabulary)}" if spec.vocabulary else "token indices"
     own = ", ".join(f"{name} {size:,}" for name, size in spec.splits)
     yield Text(stored + (f"; its own splits: {own}" if own else ""))
     yield _parts_table(found)

@@ -1,4 +1,4 @@
-"""Evaluating parameters on the data of an experiment."""
+"""Evaluate parameters on the data of an experiment."""
 
 from typing import Any, NamedTuple
 
@@ -11,17 +11,17 @@ from fnet.runs.experiment import Experiment
 from fnet.train.evaluate import make_score, outputs_of, score_inputs, values_of
 
 Scores = dict[str, dict[str, float]]
-"""Loss and metric by the name of the part: {"train": {"loss": 0.1, "accuracy": 0.97}, ...}."""
+"""Loss and metrics by the name of the part: {"train": {"loss": 0.1, "accuracy": 0.97}, ...}."""
 
 
 class Evaluation(NamedTuple):
     """The scores of every part of the data, and the predictions of one part.
 
-    scores: loss and metric of every part.
+    scores: loss and metrics of every part.
     sizes: number of examples of every part.
-    part: the part that was predicted: test, or the last one that has examples.
-    predictions: the predictions of that part.
-    labels: its targets.
+    part: the part that the predictions are for: test, or the last one that has examples.
+    predictions: the predictions for that part.
+    labels: the targets of that part.
     """
 
     scores: Scores

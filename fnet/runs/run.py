@@ -1,4 +1,4 @@
-"""Running an experiment: load its data, train, write the run's folder, score the result."""
+"""Run an experiment: load its data, train, write the run's folder, and score the result."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
 
     folder: the run's folder.
     fitted: the result of training.
-    scores: loss and metric of the saved parameters on every part of the data.
+    scores: loss and metrics of the saved parameters on every part of the data.
     sizes: number of examples of every part.
     """
 
@@ -38,16 +38,16 @@ class RunFailed(RuntimeError):
 
 
 def run(experiment: Experiment, on_event: Callable[[Segment | Epoch], None] = lambda event: None) -> Outcome:
-    """Train the network of an experiment, and write the run's folder meanwhile.
+    """Train the network of an experiment, and write the run's folder.
 
     Args:
-        experiment: what to run.
+        experiment: the experiment.
         on_event: called after every segment and every epoch, to show progress.
 
     Raises:
         DataError: when the data cannot be used.
         FolderError: when the folder cannot be created.
-        MissingExtra: when the config asks for TensorBoard files and tensorboardX is not installed.
+        MissingExtra: when the experiment writes TensorBoard files and tensorboardX is not installed.
         RunFailed: when the loss or a parameter becomes NaN or infinite.
     """
     writer = board_writer() if experiment.tensorboard else None

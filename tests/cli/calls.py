@@ -1,4 +1,4 @@
-"""Calls of the command line, and the files of a run."""
+"""Helpers that call the command line and read the files of a run."""
 
 import contextlib
 import json
@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from fnet.cli.app import app
 
 TINY_SPLIT = "data.split={train: 0.02, validation: 0.02, test: 0.02}"
-"""Reduces the digits, whose convolutions are slow, to about 36 examples per part."""
+"""Override that reduces the digits, whose convolutions are slow, to about 36 examples per part."""
 SMALL_SPLIT = ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]
-"""Split of the small datasets that replace those of TensorFlow Datasets in tests."""
+"""Overrides for the small datasets that replace those of TensorFlow Datasets in tests."""
 
 SHORT_TEXT = ["data.block=8", "data.split={train: 0.1, validation: 0.01, test: 0.01}"]
 
@@ -24,9 +24,9 @@ RUN_FILES = {"config.yaml", "environment.json", "metrics.jsonl", "model.safetens
 
 @contextlib.contextmanager
 def isolated_environment(cache):
-    """Restore afterwards what commands change in this process; their caches are in the given folder.
+    """Place the caches of commands in a folder, and restore afterwards what commands change in this process.
 
-    Compiled programs are shared by all tests.
+    All tests share the compiled programs.
     """
     names = (
         "jax_compilation_cache_dir",
@@ -46,7 +46,7 @@ def isolated_environment(cache):
 
 
 def call(*arguments):
-    """Run a command in this process."""
+    """Run a command in this process, and return its result."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
@@ -72,12 +72,12 @@ def records(run):
 
 
 def records_without_times(run):
-    """Return the records of metrics.jsonl without the times."""
+    """Return the records of a run's metrics.jsonl without the times."""
     return [{key: value for key, value in record.items() if key != "seconds"} for record in records(run)]
 
 
 def start_process(*arguments):
-    """Start a command in a process of its own, with the usual handler of SIGINT however these tests were started."""
+    """Start a command in a separate process, with the default SIGINT handler even if the tests run without it."""
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import fnet.__main__"
     return subprocess.Popen(
         [sys.executable, "-c", start, *map(str, arguments)],
@@ -88,7 +88,7 @@ def start_process(*arguments):
 
 
 def short_overrides(config):
-    """Return the overrides that make a test with this config short."""
+    """Return the overrides that make a test with this config fast."""
     if config.stem == "mnist-idx":
         return ['data.split={train: "train[:100]", validation: "train[100:140]", test: "test[:40]"}']
     if config.stem == "text-gpt":

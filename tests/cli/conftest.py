@@ -1,4 +1,4 @@
-"""Surroundings of every test of the command line."""
+"""Fixtures for the tests of the command line."""
 
 import pytest
 from cli.calls import isolated_environment
@@ -6,6 +6,6 @@ from cli.calls import isolated_environment
 
 @pytest.fixture(scope="module", autouse=True)
 def _isolated_environment(tmp_path_factory):
-    """A cache of decoded data for each module."""
+    """Use a separate cache of decoded data for each module."""
     with isolated_environment(tmp_path_factory.mktemp("cache")):
         yield

@@ -1,4 +1,4 @@
-"""`fnet data`: what it prints within 80 columns, its JSON, and the picture that it writes."""
+"""`fnet data`: its output within 80 columns, its JSON, and the picture that it writes."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ def _isolated_folders(tmp_path, monkeypatch):
 
 
 def data(*arguments):
-    """What `fnet data` prints; everything but paths fits into 80 columns."""
+    """Return the output of `fnet data`, after checking that everything but paths fits in 80 columns."""
     result = call("data", *arguments)
     assert result.exit_code == 0, result.output
     if "--json" not in arguments:
@@ -38,7 +38,7 @@ def data(*arguments):
 
 
 def error_message(*arguments):
-    """The message of `fnet data` when it refuses a request."""
+    """Return the message with which `fnet data` refuses a request."""
     result = call("data", *arguments)
     assert result.exit_code == 2, result.output
     return result.stderr
@@ -95,7 +95,7 @@ def test_list_and_clear():
     assert {entry["name"] for entry in listing["decoded"]} == {"tfds mnist train", "photos"}
     assert "digits" in listing["embedded"]["sklearn"]
     message = error_message("clear", "mnits")
-    assert "fnet/data contains no decoded data of 'mnits'" in message
+    assert "fnet/data does not contain decoded data of 'mnits'" in message
     assert "did you mean 'mnist'?" in message
     assert re.match(r"removed 400\.\d kB of decoded data from", data("clear", "mnist"))
     assert [entry.key["name"] for entry in cache.entries()] == ["photos"]

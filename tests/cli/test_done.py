@@ -9,7 +9,7 @@ from shipped import DIGITS, IRIS, SHIPPED, XOR
 
 
 @SHIPPED
-def test_training_writes_a_run_that_evaluates_to_what_was_logged(config, tmp_path):
+def test_evaluating_a_run_gives_the_logged_scores(config, tmp_path):
     out = output_of("train", config, "train.epochs=2", f"out={tmp_path}", *short_overrides(config))
     run = tmp_path / f"{config.stem}-1"
     assert f"the run is in {run}" in out
@@ -61,7 +61,7 @@ def test_every_shipped_config_has_a_summary(config):
 
 
 def test_the_summary_counts_the_parameters_of_every_layer():
-    """digits-mlp: 64 pixels to 64 units, to 10."""
+    """digits-mlp has 64 pixels, 64 hidden units and 10 outputs."""
     total, *layers = parse_json(output_of("summary", DIGITS, "--json"))
     assert [layer["parameters"] for layer in layers] == [0, 64 * 64 + 64, 0, 64 * 10 + 10]
     assert [layer["out_shape"] for layer in layers] == [[64], [64], [64], [10]]
@@ -85,7 +85,7 @@ def test_evaluate_shows_which_classes_are_confused(tmp_path):
 
 
 def test_validate_reads_no_data(monkeypatch):
-    monkeypatch.setattr("fnet.data.sklearn.SklearnSource.read", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr("fnet.data.sklearn.SklearnSource.read", lambda *_: pytest.fail("data was read"))
     output_of("validate", DIGITS)
 
 
@@ -129,7 +129,7 @@ def test_steps_are_logged_every_log_every_steps(tmp_path):
     assert steps == [3, 6, 9, 12, 15]
 
 
-def test_early_stopping_names_the_epoch_that_it_kept(tmp_path):
+def test_early_stopping_names_the_best_epoch(tmp_path):
     arguments = ("train.epochs=200", "train.early_stopping.patience=1", "optimizer.learning_rate=5")
     out = output_of("train", IRIS, *arguments, f"out={tmp_path}")
     end = records(tmp_path / "iris-logistic-1")[-1]
@@ -142,7 +142,7 @@ def test_early_stopping_names_the_epoch_that_it_kept(tmp_path):
 
 @pytest.fixture(scope="module")
 def repeated(tmp_path_factory):
-    """Runs of three processes: two with the same config, and one with the resolved config of the first."""
+    """Return the runs of three processes: two with the same config, and one with the resolved config of the first."""
     out = tmp_path_factory.mktemp("repeated")
     runs = [out / f"xor-mlp-{number}" for number in (1, 2, 3)]
     overrides = ["train.epochs=3", "train.log_every=1", "seed=3", f"out={out}"]

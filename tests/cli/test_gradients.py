@@ -10,7 +10,7 @@ from fnet.reference.rule import Rule
 
 
 def without_bias(rule):
-    """The rule without the gradient of the bias."""
+    """Return the rule without the gradient of the bias."""
 
     def backward(*arguments):
         dx, gradients = rule.backward(*arguments)
@@ -20,7 +20,7 @@ def without_bias(rule):
 
 
 def with_the_wrong_sign(rule):
-    """The rule with the negated derivative."""
+    """Return the rule with the derivative negated."""
 
     def backward(*arguments):
         dx, gradients = rule.backward(*arguments)

@@ -1,4 +1,4 @@
-"""`fnet guide`: the list of topics, a page on a terminal and in a pipe, an unknown topic."""
+"""`fnet guide`: the list of topics, pages in a terminal and in a pipe, and an unknown topic."""
 
 import pytest
 from cli.calls import call, output_of
@@ -18,20 +18,20 @@ def test_without_a_topic_it_lists_them_one_per_line():
 
 
 @pytest.mark.parametrize("topic", topics())
-def test_a_page_in_a_pipe_is_its_text(topic):
+def test_a_page_in_a_pipe_is_markdown(topic):
     out = output_of("guide", topic)
     assert out.startswith("# ")
     assert "<!--" not in out
 
 
-def test_a_page_on_a_terminal_is_laid_out(monkeypatch):
+def test_a_page_in_a_terminal_is_rendered(monkeypatch):
     monkeypatch.setattr(guide, "terminal", lambda: Console(force_terminal=True, width=80))
     out = output_of("guide", "config")
     assert "\x1b[" in out
     assert "```" not in out
 
 
-def test_an_unknown_topic_gets_the_nearest():
+def test_an_unknown_topic_gets_a_suggestion():
     result = call("guide", "confg")
     assert result.exit_code == 2
     assert result.stderr == "error: the guide has no topic 'confg'; did you mean 'config'?\n"

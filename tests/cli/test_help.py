@@ -1,4 +1,4 @@
-"""Help, version and shell completion, and what loading them costs."""
+"""Help, version and shell completion, and the imports that they avoid."""
 
 import re
 import subprocess
@@ -30,7 +30,7 @@ print(*names)
     assert set(finished.stdout.split()) == COMMANDS
 
 
-def test_help_lists_the_commands_with_what_they_do():
+def test_help_lists_the_commands_with_descriptions():
     out = output_of("--help")
     assert all(re.search(rf"{name} +\S+", out) for name in (*COMMANDS, "data", "--install-completion"))
 
@@ -42,7 +42,7 @@ def test_version():
 
 
 def test_a_shell_completes_commands_and_topics():
-    """Bash asks the program itself for completions, by environment variables."""
+    """Bash asks the program for completions, using environment variables."""
 
     def completions(words):
         environment = {

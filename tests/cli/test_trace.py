@@ -24,7 +24,7 @@ def printed(*arguments):
 
 
 def table(text):
-    """The cells of each node's row, without continuation lines."""
+    """Return the cells of each node's row, without continuation lines."""
     rows = [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if "│" in line]
     return {row[0]: row for row in rows if row[0]}
 
@@ -53,7 +53,7 @@ def test_gates(expression, messages):
     assert [rows[name][4] for name in "xy"] == [f"from a: {message}" for message in messages]
 
 
-def test_copy_adds():
+def test_the_messages_of_a_copied_value_add_up():
     out = printed("x*y + x", "x=2", "y=5")
     assert table(out)["x"][5] == "6"
     assert "x is used twice, by a and b: the messages add up" in out

@@ -1,4 +1,4 @@
-"""IDX files and NumPy archives, compared with data made by hand, and their errors."""
+"""IDX files and NumPy archives, compared with the arrays that they were written from, and their errors."""
 
 import gzip
 import os
@@ -46,7 +46,7 @@ def test_idx(digits):
     assert files.format_of(".") == "idx"
 
 
-def test_idx_prefers_a_file_that_is_not_zipped(digits):
+def test_a_file_that_is_not_gzipped_takes_precedence(digits):
     Path("train-images-idx3-ubyte.gz").write_bytes(b"")
     Path("train-labels-idx1-ubyte.gz").write_bytes(b"")
     idx_file("train-images.idx3-ubyte", digits[0][:3])
@@ -63,7 +63,7 @@ def test_mnist():
     assert arrays.y[[0, 1, 60_000]].tolist() == [5, 0, 7]
 
 
-def cut(name, length):
+def truncate(name, length):
     path = Path(name)
     path.write_bytes(path.read_bytes()[:length])
 
@@ -74,10 +74,13 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda x, y: cut(IMAGES, 30), rf"{IMAGES} is truncated: expected 40 bytes, got 30"),
-        (lambda x, y: cut(IMAGES, 7), rf"{IMAGES} is truncated inside its header"),
+        (lambda x, y: truncate(IMAGES, 30), rf"{IMAGES} is truncated: expected 40 bytes, got 30"),
+        (lambda x, y: truncate(IMAGES, 7), rf"{IMAGES} is truncated inside its header"),
         (lambda x, y: os.truncate(IMAGES, 41), "is too long: expected 40 bytes, got 41"),
-        (lambda x, y: cut("train-images-idx3-ubyte.gz", 40), "train-images-idx3-ubyte.gz is damaged.*: compressed"),
+        (
+            lambda x, y: truncate("train-images-idx3-ubyte.gz", 40),
+            "train-images-idx3-ubyte.gz is damaged.*: compressed",
+        ),
         (
             lambda x, y: Path("train-labels-idx1-ubyte.gz").write_bytes(b"labels"),
             r"train-labels-idx1-ubyte.gz is damaged or has another format than its name says: not a gzipped file",
@@ -92,8 +95,8 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
         ),
         (lambda x, y: idx_file(LABELS, y[4:]), rf"{IMAGES} contains 2 images, but .*{LABELS} 3 labels"),
         (lambda x, y: idx_file(IMAGES, x[5:, :2]), rf"{IMAGES} contains images of 2 x 4, but .* images of 3 x 4"),
-        (lambda x, y: Path(LABELS).unlink(), f"contains {IMAGES}, but no file of its labels"),
-        (lambda x, y: Path("train-labels-idx1-ubyte.gz").rename("labels.gz"), "but no file of its labels"),
+        (lambda x, y: Path(LABELS).unlink(), f"contains {IMAGES}, but not the file of its labels"),
+        (lambda x, y: Path("train-labels-idx1-ubyte.gz").rename("labels.gz"), "but not the file of its labels"),
         (lambda x, y: [path.unlink() for path in Path().glob("train*")], "does not contain train-images-idx3-ubyte"),
     ],
 )  # fmt: skip
@@ -103,7 +106,7 @@ def test_damaged_idx_files(digits, damage, message):
 
 
 def test_labels_out_of_range(digits):
-    error = assert_refused("idx", rf"{LABELS}: label 1 is 3, outside 0 \.\.\. 2", path=".", classes=3)
+    error = assert_refused("idx", rf"{LABELS}: expected labels 0 \.\.\. 2, got 3 at position 1", path=".", classes=3)
     assert error.setting == "classes"
     assert_refused("idx", "is a file; give the folder", path=LABELS)
 
@@ -150,8 +153,8 @@ def test_npz_of_images_with_splits(rng):
         ({"x": [[1.0]], "y": [0, 1]}, {}, r"'x' has shape \(1, 1\) and 'y' \(2,\); the first axis of both must be"),
         ({"x": [["a"]], "y": [0]}, {}, "'x' has dtype <U1; save it as an array of numbers"),
         ({"x": np.array([[{}]]), "y": [0]}, {}, "'x' has dtype object; save it as an array of numbers"),
-        ({"x": [[1.0], [2.0]], "y": [0, -1]}, {}, "the label in row 1 of 'y' is -1, outside 0"),
-        ({"x": [[1.0], [2.0]], "y": [0, 4]}, {"classes": 3}, r"the label in row 1 of 'y' is 4, outside 0 \.\.\. 2"),
+        ({"x": [[1.0], [2.0]], "y": [0, -1]}, {}, "expected labels of at least 0 in 'y', got -1 in row 1"),
+        ({"x": [[1.0], [2.0]], "y": [0, 4]}, {"classes": 3}, r"expected labels 0 \.\.\. 2 in 'y', got 4 in row 1"),
         ({"x": [[1.0]], "y": [0.5]}, {"targets": "classes"}, "'y' has dtype float64 and shape .*; classes are whole"),
         (
             {"x": [[1.0]], "y": np.ones((1, 2, 2))},

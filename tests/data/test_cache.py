@@ -1,4 +1,4 @@
-"""The cache of decoded arrays: hits, corruption, a full disk, two processes, kills at any moment."""
+"""The cache of decoded arrays: hits, corruption, a full disk, two processes, and kills at any time."""
 
 import errno
 import json
@@ -109,7 +109,7 @@ def test_a_corrupt_entry_is_decoded_again(file, damage):
     assert decode.calls == 2
 
 
-def test_errors_of_decoding_are_passed_on_and_leave_nothing_behind():
+def test_errors_of_decoding_propagate_and_leave_nothing_behind():
     def decode():
         raise OSError("the file is damaged")
 
@@ -143,7 +143,7 @@ def test_on_a_full_disk_the_arrays_are_returned_in_memory_and_nothing_remains():
 
 
 @pytest.mark.parametrize("moment", ["mkdir", "rename", "write_text"])
-def test_no_space_at_any_moment_is_survived(moment, monkeypatch):
+def test_a_full_disk_at_any_step_costs_only_the_cache(moment, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -156,7 +156,7 @@ def test_no_space_at_any_moment_is_survived(moment, monkeypatch):
     assert decode.calls == 1
 
 
-def test_a_cache_that_cannot_be_created_is_survived(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_created_is_not_an_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(cache.CacheWarning, match="Not a directory"):
@@ -174,7 +174,7 @@ for name in "ab":
     assert stderr.count("CacheWarning") == 1
 
 
-def test_of_two_processes_the_second_waits_and_decodes_nothing():
+def test_the_second_of_two_processes_waits_and_decodes_nothing():
     body = """
 def decode():
     print("decoding", flush=True)
@@ -189,7 +189,7 @@ print(cache.cached(KEY, decode)["x"].tolist())
 
 
 @pytest.mark.parametrize("moment", ["decode", "write", "manifest", "swap"])
-def test_a_kill_at_any_moment_does_not_disturb_the_next_run(moment):
+def test_a_kill_at_any_step_does_not_affect_the_next_run(moment):
     body = f"""
 moment = {moment!r}
 def die(*_, **__):
@@ -217,7 +217,7 @@ cache.cached(KEY, decode)
     assert np.array_equal(cache.cached(KEY, Decoder(x=np.arange(5)))["x"], np.arange(5))
 
 
-def test_remains_of_a_dead_process_do_not_get_into_the_entry():
+def test_leftovers_of_a_dead_process_are_not_part_of_the_entry():
     cache.cached(KEY, Decoder())
     partial = entry_path().with_suffix(".partial")
     cache.clear()

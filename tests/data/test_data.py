@@ -45,7 +45,7 @@ def test_digits_look_like_digits():
 
 
 @pytest.mark.parametrize("name", synthetic.GENERATORS)
-def test_synthetic_data_are_a_function_of_the_seed(name):
+def test_synthetic_data_is_a_function_of_the_seed(name):
     first, again, other = (synthetic.source(name, DEFAULTS[name]).read(seed) for seed in (1, 1, 2))
     assert fingerprint(first) == fingerprint(again)
     assert (fingerprint(first) == fingerprint(other)) is (name == "parity")
@@ -66,7 +66,7 @@ def test_xor_circle_and_spiral_have_their_geometry():
     np.testing.assert_allclose(x[y == 0].var(axis=0), [0.5, 0.5], atol=0.1)
 
 
-def test_noise_moves_classes_or_points():
+def test_noise_changes_classes_and_not_points():
     for name in ("xor", "circle"):
         clean, noisy = (synthetic.source(name, {"samples": 400, "noise": noise}).read(0) for noise in (0.0, 0.3))
         assert np.array_equal(clean.x, noisy.x)
@@ -100,7 +100,7 @@ def test_split_is_disjoint_complete_and_repeatable(classes):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_split_keeps_the_fractions_of_classes(seed):
+def test_the_split_is_stratified(seed):
     classes = np.random.default_rng(seed).permutation([0] * 61 + [1] * 23 + [2] * 16)
     for fraction, part in zip((0.8, 0.1, 0.1), split_indices(100, (0.8, 0.1, 0.1), seed, classes), strict=True):
         for label, total in enumerate((61, 23, 16)):
@@ -113,8 +113,8 @@ def test_split_may_leave_examples_out():
 
 
 @pytest.mark.parametrize("kind", ["unit", "standard", "none"])
-def test_statistics_are_of_the_training_part_alone(kind, rng):
-    """Changing the other parts changes nothing in the training part."""
+def test_statistics_come_from_the_training_part_only(kind, rng):
+    """Changes in the other parts do not affect the training part."""
     x = rng.standard_normal((50, 3)).astype(np.float32)
     y = rng.standard_normal((50, 1)).astype(np.float32)
     train, *others = split_indices(50, (0.6, 0.2, 0.2), seed=3)
@@ -151,14 +151,14 @@ def test_images_are_scaled_by_the_range_that_the_source_states():
     [
         ([[1.0], [np.nan]], [0, 1], (1, 0, 0), "example 1 contains a value that is NaN or infinite"),
         ([[1.0], [np.inf]], [0, 1], (1, 0, 0), "example 1 contains a value that is NaN or infinite"),
-        ([[1.0], [2.0]], [0, 2], (1, 0, 0), r"the label of example 1 is 2, outside 0 \.\.\. 1"),
-        ([[1.0], [2.0]], [-1, 1], (1, 0, 0), r"the label of example 0 is -1, outside"),
+        ([[1.0], [2.0]], [0, 2], (1, 0, 0), r"expected labels 0 \.\.\. 1, got 2 for example 1"),
+        ([[1.0], [2.0]], [-1, 1], (1, 0, 0), r"expected labels 0 \.\.\. 1, got -1 for example 0"),
         ([[1.0], [2.0]], [0, 1], (0.1, 0, 0.9), r"data\.split\.train: the part would be empty: 0\.1 of the 2 examples"),
         ([[1.0], [2.0]], [0, 1], (1, 0.1, 0), r"data\.split\.validation: .* examples; enlarge it, or set it to 0"),
         (np.ones((4, 1)), [1, 1, 1, 0], (0.25, 0, 0.75), "class 'no' is in the test part but not in the training part"),
     ],
 )
-def test_unusable_data_are_refused(x, y, fractions, message):
+def test_unusable_data_is_refused(x, y, fractions, message):
     spec = DatasetSpec("few", (1,), Targets("classes", 2, ("no", "yes")), len(x))
     with pytest.raises((DataError, SplitError), match=message):
         split_and_normalize(Arrays(np.array(x, np.float32), np.array(y)), spec, fractions, "none", seed=0)
@@ -190,7 +190,7 @@ def test_parts_can_name_the_splits_of_the_source(name, expected):
     assert len(numbers(other)) == (1 if rest != "test" else 10)
 
 
-def test_fractions_divide_what_no_part_names():
+def test_fractions_divide_the_examples_that_no_part_names():
     labels = np.arange(75) % 2
     parts = divide((0.8, 0.2, "test"), 75, SOURCE_SPLITS, seed=1, classes=labels)
     assert [len(numbers(part)) for part in parts] == sizes((0.8, 0.2, "test"), 75, SOURCE_SPLITS) == [52, 13, 10]
@@ -230,7 +230,7 @@ def test_default_parts(source_splits, expected):
             ("train[", 0.0, 0.0),
             SOURCE_SPLITS,
             "train",
-            "'train[' is not a split; write train, train[:90%], train[1000:] or train+",
+            "expected splits such as train, train[:90%], train[1000:] or train+extra, got 'train['",
         ),
         (
             ("train", "train[:5]", 0.0),

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("isolated_folders")
 
 @pytest.fixture
 def pets(rng):
-    """Images of asymmetric noise, which PNG stores to the bit."""
+    """Images of asymmetric noise, which PNG stores losslessly."""
     pixels = rng.integers(0, 256, (4, 5, 6), np.uint8)
     for number, (folder, name) in enumerate((("cat", "2"), ("cat", "10"), ("dog", "1"), ("dog", "3"))):
         Path(folder).mkdir(exist_ok=True)
@@ -96,7 +96,10 @@ def test_a_changed_image_is_read_again(pets):
             "head -c 60 dog/3.png >t; mv t dog/3.png",
             r"dog/3\.png is damaged or has another format than its name says: ",
         ),
-        ("rm -r dog", "contains only one folder, 'cat'; put the images of each class into a folder named after it"),
+        (
+            "rm -r dog",
+            "contains only one folder, 'cat'; put the images of each class in a folder named after the class",
+        ),
         ("rm -r dog cat", "contains no folders; put the images of each class"),
         ("rm dog/*", r"dog does not contain images \(\.png, \.jpg, \.jpeg\); add some, or remove the folder"),
     ],
@@ -155,7 +158,7 @@ def test_parts_of_a_text_are_cut_in_order():
 
 def test_errors_in_texts():
     write("short", "t.txt")
-    message = "t has 5 tokens, but a block of 5 and the token after it need 6; use a smaller data.block"
+    message = "t: expected at least 6 tokens for a block of 5 and the next token, got 5; use a smaller data.block"
     with pytest.raises(DataError, match=message) as caught:
         files.source("text", {"path": "t.txt", "block": 5}).spec()
     assert caught.value.setting == "block"
@@ -197,16 +200,16 @@ def test_a_missing_path_suggests_a_similar_one():
     assert_refused(
         "csv", r"'wrok' does not exist in .* \(looking for .*/wrok/deep/t\.csv\)", path="wrok/deep/t.csv", target="y"
     )
-    assert_refused("csv", "is a folder; this format is a single file", path=".", target="y")
+    assert_refused("csv", "expected a file, got a folder", path=".", target="y")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("t.dat", r"the extension '\.dat' of 't\.dat' does not determine a format; known: \.csv, .*; or set data\."),
-        ("noend", "without an extension, 'noend' does not have a known format"),
-        ("t.png", "is one image; give the folder"),
-        ("train-images-idx3-ubyte", "is one IDX file; give the folder"),
+        ("t.dat", r"'t\.dat': expected a known format, got the extension '\.dat'; known: \.csv, .*; or set data\."),
+        ("noend", "'noend': expected a known format, got no extension"),
+        ("t.png", "is a single image; give the folder"),
+        ("train-images-idx3-ubyte", "is a single IDX file; give the folder"),
     ],
 )  # fmt: skip
 def test_unknown_formats(name, message):

@@ -33,7 +33,7 @@ def until(condition):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_views_of_views_are_what_numpy_selects(rng, tmp_path, order):
+def test_views_of_views_equal_numpy_indexing(rng, tmp_path, order):
     np.save(tmp_path / "x.npy", np.asarray(rng.integers(0, 100, (50, 3, 2)), order=order))
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
     first, second, rows = rng.permutation(50)[:30], slice(5, 25), rng.integers(0, 20, 7)
@@ -45,7 +45,7 @@ def test_views_of_views_are_what_numpy_selects(rng, tmp_path, order):
     assert np.array_equal(np.asarray(view), expected)
 
 
-def test_joined_rows_are_what_numpy_concatenates(rng):
+def test_joined_rows_equal_numpy_concatenation(rng):
     parts = [rng.standard_normal((n, 2)) for n in (4, 1, 6)]
     joined, whole = Joined(parts), np.concatenate(parts)
     for rows in (rng.integers(0, 11, 30), slice(3, 6), slice(None)):
@@ -67,7 +67,7 @@ def test_rows_are_padded_with_zeros(rng, monkeypatch, count, length):
 # Normalization
 
 
-def test_bytes_are_normalized_in_single_precision_to_the_bits_of_double():
+def test_bytes_are_normalized_in_single_precision_as_in_double():
     """Every byte, signed or not, with offsets and scales that are whole, and some that are not."""
     for x in (np.arange(256).astype(np.uint8), np.arange(-128, 128).astype(np.int8)):
         for offset in (0.0, 1.0, -7.0, 255.0, 65536.0, 0.5, 1 / 3):
@@ -80,7 +80,7 @@ def test_bytes_are_normalized_in_single_precision_to_the_bits_of_double():
 
 @pytest.mark.parametrize("kind", ["unit", "standard", "none"])
 @pytest.mark.parametrize(("dtype", "has_missing"), [(np.uint8, False), (np.float32, False), (np.float32, True)])
-def test_statistics_of_a_view_are_those_of_the_array(rng, monkeypatch, kind, dtype, has_missing):
+def test_statistics_of_a_view_equal_those_of_the_array(rng, monkeypatch, kind, dtype, has_missing):
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 30)
     x = (rng.standard_normal((50, 4)) * 40 + 99).astype(dtype)
     if has_missing:
@@ -130,8 +130,8 @@ def test_parts_of_a_stream_equal_parts_of_arrays(table, monkeypatch):
     [
         ("x", np.nan, "example 17 contains a value that is NaN or infinite; remove it or fill it in"),
         ("x", -np.inf, "example 17 contains a value that is NaN or infinite; remove it or fill it in"),
-        ("y", 3, r"the label of example 17 is 3, outside 0 \.\.\. 2"),
-        ("y", -1, r"the label of example 17 is -1, outside 0 \.\.\. 2"),
+        ("y", 3, r"expected labels 0 \.\.\. 2, got 3 for example 17"),
+        ("y", -1, r"expected labels 0 \.\.\. 2, got -1 for example 17"),
     ],
 )
 def test_bad_values_are_found_in_chunks(table, monkeypatch, kind, field, value, message):
@@ -186,7 +186,7 @@ def test_results_come_in_order_and_few_are_computed_ahead():
     assert list(read_ahead(make, range(3))) == [0, 1, 2]
 
 
-def test_an_error_takes_the_place_of_its_result():
+def test_an_error_is_raised_in_place_of_its_result():
     def make(number):
         if number == 3:
             raise DataError("record 3 is damaged")
@@ -225,7 +225,7 @@ def test_memory_contains_only_what_is_read_ahead(tmp_path, monkeypatch):
     assert peak < x.nbytes / 4
 
 
-# Decoding, which memory need not hold either
+# Decoding in chunks
 
 
 @pytest.mark.usefixtures("isolated_cache")
@@ -242,7 +242,7 @@ def test_an_archive_is_decoded_in_chunks(rng, tmp_path, monkeypatch, save):
 
 
 @pytest.mark.usefixtures("isolated_cache")
-def test_decoding_needs_memory_for_one_chunk_only(tmp_path, monkeypatch):
+def test_decoding_uses_memory_for_one_chunk_only(tmp_path, monkeypatch):
     monkeypatch.setattr(npz, "CHUNK_BYTES", 1 << 19)
     np.savez(tmp_path / "a.npz", x=np.ones((4000, 1000), np.float32), y=np.zeros((4000, 1)))
     tracemalloc.start()
@@ -295,7 +295,7 @@ def full_disk(monkeypatch):
 
 @pytest.mark.usefixtures("isolated_cache")
 def test_a_dataset_is_decoded_once_in_chunks(tfds_sets, rng, monkeypatch):
-    """The decoded copy is that of a run in memory, but the arrays are never complete in memory."""
+    """The decoded copy equals that of a run in memory, but the arrays are never complete in memory."""
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 28 * 28 * 7)
     monkeypatch.setattr(cache, "_in_memory", lambda decoded: pytest.fail("decoded as a whole"))
     chosen = settings(tfds_sets)

@@ -1,4 +1,4 @@
-"""Datasets that TensorFlow Datasets prepared: they are read as they were written, without importing TensorFlow."""
+"""Datasets prepared by TensorFlow Datasets are read as they were written, without importing TensorFlow."""
 
 import importlib.util
 import os
@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 
 def settings(folder, **changed):
     """The settings of a dataset in a folder, as a config gives them."""
-    given = {"data_dir": str(folder), "image_key": None, "label_key": None, "text_length": 8, "split": None}
-    return given | changed
+    defaults = {"data_dir": str(folder), "image_key": None, "label_key": None, "text_length": 8, "split": None}
+    return defaults | changed
 
 
 def spec_and_arrays(name, chosen):
@@ -84,9 +84,9 @@ def test_images_come_as_bytes_with_their_labels(tfds_sets):
     start = 0
     for seed, size in enumerate((100, 40)):
         images, labels = prepared.digits(size, seed)
-        found = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+        expected = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
         rows = slice(start, start + size)
-        assert {x.tobytes(): y for x, y in zip(arrays.x[rows], arrays.y[rows], strict=True)} == found
+        assert {x.tobytes(): y for x, y in zip(arrays.x[rows], arrays.y[rows], strict=True)} == expected
         start += size
 
 
@@ -111,7 +111,7 @@ def test_changed_files_are_decoded_again(tmp_path):
 def test_the_numbers_of_a_table_are_concatenated(sets):
     """Nested keys name a feature; several features are concatenated in the order of the header."""
     folder, _ = sets
-    with pytest.raises(DataError, match="feature 'x/kind' is a ClassLabel, and only numbers can be concatenated"):
+    with pytest.raises(DataError, match="numbers, got the feature 'x/kind' of type ClassLabel; choose another"):
         tfds.source("table", settings(folder, image_key="x", label_key="y")).spec()
     spec, arrays = spec_and_arrays("table", settings(folder, image_key="x/b", label_key="y"))
     assert (spec.shape, spec.targets, spec.range) == ((2,), Targets("values", 1, ("y",)), None)
@@ -148,9 +148,9 @@ def test_a_text_becomes_its_bytes_truncated_or_padded(sets):
     assert (spec.shape, spec.dtype, spec.vocabulary) == ((8,), "int32", bytes(range(256)))
     assert spec.splits == (("train", 6),), "the examples without labels are left out"
     assert arrays.x.dtype == np.int32
-    found = {bytes(row.astype(np.uint8)): label for row, label in zip(arrays.x, arrays.y, strict=True)}
+    label_of_text = {bytes(row.astype(np.uint8)): label for row, label in zip(arrays.x, arrays.y, strict=True)}
     expected = ["hé", "a longer text", "", "abc", "x", "y"]
-    assert found == {text.encode()[:8].ljust(8, b"\0"): i % 2 for i, text in enumerate(expected)}
+    assert label_of_text == {text.encode()[:8].ljust(8, b"\0"): i % 2 for i, text in enumerate(expected)}
 
 
 def test_only_the_splits_that_parts_name_are_read(tfds_sets):
@@ -174,10 +174,14 @@ def test_only_the_splits_that_parts_name_are_read(tfds_sets):
         (
             "texts",
             {"label_key": "mark"},
-            "feature 'mark' .* cannot be a target; expected a class, true or false, or real",
+            "expected a class, true or false, or real numbers as target, got the feature 'mark' ",
         ),
-        ("table", {"image_key": "x/a", "label_key": "x/b"}, "feature 'x/b' .* cannot be a target"),
-        ("sizes", {}, r"'sizes': the images of feature 'image' must have one size, got \? x \? x 1"),
+        (
+            "table",
+            {"image_key": "x/a", "label_key": "x/b"},
+            "as target, got the feature 'x/b' .*; choose another target with data.label_key",
+        ),
+        ("sizes", {}, r"'sizes': the images of feature 'image' must have the same size, got \? x \? x 1"),
     ],
 )
 def test_unusable_datasets_are_refused(sets, name, changed, message):
@@ -268,7 +272,7 @@ def test_real_mnist_is_mnist():
     assert arrays.x.mean() / 255 == pytest.approx(0.13251, abs=1e-5)
 
 
-# Preparing, by a builder that stands in for those of TensorFlow Datasets, where nothing can be downloaded
+# Preparation, with a fake builder of TensorFlow Datasets, because nothing can be downloaded
 
 
 BUILDER = """
@@ -334,7 +338,7 @@ def test_a_dataset_is_prepared_in_a_separate_process(with_builder, tmp_path):
         (
             "import requests; requests.get('http://no.such.host.invalid/x', timeout=5)",
             3,
-            "'pictures' could not be prepared: no.such.host.invalid cannot be reached; a download needs a network",
+            "'pictures' could not be prepared: no.such.host.invalid cannot be reached; check the network connection",
         ),
         ("raise OSError(28, 'No space left on device')", 3, "the disk of .* is full"),
         (

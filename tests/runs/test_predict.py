@@ -20,7 +20,7 @@ from fnet.runs.run import run
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
-    """Trains a config once, and returns the run's folder."""
+    """Return a function that trains a config once and returns the run's folder."""
     folder = tmp_path_factory.mktemp("runs")
     folders = {}
 
@@ -36,13 +36,13 @@ def train(tmp_path_factory):
 
 
 def call(*arguments):
-    """Standard output, standard error and exit status of `fnet` with these arguments."""
+    """Run `fnet` with these arguments; return its standard output, standard error and exit status."""
     result = calls.call(*arguments)
     return result.stdout, result.stderr, result.exit_code
 
 
 def test_classes_are_those_of_the_network_on_normalized_examples(train, tmp_path):
-    """Decisions and probabilities against scikit-learn's arrays, standardized with stored statistics by hand."""
+    """Predictions are compared with those on scikit-learn's arrays, standardized by hand with the stored statistics."""
     folder = train("data: iris\nmodel: [{dense: 8}, tanh, {dense: 3}]")
     iris = load_iris()
     np.save(tmp_path / "x.npy", iris.data[::10])
@@ -125,7 +125,7 @@ def test_prediction_does_not_need_the_training_data(train, tmp_path):
 
 def test_a_model_that_training_did_not_save_is_refused(tmp_path):
     save_model(tmp_path / "model.safetensors", fnet.serial(fnet.dense(1)), {"dense_1": {"w": np.ones((2, 1))}}, {})
-    with pytest.raises(FolderError, match="does not say what it was trained on; only `fnet train` writes that"):
+    with pytest.raises(FolderError, match="does not describe its network, data and loss; train it with `fnet train`"):
         load_trained(tmp_path)
 
 

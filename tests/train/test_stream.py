@@ -1,4 +1,4 @@
-"""Training on a stream: the same as in memory to the bit, resumable anywhere, and no thread left running."""
+"""Training on a stream: bitwise the same as in memory, resumable anywhere, and no thread left running."""
 
 import re
 import signal
@@ -31,13 +31,13 @@ from fnet.train.loop import Diverged, Segment
 
 @pytest.fixture(autouse=True)
 def _short_chunks(tmp_path, monkeypatch):
-    """Several chunks per epoch despite the small data; files are written to a temporary folder."""
+    """Read several chunks per epoch despite the small data; write files to a temporary folder."""
     monkeypatch.setattr(stream, "CHUNK_BYTES", 1)
     monkeypatch.chdir(tmp_path)
 
 
 def same(first, second):
-    """Return whether two trees of arrays are equal to the bit."""
+    """Return whether two trees of arrays are bitwise equal."""
     return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
 
 
@@ -86,8 +86,8 @@ def experiment(data, model, *overrides):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_training_on_a_stream_is_training_in_memory(name, sources, tmp_path, monkeypatch):
-    """Parameters, history and statistics are equal to the bit; records are streamed without a decoded copy."""
+def test_training_on_a_stream_equals_training_in_memory(name, sources, tmp_path, monkeypatch):
+    """Parameters, history and statistics are bitwise equal; records are streamed without a decoded copy."""
     monkeypatch.setattr("fnet.data.tfds.free_space", lambda: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     results = []
@@ -121,8 +121,8 @@ def test_training_on_a_stream_is_training_in_memory(name, sources, tmp_path, mon
     wait_for_readers()
 
 
-def test_a_run_on_a_stream_is_the_run_in_memory(sources):
-    """With binary targets, whose form depends on the loss; scores and model files are equal."""
+def test_a_run_on_a_stream_equals_the_run_in_memory(sources):
+    """With binary targets, whose shape depends on the loss, scores and model files are equal."""
     results = []
     for where in ("true", "false"):
         chosen = experiment(sources["two classes"], NETWORKS["two classes"], f"data.stream={where}")
@@ -159,7 +159,7 @@ def test_training_resumes_from_any_position(rng, monkeypatch, chunk_bytes, steps
     x, y = table(rng)
     read = []
 
-    class Noted:
+    class RecordingRows:
         shape, dtype = x.shape, x.dtype
 
         def __len__(self):
@@ -170,7 +170,7 @@ def test_training_resumes_from_any_position(rng, monkeypatch, chunk_bytes, steps
             return x[rows]
 
     net, optimizer = fnet.serial(fnet.dense(1)), optax.adam(0.1)
-    data = Stream(Noted(), y)
+    data = Stream(RecordingRows(), y)
 
     def interrupt(event):
         if isinstance(event, Segment) and event.first_step == completed - 1:
@@ -204,7 +204,7 @@ def test_scores_of_a_stream(rng, monkeypatch):
 def test_an_error_while_reading_ends_training(rng):
     x, y = table(rng)
 
-    class Damaged:
+    class DamagedRows:
         shape, dtype = x.shape, x.dtype
 
         def __len__(self):
@@ -217,10 +217,12 @@ def test_an_error_while_reading_ends_training(rng):
 
     seen = []
     with pytest.raises(DataError, match="record 30 of file f is damaged"):
-        fit(fnet.serial(fnet.dense(1)), "mse", optax.adam(0.1), Stream(Damaged(), y), epochs=3, batch_size=8,
+        fit(fnet.serial(fnet.dense(1)), "mse", optax.adam(0.1), Stream(DamagedRows(), y), epochs=3, batch_size=8,
             on_event=seen.append)  # fmt: skip
     position = example_order(0, 1, 50).tolist().index(30)
-    assert sum(len(event.metrics.loss) for event in seen) == position // 16 * 2  # the chunks before that of the record
+    assert (
+        sum(len(event.metrics.loss) for event in seen) == position // 16 * 2
+    )  # the chunks before the one with the record
     wait_for_readers()
 
 
@@ -266,7 +268,7 @@ def test_evaluation_and_gradient_check_read_streams(sources):
     assert all(check.report.ok for check in check_gradients(streamed, examples=4, after_steps=1))
 
 
-def test_an_interrupted_process_ends_at_once(sources, tmp_path):
+def test_an_interrupted_process_ends_promptly(sources, tmp_path):
     experiment(sources["float"], NETWORKS["float"])
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import fnet.__main__"
     command = [sys.executable, "-c", start, "train", "c.yaml", "data.stream=true", "train.epochs=1000000"]
