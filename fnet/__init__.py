@@ -50,7 +50,7 @@ _MODULE_OF = {
     "load": "runs.model_file",
     "no_parameters": "core.constructor",
 }
-"""Where the public names are that are neither modules nor layers."""
+"""Modules of the public names that are neither modules nor layers themselves."""
 
 
 def __getattr__(name: str) -> Any:

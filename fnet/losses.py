@@ -179,12 +179,12 @@ def kl_divergence(
 
 
 def identity(outputs: Float[Array, "batch *outputs"]) -> Float[Array, "batch *outputs"]:
-    """Prediction of a regression: the output itself."""
+    """Return the predictions of a regression: the outputs themselves."""
     return outputs
 
 
 def threshold(logits: Float[Array, "batch *labels"]) -> Int[Array, "batch *labels"]:
-    """Prediction of binary cross-entropy, 1 if and only if p >= 0.5, which is z >= 0; and of hinge.
+    """Return the predictions of binary cross-entropy and hinge: 1 if and only if z >= 0, which is p >= 0.5.
 
     >>> import jax.numpy as jnp
     >>> threshold(jnp.array([-0.1, 0.0, 3.0])).tolist()
@@ -194,7 +194,7 @@ def threshold(logits: Float[Array, "batch *labels"]) -> Int[Array, "batch *label
 
 
 def argmax(logits: Float[Array, "batch *positions classes"]) -> Int[Array, "batch *positions"]:
-    """Prediction over several classes: argmax_c p_c = argmax_c z_c, the first one in a tie.
+    """Return the predictions of several classes: argmax_c p_c = argmax_c z_c, the first in a tie.
 
     >>> import jax.numpy as jnp
     >>> argmax(jnp.array([[0.0, 3.0, 1.0]])).tolist()
@@ -209,10 +209,10 @@ class Loss(NamedTuple):
     Args:
         function: (outputs, targets) -> one number per example.
         predict: prediction rule, outputs -> predictions.
-        metrics: metrics of the predictions, recorded beside the loss.
-        targets: kind of targets: real numbers (`values`), 0 or 1 for each output (`labels`), one of as many classes as
-            there are outputs (`classes`), or a distribution over them (`distributions`); None for any.
-        summary: what it is for.
+        metrics: metrics of the predictions, recorded alongside the loss.
+        targets: kind of targets: real numbers (`values`), 0 or 1 for each output (`labels`), a class index with one
+            output per class (`classes`), or a distribution over the classes (`distributions`); None for any.
+        summary: the task that the loss is for.
         probabilities: maps outputs to probabilities, if defined.
     """
 
@@ -244,17 +244,17 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "cross_entropy": _class_loss(cross_entropy, "classes", "one of several classes"),
         "huber": _regression_loss(huber, "regression with outliers"),
         "hinge": _label_loss(hinge, "two classes, or many labels, with a margin"),
-        "kl_divergence": _class_loss(kl_divergence, "distributions", "distributions as targets, given from Python"),
+        "kl_divergence": _class_loss(kl_divergence, "distributions", "distributions as targets, from Python only"),
     }
 )
 """The losses by name."""
 
-SUPPLIED = ("outputs", "targets", "logits", "labels")
-"""Parameters of losses that are data, not settings."""
+DATA_PARAMETERS = ("outputs", "targets", "logits", "labels")
+"""Parameters of losses that are data rather than settings."""
 
 
 def loss_name_of(function: Callable[..., Array]) -> tuple[str, dict[str, Any]] | None:
-    """Return the name of one of these losses with the settings bound to it by `functools.partial`, else None.
+    """Return the name of a function in `LOSSES` and the settings bound by `functools.partial`; None for any other.
 
     >>> loss_name_of(functools.partial(huber, delta=2.0))
     ('huber', {'delta': 2.0})
@@ -268,14 +268,14 @@ def loss_name_of(function: Callable[..., Array]) -> tuple[str, dict[str, Any]] |
 def resolve_loss(loss: str | Loss | Callable[..., Array], settings: Mapping[str, Any] = MappingProxyType({})) -> Loss:
     """Return a loss with its prediction rule and metrics, given its name or a function per example.
 
-    For a function that is not one of these losses, predictions are the outputs, and there are no metrics.
+    For a function that is not in `LOSSES`, the predictions are the outputs, and there are no metrics.
 
     Args:
         loss: a name, a function, or a `functools.partial` that binds settings.
         settings: settings to bind as well.
 
     Raises:
-        ValueError: for an unknown name, and for metrics that cannot be told apart by name.
+        ValueError: for an unknown name, and for metrics with duplicate names.
 
     >>> resolve_loss(functools.partial(huber, delta=2.0)).metrics[0].name
     'mean_absolute_error'

@@ -1,4 +1,4 @@
-"""Metrics that are recorded beside the loss, each with its direction and its format.
+"""Metrics that are recorded alongside the loss, each with its direction and its format.
 
 A metric maps the predictions of a batch and its targets to one number per example; the caller averages.
 """

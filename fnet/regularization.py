@@ -1,6 +1,6 @@
-"""Weight penalties and the max-norm constraint.
+"""Weight penalties and the max-norm constraint, as plain data.
 
-Plain data that both interpreters of a network read. This module imports neither JAX nor NumPy.
+Both interpreters of a network read it. This module imports neither JAX nor NumPy.
 """
 
 import dataclasses
@@ -31,9 +31,9 @@ class Penalties:
     Args:
         l1: weight of sum|w|, whose derivative at 0 is taken to be 0.
         l2: weight of sum w^2 / 2. Keras omits the 1/2: its l2 is half of this one.
-        layers: values for single layers that replace these, by path, such as {"dense_1": {"l2": 1e-3}}. A path is the
-            names that lead to a layer, joined by "/"; that of a container covers all layers inside. The longest path
-            wins, for each value separately; None leaves a value unchanged.
+        layers: values that replace these for single layers, by path, such as {"dense_1": {"l2": 1e-3}}. A path is the
+            names that lead to a layer, joined by "/"; the path of a container covers all layers inside. The longest
+            path wins, for each value separately; None leaves a value unchanged.
         max_norm: maximum length of a column; longer ones are scaled down to it after each update (Srebro and Shraibman
             2005; Hinton et al. 2012). None for no constraint.
 
@@ -96,7 +96,7 @@ class Penalties:
 
 
 def _checked_layer(path: str, settings: Mapping[str, float | None]) -> Mapping[str, float]:
-    """Return the values that replace those for all layers, after checking them."""
+    """Return the checked values of a layer, which replace those for all layers."""
     for name in settings:
         if name not in LAYER_SETTINGS:
             raise ValueError(f"Penalties: layers: {path}: unknown key '{name}'{suggestion(name, LAYER_SETTINGS)}")

@@ -1,4 +1,4 @@
-"""Small datasets that TensorFlow Datasets prepares for the tests without TensorFlow, from encoded image files."""
+"""Small datasets for the tests, prepared by TensorFlow Datasets without TensorFlow, from encoded image files."""
 
 import io
 from pathlib import Path
@@ -32,8 +32,8 @@ def prepare(folder: Path, name: str, features, supervised_keys, splits, file_for
         folder: folder of the prepared datasets.
         name: name of the dataset.
         features: its features by name.
-        supervised_keys: keys of the input and of the target, or None.
-        splits: list of examples by name of the split.
+        supervised_keys: keys of the input and the target, or None.
+        splits: lists of examples by the name of the split.
         file_format: format of the record files.
     """
     import tensorflow_datasets as tfds

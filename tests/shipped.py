@@ -1,4 +1,4 @@
-"""The configs that ship with fnet, as the tests use them."""
+"""The configs that ship with fnet, for the tests."""
 
 from pathlib import Path
 

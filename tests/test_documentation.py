@@ -1,6 +1,6 @@
-"""Everything that the README and the guide show works: commands, Python, configs, links.
+"""Everything shown in the README and the guide works: commands, Python, configs and links.
 
-The blocks of a page run from top to bottom in one folder. A comment in front of a block says how:
+The blocks of a page run from top to bottom in one folder. A comment before a block determines how it is run:
 
     <!-- test: skip, REASON -->         the block is not run
     <!-- test: file NAME -->            the block is written to a file, for the blocks below it
@@ -8,7 +8,7 @@ The blocks of a page run from top to bottom in one folder. A comment in front of
     <!-- test: numbers vary -->         numbers in the output are not compared
     <!-- test: key=value … -->          settings that make `fnet train` short; numbers are not compared
 
-In an output that a page shows, "…" stands for anything.
+In the output shown on a page, "…" matches anything.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import pytest
 import typer
-from cli.calls import call, surroundings
+from cli.calls import call, isolated_environment
 from ruamel.yaml import YAML
 
 import fnet
@@ -37,13 +37,13 @@ GUIDE = sorted(Path(str(PAGES)).glob("*.md"))
 DOCUMENTS = pytest.mark.parametrize("page", [README, *GUIDE], ids=lambda page: page.stem)
 
 SMALLEST = {"data": "digits", "model": "[flatten, {dense: classes}]"}
-"""What a part of a config is completed with."""
+"""Keys that complete a partial config."""
 
 BLOCK = re.compile(r"^(?:<!-- test: (.+?) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
-    """A code block of a page: the line it begins at, how it is run, its language and its text."""
+    """A code block of a page: its first line, its directive, its language and its text."""
 
     line: int
     directive: str
@@ -60,14 +60,14 @@ def blocks(page: Path) -> list[Block]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _surroundings(tmp_path_factory):
-    with surroundings(tmp_path_factory.mktemp("cache")):
+def _isolated_environment(tmp_path_factory):
+    with isolated_environment(tmp_path_factory.mktemp("cache")):
         yield
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with the shipped configs."""
+    """Enter a temporary directory with the shipped configs."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -84,36 +84,36 @@ def test_the_blocks_of_a_page_run(page, folder):
     names = {"__name__": page.stem}
     printed = ""
     for block in blocks(page):
-        place = f"{page.name}:{block.line}"
+        location = f"{page.name}:{block.line}"
         match block.directive.split(maxsplit=1), block.language:
             case ["skip,", _], _:
                 pass
             case ["file", name], _:
                 Path(name).write_text(block.text, encoding="utf-8")
             case _, "python":
-                printed += run_python(block.text, place, names)
+                printed += run_python(block.text, location, names)
             case _, "text":
-                assert_same(block.text, printed, place, numbers=block.directive != "numbers vary")
+                assert_same(block.text, printed, location, numbers=block.directive != "numbers vary")
                 printed = ""
             case _, "yaml":
                 check_yaml(block.text)
             case _, "console":
-                run_console(block, place)
+                run_console(block, location)
             case _, "sh":
-                check_shell(block.text, place)
+                check_shell(block.text, location)
             case _, language:
-                pytest.fail(f"{place}: nothing is known of blocks in '{language}'")
+                pytest.fail(f"{location}: unknown language '{language}'")
 
 
-def run_python(text: str, place: str, names: dict[str, object]) -> str:
-    """What the Python prints; `names` are those of the page's earlier blocks."""
+def run_python(text: str, location: str, names: dict[str, object]) -> str:
+    """Run Python code and return its output; `names` is the namespace that the blocks of a page share."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(compile(text, place, "exec"), names)
+        exec(compile(text, location, "exec"), names)
     return out.getvalue()
 
 
 def check_yaml(text: str) -> None:
-    """A list of layers can be built; a config, or a part of one, is valid."""
+    """Check that a list of layers can be built, and that a config, or a part of one, is valid."""
     data = YAML(typ="safe").load(text)
     if isinstance(data, list):
         fnet.build(data)
@@ -123,33 +123,33 @@ def check_yaml(text: str) -> None:
     load("page.yaml")
 
 
-def run_console(block: Block, place: str) -> None:
-    """Runs the commands after "$ " and compares what they print, where the block shows it."""
+def run_console(block: Block, location: str) -> None:
+    """Run the commands after "$ ", and compare their output with the block, if it shows output."""
     overrides = block.directive.split() if "=" in block.directive else []
     status = int(block.directive.removeprefix("exit ")) if block.directive.startswith("exit") else 0
     numbers = not overrides and block.directive != "numbers vary"
     for command, shown in commands(block.text):
         program, name, *arguments = shlex.split(command)
-        assert program == "fnet", f"{place}: {command}"
+        assert program == "fnet", f"{location}: {command}"
         result = call(name, *arguments, *(overrides if name == "train" else []))
-        assert result.exit_code == status, f"{place}: {command}\n{result.output}"
+        assert result.exit_code == status, f"{location}: {command}\n{result.output}"
         if shown:
-            assert_same(shown, result.output, place, numbers=numbers)
+            assert_same(shown, result.output, location, numbers=numbers)
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:
-    """The commands of a console block, each with the output below it."""
+    """Yield the commands of a console block, each with the output below it."""
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, _, shown = part.replace("\\\n", " ").partition("\n")
         yield command, shown
 
 
-def assert_same(shown: str, printed: str, place: str, *, numbers: bool) -> None:
-    """Compares an output with what the page shows of it, apart from the width of spaces and lines."""
+def assert_same(shown: str, printed: str, location: str, *, numbers: bool) -> None:
+    """Compare an output with the one shown on the page, ignoring the width of spaces and lines."""
     shown, printed = normalized(shown, numbers=numbers), normalized(printed, numbers=numbers)
     pattern = ".*".join(map(re.escape, shown.split("…")))
     if not re.fullmatch(pattern, printed, re.DOTALL):
-        assert printed == shown, place
+        assert printed == shown, location
 
 
 def normalized(text: str, *, numbers: bool) -> str:
@@ -157,27 +157,27 @@ def normalized(text: str, *, numbers: bool) -> str:
     return text if numbers else re.sub(r"-?\d[\d,.]*(e[-+]?\d+)?", "0", text)
 
 
-def check_shell(text: str, place: str) -> None:
-    """Shell commands are not run: those of fnet are parsed, and scripts exist."""
+def check_shell(text: str, location: str) -> None:
+    """Check shell commands without running them: fnet commands are parsed, and scripts exist."""
     for command in re.split(r"&&|\||\n", text.replace("\\\n", " ")):
         words = shlex.split(command.partition(" >")[0], comments=True)
         if words and Path(words[0]).name == "fnet":
-            check_arguments(words[1:], place)
+            check_arguments(words[1:], location)
         if words and words[0] == "python":
-            assert (ROOT / words[1]).is_file() or words[1] == "-m", f"{place}: {command}"
+            assert (ROOT / words[1]).is_file() or words[1] == "-m", f"{location}: {command}"
 
 
-def check_arguments(words: list[str], place: str) -> None:
-    """The command exists and takes such arguments; a command without any is only named.
+def check_arguments(words: list[str], location: str) -> None:
+    """Check that the command exists and takes these arguments; without arguments, only that it exists.
 
-    Nothing is run: options of `fnet` itself, such as --install-completion, act while they are parsed, and are compared
-    by name.
+    Nothing is run: options of `fnet` itself, such as --install-completion, act while they are parsed, so only their
+    names are checked.
     """
     command = typer.main.get_command(app)
     context = command.make_context("fnet", [], resilient_parsing=True)
     if words[0].startswith("-"):
         options = {option for parameter in command.get_params(context) for option in parameter.opts}
-        assert words[0] in options, f"{place}: {words[0]}"
+        assert words[0] in options, f"{location}: {words[0]}"
         return
     while hasattr(command, "resolve_command"):
         name, command, words = command.resolve_command(context, words)
@@ -186,7 +186,7 @@ def check_arguments(words: list[str], place: str) -> None:
         context = command.make_context(name, list(words), resilient_parsing=hasattr(command, "resolve_command"))
 
 
-# The text around the blocks
+# Text outside code blocks
 
 
 def prose(page: Path) -> str:
@@ -230,7 +230,7 @@ def test_every_layer_is_listed():
     assert [kind for kind in CONSTRUCTORS if not re.search(rf"\b{kind}\b", vocabulary)] == []
 
 
-def test_the_pictures_are_what_their_commands_draw(folder):
+def test_the_pictures_match_their_commands(folder):
     pictures = ROOT / "experiments" / "computational_graph"
     text = (pictures / "README.md").read_text(encoding="utf-8")
     drawn = [shlex.split(command) for command in re.findall(r"^fnet (trace .+)$", text, re.MULTILINE)]

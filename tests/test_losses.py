@@ -7,8 +7,8 @@ import pytest
 
 from fnet.core.settings import named_parameters
 from fnet.losses import (
+    DATA_PARAMETERS,
     LOSSES,
-    SUPPLIED,
     argmax,
     binary_cross_entropy,
     cross_entropy,
@@ -73,9 +73,9 @@ SETTINGS = {
 def test_every_loss_and_setting_is_tested(rng):
     assert set(batches(rng)) == set(LOSSES) == set(reference.LOSSES)
     for name, known in LOSSES.items():
-        settings = set(named_parameters(known.function)) - set(SUPPLIED)
+        settings = set(named_parameters(known.function)) - set(DATA_PARAMETERS)
         assert settings == set().union(*SETTINGS.get(name, [{}]))
-        assert settings == set(named_parameters(reference.LOSSES[name])) - set(SUPPLIED)
+        assert settings == set(named_parameters(reference.LOSSES[name])) - set(DATA_PARAMETERS)
 
 
 @pytest.mark.parametrize(("name", "settings"), [(name, s) for name in LOSSES for s in SETTINGS.get(name, [{}])])

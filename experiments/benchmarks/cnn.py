@@ -1,4 +1,4 @@
-"""Training throughput of a small convolutional network: fnet's compiled loop against PyTorch, in one run.
+"""Training throughput of a small convolutional network: fnet's compiled loop compared with PyTorch in one run.
 
 pip install '.[bench]'
 python experiments/benchmarks/cnn.py
@@ -9,7 +9,7 @@ import argparse
 import numpy as np
 import optax
 import torch
-from turns import TorchRunner, compared
+from turns import TorchRunner, compare
 
 import fnet
 
@@ -17,14 +17,14 @@ BATCH, BATCHES = 128, 10
 
 
 def data(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Images of MNIST's size; their content does not matter to the time."""
+    """Return random images of MNIST's size and labels; the content does not affect the time."""
     rng = np.random.default_rng(seed)
     size = BATCH * BATCHES
     return rng.uniform(size=(size, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, size).astype(np.int32)
 
 
 def fnet_network() -> fnet.Layer:
-    """conv 32 - conv 64 - max-pool - dense 128 - dense 10."""
+    """Return the network conv 32 - conv 64 - max-pool - dense 128 - dense 10."""
     return fnet.serial(
         fnet.conv(32, 3, padding="valid"), fnet.relu(),
         fnet.conv(64, 3, padding="valid"), fnet.relu(),
@@ -34,7 +34,7 @@ def fnet_network() -> fnet.Layer:
 
 
 def torch_network() -> torch.nn.Module:
-    """The same, channels first, as PyTorch has it."""
+    """Return the same network in PyTorch, channels first."""
     return torch.nn.Sequential(
         torch.nn.Conv2d(1, 32, 3), torch.nn.ReLU(),
         torch.nn.Conv2d(32, 64, 3), torch.nn.ReLU(),
@@ -44,7 +44,7 @@ def torch_network() -> torch.nn.Module:
 
 
 def main() -> None:
-    """Prints a row of the table."""
+    """Print a row of the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -57,7 +57,7 @@ def main() -> None:
         BATCH,
     )
     optimizer = optax.sgd(0.01, momentum=0.9)
-    mine, theirs, ratio = compared(fnet_network(), optimizer, (x, y), peer, batch=BATCH, rounds=rounds)
+    mine, theirs, ratio = compare(fnet_network(), optimizer, (x, y), peer, batch=BATCH, rounds=rounds)
     print(f"| fnet, images/s | PyTorch {torch.__version__}, images/s | ratio |\n|---|---|---|")
     print(f"| {mine:,.0f} | {theirs:,.0f} | {ratio:.2f} |")
 

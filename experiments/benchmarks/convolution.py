@@ -1,4 +1,4 @@
-"""Forward and both gradients of a convolution inside a compiled loop, against XLA's own outside one.
+"""Forward pass and both gradients of a convolution inside a compiled loop, compared with XLA's own outside a loop.
 
 python experiments/benchmarks/convolution.py
 """
@@ -18,22 +18,22 @@ STEPS, ROUNDS = 4, 7
 
 
 def xla(x, w, window: Window):
-    """The convolution as JAX has it."""
+    """Return JAX's own convolution."""
     return lax.conv_general_dilated(x, w, window.stride, window.padding, dimension_numbers=LAYOUT)
 
 
-def three(conv, x, w, g):
-    """The forward pass and both gradients."""
+def forward_and_gradients(conv, x, w, g):
+    """Return the result of the forward pass and both gradients."""
     z, pull = jax.vjp(conv, x, w)
     return (z, *pull(g))
 
 
 def in_loop(conv):
-    """STEPS times the three, in a scan in which each step depends on the one before, so that none can be left out."""
+    """Return a compiled scan of STEPS steps; each depends on the previous one, so that none is optimized away."""
 
     def run(x, w, g):
         def step(w, _):
-            z, dx, dw = three(conv, x, w, g)
+            z, dx, dw = forward_and_gradients(conv, x, w, g)
             return w + 1e-12 * (dw + z[0, 0, 0] + dx[0, 0, 0, 0]), None
 
         return lax.scan(step, w, None, length=STEPS)[0]
@@ -42,26 +42,26 @@ def in_loop(conv):
 
 
 def seconds(program, *arguments) -> float:
-    """Of one call."""
+    """Return the duration of one call."""
     began = time.perf_counter()
     jax.block_until_ready(program(*arguments))
     return time.perf_counter() - began
 
 
 def main() -> None:
-    """Measures both in turn, so that a machine that slows down slows both, and prints medians."""
+    """Measure both in alternation, so that changes in the machine's speed affect both, and print medians."""
     print(f"x ({BATCH}, {SIZE[0]}, {SIZE[1]}, {INTO}), w {(*KERNEL, INTO, OUT)}, float32, {jax.devices()[0].platform}")
-    print("| stride | XLA outside a loop, ms | fnet in a scan, ms a step | ratio |\n|---|---|---|---|")
+    print("| stride | XLA outside a loop, ms | fnet in a scan, ms per step | ratio |\n|---|---|---|---|")
     for stride in ((1, 1), (2, 2)):
         window = Window(stride, resolve_padding("valid", SIZE, KERNEL, stride, (1, 1)), (1, 1), 1, SIZE, KERNEL)
         keys = jax.random.split(jax.random.key(0), 3)
         x = jax.random.normal(keys[0], (BATCH, *SIZE, INTO))
         w = jax.random.normal(keys[1], (*KERNEL, INTO, OUT)) / 17
         g = jax.random.normal(keys[2], (BATCH, *window.output_size(), OUT))
-        outside = jax.jit(functools.partial(three, functools.partial(xla, window=window)))
+        outside = jax.jit(functools.partial(forward_and_gradients, functools.partial(xla, window=window)))
         inside = in_loop(functools.partial(convolve, window=window))
-        own = three(functools.partial(convolve, window=window), x, w, g)
-        assert all(jnp.allclose(a, b, rtol=1e-3, atol=1e-2) for a, b in zip(outside(x, w, g), own, strict=True))
+        results = forward_and_gradients(functools.partial(convolve, window=window), x, w, g)
+        assert all(jnp.allclose(a, b, rtol=1e-3, atol=1e-2) for a, b in zip(outside(x, w, g), results, strict=True))
         seconds(inside, x, w, g)
         pairs = [(seconds(outside, x, w, g), seconds(inside, x, w, g) / STEPS) for _ in range(ROUNDS)]
         a, b = (1e3 * statistics.median(values) for values in zip(*pairs, strict=True))

@@ -1,4 +1,4 @@
-"""Training throughput of an LSTM and a character GPT: fnet's compiled loop against PyTorch, in one run.
+"""Training throughput of an LSTM and a character-level GPT: fnet's compiled loop compared with PyTorch in one run.
 
 pip install '.[bench]'
 python experiments/benchmarks/sequences.py
@@ -9,7 +9,7 @@ import argparse
 import numpy as np
 import optax
 import torch
-from turns import TorchRunner, compared
+from turns import TorchRunner, compare
 
 import fnet
 
@@ -18,19 +18,19 @@ LAYERS, HEADS = 4, 4
 
 
 def lstm() -> fnet.Layer:
-    """An embedding, an LSTM and a read-out, all of width 128."""
+    """Return an embedding, an LSTM and a read-out, all of width 128."""
     return fnet.serial(fnet.embedding(CHARACTERS, WIDTH), fnet.lstm(WIDTH), fnet.dense(CHARACTERS))
 
 
 def gpt() -> fnet.Layer:
-    """Four pre-norm transformer blocks of width 128 with four heads."""
+    """Return a GPT of four pre-norm transformer blocks of width 128 with four heads."""
     blocks = [fnet.transformer(WIDTH, HEADS, causal=True) for _ in range(LAYERS)]
     read_out = [fnet.layer_norm(), fnet.dense(CHARACTERS)]
     return fnet.serial(fnet.embedding(CHARACTERS, WIDTH), fnet.positions(BLOCK), *blocks, *read_out)
 
 
 class TorchLstm(torch.nn.Module):
-    """The same as PyTorch has it; its own LSTM is one call of compiled code."""
+    """The same LSTM network in PyTorch, whose LSTM is a single call of compiled code."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TorchLstm(torch.nn.Module):
         self.read_out = torch.nn.Linear(WIDTH, CHARACTERS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, time, characters)."""
+        """Return the logits (batch, time, characters)."""
         return self.read_out(self.lstm(self.embedding(x))[0])
 
 
@@ -54,7 +54,7 @@ class TorchBlock(torch.nn.Module):
         self.hidden, self.back = torch.nn.Linear(WIDTH, 4 * WIDTH), torch.nn.Linear(4 * WIDTH, WIDTH)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, time, width) to the same."""
+        """Return the output of the block, (batch, time, width)."""
         q, k, v = (
             part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.projections(self.norm_1(x)).chunk(3, -1)
         )
@@ -64,7 +64,7 @@ class TorchBlock(torch.nn.Module):
 
 
 class TorchGpt(torch.nn.Module):
-    """The same as PyTorch has it."""
+    """The same GPT in PyTorch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,31 +74,32 @@ class TorchGpt(torch.nn.Module):
         self.norm, self.read_out = torch.nn.LayerNorm(WIDTH), torch.nn.Linear(WIDTH, CHARACTERS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, time, characters)."""
+        """Return the logits (batch, time, characters)."""
         h = self.embedding(x) + self.positions.weight[: x.shape[1]]
         return self.read_out(self.norm(self.blocks(h)))
 
 
 NETWORKS = {
-    "LSTM, batch 64": (lstm, TorchLstm, 64, 20),
-    "GPT, 4 layers, batch 12": (gpt, TorchGpt, 12, 30),
+    "LSTM, batch size 64": (lstm, TorchLstm, 64, 20),
+    "GPT, 4 layers, batch size 12": (gpt, TorchGpt, 12, 30),
 }
-"""Both networks, the examples of a step, and the steps of an epoch."""
+"""For each network: its fnet and PyTorch versions, the examples per step, and the steps per epoch."""
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     rng = np.random.default_rng(0)
     print(
-        f"| network | fnet, ms a step | PyTorch {torch.__version__}, ms a step | throughput ratio |\n|---|---|---|---|"
+        f"| network | fnet, ms per step | PyTorch {torch.__version__}, ms per step | throughput ratio |\n"
+        "|---|---|---|---|"
     )
     for name, (net, torch_net, batch, steps) in NETWORKS.items():
         x, y = (rng.integers(0, CHARACTERS, (batch * steps, BLOCK), np.int32) for _ in range(2))
         peer = TorchRunner(torch_net(), lambda parameters: torch.optim.Adam(parameters, lr=1e-3), x, y, batch)
-        mine, theirs, ratio = compared(net(), optax.adam(1e-3), (x, y), peer, batch=batch, rounds=rounds)
+        mine, theirs, ratio = compare(net(), optax.adam(1e-3), (x, y), peer, batch=batch, rounds=rounds)
         print(f"| {name} | {1e3 * batch / mine:.1f} | {1e3 * batch / theirs:.1f} | {ratio:.2f} |", flush=True)
 
 

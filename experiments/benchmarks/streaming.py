@@ -1,9 +1,9 @@
-"""Training throughput on MNIST read as a stream, against the same in memory, taking turns in one run.
+"""Training throughput on MNIST read as a stream, compared with memory in alternating turns of one run.
 
 python experiments/benchmarks/streaming.py FOLDER
 
-FOLDER holds MNIST as its IDX files, or as TensorFlow Datasets prepared it; then the records themselves are streamed as
-well, besides their decoded copy.
+FOLDER contains MNIST as IDX files, or as prepared by TensorFlow Datasets; in the latter case the records are streamed
+too, in addition to their decoded copy.
 """
 
 import argparse
@@ -29,29 +29,29 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def is_idx(folder: Path) -> bool:
-    """Whether a folder contains IDX files, not a dataset of TensorFlow Datasets."""
+    """Return whether a folder contains IDX files rather than a dataset of TensorFlow Datasets."""
     return any(folder.glob("*-ubyte*"))
 
 
 def experiment(folder: Path, *overrides: str) -> Experiment:
-    """MNIST as it lies in a folder."""
+    """Return the experiment for MNIST in a folder, in either format."""
     if is_idx(folder):
         return load(str(CONFIGS / "mnist-idx.yaml"), [f"data.path={folder}", "data.split={train: train}", *overrides])
     return load(str(CONFIGS / "mnist-mlp.yaml"), [f"data.data_dir={folder}", "data.split={train: train}", *overrides])
 
 
-def anonymous() -> float:
-    """Megabytes of memory of this process that are no mapped files."""
+def anonymous_memory() -> float:
+    """Return the resident memory of this process in megabytes, without memory-mapped files."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")) / 1000
 
 
 def turn(data, start: TrainState | None, number: int) -> tuple[TrainState, float, list[float]]:
-    """Goes on for two epochs; the seconds of the second, which finds examples read ahead, and the memory in it."""
+    """Continue for two epochs; return the state, and the seconds and memory use of the second."""
     seconds, memory = [], []
 
-    def note(event) -> None:
-        memory.append(anonymous())
+    def record(event) -> None:
+        memory.append(anonymous_memory())
         if isinstance(event, Epoch):
             seconds.append(event.seconds)
             if len(seconds) == 1:
@@ -60,48 +60,48 @@ def turn(data, start: TrainState | None, number: int) -> tuple[TrainState, float
     net = fnet.serial(fnet.flatten(), fnet.dense(256), fnet.relu(), fnet.dense(128), fnet.relu(), fnet.dense(10))
     fitted = fnet.train.fit(
         net, "cross_entropy", optax.sgd(0.1, momentum=0.9), data, batch_size=BATCH, epochs=2 * number, start=start,
-        on_event=note,
+        on_event=record,
     )  # fmt: skip
     return fitted.train_state, seconds[1], memory
 
 
 def main() -> None:
-    """After a first turn of each to warm up, medians of the others, and the memory within an epoch of the last."""
+    """Print the medians of all turns but the first, which warms up, and the memory during the last epoch."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
-        streamed = experiment(given.folder, "data.stream=true")
-        with mock.patch("fnet.data.tfds.room", return_value=0):  # for a decoded copy
+        streamed = experiment(arguments.folder, "data.stream=true")
+        with mock.patch("fnet.data.tfds.free_space", return_value=0):  # as if the disk were too full for a decoded copy
             first = load_data(streamed)[0].train
-        kinds = {"in memory": load_data(experiment(given.folder))[0].train}
-        if not is_idx(given.folder):
+        kinds = {"in memory": load_data(experiment(arguments.folder))[0].train}
+        if not is_idx(arguments.folder):
             kinds["stream of records"] = first
         kinds["stream of decoded files"] = load_data(streamed)[0].train
         states: dict[str, TrainState | None] = dict.fromkeys(kinds)
         seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
         memory: dict[str, list[float]] = {}
-        for number in range(1, given.rounds + 2):
+        for number in range(1, arguments.rounds + 2):
             for kind, data in kinds.items():
-                states[kind], taken, memory[kind] = turn(
+                states[kind], elapsed, memory[kind] = turn(
                     tuple(data) if kind == "in memory" else data, states[kind], number
                 )
-                seconds[kind].append(taken)
+                seconds[kind].append(elapsed)
         size = kinds["in memory"].size
     leaves = [jax.tree.leaves(state.params) for state in states.values() if state is not None]
     same = all(np.array_equal(a, b) for other in leaves[1:] for a, b in zip(leaves[0], other, strict=True))
-    print("| data | images/s | of in memory | memory at the beginning, the middle and the end of the last epoch, MB |")
+    print("| data | images/s | relative to memory | memory at the beginning, middle and end of the last epoch, MB |")
     print("|---|---|---|---|")
-    for kind, taken in seconds.items():
-        ratio = statistics.median(seconds["in memory"][1:]) / statistics.median(taken[1:])
-        within = [memory[kind][place] for place in (0, len(memory[kind]) // 2, -1)]
+    for kind, elapsed in seconds.items():
+        ratio = statistics.median(seconds["in memory"][1:]) / statistics.median(elapsed[1:])
+        samples = [memory[kind][position] for position in (0, len(memory[kind]) // 2, -1)]
         print(
-            f"| {kind} | {size / statistics.median(taken[1:]):,.0f} | {ratio:.2f} | "
-            f"{' '.join(f'{value:.0f}' for value in within)} |"
+            f"| {kind} | {size / statistics.median(elapsed[1:]):,.0f} | {ratio:.2f} | "
+            f"{' '.join(f'{value:.0f}' for value in samples)} |"
         )
-    print(f"the parameters are {'the same to the bit' if same else 'DIFFERENT'}")
+    print(f"the parameters are {'bitwise equal' if same else 'DIFFERENT'}")
 
 
 if __name__ == "__main__":

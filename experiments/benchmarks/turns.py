@@ -1,4 +1,4 @@
-"""fnet's compiled loop and PyTorch's usual eager loop, over the same data, taking turns epoch by epoch."""
+"""fnet's compiled loop and PyTorch's usual eager loop on the same data, in alternating epochs."""
 
 import statistics
 import time
@@ -13,14 +13,14 @@ from fnet.train.loop import Segment
 
 
 class TorchRunner:
-    """An epoch of PyTorch's usual eager loop over tensors that are in memory.
+    """PyTorch's usual eager training loop over tensors in memory.
 
     Args:
-        net: from inputs to logits, the classes on the last axis.
-        optimizer: from the parameters, PyTorch's optimizer.
-        x: the inputs, as the network takes them.
+        net: network from inputs to logits, with the classes on the last axis.
+        optimizer: function from the parameters to a PyTorch optimizer.
+        x: inputs of the network.
         y: labels.
-        batch: examples a step.
+        batch: examples per step.
     """
 
     def __init__(
@@ -31,26 +31,26 @@ class TorchRunner:
         y: np.ndarray,
         batch: int,
     ):
-        whole = x.dtype.kind == "i"
+        is_integer = x.dtype.kind == "i"
         self.x, self.y = (
-            torch.from_numpy(x.astype(np.int64) if whole else x.copy()),
+            torch.from_numpy(x.astype(np.int64) if is_integer else x.copy()),
             torch.from_numpy(y.astype(np.int64)),
         )
         self.net, self.batch = net, batch
         self.optimizer = optimizer(net.parameters())
 
     def epoch(self) -> float:
-        """Seconds."""
+        """Train for one epoch, and return its duration in seconds."""
         began = time.perf_counter()
-        for chosen in torch.randperm(len(self.x)).split(self.batch):
+        for indices in torch.randperm(len(self.x)).split(self.batch):
             self.optimizer.zero_grad()
-            logits = self.net(self.x[chosen])
-            torch.nn.functional.cross_entropy(logits.flatten(0, -2), self.y[chosen].flatten()).backward()
+            logits = self.net(self.x[indices])
+            torch.nn.functional.cross_entropy(logits.flatten(0, -2), self.y[indices].flatten()).backward()
             self.optimizer.step()
         return time.perf_counter() - began
 
 
-def compared(
+def compare(
     net: fnet.Layer,
     optimizer: optax.GradientTransformation,
     data: tuple[np.ndarray, np.ndarray],
@@ -59,21 +59,21 @@ def compared(
     batch: int,
     rounds: int,
 ) -> tuple[float, float, float]:
-    """Examples a second of fnet and of the peer, medians, and the median ratio of neighboring epochs.
+    """Return the median examples per second of fnet and of the peer, and the median ratio of adjacent epochs.
 
-    A first epoch of both warms up; the seconds of an epoch of `fnet.train.fit` are those that its steps took.
+    The first epoch of both warms up. The duration of an epoch of `fnet.train.fit` is that of its steps.
     """
     pairs: list[tuple[float, float]] = []
-    taken = 0.0
+    seconds = 0.0
 
-    def note(event) -> None:
-        nonlocal taken
+    def record(event) -> None:
+        nonlocal seconds
         if isinstance(event, Segment):
-            taken += event.seconds
+            seconds += event.seconds
         else:
-            pairs.append((taken, peer.epoch()))
-            taken = 0.0
+            pairs.append((seconds, peer.epoch()))
+            seconds = 0.0
 
-    fnet.train.fit(net, "cross_entropy", optimizer, data, epochs=rounds + 1, batch_size=batch, on_event=note)
+    fnet.train.fit(net, "cross_entropy", optimizer, data, epochs=rounds + 1, batch_size=batch, on_event=record)
     mine, theirs = (len(data[0]) / statistics.median(column) for column in zip(*pairs[1:], strict=True))
     return mine, theirs, statistics.median(b / a for a, b in pairs[1:])

@@ -1,7 +1,7 @@
-"""Compares `fnet train configs/digits-mlp.yaml` with scikit-learn's MLPClassifier over paired splits of the digits.
+"""Compare `fnet train configs/digits-mlp.yaml` with scikit-learn's MLPClassifier over paired splits of the digits.
 
-Both models see the same training part and are scored on the same test part, so that what differs between splits cancels
-in the difference. Neither sees the validation part here: the settings were chosen on it beforehand, over other seeds.
+Both models are trained on the same training part and scored on the same test part, so that the variation between splits
+cancels in the difference. The validation part is not used here; the settings were chosen on it, with other seeds.
 """
 
 import argparse
@@ -29,16 +29,16 @@ from fnet.train.loop import Epoch, Segment
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "digits-mlp.yaml"
 
 SKLEARN_SETTINGS = {"learning_rate_init": 3e-3, "batch_size": 64, "alpha": 0.0, "max_iter": 200}
-"""Chosen on validation accuracy as the config's were. The rest is the default: Adam, ReLU, and stopping before
-`max_iter` once the training loss has not fallen by 1e-4 for 10 epochs."""
+"""Settings chosen by validation accuracy, like those of the config. The others are defaults: Adam, ReLU, and stopping
+before `max_iter` if the training loss has not improved by 1e-4 for 10 epochs."""
 
 
 class Fit(NamedTuple):
     """One trained model.
 
-    accuracy: on the test part.
-    seconds: of the whole call that trains, compilation included.
-    steps_seconds: of the optimization alone; the same where nothing is compiled.
+    accuracy: accuracy on the test part.
+    seconds: duration of the training call, including compilation.
+    steps_seconds: duration of the training steps alone; the same as `seconds` if nothing is compiled.
     """
 
     accuracy: float
@@ -60,10 +60,10 @@ class Pair(NamedTuple):
 
 
 def fit_fnet(experiment: Experiment, splits: Splits) -> Fit:
-    """Trains as `fnet train` does, without the validation after every epoch, which changes no parameter.
+    """Train as `fnet train` does, but without scoring the validation part, which does not affect the parameters.
 
     Raises:
-        ValueError: for a config with early stopping, which needs the validation part: only one model would use it.
+        ValueError: for a config with early stopping, because only one of the models would use the validation part.
     """
     if experiment.early_stopping is not None:
         raise ValueError("the comparison trains both models for a fixed number of epochs; remove train.early_stopping")
@@ -81,64 +81,64 @@ def fit_fnet(experiment: Experiment, splits: Splits) -> Fit:
         on_event=events.append,
     )
     seconds = time.perf_counter() - began
-    decisions = outputs_of(experiment.net, fitted.params, fitted.state, splits.test.x).argmax(axis=-1)
+    predictions = outputs_of(experiment.net, fitted.params, fitted.state, splits.test.x).argmax(axis=-1)
     steps_seconds = sum(event.seconds for event in events if isinstance(event, Epoch))
-    return Fit(float(np.mean(decisions == splits.test.y)), seconds, steps_seconds)
+    return Fit(float(np.mean(predictions == splits.test.y)), seconds, steps_seconds)
 
 
 def hidden_sizes(experiment: Experiment) -> tuple[int, ...]:
-    """The units of every dense layer but the last: what MLPClassifier must be given to be the same network."""
+    """Return the units of every dense layer but the last, with which MLPClassifier builds the same network."""
     units = [int(layer.settings["units"]) for _, layer in experiment.net.children if layer.kind == "dense"]
     return tuple(units[:-1])
 
 
 def fit_sklearn(hidden: tuple[int, ...], splits: Splits, seed: int) -> Fit:
-    """Trains MLPClassifier on the same normalized arrays, flattened."""
+    """Train MLPClassifier on the same normalized arrays, flattened."""
     x, x_test = (part.x.reshape(part.size, -1) for part in (splits.train, splits.test))
     model = MLPClassifier(hidden, random_state=seed, **SKLEARN_SETTINGS)
     began = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # max_iter was chosen, as any setting
+        warnings.simplefilter("ignore", ConvergenceWarning)  # max_iter is a chosen setting
         model.fit(x, splits.train.y)
     seconds = time.perf_counter() - began
     return Fit(float(np.mean(model.predict(x_test) == splits.test.y)), seconds, seconds)
 
 
 def compare(seed: int, overrides: Sequence[str]) -> Pair:
-    """Trains both models on the split of one seed, which is also the seed of their weights and order of examples."""
+    """Train both models on the split of one seed, which also determines their weights and order of examples."""
     experiment = load(str(CONFIG), [*overrides, f"seed={seed}"])
     splits, _ = load_data(experiment)
     return Pair(seed, fit_fnet(experiment, splits), fit_sklearn(hidden_sizes(experiment), splits, seed))
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and the sample standard deviation (1/(n-1)), of at least two values."""
+def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the sample standard deviation (1/(n-1)) of at least two values."""
     return statistics.fmean(values), statistics.stdev(values)
 
 
 def summary(pairs: Sequence[Pair]) -> dict[str, float]:
-    """The published numbers: accuracies in percent, differences in points, seconds per fit."""
+    """Return the published numbers: accuracies in percent, differences in percentage points, and seconds per fit."""
     numbers: dict[str, float] = {"splits": len(pairs)}
     models: dict[str, Callable[[Pair], Fit]] = {"fnet": lambda pair: pair.fnet, "sklearn": lambda pair: pair.sklearn}
     for name, model in models.items():
         fits = [model(pair) for pair in pairs]
-        mean, deviation = mean_and_deviation([100 * fit.accuracy for fit in fits])
-        numbers |= {f"{name}_accuracy_mean": mean, f"{name}_accuracy_deviation": deviation}
+        mean, std = mean_and_std([100 * fit.accuracy for fit in fits])
+        numbers |= {f"{name}_accuracy_mean": mean, f"{name}_accuracy_deviation": std}
         numbers[f"{name}_seconds"] = statistics.fmean(fit.seconds for fit in fits)
         numbers[f"{name}_steps_seconds"] = statistics.fmean(fit.steps_seconds for fit in fits)
     differences = [100 * pair.difference for pair in pairs]
-    mean, deviation = mean_and_deviation(differences)
+    mean, std = mean_and_std(differences)
     return numbers | {
         "difference_mean": mean,
-        "difference_deviation": deviation,
-        "difference_standard_error": deviation / math.sqrt(len(pairs)),
+        "difference_deviation": std,
+        "difference_standard_error": std / math.sqrt(len(pairs)),
         "fnet_better": sum(d > 0 for d in differences),
         "sklearn_better": sum(d < 0 for d in differences),
     }
 
 
 def table(numbers: dict[str, float]) -> str:
-    """The summary as the Markdown table of the README."""
+    """Return the summary as the Markdown table of the README."""
     rows = [
         "| | mean test accuracy | standard deviation | seconds per fit | of which training steps |",
         "|---|---|---|---|---|",
@@ -159,19 +159,19 @@ def table(numbers: dict[str, float]) -> str:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="fnet against scikit-learn's MLPClassifier on the digits.")
-    parser.add_argument("--splits", type=int, default=20, help="number of splits, of seeds 0, 1, ... (default 20)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every split and the summary here too")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the config to replace")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Compare fnet with scikit-learn's MLPClassifier on the digits.")
+    parser.add_argument("--splits", type=int, default=20, help="number of splits, with seeds 0, 1, ... (default 20)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every split and the summary to this file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that override those of the config")
     arguments = parser.parse_args()
     if arguments.splits < 2:
-        parser.error("--splits must be at least 2: one split has no deviation")
+        parser.error("--splits must be at least 2, to have a standard deviation")
     return arguments
 
 
 def main() -> None:
-    """Runs the comparison and prints it."""
+    """Run the comparison and print it."""
     arguments = parse()
     pairs = []
     for seed in range(arguments.splits):

@@ -1,4 +1,4 @@
-"""What all commands share: their arguments, exit statuses and output."""
+"""Arguments, exit statuses and output that all commands share."""
 
 import contextlib
 import functools
@@ -18,15 +18,17 @@ ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of 
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run: runs/NAME-1.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Settings that override the file's: train.epochs=3.", show_default=False),
+    typer.Argument(
+        metavar="KEY=VALUE", help="Settings that override those of the file: train.epochs=3.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def command(function: Callable[..., int | None]) -> Callable[..., None]:
-    """Make a function a command: its result and its errors become an exit status and a message.
+    """Turn a function into a command: its result or error becomes an exit status and a message.
 
-    0 done; 1 the check failed; 2 the request is wrong; 3 the run failed; 70 a bug in fnet; 130 interrupted.
+    0 success; 1 a check failed; 2 invalid request; 3 the run failed; 70 a bug in fnet; 130 interrupted.
     """
 
     @functools.wraps(function)
@@ -38,7 +40,7 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
             print("interrupted", file=sys.stderr)
             status = 130
         except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the reader is gone; the interpreter still flushes at exit)
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the reader has closed the pipe; the interpreter still flushes at exit)
             status = 0
         except Exception as error:
             status = _report(error)
@@ -48,11 +50,11 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
 
 
 def _report(error: Exception) -> int:
-    """Print an error and return its exit status; an error that has none is a bug, shown with its traceback."""
+    """Print an error and return its exit status; an error without one is a bug, shown with its traceback."""
     status = getattr(error, "exit_status", 3 if isinstance(error, OSError) else None)
     if status is None:
         traceback.print_exception(error)
-        print("\nThis is a bug in fnet: please report it with the lines above.", file=sys.stderr)
+        print("\nThis is a bug in fnet: please report it with the traceback above.", file=sys.stderr)
         return 70
     print(error if hasattr(error, "lines") else f"error: {error}", file=sys.stderr)
     return status
@@ -60,7 +62,7 @@ def _report(error: Exception) -> int:
 
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Print each of fnet's own warnings once, as one line on standard error without its place in the code."""
+    """Print each of fnet's own warnings once, as one line on standard error without its source location."""
     show_other, printed = warnings.showwarning, set[str]()
 
     def show(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
@@ -78,7 +80,7 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def terminal() -> "Console":
-    """Return the console of standard output."""
+    """Return the console for standard output."""
     from rich.console import Console
 
     class PipedConsole(Console):
@@ -90,7 +92,7 @@ def terminal() -> "Console":
 
 
 def start_jax() -> None:
-    """Keep compiled programs between processes, if the cache folder can be written."""
+    """Cache compiled programs on disk, for later processes, if the cache folder can be written."""
     import jax
 
     from fnet.data import cache

@@ -10,7 +10,7 @@ from fnet.cli.command import ConfigFile, Json, Overrides, command, terminal
 
 @command
 def summary(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Show the network of CONFIG: layers, output shapes, parameters, FLOPs."""
+    """Show the network of CONFIG: layers, output shapes, parameters and FLOPs."""
     from fnet.config.load import load
     from fnet.report.summary import summarize
     from fnet.report.tables import summary_table
@@ -51,7 +51,7 @@ def explain(
         ),
     ] = "",
 ) -> None:
-    """Explain a setting: type, default, meaning."""
+    """Explain a setting: its type, default and meaning."""
     from fnet.config.explain import explain
     from fnet.report.explanation import print_explanation
 

@@ -21,7 +21,7 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the data of CONFIG: shapes, classes, ranges before and after normalization, a picture of samples."""
+    """Show the data of CONFIG: shapes, classes, ranges before and after normalization, and a picture of samples."""
     from fnet.config.load import load
     from fnet.data.inspect import inspect
     from fnet.report.data import tables
@@ -67,7 +67,9 @@ def list_data(
     entries = cache.entries()
     if as_json:
         names = {source: [spec.name for spec in specs] for source, specs in embedded.items()}
-        decoded = [{**entry.key, "path": str(entry.path), "bytes": entry.size, "made": entry.made} for entry in entries]
+        decoded = [
+            {**entry.key, "path": str(entry.path), "bytes": entry.size, "made": entry.created} for entry in entries
+        ]
         print(to_json({"embedded": names, "prepared": prepared, "cache": str(cache.folder()), "decoded": decoded}))
         return
     console = terminal()
@@ -90,7 +92,7 @@ def prepare(
         ),
     ] = None,
 ) -> None:
-    """Download and prepare a dataset of TensorFlow Datasets; needs TensorFlow (extra prepare)."""
+    """Download and prepare a dataset of TensorFlow Datasets; requires TensorFlow (extra prepare)."""
     from fnet.data.prepare_tfds import prepare
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -108,12 +110,12 @@ def clear(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove decoded data from the cache; they are decoded again when needed."""
+    """Remove decoded data from the cache; it is decoded again when needed."""
     from fnet.data import cache
     from fnet.report.data import size
     from fnet.runs.files import to_json
 
-    entries = cache.entries() if name is None else cache.named(name)
+    entries = cache.entries() if name is None else cache.entries_of(name)
     freed = cache.clear(None if name is None else entries)
     if as_json:
         print(to_json({"removed": [str(entry.path) for entry in entries], "bytes": freed}))

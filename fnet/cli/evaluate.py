@@ -27,4 +27,4 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
     if targets.kind == "classes":
         names = targets.names or tuple(map(str, range(targets.number)))
         console.print(f"on the {result.part} part:")
-        console.print(confusion_table(result.decisions, result.labels, names))
+        console.print(confusion_table(result.predictions, result.labels, names))

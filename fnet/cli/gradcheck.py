@@ -33,14 +33,14 @@ def gradcheck(
             show_default=False,
         ),
     ] = None,
-    precision: Annotated[Literal["float64", "float32"], typer.Option(help="Dtype of JAX's computation.")] = "float64",
+    precision: Annotated[Literal["float64", "float32"], typer.Option(help="Precision of JAX's gradients.")] = "float64",
     after_steps: Annotated[int, typer.Option(min=0, help="Check again after this many training steps.")] = 0,
     html: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write the report as an HTML page.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Check every gradient three ways: by hand, by JAX, numerically. Exit status 1 if one is wrong."""
+    """Check every gradient three ways: by hand, by JAX and numerically. Exit status 1 if one is wrong."""
     from fnet.config.load import load
     from fnet.report.gradients import page, print_check
     from fnet.runs.files import save, to_json

@@ -18,7 +18,7 @@ class UnknownTopic(LookupError):
 
 
 def topics() -> dict[str, str]:
-    """Return the topics of the guide in reading order, with a line on each, as its table of contents lists them."""
+    """Return the topics of the guide in reading order, each with its line in the table of contents."""
     return dict(re.findall(r"^- \[.+?\]\(([\w-]+)\.md\): (.+)$", _text("README"), re.MULTILINE))
 
 
@@ -45,7 +45,7 @@ def guide(
         str,
         typer.Argument(
             metavar="TOPIC",
-            help="A topic of the list that `fnet guide` prints.",
+            help="One of the topics that `fnet guide` lists.",
             show_default=False,
             autocompletion=lambda: list(topics().items()),
         ),

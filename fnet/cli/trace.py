@@ -8,10 +8,12 @@ from fnet.cli.command import Json, command, start_jax, terminal
 
 
 def _refuse_options(argument: Any) -> Any:
-    """Refuse a misspelled option: unknown options reach the arguments, because an expression may begin with a minus."""
+    """Refuse a misspelled option, which is parsed as an argument because an expression may begin with a minus."""
     for text in [argument] if isinstance(argument, str) else argument or []:
         if text.startswith("--"):
-            raise typer.BadParameter(f"no such option: {text}; an expression may begin with one minus, not with two")
+            raise typer.BadParameter(
+                f"no such option: {text}; an expression may begin with one minus sign, but not two"
+            )
     return argument
 
 
@@ -33,13 +35,13 @@ def trace(
         ),
     ] = None,
     steps: Annotated[bool, typer.Option("--steps", help="Show the backward pass one message at a time.")] = False,
-    order: Annotated[int, typer.Option(min=1, max=2, help="2 adds the second derivatives.")] = 1,
+    order: Annotated[int, typer.Option(min=1, max=2, help="2 also shows the second derivatives.")] = 1,
     svg: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also draw the graph as an SVG image.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Trace EXPRESSION forward and backward, node by node, beside JAX. Exit status 1 if a gradient is wrong."""
+    """Trace EXPRESSION forward and backward, and compare with JAX. Exit status 1 if a gradient is wrong."""
     from fnet.report.trace import as_data, print_trace
     from fnet.runs.files import save, to_json
     from fnet.trace.compare import trace

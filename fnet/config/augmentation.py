@@ -1,4 +1,4 @@
-"""The config's list of augmentations: checked against their signatures and against the shape of the data."""
+"""Checks of the config's list of augmentations against their signatures and the shape of the data."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def check_augmentations(items: Sequence[Any], path: Path) -> list[Problem]:
 
 
 def incompatibilities(items: Sequence[Any], shape: Shape, path: Path) -> Iterator[Problem]:
-    """Yield a problem for every augmentation of a checked list that cannot be applied to examples of a shape."""
+    """Yield a problem for every augmentation in a checked list that cannot be applied to examples of this shape."""
     for index, augmentation in enumerate(build(items)):
         try:
             augmentation.check(shape)

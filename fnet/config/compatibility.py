@@ -1,4 +1,4 @@
-"""Checks of settings that are valid one by one: whether network, data, loss and training go together."""
+"""Checks that settings, each valid by itself, are compatible: network, data, loss and training."""
 
 from collections.abc import Iterator
 
@@ -18,12 +18,12 @@ MODEL: Path = ("model",)
 
 
 def incompatibilities(config: Config, net: Layer, spec: DatasetSpec) -> Iterator[Problem]:
-    """Yield what does not go together in a valid config.
+    """Yield the problems of incompatible settings in a valid config.
 
     Args:
         config: the config.
         net: its network.
-        spec: what is known of its data.
+        spec: description of its dataset.
     """
     yield from _data_problems(config, spec)
     yield from _network_problems(config, net, spec)
@@ -33,9 +33,9 @@ def incompatibilities(config: Config, net: Layer, spec: DatasetSpec) -> Iterator
 
 
 def loss_name_of(config: Config, spec: DatasetSpec, out_shape: Shape) -> str:
-    """Return the name of the loss: the config's, or else the default for the task.
+    """Return the name of the loss: the config's, or the default for the task.
 
-    The default follows from the targets, and for two classes from the outputs of the network.
+    The default depends on the targets and, for two classes, on the outputs of the network.
     """
     if config.loss is not None:
         return config.loss.name
@@ -90,7 +90,7 @@ def _suitable_losses(spec: DatasetSpec) -> list[str]:
 
 
 def _output_problems(config: Config, net: Layer, spec: DatasetSpec, loss: str, out_shape: Shape) -> Iterator[Problem]:
-    """Yield the problem of a network whose outputs do not have the shape that the loss compares with the targets."""
+    """Yield the problem of a network whose outputs do not have the shape that the loss expects."""
     targets = spec.targets
     units = 1 if LOSSES[loss].targets == "labels" else targets.number
     expected = (*targets.shape, units)

@@ -20,11 +20,11 @@ class Document:
 
     Args:
         file: name of the file, for messages.
-        text: YAML 1.2.
-        overrides: `key=value` each, the key dotted, the value YAML.
+        text: content of the file, YAML 1.2.
+        overrides: `key=value` each, with a dotted key and a YAML value.
 
     Raises:
-        ConfigError: for text that is not YAML, or whose top is not a mapping; for a malformed override.
+        ConfigError: for text that is not YAML, or not a mapping, and for a malformed override.
     """
 
     def __init__(self, file: str, text: str, overrides: Sequence[str] = ()):
@@ -41,13 +41,13 @@ class Document:
             self._apply(override)
 
     def problems(self, problems: Sequence[Problem]) -> ConfigError:
-        """Return the error that reports problems: in the order of the file, then those in overrides."""
-        placed = sorted((self._override_of(p) or "", *self._position(p), p.text) for p in problems)
-        lines = (f"{override or f'{self.file}:{line}:{column}'}: {text}" for override, line, column, text in placed)
+        """Return the error that reports problems: those in the file, in order, then those in overrides."""
+        located = sorted((self._override_of(p) or "", *self._position(p), p.text) for p in problems)
+        lines = (f"{override or f'{self.file}:{line}:{column}'}: {text}" for override, line, column, text in located)
         return ConfigError(list(dict.fromkeys(lines)))
 
     def _override_of(self, problem: Problem) -> str | None:
-        """Return the override that a problem is in, if it is in one."""
+        """Return the override that causes a problem, if one does."""
         around = problem.path if self._contains(problem.path) else problem.path[:-1]
         for path, override in self._overridden.items():
             if problem.path[: len(path)] == path or (around and path[: len(around)] == around):
@@ -55,7 +55,7 @@ class Document:
         return None
 
     def _position(self, problem: Problem) -> tuple[int, int]:
-        """Return the line and column of a problem, or of the innermost value of the file that contains its place."""
+        """Return the line and column of a problem, or of the innermost value in the file that contains it."""
         node: Any = self._marked
         line = column = 0
         for depth, part in enumerate(problem.path):
@@ -70,7 +70,7 @@ class Document:
         return line + 1, column + 1
 
     def _contains(self, path: Path) -> bool:
-        """Return whether the data have a value at a path."""
+        """Return whether the data has a value at a path."""
         node: Any = self.data
         part: Any
         for part in path:
@@ -83,7 +83,7 @@ class Document:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError([f"{override}: expected key=value, such as train.epochs=3"])
-        value = _plain(_parse(override, text, placed=False))
+        value = _plain(_parse(override, text, with_position=False))
         path = tuple(int(part) if part.isascii() and part.isdecimal() else part for part in key.split("."))
         node: Any = self.data
         part: Any
@@ -110,7 +110,7 @@ def read(file: str, overrides: Sequence[str] = ()) -> Document:
         overrides: `key=value` each.
 
     Raises:
-        ConfigError: as `Document`, and when the file cannot be read.
+        ConfigError: as for `Document`, and when the file cannot be read.
     """
     try:
         return Document(file, FilePath(file).read_text(encoding="utf-8"), overrides)
@@ -125,7 +125,7 @@ def read(file: str, overrides: Sequence[str] = ()) -> Document:
 
 
 def _long_form(path: Path, value: Any) -> dict[Any, Any]:
-    """Return the mapping that a short form stands for: {name: digits} for digits, {units: 64} for the 64 of a dense."""
+    """Return the mapping for a short form: {name: digits} for digits, {units: 64} for the 64 in {dense: 64}."""
     section = path[-1]
     if value is None:
         return {}
@@ -143,13 +143,13 @@ def _long_form(path: Path, value: Any) -> dict[Any, Any]:
         return {"name": value}
 
 
-def _parse(file: str, text: str, *, placed: bool = True) -> Any:
+def _parse(file: str, text: str, *, with_position: bool = True) -> Any:
     """Parse YAML.
 
     Args:
         file: name of the file, or the override, for messages.
         text: the YAML.
-        placed: whether messages give line and column.
+        with_position: whether messages give line and column.
 
     Raises:
         ConfigError: when the text is not YAML.
@@ -163,16 +163,16 @@ def _parse(file: str, text: str, *, placed: bool = True) -> Any:
         elif problem.startswith("but "):
             problem = f"{error.context}, {problem}"
         opened, mark = error.context_mark, error.problem_mark or error.context_mark
-        if placed and opened and mark and opened.line != mark.line:
+        if with_position and opened and mark and opened.line != mark.line:
             problem += f", {error.context} from {opened.line + 1}:{opened.column + 1}"
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark and placed else ""
-        raise ConfigError([f"{file}{place}: not YAML: {problem}"]) from None
+        position = f":{mark.line + 1}:{mark.column + 1}" if mark and with_position else ""
+        raise ConfigError([f"{file}{position}: not YAML: {problem}"]) from None
     except YAMLError as error:
         raise ConfigError([f"{file}: not YAML: {str(error).splitlines()[0]}"]) from None
 
 
 def _plain(value: Any) -> Any:
-    """Return the data without ruamel's types: as dict, list, str, bool, int, float or None."""
+    """Return data with ruamel's types converted to dict, list, str, bool, int, float or None."""
     match value:
         case None | bool():
             return value

@@ -1,4 +1,4 @@
-"""What is wrong with a config: problems as records, whose text is made last."""
+"""Problems of a config, as records whose text is composed last."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,15 +13,15 @@ Path = tuple[str | int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a config.
+    """A problem of a config.
 
     Args:
-        path: the place in the config's data.
+        path: path to the value in the config's data.
         message: what was expected and what was received.
         at_key: whether the key itself is wrong, rather than its value.
-        fix: how to fix it, if that is known.
-        suggestion: the name that was probably meant, if one is near.
-        known: the names that exist, to be listed when there is neither a fix nor a suggestion.
+        fix: how to fix it, if known.
+        suggestion: a similar existing name, if there is one.
+        known: the existing names, which are listed if there is neither a fix nor a suggestion.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class Problem:
 
     @property
     def text(self) -> str:
-        """The message, with the fix, the suggestion or the names that exist.
+        """The message, followed by the fix, the suggestion or the existing names.
 
         >>> Problem(("seeed",), "unknown key 'seeed'", suggestion="seed").text
         "unknown key 'seeed'; did you mean 'seed'?"
@@ -46,7 +46,7 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """A config that cannot be used; its text is one line per problem, each with file, line and column."""
+    """An invalid config; its text has one line per problem, each with file, line and column."""
 
     exit_status = 2
 
@@ -59,10 +59,10 @@ def unknown_name(path: Path, noun: str, name: str, known: Iterable[str]) -> Prob
     """Return the problem of a name that does not exist.
 
     Args:
-        path: to the name.
-        noun: what the name should be: "optimizer".
+        path: path to the name.
+        noun: what the name refers to: "optimizer".
         name: the name.
-        known: the names that exist.
+        known: the existing names.
     """
     known = sorted(known)
     return Problem(path, f"unknown {noun} '{name}'", suggestion=nearest(name, known), known=tuple(known))
@@ -72,9 +72,9 @@ def unknown_key(path: Path, known: Iterable[str], section: str, *, elsewhere: bo
     """Return the problem of a key that does not exist in its section.
 
     Args:
-        path: to the key.
+        path: path to the key.
         known: the keys of the section.
-        section: its name for the reader; empty for the top level.
+        section: name of the section in the message; empty for the top level.
         elsewhere: whether to look for the key in the other sections of the config.
     """
     key, known, sections = str(path[-1]), sorted(known), sections_of()
@@ -95,7 +95,7 @@ def _undotted(key: str, sections: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def _right_section(path: Path, sections: Mapping[str, Sequence[str]]) -> str | None:
-    """Return where a key belongs that exists in other sections than the one it is in."""
+    """Return the sections that a key belongs to, if they are different from its own."""
     here, key = _dotted(path[:-1]), str(path[-1])
     names = sections.get(key, [])
     if here and "" in names:
@@ -105,13 +105,13 @@ def _right_section(path: Path, sections: Mapping[str, Sequence[str]]) -> str | N
 
 
 def _nearest_elsewhere(key: str, sections: Mapping[str, Sequence[str]]) -> str | None:
-    """Return the dotted key of any section that is most similar to a key."""
+    """Return the most similar key of any section, dotted."""
     word = nearest(key, sections)
     return word and ".".join(filter(None, (sections[word][0], word)))
 
 
 def problems_of(errors: Iterable[Mapping[str, Any]], data: Any) -> list[Problem]:
-    """Return pydantic's errors about `Config(**data)` as problems, one per place."""
+    """Return the problems for pydantic's errors about `Config(**data)`, one per path."""
     grouped: dict[Path, list[Mapping[str, Any]]] = {}
     for error in errors:
         grouped.setdefault(_path_in_data(error, data), []).append(error)
@@ -135,7 +135,7 @@ def _problem(path: Path, errors: Sequence[Mapping[str, Any]], data: Any) -> Prob
 
 
 def _extra_key(path: Path, data: Any) -> Problem:
-    """Return the problem of a key that its section does not have, but perhaps another member of the same union."""
+    """Return the problem of a key that its section does not have, although other members of the union may."""
     *section, key = path
     owners = [_name_of(member) for member in members_at(section, data) if key in member.model_fields]
     name = _section_name(tuple(section), data)
@@ -166,12 +166,12 @@ def _path_in_data(error: Mapping[str, Any], data: Any) -> Path:
 
 
 def _name_of(member: type[Strict]) -> str:
-    """Return the name, or else the source, that chooses a member of a union."""
+    """Return the name, or the source, that selects a member of a union."""
     return (tag_values(member, "name") or tag_values(member, "source"))[0]
 
 
 def _section_name(path: Path, data: Any) -> str:
-    """Return how to call a section: 'optimizer' (adam); empty for the top level."""
+    """Return the name of a section in messages: 'optimizer' (adam); empty for the top level."""
     if not path:
         return ""
     section = _at(data, path)

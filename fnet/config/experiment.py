@@ -1,4 +1,4 @@
-"""From a validated config to an experiment."""
+"""Build an experiment from a validated config."""
 
 import io
 from typing import Any
@@ -21,9 +21,9 @@ def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experimen
     """Build the experiment of a resolved config.
 
     Args:
-        config: every default filled in.
+        config: the config, with every default filled in.
         net: its network.
-        spec: what is known of its data.
+        spec: description of its dataset.
     """
     train: dict[str, Any] = dict(config.train)
     if config.train.early_stopping is not None:
@@ -76,7 +76,7 @@ def make_schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:
     """Return the learning-rate schedule of an optimizer for a run of this many steps.
 
     Raises:
-        ValueError: when the schedule does not fit into the run.
+        ValueError: when the schedule is longer than the run.
     """
     rate = settings.specific_settings()["learning_rate"]
     return SCHEDULES[settings.schedule.name](rate, steps, **settings.schedule.specific_settings())
@@ -86,7 +86,7 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
     """Return the optimizer for a run of this many steps.
 
     Raises:
-        ValueError: when the schedule does not fit into the run, or settings exclude each other.
+        ValueError: when the schedule is longer than the run, or settings are mutually exclusive.
     """
     specific = settings.specific_settings() | {"learning_rate": make_schedule(settings, steps)}
     optimizer = OPTIMIZERS[settings.name](**specific)
@@ -94,7 +94,7 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
 
 
 def dump(config: Config) -> str:
-    """Return the config as YAML, with every value written out."""
+    """Return the config as YAML, with every value explicit."""
     data = config.model_dump(mode="json")
     data["optimizer"]["schedule"] = _ordered(config.optimizer.schedule, data["optimizer"]["schedule"])
     data["optimizer"] = _ordered(config.optimizer, data["optimizer"])

@@ -1,4 +1,4 @@
-"""Explanations of everything that can be set, in words: `fnet explain`."""
+"""Explanations of every setting, for `fnet explain`."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from fnet.core.settings import Strict, model_of
 from fnet.core.wording import format_number, nearest
 from fnet.data import augment, catalog, files, synthetic
 from fnet.layers.vocabulary import CONSTRUCTORS, constructor_of
-from fnet.losses import LOSSES, SUPPLIED
+from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
 
 
 class Entry(NamedTuple):
-    """A setting in words.
+    """A setting, described in words.
 
     key: its dotted key.
     type: its type and bounds.
@@ -30,11 +30,11 @@ class Entry(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What a key means.
+    """The explanation of a key.
 
-    heading: the key, and what kind of thing it is.
+    heading: the key and its kind.
     text: its description.
-    entries: the settings that it consists of.
+    entries: its settings.
     """
 
     heading: str
@@ -43,17 +43,17 @@ class Explanation(NamedTuple):
 
 
 class UnknownKey(LookupError):
-    """A name that is neither a key of the config nor anything that a config can name."""
+    """A name that is neither a key of the config nor the name of a layer, dataset, optimizer and so on."""
 
     exit_status = 2
 
 
 class _Named(NamedTuple):
-    """A function whose name a config can contain: a constructor, an optimizer, a loss and the like.
+    """A function that a config can name: a constructor, an optimizer, a loss and so on.
 
-    noun: what it is: "layer".
+    noun: its kind: "layer".
     function: the function.
-    skip: its parameters that no user sets.
+    skip: its parameters that are not settings.
     """
 
     noun: str
@@ -66,14 +66,14 @@ class _Named(NamedTuple):
 
 
 def explain(key: str) -> list[Explanation]:
-    """Return everything that a key can mean: a key of the config, or anything that a config can name.
+    """Return the explanations of a key of the config, or of anything that a config can name.
 
     Args:
         key: dotted (`optimizer.learning_rate`, `dense.units`), a name (`dense`, `sgd`), or the last part of a dotted
             key (`epochs`); empty for the top level.
 
     Raises:
-        UnknownKey: when there is no such key; suggests the nearest.
+        UnknownKey: when there is no such key; suggests the most similar one.
     """
     if not key:
         return [Explanation("the config", inspect.getdoc(Config) or "", list(_entries(Config, "")))]
@@ -101,7 +101,7 @@ def _suggestion(key: str) -> str | None:
 
 
 def _in_config(key: str) -> Iterator[Explanation]:
-    """Yield what a dotted key means as a place in the config."""
+    """Yield the explanation of a dotted key of the config."""
     *sections, last = key.split(".")
     owners = _models_with(last, sections)
     entries = _entries_by_owner(key, owners)
@@ -112,14 +112,14 @@ def _in_config(key: str) -> Iterator[Explanation]:
     if not members:
         yield Explanation(key, "", entries)
     elif len(members) == 1:
-        place = f"{key}.NAME." if value_type(types[0]) else f"{key}."
-        yield Explanation(key, entries[0].meaning, list(_entries(members[0], place)))
+        prefix = f"{key}.NAME." if value_type(types[0]) else f"{key}."
+        yield Explanation(key, entries[0].meaning, list(_entries(members[0], prefix)))
     else:
         yield _choice(key, entries[0].meaning, members)
 
 
 def _entries_by_owner(key: str, owners: Sequence[type[Strict]]) -> list[Entry]:
-    """Return the entries of a key; where its owners differ, each entry names the owners that it is for."""
+    """Return the entries of a key; if its owners differ, each entry names the owners that it applies to."""
     owners_of: dict[Entry, list[str]] = {}
     for owner in owners:
         for entry in _entries(owner, key[: key.rfind(".") + 1]):
@@ -151,17 +151,17 @@ def _choice(key: str, meaning: str, members: list[type[Strict]]) -> Explanation:
     names = [Entry(name, "", "", _summary(member)) for member in members for name in _names(member)]
     shared = set.intersection(*(set(_entries(member, f"{key}.")) for member in members))
     common = [e for e in _entries(members[0], f"{key}.") if e in shared and e.key != f"{key}.name"]
-    text = f"{meaning}; one of the following, `fnet explain NAME` lists its settings"
-    return Explanation(key, text + (", and the settings of all of them" if common else ""), [*names, *common])
+    text = f"{meaning}; one of the following, whose settings `fnet explain NAME` lists"
+    return Explanation(key, text + (", and the settings that all share" if common else ""), [*names, *common])
 
 
 def _names(member: type[Strict]) -> tuple[str, ...]:
-    """Return the names that choose a member of a union."""
+    """Return the names that select a member of a union."""
     return tag_values(member, "name") or (f"NAME (source: {tag_values(member, 'source')[0]})",)
 
 
 def _in_functions(key: str) -> Iterator[Explanation]:
-    """Yield what a name, or a setting such as dense.units, means as a function's."""
+    """Yield the explanations of a function, or of one of its settings, such as dense.units."""
     name, _, setting = key.partition(".")
     for named in _functions(name):
         entries = [e for e in _entries(named.model(), f"{name}.") if not setting or e.key == key]
@@ -169,12 +169,12 @@ def _in_functions(key: str) -> Iterator[Explanation]:
             yield Explanation(f"{name} ({named.noun})", "" if setting else _prose(named.function), entries)
     if name in catalog.SOURCES["sklearn"] and not setting:
         spec = catalog.source("sklearn", name, {}).spec()
-        text = f"{spec.size} examples {spec.shape} with {spec.targets}, shipped by scikit-learn."
+        text = f"{spec.size} examples {spec.shape} with {spec.targets}, from scikit-learn."
         yield Explanation(f"{name} (dataset)", text, [])
 
 
 def _functions(name: str) -> Iterator[_Named]:
-    """Yield all functions that a config can name so."""
+    """Yield all functions that a config can refer to by this name."""
     if name in CONSTRUCTORS:
         yield _Named("layer", constructor_of(name))
     if name in OPTIMIZERS:
@@ -188,7 +188,7 @@ def _functions(name: str) -> Iterator[_Named]:
     if name in files.FORMATS:
         yield _Named("dataset", files.FORMATS[name])
     if name in LOSSES:
-        yield _Named("loss", LOSSES[name].function, SUPPLIED)
+        yield _Named("loss", LOSSES[name].function, DATA_PARAMETERS)
 
 
 def _prose(function: Callable[..., Any]) -> str:

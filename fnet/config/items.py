@@ -1,4 +1,4 @@
-"""Items of a config's lists of layers and augmentations: checked against the constructors' own signatures."""
+"""Checks of the items in a config's lists of layers and augmentations against the constructors' signatures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def check_items(registry: Registry[Any], items: Sequence[Any], path: Path) -> li
     Args:
         registry: the constructors that an item can name.
         items: the list.
-        path: to the list, in the config's data.
+        path: path to the list in the config's data.
     """
     return [problem for index, data in enumerate(items) for problem in _check_item(registry, data, (*path, index))]
 
@@ -58,7 +58,7 @@ def _check_settings(
 
 
 def _check_whole(registry: Registry[Any], data: Any, path: Path) -> list[Problem]:
-    """Return the problem of an item whose parts are valid one by one."""
+    """Return the problem of an item as a whole, when each of its parts is valid."""
     try:
         registry.build(data)
     except (ValueError, TypeError) as error:

@@ -33,7 +33,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _make_tags_optional(definitions: Mapping[str, Any]) -> None:
-    """Require neither the source of a dataset whose name implies it, nor the name of the default optimizer."""
+    """Make optional the source of a dataset whose name implies it, and the name of the default optimizer."""
     for definition in definitions.values():
         name = definition["properties"].get("name", {})
         if "source" in definition["properties"] and ("enum" in name or "const" in name):
@@ -42,7 +42,7 @@ def _make_tags_optional(definitions: Mapping[str, Any]) -> None:
 
 
 def _allow_names(definitions: Mapping[str, Any], properties: dict[str, Any]) -> None:
-    """Allow a name alone in place of a section, and files without the name of their format."""
+    """Allow just a name in place of a section, and files without the name of their format."""
     datasets = [name for names in catalog.SOURCES.values() for name in names]
     embedded = [name for name in datasets if "path" not in definitions.get(name, {}).get("required", ())]
     properties["data"] = _or_name(properties["data"], embedded)
@@ -55,7 +55,7 @@ def _allow_names(definitions: Mapping[str, Any], properties: dict[str, Any]) -> 
 
 
 def _or_name(schema: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Return the schema of a section, or one of these names alone."""
+    """Return the schema of a section that may also be just one of these names."""
     outer = {key: schema.pop(key) for key in ("description", "default") if key in schema}
     for form in (schema, *schema.get("anyOf", ())):
         form.pop("discriminator", None)
@@ -63,14 +63,14 @@ def _or_name(schema: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def _files_by_path(definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of files whose ending tells the format: the settings of all formats, without a name."""
+    """Return the schema of files whose extension determines the format: all formats' settings, without a name."""
     settings = {key: value for name in files.FORMATS for key, value in definitions[name]["properties"].items()}
     del settings["name"]
     return {"type": "object", "properties": settings, "required": ["path"], "additionalProperties": False}
 
 
 def _layer_schema() -> dict[str, Any]:
-    """Return the schema of an item of a list of layers."""
+    """Return the schema of an item in a list of layers."""
     alone = [kind for kind, construct in CONSTRUCTORS.items() if not _settings_schema(construct).get("required")]
     return {
         "anyOf": [
@@ -84,7 +84,7 @@ def _layer_schema() -> dict[str, Any]:
 
 
 def _augmentation_schema() -> dict[str, Any]:
-    """Return the schema of an item of a list of augmentations."""
+    """Return the schema of an item in a list of augmentations."""
     kinds = list(augment.AUGMENTATIONS)
     return {"anyOf": [{"enum": kinds}, *(_item_schema(kind, augment.constructor_of(kind)) for kind in kinds)]}
 
@@ -94,12 +94,12 @@ def _settings_schema(construct: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _item_schema(kind: str, construct: Callable[..., Any], size_words: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the schema of {dense: {units: 64}}, or of its first setting alone: {dense: 64}.
+    """Return the schema of {dense: {units: 64}}, or with just its first setting: {dense: 64}.
 
     Args:
         kind: name of the layer or augmentation.
         construct: its constructor.
-        size_words: words that may stand for whole numbers.
+        size_words: words that may replace whole numbers.
     """
     settings = _settings_schema(construct)
     settings["title"] = kind

@@ -1,4 +1,4 @@
-"""From a config file to an experiment, checked before any data are read."""
+"""Load a config file as an experiment, checked before any data is read."""
 
 import contextlib
 import sys
@@ -29,7 +29,7 @@ class Resolved(NamedTuple):
 
     config: the config.
     net: the network that it describes.
-    spec: what is known of its data.
+    spec: description of its dataset.
     """
 
     config: Config
@@ -38,16 +38,16 @@ class Resolved(NamedTuple):
 
 
 def load(file: str, overrides: Sequence[str] = ()) -> Experiment:
-    """Read a config file and check all of it.
+    """Load the experiment of a config file, checked completely.
 
-    Modules beside the file and in the current directory can be imported by the dotted paths of a user's own layers.
+    The dotted paths of a user's own layers may name modules in the folder of the file and in the current directory.
 
     Args:
         file: path of a YAML file.
         overrides: `key=value` each.
 
     Raises:
-        ConfigError: with everything that is wrong, each with its file, line and column.
+        ConfigError: with every problem, each with its file, line and column.
     """
     return build_experiment(*resolve(file, overrides))
 
@@ -60,7 +60,7 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
         overrides: `key=value` each.
 
     Raises:
-        ConfigError: as `load`.
+        ConfigError: as for `load`.
     """
     source = document.read(file, overrides)
     with _importable(FilePath(file).resolve().parent, FilePath.cwd()):
@@ -75,7 +75,7 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
 
 @contextlib.contextmanager
 def _importable(*folders: FilePath) -> Iterator[None]:
-    """Append folders to the import path, so that they do not hide installed modules."""
+    """Append folders to the import path; at its end, they do not shadow installed modules."""
     before = list(sys.path)
     sys.path += [str(folder) for folder in folders if str(folder) not in before]
     try:
@@ -90,10 +90,10 @@ def _raise_if_any(source: Document, problems: Sequence[Problem]) -> None:
 
 
 def _validated(source: Document) -> Config:
-    """Return the config of a document, each of whose values is valid by itself.
+    """Return the config of a document, with each value valid by itself.
 
     Raises:
-        ConfigError: for all values that are not.
+        ConfigError: for all invalid values.
     """
     data = source.data
     _raise_if_any(source, _key_problems(data))
@@ -111,7 +111,7 @@ def _validated(source: Document) -> Config:
 
 def _key_problems(data: dict[Any, Any]) -> list[Problem]:
     keys = [key for key in data if not isinstance(key, str)]
-    return [Problem((key,), f"expected text for a key, got {key}", at_key=True) for key in keys]
+    return [Problem((key,), f"expected text as a key, got {key}", at_key=True) for key in keys]
 
 
 def _layer_problems(data: dict[str, Any]) -> list[Problem]:
@@ -128,10 +128,10 @@ def _augmentation_problems(data: dict[str, Any]) -> list[Problem]:
 
 
 def _spec_of(config: Config, source: Document) -> DatasetSpec:
-    """Return what is known of the data without reading them.
+    """Return the description of the dataset, without reading examples.
 
     Raises:
-        ConfigError: when the data cannot be used, or not be split as the config says.
+        ConfigError: when the data cannot be used, or cannot be split as configured.
     """
     try:
         spec = data_source(config.data).spec()
@@ -144,7 +144,7 @@ def _spec_of(config: Config, source: Document) -> DatasetSpec:
 
 
 def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) -> Config:
-    """Return the config with the defaults that depend on its file, its data and its network."""
+    """Return the config with the defaults that depend on its file, data and network filled in."""
     loss = loss_name_of(config, spec, net.shape(spec.shape))
     data = {
         "normalize": config.data.normalize or data_source(config.data).default_normalization(spec),

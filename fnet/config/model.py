@@ -1,4 +1,4 @@
-"""The config's list of layers: checked against their signatures and against the data."""
+"""Checks of the config's list of layers against their signatures and the data."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,22 +10,22 @@ from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import CONSTRUCTORS, LAYERS, build
 
 SIZES = ("classes", "vocabulary")
-"""Words that may replace a whole number in a layer's settings: the number of classes, or of tokens, of the data."""
+"""Words that may replace a whole number in a layer's settings: the number of classes or tokens in the data."""
 
 
 def size_of(word: str, spec: DatasetSpec) -> int | str:
-    """Return the number that a word of `SIZES` stands for, or the reason why there is none."""
+    """Return the number that a word in `SIZES` stands for, or the reason why there is none."""
     if word == "vocabulary":
         if spec.vocabulary is None:
-            return f"'vocabulary' is the number of tokens of a text, and {spec.name} has none"
+            return f"'vocabulary' is the number of tokens of a text, but {spec.name} is not a text"
         return len(spec.vocabulary)
     if spec.targets.kind == "classes":
         return spec.targets.number
-    return f"{spec.name} has {spec.targets}, and no classes; write the number"
+    return f"'classes' is the number of classes, but {spec.name} has {spec.targets}; write the number"
 
 
 def sizes_in(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Yield the paths of such words and the words: {dense: classes}, {embedding: {size: vocabulary}}."""
+    """Yield the path and the word of every such setting: {dense: classes}, {embedding: {size: vocabulary}}."""
     items: Iterable[tuple[Any, Any]] = enumerate(data) if isinstance(data, list) else ()
     if isinstance(data, dict):
         items = data.items()
@@ -49,7 +49,7 @@ def build_network(layers: Sequence[Any], path: Path) -> Layer | Problem:
 
 
 def index_incompatibility(net: Layer, spec: DatasetSpec) -> str | None:
-    """Return why the data do not fit the layer at the input: indices where it takes real numbers, or the reverse.
+    """Return the reason why the first layer cannot take the data: indices in place of real numbers, or vice versa.
 
     A user's own layer that does not declare a number of indices may take either.
     """
@@ -60,18 +60,18 @@ def index_incompatibility(net: Layer, spec: DatasetSpec) -> str | None:
     if number is None and spec.tokens:
         size = "N" if tokens is None else tokens
         return (
-            f"{spec.name} has token numbers, and the network begins with a layer for real numbers; "
+            f"{spec.name} has token indices, but the network begins with a layer for real numbers; "
             f"begin with embedding: {{size: {size}, width: 64}} or one_hot: {size}"
         )
     if number is not None and not spec.tokens:
         return (
-            f"the network begins with a layer for the indices 0 ... {number - 1}, and {spec.name} has real numbers; "
+            f"the network begins with a layer for the indices 0 ... {number - 1}, but {spec.name} has real numbers; "
             "begin with another layer, such as dense or lstm"
         )
     if number is not None and tokens is not None and number < tokens:
         return (
-            f"the network begins with a layer for {number} indices, and {spec.name} has {tokens} token numbers; "
-            f"make its size {tokens}"
+            f"the network begins with a layer for {number} indices, but {spec.name} has {tokens} different tokens; "
+            f"set its size to {tokens}"
         )
     return None
 
@@ -84,9 +84,9 @@ def path_of(data: Any, path: Path, net: Layer, names: Sequence[str]) -> Path:
 
     Args:
         data: the config's list of layers.
-        path: to this list.
+        path: path to this list.
         net: the network that it describes.
-        names: names that lead to the layer in the network.
+        names: names on the path to the layer in the network.
     """
     for name in names:
         if isinstance(data, dict):

@@ -1,8 +1,8 @@
-"""The config's schema: what can be set, of which type, within which bounds, with which default and meaning.
+"""The config's schema: the type, bounds, default and meaning of every setting.
 
 Settings of datasets, losses, optimizers, schedules, penalties and early stopping are read from the signatures of the
-functions and classes that take them, those of layers in `fnet.config.model`. Only settings that belong to the
-application are declared here.
+functions and classes that take them; those of layers are checked in `fnet.config.model`. Only settings of the
+application itself are declared here.
 """
 
 import inspect
@@ -19,8 +19,8 @@ from fnet.data.augment import AUGMENTATIONS
 from fnet.data.normalize import Normalization
 from fnet.data.path import PathText
 from fnet.data.pipeline import Order
-from fnet.data.split import DEFAULT_FRACTIONS, PARTS, Own, default_parts
-from fnet.losses import LOSSES, SUPPLIED
+from fnet.data.split import DEFAULT_FRACTIONS, PARTS, SplitSizes, default_parts
+from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.regularization import LAYER_SETTINGS, Penalties
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import DEFAULT_OPTIMIZER, OPTIMIZERS, SCHEDULES
@@ -28,9 +28,9 @@ from fnet.train.plan import BATCH_SIZE, EPOCHS
 
 
 class Choice(Strict, frozen=True):
-    """The settings of one of several things, such as an optimizer, which is chosen by its name.
+    """The settings of one of several choices, such as an optimizer, selected by its name.
 
-    A direct subclass declares the settings that all choices share; its subclasses add their specific ones.
+    A direct subclass declares the settings that all choices share; its subclasses add their specific settings.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Choice(Strict, frozen=True):
 
 
 def union_of(models: Iterable[type[Strict]], tag: str) -> Any:
-    """Return the type of a mapping that is one of several models; the entry `tag` tells which."""
+    """Return the type of a mapping that is one of several models, selected by the entry `tag`."""
     return Annotated[Union[tuple(models)], Field(discriminator=tag)]  # noqa: UP007
 
 
@@ -60,19 +60,17 @@ class Split(Strict, frozen=True):
     """
 
     train: Annotated[float, Interval(gt=0, le=1)] | SplitNames = Field(
-        default=DEFAULT_FRACTIONS[0], description="part that the parameters are fitted to"
+        default=DEFAULT_FRACTIONS[0], description="part that the network is trained on"
     )
     validation: Fraction | SplitNames = Field(
         default=DEFAULT_FRACTIONS[1], description="part for choosing settings and for early stopping"
     )
-    test: Fraction | SplitNames = Field(
-        default=DEFAULT_FRACTIONS[2], description="part for the final scores, used for nothing else"
-    )
+    test: Fraction | SplitNames = Field(default=DEFAULT_FRACTIONS[2], description="part for the final scores only")
 
     @model_validator(mode="before")
     @classmethod
     def _imply_nothing_beside_names(cls, data: Any) -> Any:
-        """Where a part is named, default the parts that are not mentioned to 0, and training to the rest."""
+        """If any part names splits, default the omitted parts to 0, and training to the rest."""
         if not isinstance(data, dict) or not any(isinstance(data.get(part), str) for part in PARTS):
             return data
         validation = data.get("validation", 0.0)
@@ -95,7 +93,7 @@ class Split(Strict, frozen=True):
 
 
 class DataSettings(Choice, frozen=True):
-    """The settings of every dataset."""
+    """The settings that every dataset has."""
 
     source: str
     split: Split | None = Field(
@@ -111,35 +109,34 @@ class DataSettings(Choice, frozen=True):
     augment: list[Any] = Field(
         default=[],
         description="random changes of the training images, applied in order after normalization: "
-        f"{', '.join(AUGMENTATIONS)}; `fnet explain NAME` explains one",
+        f"{', '.join(AUGMENTATIONS)}; `fnet explain NAME` explains each",
     )
     order: Order = Field(
         default="source",
-        description="order of the examples before training shuffles them: source order, or sorted by content hash, so "
-        "that sources that store the same examples in different orders give the same run; content reads all examples "
-        "once",
+        description="order of the examples before training shuffles them: source, or content (sorted by content hash, "
+        "so that sources that store the same examples in different orders give the same run; reads all examples once)",
     )
     stream: bool = Field(
         default=False,
-        description="read the examples during training, for data larger than memory; the results are "
-        "the same. Examples are read from their decoded copy on disk, or, where the disk is too full for one, from the "
+        description="read the examples during training, for data larger than memory; the results are the "
+        "same. Examples are read from their decoded copy on disk, or, if the disk is too full for one, from the "
         "records of TensorFlow Datasets",
     )
 
-    def parts(self, own_splits: Own) -> Parts:
-        """Return the training, validation and test part of a source with these splits of its own."""
-        return default_parts(own_splits) if self.split is None else self.split.parts()
+    def parts(self, source_splits: SplitSizes) -> Parts:
+        """Return the training, validation and test part, for a source with these splits."""
+        return default_parts(source_splits) if self.split is None else self.split.parts()
 
 
 class SklearnData(DataSettings, frozen=True):
-    """Real data that scikit-learn ships; nothing is downloaded."""
+    """Real data that ships with scikit-learn, without a download."""
 
-    source: Literal["sklearn"] = Field(description="scikit-learn's embedded datasets")
+    source: Literal["sklearn"] = Field(description="datasets that ship with scikit-learn")
     name: Literal[tuple(sklearn.SPECS)] = Field(description="dataset")  # pyright: ignore[reportInvalidTypeForm]
 
 
 class TfdsData(DataSettings, frozen=True):
-    """A dataset that TensorFlow Datasets has prepared (`fnet data prepare NAME`); read without TensorFlow."""
+    """A dataset prepared by TensorFlow Datasets (`fnet data prepare NAME`), read without TensorFlow."""
 
     source: Literal["tfds"] = Field(description="datasets of TensorFlow Datasets")
     name: Annotated[str, MinLen(1)] = Field(description="name in its catalog: mnist, glue/cola, mnist:3.0.1")
@@ -149,15 +146,17 @@ class TfdsData(DataSettings, frozen=True):
         "~/tensorflow_datasets",
     )
     image_key: str | None = Field(
-        default=None, description="input feature, a/b for b inside a; by default the dataset's own choice"
+        default=None, description="input feature, a/b for b inside a; by default the one that the dataset defines"
     )
-    label_key: str | None = Field(default=None, description="target feature; by default the dataset's own choice")
+    label_key: str | None = Field(
+        default=None, description="target feature; by default the one that the dataset defines"
+    )
     text_length: Annotated[int, Ge(1)] = Field(
         default=256, description="number of UTF-8 bytes of a text; truncated or zero-padded"
     )
 
     def specific_settings(self) -> dict[str, Any]:
-        """Return the settings of this dataset and its parts, which determine what has to be read."""
+        """Return the settings of this dataset, and its parts, which determine the splits to read."""
         return super().specific_settings() | {"split": None if self.split is None else self.split.parts()}
 
 
@@ -166,20 +165,20 @@ class _SyntheticData(DataSettings, frozen=True):
 
 
 class _FilesData(DataSettings, frozen=True):
-    source: Literal["files"] = Field(description="your own files, in the format that `name` tells")
+    source: Literal["files"] = Field(description="your own files, in the format given by `name`")
 
 
 class ScheduleSettings(Choice, frozen=True):
-    """The settings of every schedule: only its name."""
+    """The settings that every schedule has: only its name."""
 
 
 class LossSettings(Choice, frozen=True):
-    """The settings of every loss: only its name."""
+    """The settings that every loss has: only its name."""
 
 
 def loss_model(name: str) -> type[LossSettings]:
     """Return the model of a loss's settings."""
-    return model_of(LOSSES[name].function, name, SUPPLIED, LossSettings)
+    return model_of(LOSSES[name].function, name, DATA_PARAMETERS, LossSettings)
 
 
 def _schedule_model(name: str) -> type[ScheduleSettings]:
@@ -213,11 +212,11 @@ else:
 
 
 class OptimizerSettings(Choice, frozen=True):
-    """The settings of every optimizer."""
+    """The settings that every optimizer has."""
 
     schedule: Schedule = Field(
         default=_schedule_model("constant").model_validate({"name": "constant"}),
-        description="how the learning rate changes per step over the run",
+        description="how the learning rate changes over the run",
     )
     clip_norm: Annotated[float, Gt(0)] | None = Field(
         default=None, description="maximum norm of the whole gradient, which is scaled down to it"
@@ -238,7 +237,7 @@ else:
 
 
 def _regularization_model() -> Any:
-    """Return the model of the settings of `Penalties`, whose `layers` have the same settings, each of them optional."""
+    """Return the model of the settings of `Penalties`, whose `layers` have the same settings, all optional."""
     types, meanings = typing.get_type_hints(Penalties, include_extras=True), explanations(Penalties)
     fields: dict[str, Any] = {
         value: (types[value] | None, Field(default=None, description=meanings[value])) for value in LAYER_SETTINGS
@@ -246,7 +245,7 @@ def _regularization_model() -> Any:
     one_layer = create_model(
         "LayerRegularization",
         __base__=Strict,
-        __doc__="Values for one layer that replace the values for all layers; null replaces nothing.",
+        __doc__="Values for one layer that replace the values for all layers; null leaves a value unchanged.",
         **fields,
     )
     return create_model(
@@ -282,7 +281,8 @@ class TrainSettings(Strict, frozen=True):
         default=None, description="stop before the last epoch when a value no longer improves; by default never"
     )
     log_every: Annotated[int, Ge(1)] | None = Field(
-        default=None, description="steps between lines of metrics.jsonl, besides one line per epoch; by default none"
+        default=None,
+        description="steps between step records in metrics.jsonl, which always has a record per epoch; by default none",
     )
     tensorboard: bool = Field(
         default=False, description="also write the values of every epoch for TensorBoard (extra tensorboard)"
@@ -307,8 +307,8 @@ class Config(Strict, frozen=True):
     )
     data: Data = Field(description="dataset: a name (digits), or a mapping with settings")
     model: list[Any] = Field(
-        description="the layers, first to last; `fnet explain LAYER` explains one. Instead of a whole number, classes "
-        "and vocabulary stand for the number of classes and of tokens in the data: {dense: classes}"
+        description="the layers, first to last; `fnet explain LAYER` explains each. In place of a whole number, "
+        "classes and vocabulary stand for the number of classes and of tokens in the data: {dense: classes}"
     )
     loss: Loss | None = Field(
         default=None,
@@ -325,4 +325,4 @@ class Config(Strict, frozen=True):
     train: TrainSettings = Field(
         default=TrainSettings(), description="how long to train, and on how many examples per step"
     )
-    out: Annotated[str, MinLen(1)] = Field(default="runs", description="folder that runs are written into")
+    out: Annotated[str, MinLen(1)] = Field(default="runs", description="folder that runs are written to")

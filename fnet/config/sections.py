@@ -1,4 +1,4 @@
-"""Finding one's way through the schema: the models, keys and choices at a path."""
+"""Lookup in the schema: the models, keys and choices at a path."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from fnet.config.schema import Config
 from fnet.core.settings import Strict
 
 TAGS = ("source", "name")
-"""The keys that choose a member of a union, the outer one first."""
+"""The keys that select a member of a union, the outer one first."""
 
 
 class Tag(NamedTuple):
-    """The key that chooses between the members of a union.
+    """The key that selects a member of a union.
 
     key: source or name.
-    values: the values that it can take.
+    values: its possible values.
     """
 
     key: str
@@ -30,23 +30,23 @@ def models_in(annotation: Any) -> list[type[Strict]]:
 
 
 def value_type(annotation: Any) -> Any:
-    """Return the type of the values of a mapping whose keys are the user's own; None for any other type."""
+    """Return the type of the values of a mapping with arbitrary keys; None for any other type."""
     return typing.get_args(annotation)[1] if typing.get_origin(annotation) is dict else None
 
 
 def model_at(path: Sequence[str | int], data: Any) -> type[Strict]:
-    """Return the model of the section at a path; of a union, the member that the tags in the data choose."""
+    """Return the model of the section at a path; for a union, the member that the tags in the data select."""
     return _chosen_member(*_section_at(path, data))
 
 
 def members_at(path: Sequence[str | int], data: Any) -> list[type[Strict]]:
-    """Return all members of the union at a path; none when the section there is not a union."""
+    """Return all members of the union at a path; none if the section is not a union."""
     members = models_in(_section_at(path, data)[0])
     return members if len(members) > 1 else []
 
 
 def tag_at(path: Sequence[str | int], data: Any) -> Tag:
-    """Return the first tag of the union at a path whose value in the data is missing or unknown, or else the last."""
+    """Return the first tag of the union at a path whose value in the data is missing or unknown, else the last tag."""
     annotation, section = _section_at(path, data)
     members = models_in(annotation)
     tag = Tag("name", [])
@@ -60,7 +60,7 @@ def tag_at(path: Sequence[str | int], data: Any) -> Tag:
 
 
 def tag_values(member: type[Strict], key: str) -> tuple[str, ...]:
-    """Return the values of a tag that choose this member of a union; none when any value does."""
+    """Return the values of a tag that select this member of a union; none if any value does."""
     return typing.get_args(member.model_fields[key].annotation) if key in member.model_fields else ()
 
 

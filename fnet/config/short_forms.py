@@ -1,4 +1,4 @@
-"""The short forms of a config, written out before it is validated."""
+"""Expansion of the short forms of a config, before it is validated."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from fnet.data.source import DataError, DatasetSpec
 from fnet.train.optimizer import DEFAULT_OPTIMIZER
 
 NAMED_SECTIONS = ("data", "loss", "optimizer", "schedule")
-"""The sections that may consist of a name alone."""
+"""The sections that may be just a name."""
 
 
 def expand(data: dict[str, Any]) -> list[Problem]:
-    """Write out all short forms in place, and return what is wrong with them."""
+    """Expand all short forms in place, and return their problems."""
     _expand_names(data)
     return [*_expand_data(data), *_replace_size_words(data)]
 
 
 def _expand_names(data: dict[str, Any]) -> None:
-    """Write out names without settings, and settings without a name."""
+    """Expand names without settings, and settings without a name."""
     for section in (data, data.get("optimizer")):
         for key in NAMED_SECTIONS:
             if isinstance(section, dict) and isinstance(section.get(key), str):
@@ -37,7 +37,7 @@ def _expand_names(data: dict[str, Any]) -> None:
 
 
 def _expand_data(data: dict[str, Any]) -> Iterator[Problem]:
-    """Add the source, and for files the format, where `data` leaves them out."""
+    """Add the source, and for files the format, if `data` omits them."""
     settings = data.get("data")
     if not isinstance(settings, dict) or "source" in settings:
         return
@@ -67,10 +67,10 @@ def _unknown_dataset(name: str) -> Problem:
 
 
 def _replace_size_words(data: dict[str, Any]) -> Iterator[Problem]:
-    """Replace the words that stand for a size of the data, such as {dense: classes}, by numbers."""
-    places = list(sizes_in(data.get("model"), ("model",)))
-    spec = _spec_if_valid(data.get("data")) if places else None
-    for path, word in places:
+    """Replace words that stand for a size of the data, such as {dense: classes}, with numbers."""
+    words = list(sizes_in(data.get("model"), ("model",)))
+    spec = _spec_if_valid(data.get("data")) if words else None
+    for path, word in words:
         size = 1 if spec is None else size_of(word, spec)  # without a spec, the problem with the data is reported
         if isinstance(size, str):
             yield Problem(path, size)

@@ -1,4 +1,4 @@
-"""Arrays of examples, in memory or elsewhere, and going through them in chunks."""
+"""Arrays of examples, in memory or elsewhere, and iteration over their rows in chunks."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Rows(Protocol):
-    """Rows of numbers that can be read in any order: an array, a memory-mapped file, or a reader of records."""
+    """Rows of numbers that can be read in any order: an array, a memory-mapped file, or a record reader."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -28,13 +28,13 @@ class Rows(Protocol):
 
 
 ENTRIES = 1 << 18
-"""Number of entries in a chunk: in double precision they still fit into a processor's cache."""
+"""Number of entries in a chunk, small enough to fit in a processor's cache in double precision."""
 
 
 def chunks(x: Rows) -> Iterator[slice]:
-    """Divide rows into consecutive slices whose size depends on the shape of a row alone.
+    """Divide rows into consecutive slices whose size depends only on the shape of a row.
 
-    Sums over chunks are therefore equal to the bit wherever the rows are stored.
+    Sums over chunks are therefore bitwise equal wherever the rows are stored.
 
     >>> list(chunks(np.zeros((3, ENTRIES // 2))))
     [slice(0, 2, None), slice(2, 4, None)]
@@ -63,7 +63,7 @@ def first_invalid(x: Rows, *, has_missing: bool) -> int | None:
 class Arrays(NamedTuple):
     """Examples and their targets in memory.
 
-    x: (n, *shape), float32, or a smaller type as stored (uint8 for images), or int32 token numbers.
+    x: (n, *shape), float32, or a smaller dtype as stored (uint8 for images), or int32 token indices.
     y: (n, *targets.shape) integers for classes, (n, number) float32 for values.
     """
 
@@ -84,5 +84,5 @@ class Arrays(NamedTuple):
         x: Callable[[np.ndarray], np.ndarray] | None = None,
         y: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> "Arrays":
-        """Apply a row-wise function to the examples, and another to the targets."""
+        """Return the data after a row-wise function of the examples, and another of the targets."""
         return Arrays(self.x if x is None else x(self.x), self.y if y is None else y(self.y))

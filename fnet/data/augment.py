@@ -1,8 +1,8 @@
 """Augmentation: random changes of the training images, by pure functions inside the compiled step.
 
-An augmentation is a function of its settings that returns how its random numbers are drawn and how they change images
-(n, height, width, channels). The random key comes from the training step. Every example is changed independently, and
-pixels outside the image are 0.
+An augmentation is defined by a function of its settings that returns how to draw its random numbers, and how to apply
+them to images (n, height, width, channels). The random key comes from the training step. Every example is changed
+independently, and pixels outside the image are 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,9 +29,9 @@ class AugmentationError(ValueError):
 class Transform(NamedTuple):
     """The functions of an augmentation, which the body of its constructor returns.
 
-    draw: (key, (n, height, width, channels)) -> random numbers, float32 or whole numbers, n of each.
+    draw: (key, (n, height, width, channels)) -> random numbers, one row per image, float32 or integers.
     apply: (images, random numbers) -> images of the same shape.
-    incompatibility: (height, width) -> why images of this size cannot be augmented, or None.
+    incompatibility: (height, width) -> the reason why images of this size cannot be augmented, or None.
     """
 
     draw: Callable[[jax.Array, Shape], Any]
@@ -59,10 +59,12 @@ class Augmentation(NamedTuple):
         """Check the shape of one example.
 
         Raises:
-            AugmentationError: if it is not an image, or too small.
+            AugmentationError: if the example is not an image, or too small.
         """
         if len(shape) != 3:
-            raise AugmentationError(f"{self.kind} is for images (height, width, channels), not for examples {shape}")
+            raise AugmentationError(
+                f"{self.kind}: expected images (height, width, channels), got examples of shape {shape}"
+            )
         reason = self.transform.incompatibility(*shape[:2])
         if reason is not None:
             raise AugmentationError(f"{self.kind}: {reason}, but the images have {shape[0]} x {shape[1]} pixels")
@@ -72,9 +74,9 @@ P = ParamSpec("P")
 
 
 def augmentation(body: Callable[P, Transform]) -> Callable[P, Augmentation]:
-    """Make an augmentation's constructor from a function of settings that returns a `Transform`.
+    """Turn a function of settings that returns a `Transform` into a constructor of augmentations.
 
-    The settings are checked against the signature, as those of a layer are.
+    The settings are checked against the signature, like those of a layer.
 
     >>> shift(pixels=0)
     Traceback (most recent call last):
@@ -92,7 +94,7 @@ def shift(pixels: Annotated[int, Ge(1)] = 2) -> Transform:
     """Shift images by whole pixels, uniformly up to `pixels` along both axes; pixels outside the image are 0.
 
     Args:
-        pixels: largest shift.
+        pixels: maximum shift.
     """
 
     def draw(key, shape):
@@ -139,8 +141,8 @@ def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None 
         return (size or shape[1], size or shape[2])
 
     def draw(key, shape):
-        places = [extent + 2 * padding - part + 1 for extent, part in zip(shape[1:3], cut(shape), strict=True)]
-        return jax.random.randint(key, (shape[0], 2), 0, jnp.array(places), "int32")
+        positions = [extent + 2 * padding - part + 1 for extent, part in zip(shape[1:3], cut(shape), strict=True)]
+        return jax.random.randint(key, (shape[0], 2), 0, jnp.array(positions), "int32")
 
     def apply(images, corner):
         height, width = images.shape[1:3]
@@ -151,12 +153,12 @@ def crop(padding: Annotated[int, Ge(0)] = 4, size: Annotated[int, Ge(1)] | None 
         grid = (len(images), height, width)
         return bilinear(images, jnp.broadcast_to(rows[:, :, None], grid), jnp.broadcast_to(columns[:, None, :], grid))
 
-    def misfit(height, width):
+    def incompatibility(height, width):
         if size is not None and size > min(height, width) + 2 * padding:
             return f"a window of {size} x {size} pixels is larger than the image with its padding of {padding}"
         return None
 
-    return Transform(draw, apply, misfit)
+    return Transform(draw, apply, incompatibility)
 
 
 @augmentation
@@ -164,7 +166,7 @@ def rotation(degrees: Annotated[float, Interval(gt=0, le=180)] = 15.0) -> Transf
     """Rotate images about their center by an angle uniform in [-degrees, degrees], with bilinear interpolation.
 
     Args:
-        degrees: the largest angle, counterclockwise as the image is shown (row 0 at the top).
+        degrees: maximum angle; positive angles are counterclockwise when row 0 is shown at the top.
     """
 
     def draw(key, shape):
@@ -190,18 +192,18 @@ def elastic(alpha: Annotated[float, Gt(0)] = 34.0, sigma: Annotated[float, Gt(0)
     """Elastic deformation: y[p] = x[p + alpha (G_sigma * u)[p]], with bilinear interpolation.
 
     The field u contains two numbers for every pixel, down and right, uniform in (-1, 1) in steps of 2^-15; G_sigma is
-    the Gaussian, truncated at 4 sigma. Some implementations scale the smoothed field to norm 1 before they multiply it
-    by alpha, which gives alpha a different meaning.
+    the Gaussian, truncated at 4 sigma. Some implementations scale the smoothed field to norm 1 before multiplying it by
+    alpha, which gives alpha a different meaning.
     Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
-    analysis", ICDAR 2003, whose values for MNIST are the defaults.
+    analysis", ICDAR 2003, whose settings for MNIST are the defaults.
 
     Args:
         alpha: scale of the displacements, in pixels, before smoothing reduces them.
-        sigma: standard deviation of the smoothing, in pixels; with a larger one neighbors move more alike.
+        sigma: standard deviation of the Gaussian, in pixels; the larger it is, the smoother the displacements.
     """
 
     def draw(key, shape):
-        # Sampling the field is the larger part of the cost: 16 random bits per number halve it.
+        # Sampling the field dominates the cost: 16 random bits per number halve it.
         bits = jax.random.bits(key, (shape[0], 2, *shape[1:3]), "uint16")
         return (bits.astype(jnp.float32) + 0.5) / 2**15 - 1
 
@@ -235,8 +237,8 @@ def cutout(size: Annotated[int, Ge(1)] = 8) -> Transform:
         first = center - size // 2
         inside = []
         for axis, extent in enumerate(images.shape[1:3]):
-            place = jnp.arange(extent) - first[:, axis, None]
-            inside.append((place >= 0) & (place < size))
+            offset = jnp.arange(extent) - first[:, axis, None]
+            inside.append((offset >= 0) & (offset < size))
         rows, columns = inside
         return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0, images)
 
@@ -244,13 +246,13 @@ def cutout(size: Annotated[int, Ge(1)] = 8) -> Transform:
 
 
 def augmented(augmentations: Sequence[Augmentation], images: jax.Array, key: jax.Array) -> jax.Array:
-    """Return the images after all augmentations in turn.
+    """Return the images after applying all augmentations in order.
 
     The random key of the second `shift` is derived from the names "augment" and "shift_2", so that its random numbers
     do not depend on the other augmentations.
 
     Raises:
-        AugmentationError: for examples that are not images, too small, or not floating-point.
+        AugmentationError: for examples that are not images, are too small, or are not floating-point.
     """
     if augmentations and not jnp.issubdtype(images.dtype, jnp.floating):
         raise AugmentationError(f"augmentation expects images of floating-point numbers, got {images.dtype}")
@@ -290,7 +292,7 @@ def _padded(images: jax.Array, pixels: int) -> jax.Array:
 
 
 def _windows(images: jax.Array, corner: jax.Array, shape: Shape) -> jax.Array:
-    """Return from every image the window of a shape whose upper left pixel is the corner (n, 2)."""
+    """Return the window of a shape from every image, with its upper left pixel at the corner (n, 2)."""
     corner = jnp.pad(corner, ((0, 0), (0, 1)))
     return jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, at, shape[1:]))(images, corner)
 
@@ -305,14 +307,16 @@ def _gaussian(size: int, sigma: float) -> np.ndarray:
 
 
 def _check_smaller(name: str, value: int) -> Callable[[int, int], str | None]:
-    """Return the check that a length is smaller than height and width of the image."""
-    return lambda height, width: None if value < min(height, width) else f"{name}: {value} leaves nothing of an image"
+    """Return the check that a setting is smaller than the height and width of the image."""
+    return lambda height, width: (
+        None if value < min(height, width) else f"{name}: {value} must be smaller than height and width"
+    )
 
 
 AUGMENTATIONS: Mapping[str, Callable[..., Augmentation]] = MappingProxyType(
     {construct.__name__: construct for construct in (shift, flip, crop, rotation, elastic, cutout)}
 )
-"""The constructor of each kind."""
+"""The constructors by kind."""
 
 REGISTRY = Registry("augmentation", "flip or {shift: 2}", "fnet.data.augment.augmentation", Augmentation, AUGMENTATIONS)
 
@@ -326,11 +330,11 @@ def build(items: Sequence[Any]) -> tuple[Augmentation, ...]:
     ['flip', 'shift']
 
     Raises:
-        ValueError: for an item of another form, an unknown kind, or an invalid setting.
+        ValueError: for a malformed item, an unknown kind, or an invalid setting.
     """
     return tuple(map(REGISTRY.build, items))
 
 
 def describe(augmentations: Sequence[Augmentation]) -> list[Any]:
-    """Return augmentations as plain data that YAML can hold; the inverse of `build`."""
+    """Return augmentations as plain data for YAML; the inverse of `build`."""
     return [describe_item(augmentation.kind, augmentation.settings) for augmentation in augmentations]

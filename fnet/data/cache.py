@@ -22,7 +22,7 @@ from fnet.core.wording import suggestion
 from fnet.data.source import DataError
 
 FORMAT = 1
-"""Version of the entries, part of every key, so that entries of another version are not found."""
+"""Version of the entries, part of every key, so that entries of another version are ignored."""
 
 _MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
@@ -34,9 +34,9 @@ class CacheWarning(UserWarning):
 
 
 class Chunks(NamedTuple):
-    """An array that is decoded in chunks while it is written, so that it need not fit into memory.
+    """An array that is decoded in chunks as it is written, so that it does not have to fit in memory.
 
-    shape, dtype: of the whole array.
+    shape, dtype: shape and dtype of the whole array.
     decode: yields its rows in order, in chunks of any size.
     """
 
@@ -45,7 +45,7 @@ class Chunks(NamedTuple):
     decode: Callable[[], Iterable[np.ndarray]]
 
     def whole(self) -> np.ndarray:
-        """Return the array in memory."""
+        """Return the whole array, in memory."""
         return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *self.decode()])
 
 
@@ -56,15 +56,15 @@ class Entry(NamedTuple):
     """An entry of the cache.
 
     path: its folder.
-    key: what its arrays were decoded from.
+    key: the key that its arrays were decoded for.
     size: bytes on disk.
-    made: time of creation, in seconds since the epoch.
+    created: time of creation, in seconds since the epoch.
     """
 
     path: Path
     key: Mapping[str, Any]
     size: int
-    made: float
+    created: float
 
 
 def root() -> Path:
@@ -77,53 +77,53 @@ def folder() -> Path:
     return root() / "data"
 
 
-def room() -> int:
+def free_space() -> int:
     """Return the free space on the disk of the decoded arrays, in bytes."""
-    place = folder()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
+    path = folder()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
 
 
 def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[str, np.ndarray]:
     """Return the cached arrays of a key; decode and cache them if the cache does not contain them.
 
     Arrays from the cache are read-only and memory-mapped. Their sizes and checksums are compared with the manifest each
-    time; an entry that fails is decoded again. A second process that wants the same entry waits for the first. If the
-    entry cannot be written (disk full, folder not writable), nothing of it remains, a CacheWarning is issued and the
+    time; a corrupt entry is decoded again. A second process that requests the same entry waits for the first. If the
+    entry cannot be written (disk full, folder not writable), its files are removed, a CacheWarning is issued, and the
     arrays are returned in memory.
 
     Args:
-        key: everything that the arrays depend on: a fingerprint of the content, and settings; values that JSON can
-            represent. Lists of entries show `name`, if the key has one.
-        decode: returns the arrays by name, of numbers or fixed-length text, which are written in this order. Its
-            errors, and those of decoding chunks, are passed on.
+        key: everything that the arrays depend on, such as a fingerprint of the content and settings, as values that
+            JSON can represent. Lists of entries show `name`, if the key has one.
+        decode: returns the arrays by name, of numbers or fixed-length text, in the order to write them. Its errors, and
+            those of decoding chunks, are propagated.
     """
-    place = _place(key)
-    arrays = _read(place)
+    entry_path = _entry_path(key)
+    arrays = _read(entry_path)
     if arrays is not None:
         return arrays
     with contextlib.ExitStack() as stack:
         try:
-            partial = stack.enter_context(_claimed(place.with_suffix(_PARTIAL)))
+            partial = stack.enter_context(_claimed(entry_path.with_suffix(_PARTIAL)))
         except OSError as error:
             decoded = decode()
             _warn(error)
             return _in_memory(decoded)
-        arrays = _read(place)  # another process may have written it while this one waited
+        arrays = _read(entry_path)  # another process may have written it while this one waited
         if arrays is not None:
             return arrays
         decoded = decode()
         try:
             _write(partial, key, decoded)
-            _remove(place)
-            partial.rename(place)
+            _remove(entry_path)
+            partial.rename(entry_path)
         except OSError as error:
             _warn(error)
             return _in_memory(decoded)
     for stale in folder().glob(f"*{_PARTIAL}"):
         _sweep(stale)
-    return _read(place, verify=False) or _in_memory(decoded)
+    return _read(entry_path, verify=False) or _in_memory(decoded)
 
 
 def _in_memory(decoded: Decoded) -> dict[str, np.ndarray]:
@@ -132,7 +132,7 @@ def _in_memory(decoded: Decoded) -> dict[str, np.ndarray]:
 
 def lookup(key: Mapping[str, object]) -> Mapping[str, np.ndarray] | None:
     """Return the cached arrays of a key, or None if the cache does not contain them."""
-    return _read(_place(key))
+    return _read(_entry_path(key))
 
 
 def entries() -> list[Entry]:
@@ -145,20 +145,20 @@ def entries() -> list[Entry]:
             key = json.loads(path.read_text(encoding="utf-8"))["key"]
             size = sum(file.stat().st_size for file in path.parent.iterdir())
             complete.append(Entry(path.parent, dict(key), size, path.stat().st_mtime))
-    return sorted(complete, key=lambda entry: entry.made, reverse=True)
+    return sorted(complete, key=lambda entry: entry.created, reverse=True)
 
 
-def named(name: str) -> list[Entry]:
-    """Return the entries of a dataset: those whose name is this, or contains it as a word.
+def entries_of(name: str) -> list[Entry]:
+    """Return the entries of a dataset: those with this name, or whose name contains it as a word.
 
     Raises:
-        DataError: when there are none.
+        DataError: when the cache does not contain any.
     """
     everything = entries()
     matching = [entry for entry in everything if name in _names(entry)]
     if not matching:
         near = suggestion(name, {word for entry in everything for word in _names(entry)})
-        raise DataError(f"{folder()} contains no decoded data of '{name}'{near}")
+        raise DataError(f"{folder()} does not contain decoded data of '{name}'{near}")
     return matching
 
 
@@ -168,7 +168,7 @@ def _names(entry: Entry) -> list[str]:
 
 
 def clear(chosen: Iterable[Entry] | None = None) -> int:
-    """Remove entries, by default all of them and the remains of killed processes; return the bytes freed.
+    """Remove entries, by default all of them and the leftovers of killed processes; return the bytes freed.
 
     A process that has mapped an entry keeps its arrays.
     """
@@ -182,7 +182,7 @@ def clear(chosen: Iterable[Entry] | None = None) -> int:
 
 
 def _clear(path: Path) -> int:
-    """Remove an entry, or a partial one that no process is writing; return the bytes freed."""
+    """Remove an entry, or a partial entry that no process is writing; return the bytes freed."""
     size = sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else 0
     if path.suffix == _PARTIAL:
         return size * _sweep(path)
@@ -190,22 +190,22 @@ def _clear(path: Path) -> int:
     return size
 
 
-def _place(key: Mapping[str, object]) -> Path:
+def _entry_path(key: Mapping[str, object]) -> Path:
     text = json.dumps({"format": FORMAT, **key}, sort_keys=True)
     return folder() / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _read(place: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:
+def _read(entry_path: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:
     """Return the arrays of an entry, or None if it is absent or damaged."""
     try:
-        files = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = json.loads((entry_path / _MANIFEST).read_text(encoding="utf-8"))["files"]
         arrays = {}
         for name, (file, size, checksum) in files.items():
-            with (place / file).open("rb") as opened:
+            with (entry_path / file).open("rb") as opened:
                 if os.fstat(opened.fileno()).st_size != size:
                     return None
             # A plain array over the map: numpy.memmap's own indexing is slower.
-            arrays[name] = np.asarray(np.load(place / file, mmap_mode="r", allow_pickle=False))
+            arrays[name] = np.asarray(np.load(entry_path / file, mmap_mode="r", allow_pickle=False))
             if verify and _checksum(arrays[name]) != checksum:
                 return None
         return arrays
@@ -213,11 +213,11 @@ def _read(place: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _write(place: Path, key: Mapping[str, object], decoded: Decoded) -> None:
+def _write(entry_path: Path, key: Mapping[str, object], decoded: Decoded) -> None:
     """Write the files of an entry into an empty folder, the manifest last.
 
     Raises:
-        OSError: with the system's reason, which numpy's own `save` would not give.
+        OSError: with the system's reason, which `numpy.save` would not report.
     """
     files = {}
     for number, (name, array) in enumerate(decoded.items()):
@@ -225,7 +225,7 @@ def _write(place: Path, key: Mapping[str, object], decoded: Decoded) -> None:
             raise TypeError(f"the array '{name}' contains Python objects, which cannot be memory-mapped")
         header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
         checksum = _checksum_of_header(array.dtype, array.shape)
-        path = place / f"{number}.npy"
+        path = entry_path / f"{number}.npy"
         with path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for chunk in array.decode() if isinstance(array, Chunks) else [array]:
@@ -234,7 +234,7 @@ def _write(place: Path, key: Mapping[str, object], decoded: Decoded) -> None:
                     checksum = zlib.crc32(block, checksum)
         files[name] = (path.name, path.stat().st_size, checksum)
     manifest = json.dumps({"key": dict(key), "files": files}, indent=1)
-    (place / _MANIFEST).write_text(manifest, encoding="utf-8")
+    (entry_path / _MANIFEST).write_text(manifest, encoding="utf-8")
 
 
 def _checksum(array: np.ndarray) -> int:
@@ -250,14 +250,14 @@ def _checksum_of_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
 
 
 def _blocks(array: np.ndarray) -> Iterator[memoryview]:
-    """Divide the bytes of a contiguous array into blocks, so that a signal need not wait for all of them."""
+    """Divide the bytes of a contiguous array into blocks, so that a signal does not have to wait for all of them."""
     data = array.reshape(-1).view(np.uint8).data
     return (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
 
 
 @contextlib.contextmanager
 def _claimed(partial: Path) -> Iterator[Path]:
-    """Create an empty folder that no other process writes into; unless it was renamed, remove it at the end.
+    """Create an empty folder that no other process writes to; remove it at the end, unless it was renamed.
 
     Raises:
         OSError: when it cannot be created or locked.
@@ -270,7 +270,7 @@ def _claimed(partial: Path) -> Iterator[Path]:
             remains.unlink()
         yield partial
     finally:
-        # Once renamed, the folder of this name may be another process's.
+        # After the rename, another process may have created a folder of this name.
         with contextlib.suppress(OSError):
             if os.path.samestat(os.stat(partial), claimed):
                 shutil.rmtree(partial, ignore_errors=True)
@@ -278,10 +278,10 @@ def _claimed(partial: Path) -> Iterator[Path]:
 
 
 def _locked(partial: Path, *, wait: bool) -> int | None:
-    """Lock a folder and return the handle that holds the lock; None if another process does and `wait` is False.
+    """Lock a folder and return the handle of the lock; None if another process has it and `wait` is False.
 
-    With `wait`, a missing folder is created. The lock is on the folder as it was opened: if it has been renamed or
-    removed since, the lock is released again.
+    With `wait`, a missing folder is created. The lock applies to the folder that was opened: if it has been
+    renamed or removed since, the lock is released again.
     """
     try:
         import fcntl
@@ -311,7 +311,7 @@ def _locked(partial: Path, *, wait: bool) -> int | None:
 
 
 def _sweep(partial: Path) -> bool:
-    """Remove a partial folder if the process that wrote it is dead; return whether it was."""
+    """Remove a partial folder if the process that wrote it has died; return whether it was removed."""
     with contextlib.suppress(OSError):
         handle = _locked(partial, wait=False)
         if handle is not None:
@@ -321,17 +321,17 @@ def _sweep(partial: Path) -> bool:
     return False
 
 
-def _remove(place: Path) -> None:
+def _remove(entry_path: Path) -> None:
     """Remove an entry, its manifest first, so that a half-removed entry is not read."""
-    (place / _MANIFEST).unlink(missing_ok=True)
-    if place.is_dir():
-        shutil.rmtree(place)
+    (entry_path / _MANIFEST).unlink(missing_ok=True)
+    if entry_path.is_dir():
+        shutil.rmtree(entry_path)
 
 
 def _warn(error: OSError) -> None:
     reason = error.strerror or str(error)
     warnings.warn(
-        f"decoded data cannot be cached in {folder()} ({reason}), so the next run decodes them again; "
+        f"decoded data cannot be cached in {folder()} ({reason}), so the next run decodes it again; "
         "free space (`fnet data clear`), or set XDG_CACHE_HOME to another folder",
         CacheWarning,
         stacklevel=3,

@@ -1,4 +1,4 @@
-"""The data sources by kind and name."""
+"""The data sources, by kind and name."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -14,7 +14,7 @@ _KINDS: Mapping[str, tuple[Callable[[str, Mapping[str, Any]], DataSource], tuple
     "files": (files.source, tuple(files.FORMATS)),
     "tfds": (tfds.source, ()),
 }
-"""Of each kind, the function from name and settings to the data source, and the names that are always known."""
+"""For each kind, the function from name and settings to the data source, and the names that are always known."""
 
 SOURCES: Mapping[str, tuple[str, ...]] = MappingProxyType({kind: names for kind, (_, names) in _KINDS.items()})
 """The names of the datasets of each kind; for files, the formats; for TensorFlow Datasets, none."""
@@ -25,7 +25,7 @@ def source(kind: str, name: str, settings: Mapping[str, Any]) -> DataSource:
 
     Args:
         kind: sklearn, synthetic, files or tfds.
-        name: name of the dataset, or of the format of files.
+        name: name of the dataset, or of the file format.
         settings: the dataset's own settings, checked and complete.
     """
     make, _ = _KINDS[kind]
@@ -38,7 +38,7 @@ def source_of(name: str) -> str | None:
 
 
 def embedded() -> dict[str, list[DatasetSpec]]:
-    """Describe the datasets that need no file, by kind, in their default settings."""
+    """Describe the datasets that do not need files, by kind, with their default settings."""
     defaults = {
         name: model_of(generator.make, None, ("rng",))().model_dump()
         for name, generator in synthetic.GENERATORS.items()

@@ -11,7 +11,7 @@ from annotated_types import Len, MinLen
 
 from fnet.core.wording import suggestion
 from fnet.data.cache import cached
-from fnet.data.path import FileSource, PathText, digest, file, naming
+from fnet.data.path import FileSource, PathText, digest, existing_file, file_errors
 from fnet.data.source import Column, DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_CATEGORIES = 1000
-"""Max number of categories in a column, each of which is a feature."""
+"""Maximum number of categories in a column, each of which is a feature."""
 
 MAX_CLASSES = 20
-"""Max number of different whole numbers that are classes when the config does not say."""
+"""Maximum number of different whole numbers that are taken as classes by default."""
 
 _LAYOUT = 2
 """Version of the arrays in the cache."""
@@ -52,33 +52,33 @@ def csv(
 ) -> FileSource:
     """A table in a .csv file whose first line names the columns.
 
-    Columns of text are one-hot, with one feature per text in alphabetical order; all other columns are numbers. The
-    file is read once, and afterwards comes from the cache of decoded arrays.
+    Columns of text are one-hot encoded, with one feature per category in alphabetical order; all other columns are
+    numeric. The file is parsed once; later reads come from the cache of decoded arrays.
 
     Args:
         path: the file.
         target: name of the column to predict.
         targets: classes or values; by default classes if the column contains text, booleans, or at most 20 different
             whole numbers.
-        categorical: columns of numbers to encode as one-hot too.
-        drop: columns to leave out.
-        missing: how to treat an empty entry (or NA, NaN, null): refuse the file, replace the entry by the column's mean
-            over the training part, or drop the line.
+        categorical: numeric columns to one-hot encode as well.
+        drop: columns to ignore.
+        missing: how to treat an empty entry (or NA, NaN, null): refuse the file, replace it with the column's mean over
+            the training part, or drop the line.
         separator: character between entries.
     """
     settings = _Settings(target, targets, sorted(categorical or ()), sorted(drop or ()), missing, separator)
 
     def table() -> tuple[Path, dict[str, np.ndarray]]:
-        place = file(path)
-        key = {"name": place.stem, "format": "csv", "content": digest(place), "layout": _LAYOUT}
-        return place, dict(cached(key | {"settings": settings._asdict()}, lambda: _decode(place, settings)))
+        csv_path = existing_file(path)
+        key = {"name": csv_path.stem, "format": "csv", "content": digest(csv_path), "layout": _LAYOUT}
+        return csv_path, dict(cached(key | {"settings": settings._asdict()}, lambda: _decode(csv_path, settings)))
 
     def spec() -> DatasetSpec:
-        place, arrays = table()
+        csv_path, arrays = table()
         header = json.loads(str(arrays["header"]))
         names = tuple(header["targets"])
         return DatasetSpec(
-            place.stem,
+            csv_path.stem,
             arrays["x"].shape[1:],
             Targets("classes" if arrays["y"].ndim == 1 else "values", len(names), names),
             len(arrays["x"]),
@@ -94,21 +94,21 @@ def csv(
 
 
 def encode(path: Path, columns: Sequence[Column], *, has_missing: bool) -> np.ndarray:
-    """Encode another table as features (n, features) in the way of the table that a network was trained on.
+    """Encode a table as features (n, features), like the table that a network was trained on.
 
-    Other columns, such as the target, are left out. The separator is the most frequent of comma, semicolon, tab and
-    bar in the first line.
+    Other columns, such as the target, are ignored. The separator is the most frequent of comma, semicolon, tab and
+    vertical bar in the first line.
 
     Args:
         path: the file.
         columns: columns of the table that the network was trained on, as in `DatasetSpec.columns`.
-        has_missing: whether values may be missing; they become NaN.
+        has_missing: whether values may be missing; missing values become NaN.
 
     Raises:
-        DataError: for a column that does not exist, a text in place of a number, a category that did not occur in
+        DataError: for a column that does not exist, text in a numeric column, a category that did not occur in
             training, or a missing value.
     """
-    with naming(path), path.open(encoding="utf-8-sig") as opened:
+    with file_errors(path), path.open(encoding="utf-8-sig") as opened:
         first_line = opened.readline()
         separator = max(",;\t|", key=first_line.count)
     header = _header(path, separator)
@@ -132,7 +132,7 @@ def _decode(path: Path, settings: _Settings) -> dict[str, np.ndarray]:
         _features(path, table, name, one_hot=name in settings.categorical) for name in table.columns if name != target
     ]
     if not encoded:
-        raise DataError(f"{path} has no column other than '{target}' to learn from", "drop")
+        raise DataError(f"{path} has no columns besides the target '{target}'", "drop")
     header = {"targets": names, "columns": [column for column, _ in encoded]}
     x = np.concatenate([values for _, values in encoded], axis=1)
     return {"x": x, "y": y, "header": np.array(json.dumps(header))}
@@ -163,8 +163,8 @@ def _checked_table(path: Path, settings: _Settings) -> "pd.DataFrame":
 
 
 def _header(path: Path, separator: str) -> list[str]:
-    """Return the names of the columns, after counting the entries of every line, because pandas pads short lines."""
-    with naming(path), path.open(newline="", encoding="utf-8-sig") as opened:
+    """Return the names of the columns; check the length of every line, because pandas would pad short ones."""
+    with file_errors(path), path.open(newline="", encoding="utf-8-sig") as opened:
         rows = lines.reader(opened, delimiter=separator)
         header = next(rows, [])
         for name in header:
@@ -172,7 +172,7 @@ def _header(path: Path, separator: str) -> list[str]:
                 raise DataError(f"{path} has two columns '{name}'; rename one", "path")
         for row in rows:
             if row and len(row) != len(header):
-                more = f"; is data.separator right? It is '{separator}'" if len(header) == 1 else ""
+                more = f"; check data.separator, which is '{separator}'" if len(header) == 1 else ""
                 what = f"line {rows.line_num} has {len(row)} entries, but the first line names {len(header)} columns"
                 raise DataError(f"{path}: {what}{more}", "path")
     if not header:
@@ -183,14 +183,14 @@ def _header(path: Path, separator: str) -> list[str]:
 def _read(path: Path, separator: str) -> "pd.DataFrame":
     import pandas as pd
 
-    with naming(path):
+    with file_errors(path):
         return pd.read_csv(path, sep=separator, index_col=False, skip_blank_lines=True)
 
 
 def _column(path: Path, table: "pd.DataFrame", name: str, header: list[str], has_missing: bool) -> "pd.Series":
     if name not in header:
         near = suggestion(name, header)
-        raise DataError(f"{path} has no column '{name}', which the network was trained with{near}")
+        raise DataError(f"{path} has no column '{name}', which the network was trained on{near}")
     missing = table[name].isna().to_numpy()
     if missing.any() and not has_missing:
         raise DataError(f"{path}: row {_row(table, int(np.argmax(missing)))} has no value for '{name}'; fill it in")
@@ -198,7 +198,7 @@ def _column(path: Path, table: "pd.DataFrame", name: str, header: list[str], has
 
 
 def _numbers(path: Path, table: "pd.DataFrame", column: "pd.Series") -> np.ndarray:
-    """Return the numbers of a column (n,); NaN where they are missing."""
+    """Return the numbers of a column (n,); NaN for missing values."""
     import pandas as pd
 
     numbers = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
@@ -214,7 +214,7 @@ def _numbers(path: Path, table: "pd.DataFrame", column: "pd.Series") -> np.ndarr
 def _known_categories(
     path: Path, table: "pd.DataFrame", column: "pd.Series", categories: tuple[str, ...]
 ) -> np.ndarray:
-    """Encode a column as one-hot over the categories of training (n, categories); NaN where it is missing."""
+    """One-hot encode a column over the training categories, (n, categories); NaN for missing values."""
     index = {category: number for number, category in enumerate(categories)}
     missing = column.isna().to_numpy()
     numbers = column.map(_text).map(index).to_numpy(np.float64)
@@ -227,7 +227,7 @@ def _known_categories(
 
 
 def _targets(path: Path, table: "pd.DataFrame", name: str, kind: str | None) -> tuple[np.ndarray, list[str]]:
-    """Return the targets, and the names of their classes, or of the one value."""
+    """Return the targets, and the names of their classes, or the name of the value."""
     column = table[name]
     is_text = column.dtype.kind not in "buif"
     if not is_text:
@@ -240,9 +240,7 @@ def _targets(path: Path, table: "pd.DataFrame", name: str, kind: str | None) -> 
         kind = "classes" if is_text or values.dtype.kind == "b" or few else "values"
     if kind == "values":
         if is_text:
-            raise DataError(
-                f"{path}: '{name}' contains text, which is not a value; set data.targets: classes", "targets"
-            )
+            raise DataError(f"{path}: expected numbers in '{name}', got text; set data.targets: classes", "targets")
         return values.astype(np.float32)[:, None], [name]
     if len(different) < 2:
         what = f"'{name}' is '{_text(different[0])}' in every row"
@@ -251,7 +249,7 @@ def _targets(path: Path, table: "pd.DataFrame", name: str, kind: str | None) -> 
 
 
 def _features(path: Path, table: "pd.DataFrame", name: str, *, one_hot: bool) -> tuple[Column, np.ndarray]:
-    """Return a column with its features, (n, 1) or (n, categories); a missing value is NaN."""
+    """Return a column and its features, (n, 1) or (n, categories); NaN for missing values."""
     import pandas as pd
 
     column = table[name]
@@ -262,8 +260,8 @@ def _features(path: Path, table: "pd.DataFrame", name: str, *, one_hot: bool) ->
         _refuse_stray_text(path, table, name)
     categories = sorted(column.dropna().unique())
     if len(categories) > MAX_CATEGORIES:
-        what = f"the column '{name}' contains {len(categories)} different texts, each of which would be a feature"
-        raise DataError(f"{path}: {what}; leave it out with data.drop: [{name}]", "drop")
+        what = f"expected at most {MAX_CATEGORIES} categories in the column '{name}', got {len(categories)}"
+        raise DataError(f"{path}: {what}; ignore the column with data.drop: [{name}]", "drop")
     coded = pd.Categorical(column, categories=categories)
     features = (np.asarray(coded.codes)[:, None] == np.arange(len(categories))).astype(np.float32)
     features[column.isna()] = np.nan
@@ -271,7 +269,7 @@ def _features(path: Path, table: "pd.DataFrame", name: str, *, one_hot: bool) ->
 
 
 def _text(value: Any) -> str:
-    """Return a class or category as text; whole numbers have one form, whether or not others in their column do.
+    """Return a class or category as text, whole numbers without a decimal point.
 
     >>> _text("3"), _text(3), _text(np.float64(3)), _text(0.5), _text(True)
     ('3', '3', '3', '0.5', 'True')
@@ -300,5 +298,5 @@ def _refuse_stray_text(path: Path, table: "pd.DataFrame", name: str) -> None:
 
 
 def _row(table: "pd.DataFrame | pd.Series", position: int) -> int:
-    """Return the number of a row as readers count them, from 1 after the header."""
+    """Return the number of a row, counted from 1 after the header."""
     return int(table.index[position]) + 1

@@ -1,4 +1,4 @@
-"""The formats of the user's own files. Each format is a function of its settings that returns a `FileSource`."""
+"""The formats of the user's own files: functions of their settings that return a `FileSource`."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from fnet.data.csv import csv
 from fnet.data.idx import idx
 from fnet.data.images import EXTENSIONS, images
 from fnet.data.npz import npz
-from fnet.data.path import FileSource, existing
+from fnet.data.path import FileSource, existing_path
 from fnet.data.source import DataError, DataSource
 from fnet.data.text import text
 
@@ -31,18 +31,17 @@ def format_of(path: str) -> str:
     Raises:
         DataError: when the path does not exist, or its format is not known.
     """
-    place = existing(path)
-    if place.is_dir():
-        return "idx" if any("-ubyte" in entry.name for entry in place.iterdir()) else "images"
-    extension = place.suffix.lower()
+    location = existing_path(path)
+    if location.is_dir():
+        return "idx" if any("-ubyte" in entry.name for entry in location.iterdir()) else "images"
+    extension = location.suffix.lower()
     if extension in _BY_EXTENSION:
         return _BY_EXTENSION[extension]
     if extension in EXTENSIONS:
-        raise DataError(f"'{path}' is one image; give the folder that contains one folder per class", "path")
-    if "-ubyte" in place.name:
-        raise DataError(f"'{path}' is one IDX file; give the folder that contains images and labels", "path")
+        raise DataError(f"'{path}' is a single image; give the folder that contains one folder per class", "path")
+    if "-ubyte" in location.name:
+        raise DataError(f"'{path}' is a single IDX file; give the folder that contains images and labels", "path")
     known = ", ".join([*_BY_EXTENSION, "a folder of images, a folder of IDX files"])
-    what = f"the extension '{place.suffix}' of" if extension else "without an extension,"
-    verb = "does not determine a format" if extension else "does not have a known format"
-    names = ", ".join(FORMATS)
-    raise DataError(f"{what} '{place.name}' {verb}; known: {known}; or set data.name to one of {names}", "path")
+    received = f"the extension '{location.suffix}'" if extension else "no extension"
+    what = f"'{location.name}': expected a known format, got {received}"
+    raise DataError(f"{what}; known: {known}; or set data.name to one of {', '.join(FORMATS)}", "path")

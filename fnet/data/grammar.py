@@ -1,4 +1,4 @@
-"""Sentences of a small grammar: a text for language models that needs no download.
+"""Sentences of a small grammar: a text for language models, without a download.
 
     sentence -> subject verb [object] [adverb] "."
     subject  -> determiner [adjective] noun ["that" subject verb-of-seeing | "near" subject]
@@ -40,11 +40,11 @@ def _characters() -> str:
 
 
 VOCABULARY = _characters()
-"""Characters of all texts of the grammar, sorted."""
+"""All characters that the grammar uses, sorted."""
 
 
 def sentences(rng: np.random.Generator, samples: Annotated[int, Ge(2)] = 2000, block: Block = 64) -> Arrays:
-    """Sentences of a small grammar, one per line, as blocks of characters; predict the next character everywhere.
+    """Sentences of a small grammar, one per line, in blocks; the target is the next character at every position.
 
     A verb agrees with its subject, even across a subordinate clause: the dogs that a cat sees sleep well.
 
@@ -82,7 +82,7 @@ def _sentence(rng: np.random.Generator) -> str:
 
 
 def _subject(rng: np.random.Generator, extended: float) -> tuple[str, int]:
-    """Write a noun phrase, extended with this probability; also return whether it is plural, as 0 or 1."""
+    """Return a noun phrase, extended with this probability, and whether it is plural, as 0 or 1."""
     plural = int(rng.integers(2))
     words = [_choice(rng, _DETERMINERS[plural])]
     if rng.random() < 0.3:

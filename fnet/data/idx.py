@@ -1,4 +1,4 @@
-"""MNIST's original format: big-endian arrays of bytes with a header, one file of images and one of labels."""
+"""MNIST's original format: arrays of bytes with a big-endian header, one file of images and one of labels."""
 
 import gzip
 import re
@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge
 
 from fnet.data.cache import cached
-from fnet.data.path import FileSource, PathText, digest, existing, naming
+from fnet.data.path import FileSource, PathText, digest, existing_path, file_errors
 from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
@@ -29,11 +29,11 @@ class _Split(NamedTuple):
 def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSource:
     """Grayscale images in MNIST's IDX format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte, ...
 
-    The files that start with train, and with t10k or test, are the source's own splits train and test.
+    Files that start with train belong to the source's own split train; t10k or test, to its split test.
 
     Args:
         path: the folder that contains the files.
-        classes: number of classes; by default one more than the max label.
+        classes: number of classes; by default the maximum label plus 1.
     """
 
     def spec() -> DatasetSpec:
@@ -41,7 +41,7 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSou
         number = _classes(splits, classes)
         _, height, width = splits[0].shape
         return DatasetSpec(
-            existing(path).resolve().name,
+            existing_path(path).resolve().name,
             (height, width, 1),
             Targets("classes", number, tuple(map(str, range(number)))),
             sum(split.shape[0] for split in splits),
@@ -52,7 +52,7 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSou
     def rows() -> Stream:
         splits = _splits(path)
         content = {split.name: [digest(split.images), digest(split.labels)] for split in splits}
-        key = {"name": existing(path).resolve().name, "format": "idx", "content": content}
+        key = {"name": existing_path(path).resolve().name, "format": "idx", "content": content}
         arrays = cached(key, lambda: _decode(splits))
         return Stream(arrays["x"], arrays["y"])
 
@@ -63,14 +63,14 @@ def read_images(path: Path) -> np.ndarray:
     """Return the images of one file, uint8 (n, height, width, 1).
 
     Raises:
-        DataError: for a file that is damaged, or contains something else.
+        DataError: for a file that is damaged, or does not contain images.
     """
     return _body(path, "images", _header(path, "images"))[..., None]
 
 
 def _splits(path: str) -> list[_Split]:
     """Find the files of each split in a folder, train first, and check that their headers agree."""
-    folder = existing(path)
+    folder = existing_path(path)
     if not folder.is_dir():
         raise DataError(f"'{path}' is a file; give the folder that contains images and labels", "path")
     splits = [_split(folder, name, files) for name, files in sorted(_files(folder).items(), reverse=True)]
@@ -81,12 +81,12 @@ def _splits(path: str) -> list[_Split]:
         if split.shape[1:] != first.shape[1:]:
             sizes = [f"{height} x {width}" for _, height, width in (split.shape, first.shape)]
             what = f"{split.images} contains images of {sizes[0]}, but {first.images} images of {sizes[1]}"
-            raise DataError(f"{what}; all images must have one size", "path")
+            raise DataError(f"{what}; all images must have the same size", "path")
     return splits
 
 
 def _files(folder: Path) -> dict[str, dict[str, Path]]:
-    """Return the files of images and of labels by split; a file that is not gzipped takes precedence."""
+    """Return the files of images and labels by split; a file that is not gzipped takes precedence."""
     files: dict[str, dict[str, Path]] = {}
     for file in sorted(folder.iterdir(), key=lambda file: file.suffix != ".gz"):
         match = _NAME.fullmatch(file.name)
@@ -100,7 +100,7 @@ def _split(folder: Path, name: str, files: dict[str, Path]) -> _Split:
     for kind in ("images", "labels"):
         if kind not in files:
             other = next(iter(files.values())).name
-            raise DataError(f"{folder} contains {other}, but no file of its {kind}", "path")
+            raise DataError(f"{folder} contains {other}, but not the file of its {kind}", "path")
     images, labels = (_header(files[kind], kind) for kind in ("images", "labels"))
     if images[0] != labels[0]:
         raise DataError(
@@ -110,9 +110,9 @@ def _split(folder: Path, name: str, files: dict[str, Path]) -> _Split:
 
 
 def _header(path: Path, kind: str) -> tuple[int, ...]:
-    """Return the shape in a file's header: two zero bytes, the type, the number of dimensions, then each dimension."""
+    """Return the shape in a file's header: two zero bytes, the type, the number of axes, then the length of each."""
     dimensions = _DIMENSIONS[kind]
-    with naming(path), _open(path) as file:
+    with file_errors(path), _open(path) as file:
         header = file.read(4 + 4 * dimensions)
     magic = bytes([0, 0, 8, dimensions])
     if header[:4] != magic:
@@ -128,7 +128,7 @@ def _header(path: Path, kind: str) -> tuple[int, ...]:
 
 
 def _body(path: Path, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    with naming(path), _open(path) as file:
+    with file_errors(path), _open(path) as file:
         data = file.read()
     start = 4 + 4 * _DIMENSIONS[kind]
     if len(data) != start + np.prod(shape):
@@ -145,13 +145,15 @@ def _open(path: Path) -> Any:
 
 
 def _classes(splits: list[_Split], classes: int | None) -> int:
-    """Return the number of classes, for which the labels are read."""
+    """Return the number of classes; without a setting, it is read from the labels."""
     max_label = 0
     for split in splits:
         labels = _body(split.labels, "labels", split.shape[:1])
         if classes is not None and (labels >= classes).any():
             row = int(np.argmax(labels >= classes))
-            raise DataError(f"{split.labels}: label {row} is {labels[row]}, outside 0 ... {classes - 1}", "classes")
+            raise DataError(
+                f"{split.labels}: expected labels 0 ... {classes - 1}, got {labels[row]} at position {row}", "classes"
+            )
         max_label = max(max_label, int(labels.max(initial=0)))
     return classes or max(2, max_label + 1)
 

@@ -13,21 +13,21 @@ import numpy as np
 from annotated_types import Ge, Len
 
 from fnet.data.cache import Chunks, cached
-from fnet.data.path import FileSource, PathText, existing, naming
+from fnet.data.path import FileSource, PathText, existing_path, file_errors
 from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
 EXTENSIONS = (".png", ".jpg", ".jpeg")
 _SPLITS = ("train", "validation", "val", "test")
 
-AT_ONCE = 1 << 25
-"""Bytes of pixels that are decoded at once."""
+CHUNK_BYTES = 1 << 25
+"""Number of bytes of pixels that are decoded together."""
 
 Pixels = Annotated[int, Ge(1)]
 
 
 class _Tree(NamedTuple):
-    """The images of a folder: the classes, and for each split the file and class index of every image."""
+    """The images in a folder: the classes, and the file and class index of every image by split."""
 
     classes: tuple[str, ...]
     splits: dict[str, list[tuple[Path, int]]]
@@ -40,8 +40,8 @@ def images(
 ) -> FileSource:
     """PNG and JPEG images in folders, whose names are the classes: cat/1.png, dog/1.jpg.
 
-    If the folders in `path` are called train, validation (or val) and test, they are the source's own splits and
-    contain the folders of the classes. Images are rotated according to their EXIF orientation.
+    Folders called train, validation (or val) and test in `path` are the source's own splits, and contain the folders of
+    the classes. Images are rotated according to their EXIF orientation.
 
     Args:
         path: the folder that contains the folders.
@@ -54,7 +54,7 @@ def images(
         height, width, channels = _shape(tree, size, color)
         sizes = tuple((name, len(files)) for name, files in tree.splits.items())
         return DatasetSpec(
-            existing(path).resolve().name,
+            existing_path(path).resolve().name,
             (height, width, channels),
             Targets("classes", len(tree.classes), tree.classes),
             sum(number for _, number in sizes),
@@ -67,9 +67,9 @@ def images(
         shape = _shape(tree, size, color)
         files = [file for inside in tree.splits.values() for file, _ in inside]
         key = {
-            "name": existing(path).resolve().name,
+            "name": existing_path(path).resolve().name,
             "format": "images",
-            "content": _fingerprint(existing(path), files),
+            "content": _fingerprint(existing_path(path), files),
             "shape": shape,
             "resize": size is not None,
         }
@@ -82,21 +82,23 @@ def images(
 
 
 def _tree(path: str) -> _Tree:
-    root = existing(path)
+    root = existing_path(path)
     if not root.is_dir():
         raise DataError(f"'{path}' is a file; give the folder that contains one folder per class", "path")
     names = [folder.name for folder in _folders(root)]
     splits_present = [name for name in _SPLITS if name in names]
-    divided = "train" in splits_present and len(splits_present) == len(names)
-    places = {name: root / name for name in splits_present} if divided else {"": root}
-    classes = sorted({folder.name for place in places.values() for folder in _folders(place)})
+    has_splits = "train" in splits_present and len(splits_present) == len(names)
+    parents = {name: root / name for name in splits_present} if has_splits else {"": root}
+    classes = sorted({folder.name for parent in parents.values() for folder in _folders(parent)})
     if len(classes) < 2:
         what = f"only one folder, '{classes[0]}'" if classes else "no folders"
-        raise DataError(f"{root} contains {what}; put the images of each class into a folder named after it", "path")
+        raise DataError(
+            f"{root} contains {what}; put the images of each class in a folder named after the class", "path"
+        )
     splits = {}
-    for name, place in places.items():
+    for name, parent in parents.items():
         splits[name] = []
-        for folder in _folders(place):
+        for folder in _folders(parent):
             files = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
             if not files:
                 what = f"{folder} does not contain images ({', '.join(EXTENSIONS)})"
@@ -105,23 +107,23 @@ def _tree(path: str) -> _Tree:
     return _Tree(tuple(classes), splits)
 
 
-def _folders(place: Path) -> list[Path]:
-    return sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _folders(parent: Path) -> list[Path]:
+    return sorted(entry for entry in parent.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _shape(tree: _Tree, size: list[int] | None, color: str | None) -> tuple[int, int, int]:
-    """Return the shape of every example: from the settings, else from the header of the first image."""
+    """Return the shape of every example, from the settings or from the header of the first image."""
     from PIL import Image
 
     first = next(file for inside in tree.splits.values() for file, _ in inside)
-    with naming(first), Image.open(first) as image:
+    with file_errors(first), Image.open(first) as image:
         height, width = size or (image.height, image.width)
         gray = image.mode in ("1", "L", "LA") if color is None else color == "gray"
     return height, width, 1 if gray else 3
 
 
 def _fingerprint(root: Path, files: list[Path]) -> str:
-    """Hash the names, sizes and modification times, without reading the content of thousands of files."""
+    """Hash names, sizes and modification times, because reading the content of thousands of files is slow."""
     state = hashlib.sha256()
     for file in files:
         status = os.stat(file)
@@ -135,15 +137,15 @@ def decode(files: list[Path], shape: tuple[int, int, int], *, resize: bool) -> I
     Args:
         files: PNG or JPEG files.
         shape: height, width and channels of each image.
-        resize: whether images of another size are resized rather than refused.
+        resize: whether images of a different size are resized rather than refused.
 
     Raises:
-        DataError: for a file that is damaged, or of another size.
+        DataError: for a file that is damaged, or for an image of a different size.
     """
-    at_once = max(1, AT_ONCE // math.prod(shape))
+    images_per_chunk = max(1, CHUNK_BYTES // math.prod(shape))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), at_once):
-            pixels = pool.map(lambda file: _pixels(file, shape, resize=resize), files[start : start + at_once])
+        for start in range(0, len(files), images_per_chunk):
+            pixels = pool.map(lambda file: _pixels(file, shape, resize=resize), files[start : start + images_per_chunk])
             yield np.stack(list(pixels))
 
 
@@ -151,7 +153,7 @@ def _pixels(file: Path, shape: tuple[int, int, int], *, resize: bool) -> Any:
     from PIL import Image, ImageOps
 
     height, width, channels = shape
-    with naming(file), Image.open(file) as opened:
+    with file_errors(file), Image.open(file) as opened:
         image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
     if resize:
         image = image.resize((width, height), Image.Resampling.BILINEAR)

@@ -7,12 +7,12 @@ import numpy as np
 from fnet.core.wording import suggestion
 from fnet.data import csv, idx, images
 from fnet.data.arrays import first_invalid
-from fnet.data.path import existing, naming
+from fnet.data.path import existing_path, file_errors
 from fnet.data.source import DataError, DatasetSpec
 
 
 def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
-    """Read examples (n, *spec.shape) as they are stored, not yet normalized, and a name for each.
+    """Return examples (n, *spec.shape) as stored, before normalization, and a name for each.
 
     Args:
         path: a .csv table with the columns of the table that the network was trained on, a .npz or .npy array, an image
@@ -23,62 +23,61 @@ def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
     Raises:
         DataError: when the file does not exist, or does not contain such examples.
     """
-    place = existing(path)
-    extension = place.suffix.lower()
-    if place.is_dir() or extension in images.EXTENSIONS:
-        return _images(place, spec)
+    location = existing_path(path)
+    extension = location.suffix.lower()
+    if location.is_dir() or extension in images.EXTENSIONS:
+        return _images(location, spec)
     if extension == ".csv":
         if not spec.columns:
-            what = f"the network was not trained on a table, but on arrays of shape {spec.shape}"
-            raise DataError(f"{path} is a table, and {what}")
-        x = csv.encode(place, spec.columns, has_missing=spec.has_missing)
+            raise DataError(f"{path} is a table, but the network was trained on arrays of shape {spec.shape}")
+        x = csv.encode(location, spec.columns, has_missing=spec.has_missing)
     elif extension in (".npz", ".npy"):
-        x = _array(place)
-    elif "-ubyte" in place.name:
-        x = idx.read_images(place)
+        x = _array(location)
+    elif "-ubyte" in location.name:
+        x = idx.read_images(location)
     else:
         known = ".csv, .npz, .npy, .png, .jpg, IDX, a folder of images"
         raise DataError(f"{path} does not have a known format; known: {known}")
-    x = _checked(place, x, spec)
+    x = _checked(location, x, spec)
     return x, [str(number) for number in range(len(x))]
 
 
-def _images(place: Path, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
+def _images(location: Path, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
     """Read the images in a folder, or one image, in the shape and range of the training data."""
     if len(spec.shape) != 3 or spec.shape[2] not in (1, 3):
-        raise DataError(f"{place} contains images, but the network takes examples of shape {spec.shape}")
-    files = [place]
-    if place.is_dir():
-        files = sorted(file for file in place.rglob("*") if file.suffix.lower() in images.EXTENSIONS)
+        raise DataError(f"{location} contains images, but the network takes examples of shape {spec.shape}")
+    files = [location]
+    if location.is_dir():
+        files = sorted(file for file in location.rglob("*") if file.suffix.lower() in images.EXTENSIONS)
         if not files:
-            raise DataError(f"{place} does not contain images ({', '.join(images.EXTENSIONS)})")
+            raise DataError(f"{location} does not contain images ({', '.join(images.EXTENSIONS)})")
     if spec.range is None:
         raise DataError(
-            f"{place} contains images, but the network was trained on numbers whose range is not known; "
-            "give such numbers as .npy"
+            f"{location} contains images, but the network was trained on numbers of unknown range; "
+            "save the examples as .npy"
         )
     height, width, channels = spec.shape
     pixels = np.concatenate(list(images.decode(files, (height, width, channels), resize=True)))
-    names = [file.relative_to(place).as_posix() if place.is_dir() else file.name for file in files]
+    names = [file.relative_to(location).as_posix() if location.is_dir() else file.name for file in files]
     low, high = spec.range
     return pixels if spec.range == (0, 255) else low + pixels * np.float32((high - low) / 255), names
 
 
-def _array(place: Path) -> np.ndarray:
-    """Read the array of a .npy file; of a .npz file the array x, or the only one."""
-    with naming(place):
-        opened = np.load(place, allow_pickle=False)
+def _array(location: Path) -> np.ndarray:
+    """Read the array of a .npy file, or the array x, or the only array, of a .npz file."""
+    with file_errors(location):
+        opened = np.load(location, allow_pickle=False)
         if isinstance(opened, np.ndarray):
             return opened
         with opened:
             key = "x" if "x" in opened else opened.files[0] if len(opened.files) == 1 else None
             if key is None:
-                raise DataError(f"{place} does not contain an array 'x'{suggestion('x', opened.files)}")
+                raise DataError(f"{location} does not contain an array 'x'{suggestion('x', opened.files)}")
             return opened[key]
 
 
-def _checked(place: Path, x: np.ndarray, spec: DatasetSpec) -> np.ndarray:
-    """Return an array as (n, *shape), after checking its shape, type and values.
+def _checked(location: Path, x: np.ndarray, spec: DatasetSpec) -> np.ndarray:
+    """Return an array as (n, *shape), after checking its shape, dtype and values.
 
     It may also be a single example, or grayscale images without the channel axis.
     """
@@ -89,12 +88,12 @@ def _checked(place: Path, x: np.ndarray, spec: DatasetSpec) -> np.ndarray:
             break
     else:
         expected = f"(n, {', '.join(map(str, spec.shape))})"
-        raise DataError(f"{place}: expected an array of shape {expected}, got {x.shape}")
+        raise DataError(f"{location}: expected an array of shape {expected}, got {x.shape}")
     if not len(x):
-        raise DataError(f"{place} does not contain examples")
+        raise DataError(f"{location} does not contain examples")
     if x.dtype.kind not in ("iu" if spec.tokens else "biuf"):
-        raise DataError(f"{place}: expected {'whole numbers' if spec.tokens else 'numbers'}, got dtype {x.dtype}")
+        raise DataError(f"{location}: expected {'whole numbers' if spec.tokens else 'numbers'}, got dtype {x.dtype}")
     invalid = first_invalid(x, has_missing=spec.has_missing)
     if invalid is not None:
-        raise DataError(f"{place}: example {invalid} contains a value that is NaN or infinite")
+        raise DataError(f"{location}: example {invalid} contains a value that is NaN or infinite")
     return x.reshape(len(x), *spec.shape)

@@ -13,7 +13,7 @@ from fnet.data.split import PARTS
 
 
 class Range(NamedTuple):
-    """Min, max, mean and standard deviation of numbers, and how many are missing (NaN)."""
+    """Min, max, mean and standard deviation of numbers, and the number of missing values (NaN)."""
 
     min: float
     max: float
@@ -26,10 +26,10 @@ class Part(NamedTuple):
     """Summary of one part of the data.
 
     name: train, validation or test.
-    source: the fraction or the splits that it is made of.
+    source: the fraction, or the names of the splits, that it consists of.
     examples: number of examples.
-    stored: range of all entries as they are stored.
-    normalized: range of all entries as the network receives them; None for token numbers.
+    stored: range of all entries as stored.
+    normalized: range of all entries as the network receives them; None for token indices.
     features: range of every feature of a table as stored; empty for other shapes.
     classes: number of targets in each class; empty for values.
     values: range of every target value; empty for classes.
@@ -49,10 +49,10 @@ class Inspection(NamedTuple):
     """Summary of a dataset.
 
     spec: description of the dataset.
-    stored: type of the entries as they are stored.
+    stored: dtype of the entries as stored.
     normalization: unit, standard or none.
     parts: summaries of the parts that contain examples.
-    raw: arrays of all parts as they are stored.
+    raw: arrays of all parts as stored.
     splits: arrays of all parts as the network receives them.
     """
 
@@ -64,7 +64,7 @@ class Inspection(NamedTuple):
     splits: Splits[Arrays]
 
     def plain(self) -> dict[str, Any]:
-        """Return everything but the arrays, as data that JSON can represent."""
+        """Return the summary without the arrays, as data that JSON can represent."""
         spec, targets = self.spec, self.spec.targets
         return {
             "name": spec.name,
@@ -98,12 +98,12 @@ def inspect(
     Args:
         arrays: the whole dataset.
         spec: its description.
-        parts: fraction or own splits of the training, validation and test part.
+        parts: the training, validation and test part, each a fraction or the names of the source's own splits.
         normalization: unit, standard or none.
         seed: seed of the split.
 
     Raises:
-        DataError, SplitError: as `pipeline.split_and_normalize`.
+        DataError, SplitError: as for `pipeline.split_and_normalize`.
     """
     raw = split(arrays, spec, parts, seed=seed)
     splits = split_and_normalize(arrays, spec, parts, normalization, seed=seed)

@@ -1,4 +1,4 @@
-"""Normalization: an affine map of the examples, fitted on the training part alone."""
+"""Normalization: an affine map of the examples, fitted to the training part only."""
 
 import functools
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _EXACT = 1 << 16
 
 
 class Normalizer(NamedTuple):
-    """x -> (x - offset) / scale, per entry of an example or for all entries alike; `fill`, if given, replaces NaN.
+    """The map x -> (x - offset) / scale, per entry of an example or with shared values; `fill`, if given, replaces NaN.
 
     It is computed in double precision and rounded to single. Where x contains bytes, and offset and scale are whole
     numbers of at most 2^16, single precision gives the same bits: x - offset is exact, and rounding a quotient of
@@ -57,8 +57,8 @@ def mean_of_known(x: Rows) -> np.ndarray:
     return total / np.maximum(1, number)
 
 
-AS_THEY_ARE = Normalizer(np.zeros(()), np.ones(()))
-"""The normalizer that changes nothing."""
+IDENTITY = Normalizer(np.zeros(()), np.ones(()))
+"""The normalizer that leaves examples unchanged."""
 
 
 def fit(
@@ -66,9 +66,9 @@ def fit(
 ) -> Normalizer:
     """Fit a normalizer to training examples, which are read in chunks.
 
-    `unit` maps to [0, 1]: by the range that all entries share where the source states one (images), else by the min
-    and max of each feature. `standard` subtracts each feature's mean and divides by its standard deviation (of the
-    population, 1/n). `none` changes nothing. A constant feature is divided by 1.
+    `unit` maps to [0, 1], using the range of all entries if the source states one (images), else the min and max of
+    each feature. `standard` subtracts each feature's mean and divides by its standard deviation (of the
+    population, 1/n). `none` leaves them unchanged. A constant feature is divided by 1.
 
     Args:
         kind: unit, standard or none.
@@ -90,7 +90,7 @@ def fit(
 
     match kind:
         case "none":
-            return AS_THEY_ARE._replace(fill=fill)
+            return IDENTITY._replace(fill=fill)
         case "standard":
             offset = np.asarray(sum(part.sum(axis=0, dtype=np.float64) for part in values()) / len(x))
             squares = sum(np.square(part - offset).sum(axis=0) for part in values())

@@ -1,4 +1,4 @@
-"""NumPy's archives of named arrays."""
+"""NumPy archives of named arrays (.npz)."""
 
 import math
 import zipfile
@@ -11,12 +11,12 @@ from annotated_types import Ge, MinLen
 
 from fnet.core.wording import suggestion
 from fnet.data.cache import Chunks, cached
-from fnet.data.path import FileSource, PathText, digest, file, naming
+from fnet.data.path import FileSource, PathText, digest, existing_file, file_errors
 from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
-AT_ONCE = 1 << 25
-"""Bytes of examples that are read at once."""
+CHUNK_BYTES = 1 << 25
+"""Number of bytes of examples that are read together."""
 
 _OTHERS = ("validation", "val", "test")
 _Key = Annotated[str, MinLen(1)]
@@ -47,7 +47,8 @@ def npz(
 ) -> FileSource:
     """Arrays of a .npz file: examples x (n, ...) and targets y (n,) or (n, values).
 
-    x_validation and x_test, with their y, are splits beside train, whose arrays may also be called x_train and y_train.
+    x_validation and x_test, with their y, are splits in addition to train, whose arrays may also be called x_train and
+    y_train.
     Bytes (uint8) of shape (n, height, width) or (n, height, width, channels) are images.
 
     Args:
@@ -55,11 +56,11 @@ def npz(
         x: key of the examples.
         y: key of the targets.
         targets: classes or values; by default classes if the targets are whole numbers, one per example.
-        classes: number of classes; by default one more than the max label.
+        classes: number of classes; by default the maximum label plus 1.
     """
 
     def spec() -> DatasetSpec:
-        archive = file(path)
+        archive = existing_file(path)
         headers = _headers(archive)
         splits = _splits(archive, headers, x, y)
         first = splits[0]
@@ -76,7 +77,7 @@ def npz(
         )
 
     def rows() -> Stream:
-        archive, description = file(path), spec()
+        archive, description = existing_file(path), spec()
         key = {
             "name": archive.stem,
             "format": "npz",
@@ -93,7 +94,7 @@ def npz(
 def _headers(archive: Path) -> dict[str, _Header]:
     """Return the header of each array by its key."""
     headers = {}
-    with naming(archive), zipfile.ZipFile(archive) as opened:
+    with file_errors(archive), zipfile.ZipFile(archive) as opened:
         for name in opened.namelist():
             with opened.open(name) as member:
                 headers[name.removesuffix(".npy")] = _header(member)
@@ -118,7 +119,7 @@ def _splits(archive: Path, headers: dict[str, _Header], x: str, y: str) -> list[
         _check_split(archive, headers, split)
         shape, expected = headers[split.x].shape[1:], headers[train.x].shape[1:]
         if shape != expected:
-            what = f"examples of '{split.x}' have shape {shape}, but those of '{train.x}' {expected}"
+            what = f"examples of '{split.x}' have shape {shape}, but those of '{train.x}' have shape {expected}"
             raise DataError(f"{archive}: {what}", "path")
     return [train, *others]
 
@@ -139,7 +140,7 @@ def _check_split(archive: Path, headers: dict[str, _Header], split: _Split) -> N
 def _targets(
     archive: Path, headers: dict[str, _Header], splits: list[_Split], kind: str | None, classes: int | None
 ) -> Targets:
-    """Describe the targets; for the number of classes the labels are read."""
+    """Describe the targets; the number of classes is read from the labels."""
     key = splits[0].y
     shape, dtype = headers[key].shape[1:], headers[key].dtype
     whole = dtype.kind in "bui" and shape in ((), (1,))
@@ -157,24 +158,24 @@ def _targets(
 
 
 def _max_label(archive: Path, key: str, classes: int | None) -> int:
-    """Return the max label of a split.
+    """Return the maximum label of a split.
 
     Raises:
         DataError: for a label out of range.
     """
-    with naming(archive), np.load(archive, allow_pickle=False) as opened:
+    with file_errors(archive), np.load(archive, allow_pickle=False) as opened:
         labels = opened[key].reshape(-1).astype(np.int64)
     wrong = labels < 0 if classes is None else (labels < 0) | (labels >= classes)
     if wrong.any():
         row = int(np.argmax(wrong))
-        limit = "" if classes is None else f" ... {classes - 1}"
-        raise DataError(f"{archive}: the label in row {row} of '{key}' is {labels[row]}, outside 0{limit}", "classes")
+        expected = "labels of at least 0" if classes is None else f"labels 0 ... {classes - 1}"
+        raise DataError(f"{archive}: expected {expected} in '{key}', got {labels[row]} in row {row}", "classes")
     return int(labels.max(initial=0))
 
 
 def _decode(archive: Path, spec: DatasetSpec, x: str, y: str) -> dict[str, np.ndarray | Chunks]:
     splits = _splits(archive, _headers(archive), x, y)
-    with naming(archive), np.load(archive, allow_pickle=False) as opened:
+    with file_errors(archive), np.load(archive, allow_pickle=False) as opened:
         labels = np.concatenate([opened[split.y] for split in splits])
     if spec.targets.kind == "classes":
         labels = labels.reshape(-1).astype(np.int32)
@@ -185,8 +186,8 @@ def _decode(archive: Path, spec: DatasetSpec, x: str, y: str) -> dict[str, np.nd
 
 
 def _examples(archive: Path, splits: list[_Split], spec: DatasetSpec) -> Iterator[np.ndarray]:
-    """Read the examples of the splits in chunks; an array in column-major order is read whole."""
-    with naming(archive), zipfile.ZipFile(archive) as opened:
+    """Read the examples of the splits in chunks; an array in column-major order is read as a whole."""
+    with file_errors(archive), zipfile.ZipFile(archive) as opened:
         for split in splits:
             with opened.open(f"{split.x}.npy") as member:
                 header = _header(member)
@@ -198,15 +199,15 @@ def _examples(archive: Path, splits: list[_Split], spec: DatasetSpec) -> Iterato
 
 
 def _chunks(member: Any, header: _Header, key: str) -> Iterator[np.ndarray]:
-    """Read rows from a file that stands behind its header.
+    """Read rows from a file that is positioned after its header.
 
     Raises:
         EOFError: when the file ends too early.
     """
     size, row = header.shape[0], math.prod(header.shape[1:]) * header.dtype.itemsize
-    at_once = max(1, AT_ONCE // row)
-    for start in range(0, size, at_once):
-        stop = min(size, start + at_once)
+    rows_per_chunk = max(1, CHUNK_BYTES // row)
+    for start in range(0, size, rows_per_chunk):
+        stop = min(size, start + rows_per_chunk)
         data = member.read((stop - start) * row)
         if len(data) != (stop - start) * row:
             raise EOFError(f"'{key}' ends within the examples {start} ... {stop - 1} of {size}")

@@ -1,4 +1,4 @@
-"""The user's own files: finding, naming and hashing them, and the data source that every format makes of them."""
+"""The user's own files: paths, hashes and errors, and the data source that every format returns."""
 
 import contextlib
 import hashlib
@@ -30,10 +30,10 @@ PathText = Annotated[str, MinLen(1), AfterValidator(_absolute)]
 
 @dataclass(frozen=True)
 class FileSource(DataSource):
-    """A dataset in the user's own files, given by two functions.
+    """A dataset in the user's own files, defined by two functions.
 
-    header: describes the dataset from the headers of its files, reading no more of them than the classes require.
-    rows: opens the examples where they are: in the file itself, or in the cache of decoded arrays.
+    header: describes the dataset from the headers of its files, and reads labels only to determine the classes.
+    rows: opens the examples where they are stored: in the file itself, or in the cache of decoded arrays.
     """
 
     header: Callable[[], DatasetSpec]
@@ -53,7 +53,7 @@ class FileSource(DataSource):
         return self.rows()
 
 
-def existing(path: str) -> Path:
+def existing_path(path: str) -> Path:
     """Return the path of a file or folder that exists.
 
     Raises:
@@ -70,27 +70,27 @@ def existing(path: str) -> Path:
     raise DataError(f"'{missing.name}' does not exist in {missing.parent}{whole}{near}", "path")
 
 
-def file(path: str) -> Path:
+def existing_file(path: str) -> Path:
     """Return the path of a file that exists.
 
     Raises:
         DataError: when it does not exist, or is a folder.
     """
-    place = existing(path)
-    if place.is_dir():
-        raise DataError(f"'{path}' is a folder; this format is a single file", "path")
-    return place
+    location = existing_path(path)
+    if location.is_dir():
+        raise DataError(f"'{path}': expected a file, got a folder", "path")
+    return location
 
 
 def digest(path: Path) -> str:
     """Hash a file's content."""
-    with naming(path), path.open("rb") as opened:
+    with file_errors(path), path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turn the errors of reading a damaged or unreadable file into a DataError that names the file."""
+def file_errors(path: Path) -> Iterator[None]:
+    """Convert errors of reading a damaged or unreadable file into a DataError that names the file."""
     try:
         yield
     except DataError:

@@ -1,4 +1,4 @@
-"""From a dataset to the normalized parts that a run trains, selects and tests on."""
+"""Split a dataset into normalized training, validation and test parts."""
 
 from collections.abc import Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar
@@ -39,36 +39,36 @@ def split_and_normalize(
     seed: int,
     order: Order = "source",
 ) -> Splits[Data]:
-    """Split (stratified for classes), order, and normalize with the statistics of the training part alone.
+    """Split (stratified by class), order, and normalize with the statistics of the training part only.
 
     Args:
         data: the whole dataset; the parts of a stream are streams, which are normalized when they are read.
         spec: description of the dataset.
-        parts: fraction or own splits of the training, validation and test part, as for `split.divide`.
+        parts: the training, validation and test part, each a fraction or names of splits, as for `split.divide`.
         normalization: unit, standard or none.
         seed: seed of the split.
         order: order of the examples in every part: source order, or sorted by content hash.
 
     Raises:
-        DataError: for values that are not finite, labels out of range, or a class that training never sees.
-        SplitError: for parts that cannot be made.
+        DataError: for values that are not finite, labels out of range, or a class that is not in the training part.
+        SplitError: for an impossible split.
     """
     train, validation, test = split(data, spec, parts, seed=seed)
     if order == "content":
         train, validation, test = (part.part(by_content(part)) for part in (train, validation, test))
     if spec.tokens:
-        return Splits(train, validation, test, normalize.AS_THEY_ARE)
+        return Splits(train, validation, test, normalize.IDENTITY)
     normalizer = normalize.fit(normalization, train.x, spec.range, has_missing=spec.has_missing)
     train, validation, test = (part.mapped(x=normalizer) for part in (train, validation, test))
     return Splits(train, validation, test, normalizer)
 
 
 def by_content(data: Arrays | Stream) -> np.ndarray:
-    """Return the indices of the examples sorted by content hash, for which all of them are read once.
+    """Return the indices of the examples sorted by content hash; every example is read once.
 
     Sources that store the same examples in different orders give the same sequence. Equal examples are
-    interchangeable. The hash of 32-bit words is their sum with random 64-bit weights, modulo 2^64 (Carter and Wegman,
-    "Universal classes of hash functions", 1979).
+    interchangeable. The hash of an example's 32-bit words is their sum with random 64-bit weights, modulo 2^64 (Carter
+    and Wegman, "Universal classes of hash functions", 1979).
 
     >>> x, y = np.array([[1.0], [2.0], [3.0]]), np.array([0, 1, 0])
     >>> first, second = Arrays(x, y), Arrays(x[::-1], y[::-1])
@@ -89,10 +89,10 @@ def _words(rows: np.ndarray) -> np.ndarray:
 
 
 def split(data: Data, spec: DatasetSpec, parts: Sequence[float | str], *, seed: int) -> tuple[Data, Data, Data]:
-    """Return the training, validation and test part as they are stored.
+    """Return the training, validation and test part as stored.
 
     Raises:
-        DataError, SplitError: as `split_and_normalize`.
+        DataError, SplitError: as for `split_and_normalize`.
     """
     _check_finite(data.x, "example {} contains a value that is", has_missing=spec.has_missing)
     if spec.targets.kind == "classes":
@@ -119,13 +119,13 @@ def _check_labels(y: Rows, classes: int) -> None:
         labels = y[rows]
         wrong = (labels < 0) | (labels >= classes)
         if wrong.any():
-            place = tuple(np.argwhere(wrong)[0])
-            example = rows.start + place[0]
-            raise DataError(f"the label of example {example} is {labels[place]}, outside 0 ... {classes - 1}")
+            position = tuple(np.argwhere(wrong)[0])
+            example = rows.start + position[0]
+            raise DataError(f"expected labels 0 ... {classes - 1}, got {labels[position]} for example {example}")
 
 
 def _check_seen(spec: DatasetSpec, labels: Sequence[np.ndarray]) -> None:
-    """Refuse a class that only other parts contain, because it can neither be learned nor scored."""
+    """Refuse a class that the training part does not contain, because it cannot be learned."""
     seen = np.unique(labels[0])
     for part, y in zip(PARTS[1:], labels[1:], strict=True):
         unseen = np.setdiff1d(y, seen)

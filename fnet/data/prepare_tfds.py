@@ -1,7 +1,7 @@
-"""Preparing a dataset with TensorFlow Datasets: the only task that needs TensorFlow, run in a separate process.
+"""Prepare a dataset with TensorFlow Datasets, in a separate process: the only task that needs TensorFlow.
 
-`prepare` starts this module as that process and waits for it. The dataset appears in its folder all at once, when it is
-complete; the next process removes the remains of a killed one.
+`prepare` runs this module as that process and waits for it. The dataset appears in its folder only when it is complete;
+the next process removes the leftovers of a killed one.
 """
 
 import errno
@@ -24,7 +24,7 @@ from fnet.data import tfds
 from fnet.data.source import DataError
 
 _RETRIES = 4
-"""Number of retries of a download: some seconds, where TensorFlow Datasets would try for minutes."""
+"""Number of retries of a download, for a few seconds; the default of TensorFlow Datasets takes minutes."""
 
 
 class MissingTensorFlow(ImportError):
@@ -58,7 +58,7 @@ def prepare(name: str, data_dir: str | None = None) -> tuple[Path, dict[str, int
 
     Raises:
         MissingTensorFlow: when TensorFlow is not installed.
-        PreparationFailed: for an unknown name, without a network, on a full disk.
+        PreparationFailed: for an unknown name, a missing network or a full disk.
     """
     with suppress(DataError):
         return tfds.locate(name, data_dir)
@@ -68,22 +68,22 @@ def prepare(name: str, data_dir: str | None = None) -> tuple[Path, dict[str, int
             "folder of fnet's source, here or on another machine; then set data.data_dir to the folder of prepared "
             "datasets"
         )
-    place = tfds.folder(data_dir).absolute()
-    output = _run_child(name, place)
+    directory = tfds.folder(data_dir).absolute()
+    output = _run_child(name, directory)
     answer: dict[str, Any] = json.loads(output) if output.strip() else {"error": "the process ended without output"}
     if "error" in answer:
         raise PreparationFailed(f"'{name}' could not be prepared: {answer['error']}", answer.get("exit_status", 3))
     return tfds.locate(name, data_dir)
 
 
-def _run_child(name: str, place: Path) -> str:
-    """Run this module as a process; return its standard output.
+def _run_child(name: str, directory: Path) -> str:
+    """Run this module as a separate process, and return its standard output.
 
     Raises:
-        PreparationFailed: when a signal ended it.
+        PreparationFailed: when a signal kills it.
     """
     child = subprocess.Popen(
-        [sys.executable, "-m", "fnet.data.prepare_tfds", name, str(place)],
+        [sys.executable, "-m", "fnet.data.prepare_tfds", name, str(directory)],
         stdout=subprocess.PIPE,
         text=True,
         env={"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", **os.environ},
@@ -102,10 +102,10 @@ def _run_child(name: str, place: Path) -> str:
 
 
 def main() -> None:
-    """Prepare the dataset sys.argv[1] in the folder sys.argv[2], and print the outcome as one line of JSON."""
+    """Prepare the dataset sys.argv[1] in the folder sys.argv[2], and print the result as one line of JSON."""
     requested = sys.argv[1], Path(sys.argv[2])
     with os.fdopen(os.dup(1), "w") as answer:
-        os.dup2(2, 1)  # send what TensorFlow Datasets prints to standard error, like its progress
+        os.dup2(2, 1)  # redirect what TensorFlow Datasets prints to standard error, like its progress
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             _prepare(*requested)
@@ -118,50 +118,50 @@ def main() -> None:
         print(json.dumps(result), file=answer)
 
 
-def _prepare(name: str, place: Path) -> None:
+def _prepare(name: str, directory: Path) -> None:
     """Prepare a dataset as array_record files, or convert its existing files."""
     import tensorflow_datasets
     from tensorflow_datasets.core.download import downloader
 
     downloader.MAX_RETRIES = _RETRIES
-    with _exclusive(place):
+    with _exclusive(directory):
         with suppress(DataError):
-            tfds.locate(name, str(place))
-            return  # another process has prepared it in the meantime
-        builder = tensorflow_datasets.builder(name, data_dir=str(place))
+            tfds.locate(name, str(directory))
+            return  # another process prepared it in the meantime
+        builder = tensorflow_datasets.builder(name, data_dir=str(directory))
         version = Path(os.fspath(builder.data_path))
         if not (version / "dataset_info.json").exists():
-            builder = tensorflow_datasets.builder(name, data_dir=str(place), file_format="array_record")
+            builder = tensorflow_datasets.builder(name, data_dir=str(directory), file_format="array_record")
             builder.download_and_prepare()
         else:
             _convert(version, [Path(file) for split in builder.info.splits.values() for file in split.filepaths])
 
 
 @contextmanager
-def _exclusive(place: Path) -> Iterator[None]:
-    """Wait until no other process prepares datasets in a folder, then remove the remains of killed processes."""
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / ".fnet-prepare.lock").open("w") as lock:
+def _exclusive(directory: Path) -> Iterator[None]:
+    """Wait until no other process prepares datasets in a folder, then remove the leftovers of killed processes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".fnet-prepare.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"waiting for another process that prepares a dataset in {place}", file=sys.stderr)
+            print(f"waiting for another process that is preparing a dataset in {directory}", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        _remove_incomplete(place)
+        _remove_incomplete(directory)
         try:
             yield
         finally:
-            _remove_incomplete(place)
+            _remove_incomplete(directory)
 
 
-def _remove_incomplete(place: Path) -> None:
+def _remove_incomplete(directory: Path) -> None:
     for pattern in ("*/incomplete.*", "*/*/incomplete.*", "*/*/*/incomplete.*", "downloads/**/*.tmp.*"):
-        for path in list(place.glob(pattern)):
+        for path in list(directory.glob(pattern)):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _convert(place: Path, files: list[Path]) -> None:
-    """Convert tfrecord files to array_record files beside them, and finally add the format to the header."""
+def _convert(directory: Path, files: list[Path]) -> None:
+    """Convert tfrecord files to array_record files in the same folder, then add the format to the header."""
     import tensorflow  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -176,15 +176,15 @@ def _convert(place: Path, files: list[Path]) -> None:
             writer.close()
 
         _write_atomically(converted, write)
-    header = json.loads((place / "dataset_info.json").read_text(encoding="utf-8"))
+    header = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
     header["alternativeFileFormats"] = [*header.get("alternativeFileFormats", ()), "array_record"]
     _write_atomically(
-        place / "dataset_info.json", lambda partial: partial.write_text(json.dumps(header, indent=2), "utf-8")
+        directory / "dataset_info.json", lambda partial: partial.write_text(json.dumps(header, indent=2), "utf-8")
     )
 
 
 def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file completely or not at all: under another name first, which is then renamed."""
+    """Write a file atomically: under a temporary name, which is then renamed."""
     partial = path.with_name(f"incomplete.{path.name}")
     try:
         write(partial)
@@ -193,12 +193,12 @@ def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _reason(error: Exception, name: str, place: Path) -> tuple[str, int]:
-    """Explain an error, and return the exit status for it."""
+def _reason(error: Exception, name: str, directory: Path) -> tuple[str, int]:
+    """Return the explanation of an error, and its exit status."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
-    known = (reason for cause in chain if (reason := _known_reason(cause, name, place)) is not None)
+    known = (reason for cause in chain if (reason := _known_reason(cause, name, directory)) is not None)
     text = str(error).strip()
     if "manual" in text.lower():
         unknown = f"its files must be downloaded manually:\n{text}", 2
@@ -207,8 +207,8 @@ def _reason(error: Exception, name: str, place: Path) -> tuple[str, int]:
     return next(known, unknown)
 
 
-def _known_reason(cause: BaseException, name: str, place: Path) -> tuple[str, int] | None:
-    """Explain one of the errors that are expected, or return None."""
+def _known_reason(cause: BaseException, name: str, directory: Path) -> tuple[str, int] | None:
+    """Return the explanation and exit status of an expected error, or None for any other."""
     import requests
     import tensorflow_datasets
     from tensorflow_datasets.core import registered
@@ -219,13 +219,13 @@ def _known_reason(cause: BaseException, name: str, place: Path) -> tuple[str, in
         return f"TensorFlow Datasets has no dataset of this name{near}", 2
     if isinstance(cause, requests.exceptions.ConnectionError | requests.exceptions.Timeout):
         host = urlsplit(cause.request.url).hostname if cause.request is not None else None
-        return f"{host or 'the server'} cannot be reached; a download needs a network", 3
+        return f"{host or 'the server'} cannot be reached; check the network connection", 3
     if isinstance(cause, NonMatchingChecksumError):
         return "the checksum of the downloaded file is wrong; try again", 3
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk of {place} is full", 3
+        return f"the disk of {directory} is full", 3
     if isinstance(cause, PermissionError | NotADirectoryError | FileExistsError):
-        return f"{place} cannot be written ({cause.strerror}); choose another folder with --data-dir", 2
+        return f"{directory} cannot be written ({cause.strerror}); choose another folder with --data-dir", 2
     return None
 
 

@@ -1,4 +1,4 @@
-"""Real datasets that scikit-learn contains: nothing is downloaded."""
+"""Real datasets that ship with scikit-learn, without a download."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ SPECS: Mapping[str, DatasetSpec] = MappingProxyType(
         )
     }
 )
-"""Description of each dataset by name."""
+"""Descriptions of the datasets by name."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class SklearnSource(DataSource):
         return SPECS[self.name]
 
     def read(self, seed: int) -> Arrays:  # noqa: ARG002
-        """Read the dataset unscaled, as scikit-learn has it (diabetes comes standardized, as published)."""
-        from sklearn import datasets  # one second of import, paid only when these data are read
+        """Read the dataset as scikit-learn stores it: unscaled, except diabetes, which is standardized as published."""
+        from sklearn import datasets  # takes a second to import, so only when the data is read
 
         x, y = getattr(datasets, f"load_{self.name}")(return_X_y=True)
         spec = self.spec()
@@ -47,5 +47,5 @@ class SklearnSource(DataSource):
 
 
 def source(name: str, settings: Mapping[str, Any]) -> DataSource:
-    """Return the data source of a name; it has no settings."""
+    """Return the data source of a dataset, which has no settings."""
     return SklearnSource(name, **settings)

@@ -1,4 +1,4 @@
-"""What a data source is, and what it says about its dataset before any example is read."""
+"""The protocol of data sources, and the description of a dataset that is known before any example is read."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from fnet.data.stream import Stream
 
 
 class DataError(ValueError):
-    """Data that cannot be used as they are.
+    """Data that cannot be used.
 
-    setting: the setting of the config's `data` section that is at fault, if one is.
+    setting: the setting in the config's `data` section that causes the error, if any.
     """
 
     exit_status = 2
@@ -28,8 +28,8 @@ class Targets(NamedTuple):
     """Description of the targets.
 
     kind: `classes` (one of `number` classes, integers from 0) or `values` (`number` real numbers).
-    names: names of the classes or of the values, where the source knows them.
-    shape: () for one target per example, (length,) for a target at every position of a sequence.
+    names: names of the classes or of the values, if the source knows them.
+    shape: () for one target per example, (length,) for one target at every position of a sequence.
     """
 
     kind: Literal["classes", "values"]
@@ -39,15 +39,15 @@ class Targets(NamedTuple):
 
     def __str__(self) -> str:
         singular = {"classes": "class", "values": "value"}[self.kind]
-        places = f" at each of {self.shape[0]} positions" if self.shape else ""
-        return f"{self.number} {singular if self.number == 1 else self.kind}{places}"
+        positions = f" at each of {self.shape[0]} positions" if self.shape else ""
+        return f"{self.number} {singular if self.number == 1 else self.kind}{positions}"
 
 
 class Column(NamedTuple):
-    """A column of a table: one number, or one-hot over its categories.
+    """A column of a table: numeric, or one-hot encoded over its categories.
 
     name: header of the column.
-    categories: texts of the categories, one feature each; None for a column of numbers.
+    categories: names of the categories, one feature each; None for a numeric column.
     """
 
     name: str
@@ -66,13 +66,13 @@ class DatasetSpec(NamedTuple):
     shape: shape of one example, channels last.
     targets: description of the targets.
     size: number of examples.
-    range: min and max that an entry of an example can take, where all entries share them.
-    tokens: whether the entries are token numbers (int32, never normalized) rather than real numbers (float32).
+    range: min and max that an entry of an example can take, if they are the same for all entries.
+    tokens: whether the entries are token indices (int32, never normalized) rather than real numbers (float32).
     splits: name and size of each of the source's own splits, in the order in which their examples are stored.
     ordered: whether consecutive examples continue each other, as in a text, so that splits are cut in order.
-    vocabulary: for token numbers, the characters, or the bytes, that they index.
+    vocabulary: for token indices, the characters or bytes that they index.
     has_missing: whether values may be missing (NaN); the mean of the feature over the training part replaces them.
-    columns: for a table, the columns that the features were made from, in their order.
+    columns: for a table, the columns that the features come from, in order.
     """
 
     name: str
@@ -89,7 +89,7 @@ class DatasetSpec(NamedTuple):
 
     @property
     def dtype(self) -> Literal["float32", "int32"]:
-        """Type of the examples that the network receives."""
+        """Dtype of the examples that the network receives."""
         return "int32" if self.tokens else "float32"
 
     @property
@@ -98,7 +98,7 @@ class DatasetSpec(NamedTuple):
         return self.vocabulary is not None and bool(self.targets.shape)
 
     def plain(self) -> dict[str, Any]:
-        """Return the description as data that JSON can represent, bytes as lists of numbers."""
+        """Return the description as data that JSON can represent, with bytes as lists of numbers."""
         return {
             **self._asdict(),
             "targets": self.targets._asdict(),
@@ -107,11 +107,11 @@ class DatasetSpec(NamedTuple):
         }
 
     @classmethod
-    def of_plain(cls, plain: Mapping[str, Any]) -> "DatasetSpec":
-        """Build the description from the result of `plain`, or from that after a round trip through JSON.
+    def from_plain(cls, plain: Mapping[str, Any]) -> "DatasetSpec":
+        """Return the description for the result of `plain`, also after a round trip through JSON.
 
         >>> spec = DatasetSpec("text", (4,), Targets("classes", 2, ("a", "b"), (4,)), 9, tokens=True, vocabulary="ab")
-        >>> DatasetSpec.of_plain(spec.plain()) == spec
+        >>> DatasetSpec.from_plain(spec.plain()) == spec
         True
         """
         values = {key: _as_tuples(value) for key, value in plain.items()}
@@ -123,56 +123,56 @@ class DatasetSpec(NamedTuple):
 
 
 def _as_tuples(value: Any) -> Any:
-    """Replace lists by tuples, at any depth."""
+    """Return data with lists replaced by tuples, at any depth."""
     if isinstance(value, Mapping):
         return {key: _as_tuples(inner) for key, inner in value.items()}
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 class DataSource(Protocol):
-    """A dataset with its settings: what a new kind of data source implements.
+    """A dataset with its settings: the protocol that a new kind of data source implements.
 
     A source subclasses this protocol, usually as a frozen dataclass whose fields are its settings. It implements `spec`
-    and `read`, and overrides the others where their defaults do not suit it.
+    and `read`, and overrides the other methods if their defaults do not fit.
     """
 
     def spec(self) -> DatasetSpec:
         """Describe the dataset without reading its examples, as far as its format permits.
 
         Raises:
-            DataError: when the data are missing or unusable.
+            DataError: when the data is missing or unusable.
         """
         ...
 
     def read(self, seed: int) -> Arrays:
-        """Read the whole dataset into memory; only generated data depend on the seed.
+        """Read the whole dataset into memory; only synthetic data depends on the seed.
 
         Raises:
-            DataError: when the data are missing or unusable.
+            DataError: when the data is missing or unusable.
         """
         ...
 
     def stream(self, seed: int) -> Stream:
-        """Open the dataset for reading batch by batch; by default it is in memory all the same.
+        """Open the dataset for reading batch by batch; the default implementation reads it into memory.
 
         Raises:
-            DataError: when the data are missing or unusable.
+            DataError: when the data is missing or unusable.
         """
         return Stream(*self.read(seed))
 
     def fingerprint(self, data: Arrays | Stream) -> str:
-        """Hash the dataset that `read` or `stream` returned; by default its content."""
+        """Return a hash of the dataset that `read` or `stream` returned; by default, of its content."""
         return fingerprint(data)
 
     def default_normalization(self, spec: DatasetSpec) -> Normalization:
-        """Return the normalization for a config that sets none: images to [0, 1], tables standardized."""
+        """Return the default normalization: unit for images, standard for tables, none for token indices."""
         if spec.tokens:
             return "none"
         return "unit" if len(spec.shape) == 3 else "standard"
 
 
 def fingerprint(data: Arrays | Stream) -> str:
-    """Hash the values, shapes and types of examples and targets: equal exactly when the data are.
+    """Return a hash of the values, shapes and dtypes of examples and targets.
 
     >>> a = Arrays(np.zeros((2, 3), np.float32), np.array([0, 1]))
     >>> fingerprint(a) == fingerprint(Arrays(a.x.copy(), a.y.copy()))

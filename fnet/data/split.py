@@ -13,12 +13,12 @@ PARTS = ("train", "validation", "test")
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 """The parts of a source without splits of its own."""
 
-Own = Sequence[tuple[str, int]]
+SplitSizes = Sequence[tuple[str, int]]
 """Name and size of each of a source's own splits, in the order in which their examples are stored."""
 
 
 class SplitError(ValueError):
-    """A part that cannot be made as requested.
+    """A part of the data that is impossible.
 
     part: train, validation or test.
     """
@@ -33,13 +33,13 @@ class SplitError(ValueError):
 def divide(
     parts: Sequence[float | str],
     size: int,
-    own: Own = (),
+    source_splits: SplitSizes = (),
     *,
     seed: int,
     classes: np.ndarray | None = None,
     ordered: bool = False,
 ) -> list[np.ndarray | slice]:
-    """Return the example indices of each part: disjoint, a pure function of the arguments.
+    """Return the example indices of each part: disjoint, and a pure function of the arguments.
 
     A part that names splits of the source consists of their examples, in their order. A part that is a fraction gets
     this fraction of the examples that no part names.
@@ -47,9 +47,9 @@ def divide(
     Args:
         parts: fraction or names (`train`, `train[:90%]`, `train[1000:]+extra`) of the training, validation, test part.
         size: number of examples.
-        own: the source's own splits.
-        seed: seed of the shuffle behind fractions.
-        classes: (size,) class indices, to stratify fractions by.
+        source_splits: the source's own splits.
+        seed: seed of the shuffle for fractions.
+        classes: (size,) class indices by which fractions are stratified.
         ordered: cut fractions in order, neither shuffled nor stratified.
 
     Raises:
@@ -58,8 +58,8 @@ def divide(
     >>> divide(["train[:2]", "train[2:]", 0.5], 8, [("train", 4), ("extra", 4)], seed=0, ordered=True)
     [slice(0, 2, None), slice(2, 4, None), array([4, 5])]
     """
-    sizes(parts, size, own)
-    ranges = _named(parts, own)
+    sizes(parts, size, source_splits)
+    ranges = _named(parts, source_splits)
     unnamed = _complement(ranges, size)
     fractions = [part for part in parts if not isinstance(part, str)]
     labels = None if classes is None else classes[unnamed]
@@ -67,16 +67,16 @@ def divide(
     return [_indices(ranges[part]) if part in ranges else next(shares) for part in PARTS]
 
 
-def sizes(parts: Sequence[float | str], size: int, own: Own = ()) -> list[int]:
+def sizes(parts: Sequence[float | str], size: int, source_splits: SplitSizes = ()) -> list[int]:
     """Return the number of examples in each part of `divide`, from the sizes of the splits alone.
 
     Raises:
-        SplitError: as `divide`.
+        SplitError: as for `divide`.
 
     >>> sizes([0.9, 0.1, "test"], 70, [("train", 60), ("test", 10)])
     [54, 6, 10]
     """
-    ranges = _named(parts, own)
+    ranges = _named(parts, source_splits)
     unnamed = size - sum(len(r) for rs in ranges.values() for r in rs)
     fractions = [0.0 if isinstance(part, str) else part for part in parts]
     shares = np.diff(_cuts(fractions, unnamed), prepend=0).tolist()
@@ -94,15 +94,15 @@ def sizes(parts: Sequence[float | str], size: int, own: Own = ()) -> list[int]:
 def split_indices(
     size: int, fractions: Sequence[float], seed: int, classes: np.ndarray | None = None, *, ordered: bool = False
 ) -> list[np.ndarray]:
-    """Split indices into parts by fractions: disjoint, shuffled, a pure function of the arguments.
+    """Split indices into parts by fractions: disjoint, shuffled, and a pure function of the arguments.
 
-    With classes the split is stratified. Every example gets the position (rank + 1/2) / n within its class, in random
+    With classes, the split is stratified. Every example gets the position (rank + 1/2) / n within its class, in random
     order; the examples sorted by position are cut at the fractions, so that each part contains its fraction of every
     class, to within one example.
 
     Args:
         size: number of examples.
-        fractions: fraction of each part; a sum below 1 leaves examples out.
+        fractions: fraction of each part; if they sum to less than 1, some examples are in no part.
         seed: seed of the shuffle.
         classes: (size,) class indices, or None.
         ordered: cut the examples in order, unshuffled.
@@ -121,15 +121,15 @@ def split_indices(
     return [rng.permutation(part) for part in np.split(order, cuts)[: len(cuts)]]
 
 
-def default_parts(own: Own) -> tuple[float | str, float | str, float | str]:
+def default_parts(source_splits: SplitSizes) -> tuple[float | str, float | str, float | str]:
     """Return the default training, validation and test part: the source's own splits, else 0.8, 0.1 and 0.1.
 
-    If the source has a test split but no validation split, a tenth of the other examples is for validation.
+    If the source has a test split but no validation split, a tenth of the other examples is used for validation.
 
     >>> default_parts([("train", 60_000), ("test", 10_000)])
     (0.9, 0.1, 'test')
     """
-    names = [name for name, _ in own]
+    names = [name for name, _ in source_splits]
     validation = next((name for name in ("validation", "val", "valid", "dev") if name in names), None)
     test = "test" if "test" in names else None
     if validation is None and test is None:
@@ -141,9 +141,13 @@ def _cuts(fractions: Sequence[float], size: int) -> np.ndarray:
     return np.round(np.cumsum(fractions) * size).astype(int)
 
 
-def _named(parts: Sequence[float | str], own: Own) -> dict[str, list[range]]:
+def _named(parts: Sequence[float | str], source_splits: SplitSizes) -> dict[str, list[range]]:
     """Return the example indices of the parts that name splits."""
-    ranges = {part: _ranges(part, text, own) for part, text in zip(PARTS, parts, strict=True) if isinstance(text, str)}
+    ranges = {
+        part: _ranges(part, text, source_splits)
+        for part, text in zip(PARTS, parts, strict=True)
+        if isinstance(text, str)
+    }
     spans = sorted((r.start, PARTS.index(part), r.stop) for part, rs in ranges.items() for r in rs if len(r))
     for (_, first, stop), (start, second, _) in itertools.pairwise(spans):
         if start < stop:
@@ -152,15 +156,17 @@ def _named(parts: Sequence[float | str], own: Own) -> dict[str, list[range]]:
     return ranges
 
 
-def _ranges(part: str, text: str, own: Own) -> list[range]:
+def _ranges(part: str, text: str, source_splits: SplitSizes) -> list[range]:
     """Parse the text of a part into ranges of example indices."""
-    starts = np.cumsum([0, *(size for _, size in own)]).tolist()
-    positions = {name: (start, size) for (name, size), start in zip(own, starts, strict=False)}
+    starts = np.cumsum([0, *(size for _, size in source_splits)]).tolist()
+    positions = {name: (start, size) for (name, size), start in zip(source_splits, starts, strict=False)}
     ranges = []
     for term in text.split("+"):
         match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?\s*", term)
         if match is None:
-            raise SplitError(part, f"'{text}' is not a split; write train, train[:90%], train[1000:] or train+extra")
+            raise SplitError(
+                part, f"expected splits such as train, train[:90%], train[1000:] or train+extra, got '{text}'"
+            )
         name, low, high = match.groups()
         if name not in positions:
             near = suggestion(name, positions) if positions else "; it has no splits of its own, so give fractions"
@@ -179,7 +185,7 @@ def _boundary(text: str | None, size: int) -> int | None:
 
 
 def _complement(ranges: Mapping[str, Sequence[range]], size: int) -> np.ndarray:
-    """Return the indices that are in none of the ranges."""
+    """Return the indices outside all ranges."""
     free = np.ones(size, bool)
     for part in ranges.values():
         for r in part:
@@ -188,14 +194,14 @@ def _complement(ranges: Mapping[str, Sequence[range]], size: int) -> np.ndarray:
 
 
 def _indices(ranges: Sequence[range]) -> np.ndarray | slice:
-    """Return the indices in the ranges; for a single range as a slice, which copies nothing."""
+    """Return the indices in the ranges; a single range as a slice, which avoids copies."""
     if len(ranges) == 1:
         return slice(ranges[0].start, ranges[0].stop)
     return np.concatenate([np.arange(r.start, r.stop) for r in ranges])
 
 
 def _positions(classes: np.ndarray) -> np.ndarray:
-    """Return (rank + 1/2) / n of every entry within its class of n entries, ranked in the given order."""
+    """Return (rank + 1/2) / n of every entry within its class of n entries, ranked by position."""
     positions = np.empty(len(classes))
     for label in np.unique(classes):
         members = np.flatnonzero(classes == label)

@@ -1,7 +1,7 @@
-"""Data larger than memory: examples that are read shortly before a training step needs them.
+"""Data larger than memory: examples that are read shortly before a training step uses them.
 
-The examples stay in memory-mapped files or records. A part of them is a list of indices, and normalization and other
-changes are applied to the rows that are read.
+The examples stay in memory-mapped files or records. A part of the data is a list of indices, and functions such as the
+normalization are applied to the rows that are read.
 """
 
 import itertools
@@ -17,21 +17,21 @@ from fnet.data.arrays import Rows, chunks
 
 T = TypeVar("T")
 
-AT_ONCE = 1 << 23
-"""Bytes read at once: small next to memory, large enough to hide Python's overhead."""
+CHUNK_BYTES = 1 << 23
+"""Number of bytes in a chunk: small compared with memory, large enough to amortize Python's overhead."""
 
 THREADS = 2
-"""Number of threads that read ahead."""
+"""Number of threads that prefetch."""
 
 AHEAD = 3
 """Number of results that are computed before they are requested."""
 
 ALIGNMENT = 64
-"""Alignment in bytes at which JAX takes over an array on a CPU without a copy."""
+"""Alignment in bytes at which JAX uses an array on a CPU without a copy."""
 
 
 class View:
-    """Selected rows of a base array, after a function of them; nothing is read before rows are requested.
+    """Lazy view of rows of a base array, with a function applied; nothing is read until rows are requested.
 
     Args:
         base: the rows to select from.
@@ -102,7 +102,7 @@ class Joined:
 
 
 class Stream(NamedTuple):
-    """Examples that training reads batch by batch instead of keeping them in memory.
+    """Examples that training reads batch by batch instead of holding them in memory.
 
     Args:
         x: examples (n, ...), such as a memory-mapped array.
@@ -132,7 +132,7 @@ class Stream(NamedTuple):
         x: Callable[[np.ndarray], np.ndarray] | None = None,
         y: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> "Stream":
-        """Apply a row-wise function to the examples, and another to the targets, when they are read."""
+        """Return the data with a row-wise function of the examples, and another of the targets, applied on reading."""
         examples = self.x if x is None else View(self.x, function=x)
         targets = self.y if y is None else View(self.y, function=y)
         return Stream(examples, targets, self.mask)
@@ -141,17 +141,17 @@ class Stream(NamedTuple):
         """Read the rows at these indices into arrays padded with zeros to a length."""
         return tuple(_read(values, rows, length) for values in self if values is not None)
 
-    def batches_at_once(self, batch: int) -> int:
-        """Return how many batches are best read together: at least two, if there are that many.
+    def batches_per_chunk(self, batch: int) -> int:
+        """Return the number of batches to read together: at least two, if there are that many.
 
         XLA simplifies a loop over a single batch, and may then round a sum differently than in a loop over several.
         """
         size = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in self if values is not None)
-        return min(math.ceil(self.size / batch), max(2, AT_ONCE // max(1, size * batch)))
+        return min(math.ceil(self.size / batch), max(2, CHUNK_BYTES // max(1, size * batch)))
 
 
 def _read(values: Rows, rows: np.ndarray, length: int) -> np.ndarray:
-    """Gather rows, and apply their function, in chunks that fit into a processor's cache."""
+    """Gather rows in chunks that fit in a processor's cache, and pad them with zeros to a length."""
     array = _aligned((length, *values.shape[1:]), values.dtype)
     filled, padding = array[: len(rows)], array[len(rows) :]
     for part in chunks(filled):
@@ -161,7 +161,7 @@ def _read(values: Rows, rows: np.ndarray, length: int) -> np.ndarray:
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """Allocate an array that JAX takes over without a copy."""
+    """Allocate an array that JAX can use without a copy."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
@@ -169,7 +169,7 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def _take(base: Rows, rows: np.ndarray | slice) -> np.ndarray:
-    """Return base[rows]; for a contiguous array, numpy.take is several times as fast."""
+    """Return base[rows]; for a contiguous array, numpy.take is several times faster."""
     if isinstance(base, np.ndarray) and isinstance(rows, np.ndarray) and base.flags.c_contiguous and base.flags.aligned:
         return np.take(base, rows, axis=0)
     return base[rows]
@@ -178,7 +178,7 @@ def _take(base: Rows, rows: np.ndarray | slice) -> np.ndarray:
 def read_ahead(function: Callable[[int], T], numbers: range) -> Generator[T, None, None]:
     """Yield function(i) for each number in order, computed by threads before it is requested.
 
-    An error that the function raises takes the place of its result. Closing the generator ends the threads.
+    An error in the function is raised in place of its result. Closing the generator stops the threads.
 
     >>> list(read_ahead(lambda i: i * i, range(2, 5)))
     [4, 9, 16]

@@ -1,4 +1,4 @@
-"""Text files, from which a network learns to predict the next token."""
+"""Text files, for networks that learn to predict the next token."""
 
 from pathlib import Path
 from typing import Literal
@@ -8,13 +8,13 @@ import numpy as np
 from fnet.data import grammar
 from fnet.data.arrays import Arrays
 from fnet.data.cache import cached
-from fnet.data.path import FileSource, PathText, digest, file, naming
+from fnet.data.path import FileSource, PathText, digest, existing_file, file_errors
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.stream import Stream
 from fnet.data.tokens import BYTES, Block, as_tokens, blocks, code_points, encode, spec_of
 
 EMBEDDED = 1 << 17
-"""Number of characters in the text that fnet contains."""
+"""Number of characters in the text that ships with fnet."""
 
 
 def text(
@@ -25,18 +25,18 @@ def text(
     Fractions of the split are cut in the order of the text.
 
     Args:
-        path: the file; by default sentences of a small grammar, which fnet contains.
+        path: the file; by default sentences of a small grammar, which ship with fnet.
         block: tokens per example.
-        tokens: characters, numbered in the order of their code points, or the 256 bytes.
+        tokens: characters, numbered in the order of their code points, or the 256 byte values.
     """
 
     def spec() -> DatasetSpec:
         if path is None:
             return spec_of("sentences", EMBEDDED, block, BYTES if tokens == "bytes" else grammar.VOCABULARY)
         if tokens == "bytes":
-            return spec_of(file(path).stem, file(path).stat().st_size, block, BYTES)
-        numbers, vocabulary = _characters(file(path))
-        return spec_of(file(path).stem, len(numbers), block, vocabulary)
+            return spec_of(existing_file(path).stem, existing_file(path).stat().st_size, block, BYTES)
+        numbers, vocabulary = _characters(existing_file(path))
+        return spec_of(existing_file(path).stem, len(numbers), block, vocabulary)
 
     def rows() -> Stream:
         return Stream(*_blocks(path, block, tokens)).mapped(as_tokens, as_tokens)
@@ -45,25 +45,25 @@ def text(
 
 
 def _blocks(path: str | None, block: int, tokens: str) -> Arrays:
-    """Return the blocks of a text, in the type in which its token numbers are stored."""
+    """Return the blocks of a text, with token indices in the dtype in which they are stored."""
     if path is None:
         vocabulary = BYTES if tokens == "bytes" else grammar.VOCABULARY
         return blocks(encode(grammar.write(np.random.default_rng(0), EMBEDDED), vocabulary), block)
     if tokens == "bytes":
-        with naming(file(path)):
-            return blocks(np.asarray(np.memmap(file(path), np.uint8, "r")), block)
-    return blocks(_characters(file(path))[0], block)
+        with file_errors(existing_file(path)):
+            return blocks(np.asarray(np.memmap(existing_file(path), np.uint8, "r")), block)
+    return blocks(_characters(existing_file(path))[0], block)
 
 
 def _characters(path: Path) -> tuple[np.ndarray, str]:
-    """Return the token numbers of a file's characters, and its vocabulary."""
+    """Return the token indices of a file's characters, and its vocabulary."""
     key = {"name": path.stem, "format": "text", "content": digest(path)}
     arrays = cached(key, lambda: _decode(path))
     return arrays["tokens"], "".join(map(chr, arrays["vocabulary"].tolist()))
 
 
 def _decode(path: Path) -> dict[str, np.ndarray]:
-    with naming(path):
+    with file_errors(path):
         data = path.read_bytes()
     try:
         points = code_points(data.decode("utf-8-sig"))

@@ -1,4 +1,4 @@
-"""Datasets that TensorFlow Datasets has prepared, read without TensorFlow.
+"""Datasets prepared by TensorFlow Datasets, read without TensorFlow.
 
 A dataset is described by its header. Its arrays are decoded from its record files once, and cached split by split.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from fnet.core.wording import suggestion
 from fnet.data.arrays import Arrays
-from fnet.data.cache import cached, lookup, room
+from fnet.data.cache import cached, free_space, lookup
 from fnet.data.path import digest
 from fnet.data.source import DataError, DatasetSpec, DataSource
 from fnet.data.stream import Joined, Stream
@@ -27,7 +27,7 @@ from fnet.data.tokens import BYTES, as_tokens
 
 
 class NotPrepared(DataError):
-    """The dataset is not in the folder, or not in a format that can be read without TensorFlow."""
+    """The dataset is missing, or in a format that cannot be read without TensorFlow."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class TfdsSource(DataSource):
     Args:
         name: as TensorFlow Datasets writes it: mnist, mnist:3.0.1, glue/cola.
         data_dir: the folder of prepared datasets, by default as for `folder`.
-        image_key: the feature that is the input, by default as the dataset defines it.
-        label_key: the feature that is the target, by default as the dataset defines it.
+        image_key: the input feature; by default the one that the dataset defines.
+        label_key: the target feature; by default the one that the dataset defines.
         text_length: number of UTF-8 bytes of a text; texts are truncated or zero-padded.
-        split: the parts, as for `split.divide`; only the splits that they need are read.
+        split: the parts, as for `split.divide`; only the splits that they name are read.
     """
 
     name: str
@@ -54,13 +54,13 @@ class TfdsSource(DataSource):
         """Describe the dataset from its header.
 
         Raises:
-            NotPrepared: with the command that prepares it.
-            DataError: when it does not contain an input and a target that can be learned.
+            NotPrepared: when it is not prepared; names the command that prepares it.
+            DataError: when it does not have a usable input and target.
         """
         return self._open().spec
 
     def read(self, seed: int) -> Arrays:  # noqa: ARG002
-        """Read the splits in the order of `spec`; images stay bytes where they are stored so.
+        """Read the splits in the order of `spec`; images that are stored as bytes stay bytes.
 
         Raises:
             DataError: when the dataset is not prepared, or a file is missing or damaged.
@@ -76,7 +76,7 @@ class TfdsSource(DataSource):
     def stream(self, seed: int) -> Stream:  # noqa: ARG002
         """Open the splits in the order of `spec`, for reading batch by batch from their decoded copy on disk.
 
-        The copy is made in chunks if it does not exist. If it would take more than half of the disk's free space, each
+        The copy is written in chunks if it does not exist. If it would take more than half of the free disk space, each
         example is decoded from its record whenever it is requested, and only the targets are cached.
 
         Raises:
@@ -89,7 +89,7 @@ class TfdsSource(DataSource):
         return data.mapped(x=as_tokens) if opened.spec.tokens else data
 
     def fingerprint(self, data: Arrays | Stream) -> str:
-        """Hash the content; for a stream, whose examples may not be decoded, the record files and what is read of them.
+        """Return a hash of the content; for a stream, of the record files and of what is read from them.
 
         Raises:
             DataError: when the dataset is not prepared, or a file is missing.
@@ -129,7 +129,7 @@ class TfdsSource(DataSource):
         if arrays is not None:
             return arrays
         records = self._records(opened, split)
-        if math.prod(records.shape) * records.dtype.itemsize <= room() / 2:
+        if math.prod(records.shape) * records.dtype.itemsize <= free_space() / 2:
             return cached(key, records.decode)
         targets = cached(key | {"name": f"{key['name']} targets"}, lambda: {"y": records.targets()})
         return {"x": records, **targets}
@@ -161,8 +161,8 @@ class TfdsSource(DataSource):
         Raises:
             DataError: when one is missing.
         """
-        place = Path(os.fspath(opened.builder.data_path))
-        headers = [place / header for header in ("dataset_info.json", "features.json")]
+        directory = Path(os.fspath(opened.builder.data_path))
+        headers = [directory / header for header in ("dataset_info.json", "features.json")]
         records = [Path(os.fspath(file)) for file in opened.builder.info.splits[split].filepaths]
         for file in (*headers, *records):
             if not file.is_file():
@@ -183,22 +183,22 @@ def folder(data_dir: str | None) -> Path:
 def prepared(data_dir: str | None) -> dict[str, Path]:
     """Return the folder of each prepared dataset by name (mnist, or glue/cola for one with configurations).
 
-    Of several versions it is the last by name.
+    If there are several versions, it is the last by name.
     """
-    place = folder(data_dir)
+    directory = folder(data_dir)
     folders = {}
     for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):
-        for header in sorted(place.glob(pattern)):
+        for header in sorted(directory.glob(pattern)):
             if not header.parent.name.startswith("incomplete."):
-                folders[header.parent.parent.relative_to(place).as_posix()] = header.parent
+                folders[header.parent.parent.relative_to(directory).as_posix()] = header.parent
     return folders
 
 
 def locate(name: str, data_dir: str | None) -> tuple[Path, dict[str, int]]:
-    """Return the folder of a prepared dataset that can be read, and the sizes of its splits.
+    """Return the folder of a readable prepared dataset, and the sizes of its splits.
 
     Raises:
-        NotPrepared: when it does not exist.
+        NotPrepared: when there is no such dataset.
     """
     builder = builder_of(name, data_dir)
     sizes = {split: int(info.num_examples) for split, info in builder.info.splits.items()}
@@ -217,29 +217,31 @@ def builder_of(name: str, data_dir: str | None) -> Any:
         NotPrepared: when it is not prepared, or only TensorFlow can read it.
         DataError: when its header is damaged.
     """
-    from tensorflow_datasets.core import file_adapters, read_only_builder, registered  # half a second of import
+    from tensorflow_datasets.core import file_adapters, read_only_builder, registered  # takes half a second to import
 
-    place, command = folder(data_dir), prepare_command(name, data_dir)
+    directory, command = folder(data_dir), prepare_command(name, data_dir)
     try:
-        builder = read_only_builder.builder_from_files(name, data_dir=str(place))
+        builder = read_only_builder.builder_from_files(name, data_dir=str(directory))
         formats = builder.info.available_file_formats()
-    except Exception as error:  # a damaged header raises errors of several libraries
+    except Exception as error:  # a damaged header raises errors of various libraries
         existing = prepared(data_dir).get(name.partition(":")[0])
         if existing is not None and not isinstance(error, registered.DatasetNotFoundError):
             what = f"the header of '{name}' cannot be read ({first_line(error)})"
             raise DataError(f"{what}; {_prepare_again(existing, name, data_dir)}", "name") from error
         near = suggestion(name, prepared(data_dir).keys() - {name}, listing=False)
-        what = f"'{name}' is not prepared in {place}{f'{near} Or' if near else ';'} prepare it with: {command}"
+        what = f"'{name}' is not prepared in {directory}{f'{near} Or' if near else ';'} prepare it with: {command}"
         raise NotPrepared(what, "name") from None
     if not formats & file_adapters.FileFormat.with_random_access():
         names = ", ".join(sorted(file_format.value for file_format in formats))
-        what = f"'{name}' is prepared in {place} as {names}, which only TensorFlow reads; convert it with: {command}"
+        what = (
+            f"'{name}' is prepared in {directory} as {names}, which only TensorFlow reads; convert it with: {command}"
+        )
         raise NotPrepared(what, "name")
     return builder
 
 
-def _prepare_again(place: str | Path, name: str, data_dir: str | None) -> str:
-    return f"remove {place} and prepare it again with: {prepare_command(name, data_dir)}"
+def _prepare_again(directory: str | Path, name: str, data_dir: str | None) -> str:
+    return f"remove {directory} and prepare it again with: {prepare_command(name, data_dir)}"
 
 
 def _splits(info: Any, parts: tuple[float | str, ...] | None) -> tuple[tuple[str, int], ...]:
@@ -254,7 +256,7 @@ def _splits(info: Any, parts: tuple[float | str, ...] | None) -> tuple[tuple[str
 
 
 def _selection(opened: Prepared, split: str) -> dict[str, Any]:
-    """Return what is read of the files of a split, and how."""
+    """Return the settings that determine what is read from the files of a split."""
     return {
         "split": split,
         "inputs": [str(field) for field in opened.inputs],

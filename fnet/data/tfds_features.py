@@ -1,7 +1,4 @@
-"""The features of a dataset that TensorFlow Datasets has prepared: the input and the target, and their kinds.
-
-Everything here is read from the dataset's header.
-"""
+"""Input and target features of a dataset prepared by TensorFlow Datasets, and their kinds, read from its header."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -17,7 +14,7 @@ Kind = Literal["image", "text", "numbers"]
 class Field(NamedTuple):
     """A feature of the examples.
 
-    keys: the keys that lead to it.
+    keys: the keys that lead to the feature.
     feature: its description by TensorFlow Datasets.
     """
 
@@ -25,7 +22,7 @@ class Field(NamedTuple):
     feature: Any
 
     def of(self, example: Any) -> Any:
-        """Return its value in an example."""
+        """Return the value of the feature in an example."""
         for key in self.keys:
             example = example[key]
         return example
@@ -37,7 +34,7 @@ class Field(NamedTuple):
 class Prepared(NamedTuple):
     """A prepared dataset, opened.
 
-    builder: the builder of TensorFlow Datasets that reads it.
+    builder: the builder of TensorFlow Datasets that reads the dataset.
     kind: kind of the input.
     inputs: the features that the input consists of.
     label: the feature that is the target.
@@ -92,8 +89,9 @@ def input_of(name: str, inputs: tuple[Field, ...], text_length: int) -> tuple[Ki
         return "image", tuple(first.feature.shape)
     for field in inputs:
         if not _is_number(field):
-            what = f"feature '{field}' is a {type(field.feature).__name__}, and only numbers can be concatenated"
-            raise DataError(f"'{name}': {what}; choose an image, a text or numbers with data.image_key", "image_key")
+            received = f"the feature '{field}' of type {type(field.feature).__name__}"
+            what = f"expected an image, a text or numbers, got {received}"
+            raise DataError(f"'{name}': {what}; choose another input with data.image_key", "image_key")
         _check_fixed_size(name, field, "arrays")
     if len(inputs) == 1 and first.feature.shape:
         return "numbers", tuple(first.feature.shape)
@@ -117,8 +115,8 @@ def targets_of(name: str, label: Field) -> Targets:
         if kind == "f" and len(feature.shape) <= 1 and None not in feature.shape:
             number = feature.shape[0] if feature.shape else 1
             return Targets("values", number, () if feature.shape else (str(label),))
-    what = f"feature '{label}' ({feature}) cannot be a target"
-    raise DataError(f"'{name}': {what}; expected a class, true or false, or real numbers", "label_key")
+    what = f"expected a class, true or false, or real numbers as target, got the feature '{label}' ({feature})"
+    raise DataError(f"'{name}': {what}; choose another target with data.label_key", "label_key")
 
 
 def _field(name: str, features: Any, key: Any, setting: str) -> Field:
@@ -143,13 +141,13 @@ def _flat(keys: Any) -> list[str]:
 
 
 def _leaves(field: Field) -> list[Field]:
-    """Return the features inside a feature, at any depth; itself if there are none."""
+    """Return the features inside a feature, at any depth; the feature itself if there are none."""
     inner = _inner(field.feature)
     return [leaf for key in inner for leaf in _leaves(Field((*field.keys, key), inner[key]))] or [field]
 
 
 def _inner(feature: Any) -> dict[str, Any]:
-    """Return the features that a feature consists of; none if it contains values itself."""
+    """Return the direct features of a composite feature; none for a feature with values."""
     return dict(feature.items()) if isinstance(feature, _feature_classes().FeaturesDict) else {}
 
 
@@ -163,7 +161,7 @@ def _is_number(field: Field) -> bool:
 def _check_fixed_size(name: str, field: Field, what: str) -> None:
     if None in field.feature.shape:
         shape = " x ".join("?" if size is None else str(size) for size in field.feature.shape)
-        raise DataError(f"'{name}': the {what} of feature '{field}' must have one size, got {shape}", "name")
+        raise DataError(f"'{name}': the {what} of feature '{field}' must have the same size, got {shape}", "name")
 
 
 def _feature_classes() -> Any:

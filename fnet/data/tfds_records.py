@@ -1,4 +1,4 @@
-"""The records of a dataset that TensorFlow Datasets has prepared, decoded all at once or when they are requested."""
+"""The records of a dataset prepared by TensorFlow Datasets, decoded all at once or on request."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 class Records:
-    """The examples of a split, as rows that are decoded when they are requested.
+    """The examples of a split, as rows that are decoded on request.
 
     Args:
         prepared: the dataset.
         split: name of the split.
-        repair: what to do about files that cannot be read, for the message.
+        repair: how to fix files that cannot be read, for the error message.
 
     Raises:
         DataError: when the files of the split cannot be opened.
@@ -33,7 +33,7 @@ class Records:
         self._repair = repair
         try:
             self._source = _open(prepared, split)
-        except Exception as error:  # whatever the libraries that read records raise
+        except Exception as error:  # the libraries that read records raise various errors
             raise self._error(f"the files of its split '{split}'", error) from error
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Records:
         """
         try:
             return function(self._source.__getitems__(indices.tolist()))
-        except Exception:  # whatever the libraries that read records and images raise
+        except Exception:  # the libraries that read records and images raise various errors
             for index in indices.tolist():
                 try:
                     function(self._source.__getitems__([index]))
@@ -88,8 +88,8 @@ class Records:
                     ) from error
             raise
 
-    def _error(self, place: str, error: Exception) -> DataError:
-        what = f"'{self._prepared.spec.name}': {place} cannot be read ({first_line(error)})"
+    def _error(self, location: str, error: Exception) -> DataError:
+        what = f"'{self._prepared.spec.name}': {location} cannot be read ({first_line(error)})"
         return DataError(f"{what}; {self._repair}", "name")
 
     def _inputs(self, examples: Sequence[Any]) -> np.ndarray:
@@ -122,7 +122,7 @@ class Records:
 
 
 def place_of(index: int, split: Any) -> str:
-    """Describe where an example of a split is stored.
+    """Return a description of where an example of a split is stored.
 
     >>> from types import SimpleNamespace
     >>> place_of(5, SimpleNamespace(filepaths=["a", "b", "c"], shard_lengths=[3, 2, 4]))
@@ -141,7 +141,7 @@ def first_line(error: Exception) -> str:
 
 
 def _open(prepared: Prepared, split: str) -> Any:
-    """Open the records of a split, images left encoded: choosing their decoder for each takes half the reading time."""
+    """Open the records of a split without decoding images, because choosing a decoder per image doubles the time."""
     decoders: Any = None
     if prepared.kind == "image":
         from tensorflow_datasets.core.decode import SkipDecoding

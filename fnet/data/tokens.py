@@ -1,4 +1,4 @@
-"""Text as token numbers, in blocks from which a network learns to predict the next token."""
+"""Text as blocks of token indices, for networks that learn to predict the next token."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,17 +10,17 @@ from fnet.data.arrays import Arrays
 from fnet.data.source import DataError, DatasetSpec, Targets
 
 BYTES = bytes(range(256))
-"""Vocabulary of bytes: token number k is the byte k."""
+"""Vocabulary of bytes: token k is the byte k."""
 
 Block = Annotated[int, Ge(1)]
 
 
 def encode(text: str, vocabulary: str | bytes) -> np.ndarray:
-    """Return the token numbers of a text, int32.
+    """Return the token indices of a text, int32.
 
     Args:
         text: the text to encode.
-        vocabulary: a text whose k-th character has number k; or bytes, to encode the bytes of the text in UTF-8.
+        vocabulary: a text whose k-th character is token k; or bytes, to encode the UTF-8 bytes of the text.
 
     Raises:
         DataError: for a character that is not in the vocabulary.
@@ -43,7 +43,7 @@ def encode(text: str, vocabulary: str | bytes) -> np.ndarray:
 
 
 def decode(tokens: Sequence[int] | np.ndarray, vocabulary: str | bytes) -> str:
-    """Return the text of token numbers; bytes that are not UTF-8 become the replacement character.
+    """Return the text for token indices; bytes that are not UTF-8 become the replacement character.
 
     >>> decode([0, 1, 1, 0], "ab"), decode([195, 169, 195], BYTES)
     ('abba', 'é\N{REPLACEMENT CHARACTER}')
@@ -55,14 +55,14 @@ def decode(tokens: Sequence[int] | np.ndarray, vocabulary: str | bytes) -> str:
 
 
 def as_tokens(stored: np.ndarray) -> np.ndarray:
-    """Convert stored token numbers to the type that a network takes."""
+    """Convert stored token indices to the dtype that a network takes."""
     return stored.astype(np.int32)
 
 
 def blocks(tokens: np.ndarray, block: int) -> Arrays:
-    """Divide the tokens of a text into examples (n, block), with the token after each as its target (n, block).
+    """Divide the tokens of a text into examples (n, block); the targets (n, block) are the next tokens.
 
-    The examples continue each other; the remainder at the end is dropped.
+    Consecutive examples continue each other; the remainder at the end is dropped.
 
     >>> x, y = blocks(np.arange(8), 3)
     >>> x.tolist(), y.tolist()
@@ -73,7 +73,7 @@ def blocks(tokens: np.ndarray, block: int) -> Arrays:
 
 
 def spec_of(name: str, length: int, block: int, vocabulary: str | bytes) -> DatasetSpec:
-    """Describe the dataset that `blocks` makes of a text.
+    """Return the description of the dataset that `blocks` builds from a text.
 
     Args:
         name: name of the dataset.
@@ -86,7 +86,7 @@ def spec_of(name: str, length: int, block: int, vocabulary: str | bytes) -> Data
     """
     size = (length - 1) // block
     if size < 1:
-        what = f"{name} has {length} tokens, but a block of {block} and the token after it need {block + 1}"
+        what = f"{name}: expected at least {block + 1} tokens for a block of {block} and the next token, got {length}"
         raise DataError(f"{what}; use a smaller data.block or a longer text", "block")
     names = tuple(map(chr, vocabulary)) if isinstance(vocabulary, bytes) else tuple(vocabulary)
     targets = Targets("classes", len(vocabulary), names, (block,))

@@ -22,7 +22,7 @@ def tables(inspection: Inspection) -> Iterator[Table | Text]:
     yield Text(f"{spec.name}: {spec.size:,} examples {spec.shape} with {spec.targets}")
     stored = f"stored as {inspection.stored}" + ("" if inspection.stored == "float32" else ", float32 for the network")
     if spec.tokens:
-        stored = f"token numbers, of a vocabulary of {len(spec.vocabulary)}" if spec.vocabulary else "token numbers"
+        stored = f"token indices, vocabulary of {len(spec.vocabulary)}" if spec.vocabulary else "token indices"
     splits = ", ".join(f"{name} {size:,}" for name, size in spec.splits)
     yield Text(stored + (f"; splits of the source: {splits}" if splits else ""))
     yield _parts_table(inspection)
@@ -131,7 +131,7 @@ def listing_tables(
     yield Text(f"decoded data is in {place}", overflow="fold")
     table = _table("decoded", "size", "created", title="remove with: fnet data clear [NAME]")
     for entry in entries:
-        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.made))
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created))
         label = " ".join(str(entry.key[part]) for part in ("format", "name") if part in entry.key)
         table.add_row(Text(label), size(entry.size), created)
     if len(entries) > 1:

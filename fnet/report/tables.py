@@ -57,13 +57,13 @@ def scores_table(
     return table
 
 
-def confusion_table(decisions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Table:
+def confusion_table(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Table:
     """Return the confusion matrix with true classes as rows and predictions as columns; the last column is the recall.
 
     With many classes, the table is a list of the most frequent mistakes.
     """
     counts = np.zeros((len(names), len(names)), int)
-    np.add.at(counts, (labels, decisions), 1)
+    np.add.at(counts, (labels, predictions), 1)
     if len(names) > MAX_CLASSES:
         return _mistakes_table(counts, names)
     table = Table(title="true class by row, predicted class by column", title_justify="left", title_style="")

@@ -1,4 +1,4 @@
-"""Loading the data of an experiment."""
+"""Load the data of an experiment."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from fnet.runs.experiment import Experiment
 
 
 def load_data(experiment: Experiment) -> tuple[Splits[Any], str]:
-    """Load, split and normalize the data of an experiment, with targets in the form that its loss takes.
+    """Load, split and normalize the data of an experiment, with targets in the form that its loss expects.
 
     Returns:
-        The parts of the data and their fingerprint.
+        The parts of the data, and the fingerprint of the dataset.
 
     Raises:
         DataError: when the data cannot be used.
@@ -27,5 +27,5 @@ def load_data(experiment: Experiment) -> tuple[Splits[Any], str]:
 
 
 def _as_column(labels: np.ndarray) -> np.ndarray:
-    """Return binary labels (n,) as floats (n, 1), the shape of the one output that they are compared with."""
+    """Return binary labels (n,) as floats (n, 1), the shape of the single output."""
     return labels.astype(np.float32)[:, None]

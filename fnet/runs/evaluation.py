@@ -1,4 +1,4 @@
-"""Evaluating parameters on the data of an experiment."""
+"""Evaluate parameters on the data of an experiment."""
 
 from typing import Any, NamedTuple
 
@@ -11,23 +11,23 @@ from fnet.runs.experiment import Experiment
 from fnet.train.evaluate import make_score, outputs_of, score_inputs, values_of
 
 Scores = dict[str, dict[str, float]]
-"""Loss and metric by the name of the part: {"train": {"loss": 0.1, "accuracy": 0.97}, ...}."""
+"""Loss and metrics by the name of the part: {"train": {"loss": 0.1, "accuracy": 0.97}, ...}."""
 
 
 class Evaluation(NamedTuple):
     """The scores of every part of the data, and the predictions of one part.
 
-    scores: loss and metric of every part.
+    scores: loss and metrics of every part.
     sizes: number of examples of every part.
-    part: the part that was predicted: test, or the last one that has examples.
-    decisions: the predictions of that part.
-    labels: its targets.
+    part: the part that the predictions are for: test, or the last one that has examples.
+    predictions: the predictions for that part.
+    labels: the targets of that part.
     """
 
     scores: Scores
     sizes: dict[str, int]
     part: str
-    decisions: np.ndarray
+    predictions: np.ndarray
     labels: np.ndarray
 
 
@@ -40,11 +40,11 @@ def evaluate(experiment: Experiment, params: Any, state: Any) -> Evaluation:
     splits, _ = load_data(experiment)
     part, data = list(splits.parts().items())[-1]
     outputs = outputs_of(experiment.net, params, state, data.x)
-    decisions = np.asarray(experiment.loss.predict(jnp.asarray(outputs)))
-    labels = np.asarray(data.y).reshape(decisions.shape)
+    predictions = np.asarray(experiment.loss.predict(jnp.asarray(outputs)))
+    labels = np.asarray(data.y).reshape(predictions.shape)
     if experiment.spec.targets.kind == "classes":
-        decisions, labels = decisions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
-    return Evaluation(scores_of(experiment, params, state, splits), sizes_of(splits), part, decisions, labels)
+        predictions, labels = predictions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
+    return Evaluation(scores_of(experiment, params, state, splits), sizes_of(splits), part, predictions, labels)
 
 
 def scores_of(experiment: Experiment, params: Any, state: Any, splits: Splits[Any]) -> Scores:

@@ -1,4 +1,4 @@
-"""An experiment: everything that a run needs, in the library's own terms.
+"""An experiment: everything that a run needs, as objects of the library.
 
 `fnet.config.load.load` builds one from a YAML file; it can be built in Python as well.
 """
@@ -27,7 +27,7 @@ class Dataset:
 
     Args:
         source: where the examples come from.
-        spec: what is known of them without reading them.
+        spec: description of the dataset, known without reading examples.
         parts: the training, validation and test part, each a fraction or the names of the source's own splits.
         normalization: unit, standard or none.
         order: source order, or sorted by content hash.
@@ -52,12 +52,12 @@ class Experiment:
     """A network, its data, and how it is trained.
 
     Args:
-        name: the name of the run's folder, without its number.
+        name: name of the run's folder, without its number.
         net: the network.
         data: the dataset.
-        loss: the loss record, with its settings applied.
-        loss_settings: the loss as plain data, its name and its settings; stored in the model file.
-        optimizer: function of the number of steps of the run, over which its schedule extends.
+        loss: the loss, with its settings bound.
+        loss_settings: name and settings of the loss as plain data, which the model file contains.
+        optimizer: function from the number of steps of the run, which its schedule spans, to the optimizer.
         seed: seed of the split, the initial parameters, the order of examples, dropout and synthetic data.
         out: parent of the run's folder.
         penalties: weight penalties and max-norm constraint.
@@ -66,7 +66,7 @@ class Experiment:
         batch_size: examples per step; "all" is full-batch gradient descent.
         epochs: passes over the training examples.
         steps: total number of steps; overrides `epochs`.
-        log_every: number of steps between records of single steps in metrics.jsonl; None records epochs only.
+        log_every: number of steps between step records in metrics.jsonl; None records epochs only.
         tensorboard: also write the values of every epoch for TensorBoard.
         config_text: the resolved config as YAML, written into the run's folder; empty for an experiment without one.
     """
@@ -91,7 +91,7 @@ class Experiment:
 
     @property
     def spec(self) -> DatasetSpec:
-        """What is known of the data without reading them."""
+        """Description of the dataset."""
         return self.data.spec
 
     def fit_settings(self) -> dict[str, Any]:
@@ -104,5 +104,5 @@ class Experiment:
         }
 
     def plan(self) -> Plan:
-        """Return how many steps and epochs the run has."""
+        """Return the length of the run in steps and epochs."""
         return plan(self.data.training_size, batch_size=self.batch_size, epochs=self.epochs, steps=self.steps)

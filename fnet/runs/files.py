@@ -1,4 +1,4 @@
-"""Writing files atomically, and JSON; imports no JAX."""
+"""Write files atomically, and JSON, without importing JAX."""
 
 import json
 import math
@@ -16,7 +16,7 @@ class OutputError(OSError):
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: under a temporary name beside it, which then replaces it."""
+    """Write a file atomically: write a temporary file in the same folder, which then replaces it."""
     data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:

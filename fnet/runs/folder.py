@@ -18,7 +18,7 @@ class FolderError(OSError):
 
 
 def create(out: str, name: str) -> Path:
-    """Create the next folder of out/name-1, out/name-2, ...; two processes never get the same one.
+    """Create the next folder in the sequence out/name-1, out/name-2, ...; two processes never get the same one.
 
     Args:
         out: parent of the folder; created if it does not exist.
@@ -45,7 +45,7 @@ def create(out: str, name: str) -> Path:
 
 
 def _escaped(name: str) -> str:
-    """Return a name as a glob pattern that matches nothing else."""
+    """Return the glob pattern that matches only this name."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
@@ -65,7 +65,7 @@ def environment(*, seed: int, fingerprint: str) -> dict[str, Any]:
 
 
 def _git_commit() -> dict[str, Any] | None:
-    """Return the commit of the current directory, and whether files differ from it; None outside a repository."""
+    """Return the commit of the current directory, and whether there are changes; None outside a repository."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""Checking the gradients of an experiment: at initialization, after steps of training, or of a finished run."""
+"""Check the gradients of an experiment: at initialization, after steps of training, or of a finished run."""
 
 import math
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ from fnet.train.loop import Diverged, fit
 from fnet.train.state import TrainState, init_state
 
 EXAMPLES, TIME_STEPS = 64, 128
-"""The default number of examples, and of time steps in total where every step of a sequence has a target."""
+"""Default number of examples, and of time steps in total if every step of a sequence has a target."""
 
 ENTRIES = 400
-"""About how many entries of all leaves together are compared with differences, with at least three per leaf."""
+"""Approximate number of entries, over all leaves, to differentiate numerically, with at least three per leaf."""
 
 
 class Checked(NamedTuple):
@@ -49,21 +49,21 @@ def check_gradients(
 ) -> list[Checked]:
     """Check the gradients of an experiment's network on the first training examples.
 
-    Some mistakes show no effect at initialization, where biases are 0 and a network is nearly symmetric.
+    Some mistakes have no effect at initialization, where biases are 0 and the network is nearly symmetric.
 
     Args:
         experiment: the experiment.
         trained: (params, state) to check; by default, the initial ones.
-        after_steps: if positive, check again after this many steps of training from there.
-        examples: maximum number of training examples; time grows in proportion. By default 64, or as many sequences as
-            have 128 time steps in total.
+        after_steps: if positive, check again after this many further steps of training.
+        examples: maximum number of training examples, to which the time is proportional. By default 64, or sequences
+            with 128 time steps in total.
         leaf: the leaf to check, such as "dense_1/w"; by default all.
-        samples: entries per leaf to compare with differences; by default 20, fewer in a large network.
-        precision: the precision of JAX's gradients, float64 or float32.
+        samples: entries per leaf to differentiate numerically; by default 20, fewer in a large network.
+        precision: precision of JAX's gradients, float64 or float32.
 
     Raises:
         DataError: when the data cannot be used.
-        NoReference: when a layer or the loss has no hand-written backward.
+        NoReference: when a layer or the loss has no hand-written backward pass.
         RunFailed: when training diverges before the second check.
         UnknownLeaf: when the network has no such leaf.
     """
@@ -107,7 +107,7 @@ def _default_examples(experiment: Experiment) -> int:
 def _initial_state(
     experiment: Experiment, optimizer: optax.GradientTransformation, trained: tuple[Any, Any] | None
 ) -> TrainState:
-    """Return the state before the first step, with trained parameters if there are any."""
+    """Return the state before the first step, with the trained parameters if given."""
     key, shape = jax.random.key(experiment.seed), experiment.spec.shape
     initial = jax.jit(lambda key: init_state(experiment.net, optimizer, key, shape))(key)
     return initial if trained is None else initial._replace(params=trained[0], state=trained[1])
@@ -120,7 +120,7 @@ def _train(
     start: TrainState,
     steps: int,
 ) -> TrainState:
-    """Return the state after steps of training.
+    """Return the state after a number of training steps.
 
     Raises:
         KeyboardInterrupt: when training is interrupted.

@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, and files for TensorBoard."""
+"""The log of a run: metrics.jsonl, and event files for TensorBoard."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from fnet.train.loop import Epoch, Segment
 
 
 class MetricsLog:
-    """The file metrics.jsonl: one JSON object per epoch, and optionally one per several steps.
+    """The file metrics.jsonl: one JSON object per epoch, and optionally one for every n-th step.
 
     Args:
         folder: the run's folder.
-        every: number of steps between records of single steps; None records epochs only.
-        board_writer: the class that writes TensorBoard's files, from `board_writer`; None for no such files.
+        every: number of steps between step records; None records epochs only.
+        board_writer: the class from `board_writer`, which writes TensorBoard's event files; None to write none.
     """
 
     def __init__(self, folder: Path, every: int | None = None, board_writer: Any | None = None):
@@ -41,7 +41,7 @@ class MetricsLog:
 
 
 def board_writer() -> Any:
-    """Return the class that writes TensorBoard's files.
+    """Return the class that writes TensorBoard's event files.
 
     Raises:
         MissingExtra: when tensorboardX is not installed.

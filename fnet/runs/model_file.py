@@ -1,4 +1,4 @@
-"""The model file: parameters and state of a trained network, with what prediction needs, readable anywhere."""
+"""The model file: parameters and state of a trained network, and everything else that prediction needs."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from safetensors.numpy import save as serialized
 
 from fnet.core.description import describe
 from fnet.core.layer import Layer
-from fnet.data.normalize import AS_THEY_ARE, Normalizer
+from fnet.data.normalize import IDENTITY, Normalizer
 from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import build
 from fnet.runs.files import write
@@ -23,18 +23,18 @@ from fnet.runs.folder import FolderError
 class Model(NamedTuple):
     """The content of a model file.
 
-    network: the network's description, as from `fnet.describe`; None if it has none.
-    params: the parameters, as from `net.init`.
-    state: the non-trainable state, as from `net.init`.
+    network: the network's description from `fnet.describe`; None if it has none.
+    params: the parameters.
+    state: the non-trainable state.
     normalizer: the normalization of examples, with the statistics of the training part.
-    spec: the spec of the data that the network was trained on, if they came from a source.
-    loss: the name of the loss and its settings, if it is one of fnet's.
+    spec: description of the dataset that the network was trained on, if known.
+    loss: the name of the loss and its settings, if known.
     """
 
     network: Any
     params: Any
     state: Any
-    normalizer: Normalizer = AS_THEY_ARE
+    normalizer: Normalizer = IDENTITY
     spec: DatasetSpec | None = None
     loss: Mapping[str, Any] | None = None
 
@@ -47,7 +47,7 @@ def save_model(path: Path, net: Layer, params: Any, state: Any, **about: Any) ->
         net: the network.
         params: its parameters.
         state: its non-trainable state.
-        about: the normalizer, spec and loss of `Model`, as far as they are known.
+        about: normalizer, spec and loss of `Model`, if known.
     """
     try:
         network = describe(net)
@@ -60,7 +60,7 @@ def save_model(path: Path, net: Layer, params: Any, state: Any, **about: Any) ->
         for part, tree in trees.items()
         for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-    # A single entry: safetensors writes several in an order that differs between processes.
+    # A single entry, because safetensors writes several in an order that differs between processes.
     metadata = {"network": network, "spec": model.spec and model.spec.plain(), "loss": model.loss}
     write(path, serialized(tensors, {"fnet": json.dumps(metadata)}))
 
@@ -96,7 +96,7 @@ def load_model(run: str | os.PathLike[str]) -> Model:
         FolderError: when the folder does not contain a readable model.
     """
     path = _existing(Path(run) / "model.safetensors")
-    trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}, "normalization": AS_THEY_ARE._asdict()}
+    trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}, "normalization": IDENTITY._asdict()}
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = (file.metadata() or {}).get("fnet")
@@ -107,12 +107,14 @@ def load_model(run: str | os.PathLike[str]) -> Model:
                     node = node.setdefault(key, {})
                 node[leaf] = file.get_tensor(name)
         if metadata is None:
-            raise FolderError(f"{path} was not written by fnet, or by an older version: it has no metadata of fnet's")
+            raise FolderError(
+                f"{path} was not written by fnet, or by an older version: it does not contain fnet's metadata"
+            )
         about = json.loads(metadata)
         if about["spec"] and about["spec"].keys() != DatasetSpec.__annotations__.keys():
             raise FolderError(f"{path} was written by another version of fnet: its description of the data differs")
         params, state = jax.tree.map(jax.numpy.asarray, (trees["params"], trees["state"]))
-        spec = about["spec"] and DatasetSpec.of_plain(about["spec"])
+        spec = about["spec"] and DatasetSpec.from_plain(about["spec"])
         return Model(about["network"], params, state, Normalizer(**trees["normalization"]), spec, about["loss"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{path} cannot be read: {error}") from None
@@ -122,7 +124,7 @@ def _existing(path: Path) -> Path:
     """Return the path of a model file that exists.
 
     Raises:
-        FolderError: when there is no such file.
+        FolderError: when it does not exist.
     """
     if path.is_file():
         return path
@@ -130,5 +132,5 @@ def _existing(path: Path) -> Path:
     if run.is_file():
         reason = "it is a file, not a folder"
     else:
-        reason = "it contains no model.safetensors" if run.is_dir() else "there is no such folder"
+        reason = "it does not contain model.safetensors" if run.is_dir() else "there is no such folder"
     raise FolderError(f"{run} is not a finished run: {reason}")

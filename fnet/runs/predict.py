@@ -25,8 +25,8 @@ from fnet.train.generation import generate
 class Prediction(NamedTuple):
     """The prediction for one example.
 
-    example: the file or the number of the example.
-    decision: the name of the class, or the values by name.
+    example: the file name or the number of the example.
+    decision: the predicted class, or the predicted values by name.
     probabilities: the probabilities of all classes by name, most probable first; empty where the loss defines none.
     """
 
@@ -36,11 +36,11 @@ class Prediction(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The network of a run, with everything that prediction needs.
+    """The trained network of a run, with everything that prediction needs.
 
     net: the network.
     model: the content of its model file.
-    spec: what is known of the data that it was trained on.
+    spec: description of the dataset that it was trained on.
     loss: the loss that it was trained with.
     """
 
@@ -57,12 +57,14 @@ def load_trained(run: str | os.PathLike[str]) -> Trained:
         run: folder of the run.
 
     Raises:
-        FolderError: when the folder does not contain a readable model, or the model does not say what it was trained
-            on.
+        FolderError: when the folder does not contain a readable model, or the model does not describe its network, data
+            and loss.
     """
     model = load_model(run)
     if model.spec is None or model.loss is None or model.network is None:
-        raise FolderError(f"the model in {run} does not say what it was trained on; only `fnet train` writes that")
+        raise FolderError(
+            f"the model in {run} does not describe its network, data and loss; train it with `fnet train`"
+        )
     settings: dict[str, Any] = dict(model.loss)
     return Trained(build(model.network), model, model.spec, resolve_loss(settings.pop("name"), settings))
 
@@ -71,7 +73,7 @@ def predict(run: Trained, path: str) -> list[Prediction]:
     """Predict the targets of the examples in a file, normalized like the training examples.
 
     Args:
-        run: from `load_trained`.
+        run: the network, from `load_trained`.
         path: path of the examples, as for `fnet.data.inputs.read`.
 
     Raises:
@@ -94,11 +96,11 @@ def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: jax.Arr
 
 def _class_predictions(names: Sequence[str], spec: DatasetSpec, loss: Loss, outputs: jax.Array) -> list[Prediction]:
     classes = spec.targets.names or tuple(map(str, range(spec.targets.number)))
-    decisions = np.asarray(loss.predict(outputs)).reshape(len(names)).astype(int)
+    predictions = np.asarray(loss.predict(outputs)).reshape(len(names)).astype(int)
     probabilities = _class_probabilities(classes, loss, outputs)
     return [
         Prediction(name, classes[decision], row)
-        for name, decision, row in zip(names, decisions, probabilities, strict=True)
+        for name, decision, row in zip(names, predictions, probabilities, strict=True)
     ]
 
 
@@ -115,9 +117,9 @@ def continue_text(run: Trained, prompt: str, *, length: int, temperature: float,
     """Yield the text that follows a prompt, token by token.
 
     Args:
-        run: from `load_trained`, of a network that predicts the next token.
+        run: the network, from `load_trained`; it predicts the next token.
         prompt: the text to continue.
-        length: number of tokens to add.
+        length: number of tokens to generate.
         temperature: sampling temperature; 0 is greedy.
         seed: seed of the sampling.
 
@@ -148,7 +150,7 @@ def _check_characters(prompt: str, vocabulary: str) -> None:
     """Check that every character of a prompt occurs in the vocabulary.
 
     Raises:
-        DataError: for characters that do not.
+        DataError: for characters that do not occur in it.
     """
     unknown = ", ".join(map(repr, sorted(set(prompt) - set(vocabulary))))
     if unknown:

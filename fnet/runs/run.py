@@ -1,4 +1,4 @@
-"""Running an experiment: load its data, train, write the run's folder, score the result."""
+"""Run an experiment: load its data, train, write the run's folder, and score the result."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Outcome(NamedTuple):
 
     folder: the run's folder.
     fitted: the result of training.
-    scores: loss and metric of the saved parameters on every part of the data.
+    scores: loss and metrics of the saved parameters on every part of the data.
     sizes: number of examples of every part.
     """
 
@@ -39,22 +39,22 @@ class RunFailed(RuntimeError):
 
 
 def run(experiment: Experiment, on_event: Callable[[Segment | Epoch], None] = lambda event: None) -> Outcome:
-    """Train the network of an experiment, and write the run's folder meanwhile.
+    """Train the network of an experiment, and write the run's folder.
 
     Args:
-        experiment: what to run.
+        experiment: the experiment.
         on_event: called after every segment and every epoch, to show progress.
 
     Raises:
         DataError: when the data cannot be used.
         FolderError: when the folder cannot be created.
-        MissingExtra: when the config asks for TensorBoard files and tensorboardX is not installed.
+        MissingExtra: when the experiment writes TensorBoard files and tensorboardX is not installed.
         RunFailed: when the loss or a parameter becomes NaN or infinite.
     """
     writer = board_writer() if experiment.tensorboard else None
     splits, fingerprint = load_data(experiment)
-    place = _create_folder(experiment, fingerprint)
-    log = MetricsLog(place, experiment.log_every, writer)
+    run_folder = _create_folder(experiment, fingerprint)
+    log = MetricsLog(run_folder, experiment.log_every, writer)
 
     def record(event: Segment | Epoch) -> None:
         log.write(event)
@@ -64,27 +64,27 @@ def run(experiment: Experiment, on_event: Callable[[Segment | Epoch], None] = la
         fitted = _train(experiment, splits, record)
     except Diverged as error:
         state = error.train_state
-        _save_model(place, experiment, splits, state.params, state.state)
+        _save_model(run_folder, experiment, splits, state.params, state.state)
         log.append("failed", step=int(state.step) + 1, reason=str(error))
-        raise RunFailed(f"the run failed at {error}\nthe last good parameters are in {place}") from error
+        raise RunFailed(f"the run failed at {error}\nthe last good parameters are in {run_folder}") from error
     except DataError as error:  # a stream is read during training
         log.append("failed", reason=str(error))
         raise
-    _save_model(place, experiment, splits, fitted.params, fitted.state)
+    _save_model(run_folder, experiment, splits, fitted.params, fitted.state)
     scores = scores_of(experiment, fitted.params, fitted.state, splits)
     flat = {recorded_name(part, name): value for part, values in scores.items() for name, value in values.items()}
     log.append("end", stopped=fitted.stopped, kept_epoch=fitted.kept_epoch, **flat)
-    return Outcome(place, fitted, scores, sizes_of(splits))
+    return Outcome(run_folder, fitted, scores, sizes_of(splits))
 
 
 def _create_folder(experiment: Experiment, fingerprint: str) -> Path:
     """Create the run's folder with its environment.json, and its config.yaml if the experiment has a config."""
-    place = folder.create(experiment.out, experiment.name)
+    run_folder = folder.create(experiment.out, experiment.name)
     if experiment.config_text:
-        files.write(place / "config.yaml", experiment.config_text)
+        files.write(run_folder / "config.yaml", experiment.config_text)
     environment = folder.environment(seed=experiment.seed, fingerprint=fingerprint)
-    files.write(place / "environment.json", json.dumps(environment, indent=2) + "\n")
-    return place
+    files.write(run_folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+    return run_folder
 
 
 def _train(experiment: Experiment, splits: Splits[Any], on_event: Callable[[Segment | Epoch], None]) -> Fitted:
@@ -102,9 +102,9 @@ def _train(experiment: Experiment, splits: Splits[Any], on_event: Callable[[Segm
     )
 
 
-def _save_model(place: Path, experiment: Experiment, splits: Splits[Any], params: Any, state: Any) -> None:
+def _save_model(run_folder: Path, experiment: Experiment, splits: Splits[Any], params: Any, state: Any) -> None:
     save_model(
-        place / "model.safetensors",
+        run_folder / "model.safetensors",
         experiment.net,
         params,
         state,

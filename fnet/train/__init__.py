@@ -1,4 +1,4 @@
-"""Training: the pure step, and the loop that compiles it."""
+"""Training: the pure step, and the loop that compiles and runs it."""
 
 from fnet.train.early_stopping import EarlyStopping as EarlyStopping
 from fnet.train.loop import Diverged as Diverged

@@ -11,7 +11,7 @@ from fnet.losses import Loss, loss_name_of
 
 
 def check_examples(net: Layer, x: Any, mask: Any = None) -> None:
-    """Check that indices are within the range of the first layer, and that every sequence has a real step.
+    """Check that indices are within the range of the first layer, and that every sequence has at least one real step.
 
     Args:
         net: the network.
@@ -56,12 +56,12 @@ def _check_indices(x: Rows, size: int) -> None:
 
 def _check_mask(mask: Rows, shape: tuple[int, ...]) -> None:
     if mask.shape != shape[:2]:
-        raise ValueError(f"expected a mask {shape[:2]} of the steps of examples {shape}, got {mask.shape}")
+        raise ValueError(f"expected a mask of shape {shape[:2]} for examples of shape {shape}, got {mask.shape}")
     for rows in chunks(mask):
         empty = np.flatnonzero(~np.asarray(mask[rows], bool).any(axis=1))
         if len(empty):
             raise ValueError(
-                f"example {rows.start + empty[0]} does not have a real step: its row of the mask is all False; "
+                f"example {rows.start + empty[0]} has no real steps: its row of the mask is all False; "
                 "remove the example"
             )
 
@@ -93,5 +93,5 @@ def check_labels(loss: Loss, targets: Any, out_shape: tuple[int, ...], mask: Any
 
 
 def _as_rows(x: Any) -> Rows:
-    """Return arrays on a device and lists as NumPy arrays; other rows stay as they are, to be read in chunks."""
+    """Return device arrays and lists as NumPy arrays, and other rows unchanged, to be read in chunks."""
     return np.asarray(x) if isinstance(x, jax.Array | list | tuple) else x

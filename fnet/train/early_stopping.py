@@ -1,4 +1,4 @@
-"""Early stopping: its settings, and the best epoch so far."""
+"""Early stopping: settings, and the best epoch so far."""
 
 import dataclasses
 import math
@@ -76,7 +76,7 @@ def check_monitor(settings: EarlyStopping, recorded: Iterable[str]) -> None:
 
 
 def better_epoch(best: BestEpoch | None, candidate: BestEpoch, *, higher_is_better: bool) -> BestEpoch | None:
-    """Return the better of the best epoch so far and a later one: the earlier one in a tie, and never one with NaN."""
+    """Return the better of the best epoch so far and a later one: the earlier in a tie, and never one with NaN."""
     if math.isnan(candidate.value):
         return best
     if best is None:

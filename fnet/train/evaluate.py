@@ -16,13 +16,13 @@ from fnet.train.feed import chunks_in_order, on_device
 from fnet.train.step import Score, flatten_steps, score_examples
 
 BATCH_SIZE = 1024
-"""Largest number of examples to apply a network to at once; it bounds memory, and does not change results."""
+"""Maximum number of examples per application of the network; it limits memory and does not change results."""
 
 
 def make_score(net: Layer, loss: Loss) -> Callable[..., Score]:
-    """Return the function (params, state, x, y, steps_mask=None) -> Score, which also takes a Stream in place of x.
+    """Return the function (params, state, x, y, steps_mask=None) -> Score; x may be a Stream that contains all three.
 
-    The score is the mean over any number of examples, or over their unmasked steps. The function is compiled once per
+    The score is the mean over all examples, or over their unmasked steps. The function is compiled once per
     shape of the arrays, and once for a stream, which it reads in chunks.
     """
     add_chunk = _make_add_chunk(net, loss)
@@ -38,7 +38,7 @@ def make_score(net: Layer, loss: Loss) -> Callable[..., Score]:
         totals = Score(zero, {metric.name: zero for metric in loss.metrics}), jnp.zeros((), int)
         before = totals
         for data, size in chunks:
-            jax.block_until_ready(before)  # bounds memory: at most one chunk waits while another is in use
+            jax.block_until_ready(before)  # limits memory: at most one chunk waits while another is processed
             before, totals = totals, add_chunk(totals, params, state, data, size, batch_size)
         sums, count = totals
         return Score(sums.loss / count, {metric.name: sums.metrics[metric.name] / count for metric in loss.metrics})
@@ -49,7 +49,7 @@ def make_score(net: Layer, loss: Loss) -> Callable[..., Score]:
 def _make_add_chunk(net: Layer, loss: Loss) -> Callable[..., tuple[Score, jax.Array]]:
     """Return the compiled function that adds the scores of a chunk of examples to totals (sums, count).
 
-    The last batch is padded with the last example, which the mask removes.
+    The last batch is padded with copies of the last example, which are masked.
     """
 
     @functools.partial(jax.jit, static_argnames="batch_size")
@@ -58,11 +58,11 @@ def _make_add_chunk(net: Layer, loss: Loss) -> Callable[..., tuple[Score, jax.Ar
 
         def add_batch(i, totals):
             rows = i * batch_size + jnp.arange(batch_size)
-            chosen, mask = jnp.minimum(rows, size - 1), rows < size
+            indices, mask = jnp.minimum(rows, size - 1), rows < size
             if steps_mask:
-                mask = mask[:, None] & steps_mask[0][chosen]
-            outputs, _ = net.apply(params, state, x[chosen], train=False, mask=mask)
-            outputs, targets, mask = flatten_steps(outputs, y[chosen], mask)
+                mask = mask[:, None] & steps_mask[0][indices]
+            outputs, _ = net.apply(params, state, x[indices], train=False, mask=mask)
+            outputs, targets, mask = flatten_steps(outputs, y[indices], mask)
             scores = score_examples(loss, outputs, targets)
             sums, count = totals
             sums = jax.tree.map(lambda total, values: total + jnp.sum(jnp.where(mask, values, 0)), sums, scores)
@@ -74,7 +74,7 @@ def _make_add_chunk(net: Layer, loss: Loss) -> Callable[..., tuple[Score, jax.Ar
 
 
 def score_inputs(data: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a dataset as arguments of the function that `make_score` returns, with its arrays on the device.
+    """Return the arguments (x, y, steps_mask) for the function from `make_score`, with arrays on the device.
 
     Args:
         data: examples, targets and mask, if there is one; or a Stream.

@@ -1,4 +1,4 @@
-"""The examples of each step, from arrays on the device or from a stream that is read ahead of the steps."""
+"""Batches for the training steps, from arrays on the device or from a prefetched stream."""
 
 import functools
 import math
@@ -17,12 +17,12 @@ Data = tuple[jax.Array, ...]
 
 
 class Chunk(NamedTuple):
-    """Examples of consecutive steps of an epoch, on the device together.
+    """Examples of consecutive steps of an epoch, on the device.
 
     first, stop: half-open range [first, stop) of the steps, counted from 0 within the epoch.
     data: examples, targets and mask, in any order.
-    order: index into the data of every row of the batches, (steps * batch_size,) or longer.
-    filled: number of rows that contain an example; the rows after them are padding.
+    order: for every row of the batches, its index into the data, (steps * batch_size,) or longer.
+    filled: number of rows with real examples; the remaining rows are padding.
     """
 
     first: int
@@ -53,7 +53,7 @@ def on_device(data: tuple[Any, ...]) -> Data:
 
 
 class ResidentBatches:
-    """Batches of data that stay on the device: an epoch is one chunk, and only the order of the examples changes.
+    """Batches of data that stays on the device: an epoch is one chunk, and only the order of the examples changes.
 
     Args:
         data: training examples, targets and mask, if there is one.
@@ -85,10 +85,10 @@ class ResidentBatches:
 
 
 class StreamedBatches:
-    """Batches of data that are read in the order of the steps: an epoch is several chunks.
+    """Batches of data that is read in the order of the steps: an epoch is several chunks.
 
-    Chunks are numbered through the whole run, and the content of each depends only on its number, so that training
-    can resume after any number of steps.
+    Chunks are numbered across the whole run, and the content of each depends only on its number, so that training can
+    resume after any number of steps.
 
     Args:
         data: the training examples.
@@ -100,7 +100,7 @@ class StreamedBatches:
     def __init__(self, data: Stream, plan: Plan, seed: int, start: int):
         self._data = data
         self._plan = plan
-        self._steps_per_chunk = data.batches_at_once(plan.batch_size)
+        self._steps_per_chunk = data.batches_per_chunk(plan.batch_size)
         self._chunks_per_epoch = math.ceil(plan.steps_per_epoch / self._steps_per_chunk)
         self._rows = self._steps_per_chunk * plan.batch_size
         self._order_of = functools.lru_cache(maxsize=2)(lambda epoch: example_order(seed, epoch, data.size))
@@ -139,17 +139,17 @@ class StreamedBatches:
 
 
 def chunks_in_order(data: Stream, batch_size: int) -> Iterator[tuple[Data, int]]:
-    """Yield all examples in source order, as arrays of several whole batches, each with its number of examples.
+    """Yield all examples in source order, as arrays of several full batches, each with its number of examples.
 
     All arrays have the same length; only the last may contain fewer examples.
     """
-    rows_per_chunk = batch_size * data.batches_at_once(batch_size)
+    rows_per_chunk = batch_size * data.batches_per_chunk(batch_size)
     for start in range(0, data.size, rows_per_chunk):
         rows = np.arange(start, min(data.size, start + rows_per_chunk))
         yield _to_device(data.read(rows, rows_per_chunk)), len(rows)
 
 
 def _to_device(arrays: tuple[np.ndarray, ...]) -> Data:
-    """Return arrays as `on_device` does, without a copy: nothing else refers to them."""
+    """Move arrays to the device like `on_device`, but without a copy, because nothing else refers to them."""
     x, y, *mask = jax.device_put(arrays)
     return (x, y, *(part.astype(bool) for part in mask))

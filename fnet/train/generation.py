@@ -37,7 +37,7 @@ def generate(
         params: its parameters.
         state: its non-trainable state.
         prompt: token indices, at least one.
-        window: maximum number of tokens that the network sees, usually the length of its training sequences.
+        window: context length, usually the length of the training sequences.
         temperature: sampling temperature; below 1 favors likely tokens, and 0 is greedy.
         seed: seed of the sampling.
 
@@ -78,7 +78,9 @@ def _check_tokens(tokens: np.ndarray, size: int) -> None:
     outside = (tokens < 0) | (tokens >= size)
     if outside.any():
         position = int(np.argmax(outside))
-        raise GenerationError(f"token {position} of the prompt is {tokens[position]}, outside 0 ... {size - 1}")
+        raise GenerationError(
+            f"token {position} of the prompt: expected an index 0 ... {size - 1}, got {tokens[position]}"
+        )
 
 
 def _tokens(

@@ -43,10 +43,10 @@ class Epoch(NamedTuple):
 
     epoch: counted from 1.
     step: number of steps completed so far.
-    values: train_loss and train_<metric>, means over the pass while the parameters changed; penalty, where one is set,
-        at the last step; validation_loss and validation_<metric> after the pass, where there are validation examples.
-    seconds: duration of the pass and its validation.
-    improved: whether the value that early stopping monitors was the best so far.
+    values: train_loss and train_<metric>, means over the steps of the epoch; penalty, if there is one, at the last
+        step; validation_loss and validation_<metric> after the epoch, if there are validation examples.
+    seconds: duration of the epoch, including validation.
+    improved: whether the value monitored by early stopping was the best so far.
     """
 
     epoch: int
@@ -62,8 +62,8 @@ class Fitted(NamedTuple):
     params, state: those of the best epoch with early stopping, else those after the last step.
     history: one record per completed epoch.
     stopped: `done`, `early` or `interrupted`.
-    kept_epoch: the epoch of params, which an interrupted run may not have completed.
-    train_state: training state after the last step, to continue from.
+    kept_epoch: the epoch that params are from; an interrupted run may not have completed it.
+    train_state: training state after the last step, to resume from.
     """
 
     params: Any
@@ -95,18 +95,18 @@ def fit(
 
     Ctrl-C ends training after the current steps and returns the result so far, with `stopped="interrupted"`.
 
-    Data larger than memory are passed as a `fnet.data.stream.Stream`, of memory-mapped arrays for example; its batches
-    are read ahead of the steps, and the results are the same to the bit.
+    Data larger than memory is passed as a `fnet.data.stream.Stream`, of memory-mapped arrays for example. Its batches
+    are prefetched, and the results are bitwise the same.
 
     Args:
         net: the network.
         loss: a name in `fnet.losses.LOSSES`, a function (outputs, targets) -> one number per example, such as
             `functools.partial(fnet.losses.huber, delta=2.0)`, or a `fnet.losses.Loss`, which names its metrics too.
         optimizer: any Optax transformation.
-        train: examples (n, ...) and targets (n, ...); for sequences of different lengths, padded to one, also a mask
-            (n, time), True for real steps; or a Stream of them.
-        validation: the same for examples that are not trained on; scored after every epoch.
-        epochs: passes over the training examples, including those already completed in `start`.
+        train: examples (n, ...) and targets (n, ...); for sequences of different lengths, which are padded, also a mask
+            (n, time), True for real steps; or a Stream of these.
+        validation: the same for the validation examples, which are scored after every epoch.
+        epochs: passes over the training examples, including those that `start` has completed.
         steps: total number of steps, in place of `epochs`; the last epoch may then be cut short.
         batch_size: examples per step: 1 is stochastic, "all" full-batch gradient descent.
         seed: seed of the initial parameters, the order of the examples, dropout and augmentation.
@@ -114,9 +114,9 @@ def fit(
         augment: random augmentations of the training images, applied in this order, such as
             `[fnet.data.augment.shift(2)]`.
         early_stopping: when to stop before the last epoch.
-        start: the `train_state` of an earlier call with the same data, batch_size and seed, to continue from: its step
-            is the position in the order of the examples, also within an epoch, and the result is the same to the bit
-            as that of an uninterrupted run. The record of an epoch that it continues covers only the steps from there.
+        start: the `train_state` of an earlier call with the same data, batch_size and seed, to resume from. Its step is
+            the position in the order of the examples, even within an epoch, and the result is bitwise that of an
+            uninterrupted run. The record of an epoch resumed midway covers only the remaining steps.
         on_event: called after every segment and every epoch.
 
     Raises:
@@ -133,7 +133,7 @@ def fit(
     >>> fitted.history[-1].values["train_accuracy"]
     1.0
 
-    The same from a file that stays on disk:
+    The same with examples that stay on disk:
 
     >>> import tempfile, pathlib
     >>> from fnet.data.stream import Stream
@@ -164,11 +164,15 @@ def fit(
 
 
 def _check_data(net: Layer, loss: Loss, train: tuple[Any, ...], validation: tuple[Any, ...] | None) -> None:
-    """Raise ValueError for data that the network or the loss cannot take."""
+    """Check the data against the network and the loss.
+
+    Raises:
+        ValueError: for data that they cannot take.
+    """
     x, y = train[:2]
     if len(x) == 0 or len(x) != len(y):
         raise ValueError(
-            f"fit: expected at least one training example and as many targets, got {len(x)} examples and "
+            f"fit: expected at least one training example and one target per example, got {len(x)} examples and "
             f"{len(y)} targets"
         )
     out_shape = net.shape(tuple(np.shape(x)[1:]))
@@ -184,7 +188,7 @@ def _initial_state(net: Layer, optimizer: optax.GradientTransformation, x: Any, 
 
 
 def _batches_of(train: tuple[Any, ...], length: Plan, seed: int, completed: int) -> ResidentBatches | StreamedBatches:
-    """Return the batches of the training examples after a number of completed steps."""
+    """Return the batches of the training examples that follow a number of completed steps."""
     if isinstance(train, Stream):
         return StreamedBatches(train, length, seed, completed)
     return ResidentBatches(train, length, seed)
@@ -193,7 +197,7 @@ def _batches_of(train: tuple[Any, ...], length: Plan, seed: int, completed: int)
 def _make_validate(
     net: Layer, loss: Loss, validation: tuple[Any, ...] | None
 ) -> Callable[[TrainState], dict[str, float]]:
-    """Return the function from a training state to the validation values to record; they are empty without examples."""
+    """Return the function from a training state to its validation values, none without validation examples."""
     if validation is None:
         return lambda train_state: {}
     score, inputs = make_score(net, loss), score_inputs(validation)
@@ -213,7 +217,7 @@ def _run_epochs(
     recorded: Mapping[str, bool],
     on_event: Callable[[Segment | Epoch], None],
 ) -> Fitted:
-    """Run the remaining epochs, until the last, early stopping or an interrupt."""
+    """Run the remaining epochs, until the last one, early stopping or an interrupt."""
     completed = int(runner.train_state.step)
     first = completed // length.steps_per_epoch + 1
     history: list[Epoch] = []
@@ -248,5 +252,4 @@ def _fitted(last: TrainState, length: Plan, best: BestEpoch | None, history: lis
     if best is None:
         epoch = math.ceil(int(last.step) / length.steps_per_epoch)
         return Fitted(last.params, last.state, history, stopped, epoch, last)
-    kept = best.train_state
-    return Fitted(kept.params, kept.state, history, stopped, best.epoch, last)
+    return Fitted(best.train_state.params, best.train_state.state, history, stopped, best.epoch, last)

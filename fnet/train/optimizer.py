@@ -1,4 +1,4 @@
-"""Optax's optimizers and learning-rate schedules by name, with bounds and explanations of their settings.
+"""Optax's optimizers and learning-rate schedules by name, with bounds and descriptions of their settings.
 
 An optimizer is a function of its learning rate (a number, or a schedule from step to number) and its settings. A
 schedule is a function of the learning rate, the number of steps of the whole run, and its settings. Steps count from 0.
@@ -29,8 +29,8 @@ def sgd(
     """Gradient descent, W := W - learning_rate * m, with momentum.
 
     Two forms of momentum are common. The trace of Optax and PyTorch is m := momentum * m + g. The average of the
-    lecture is m := momentum * m + (1 - momentum) * g: the same path with a learning rate 1 / (1 - momentum) times as
-    large.
+    lectures is m := momentum * m + (1 - momentum) * g, which takes the same path with a learning rate that is
+    1 / (1 - momentum) times as large.
 
     Args:
         learning_rate: alpha, the factor on m in each update.
@@ -91,7 +91,7 @@ def adamw(
 def adamax(
     learning_rate: Rate = 2e-3, *, b1: Decay = 0.9, b2: Decay = 0.999, eps: Epsilon = 1e-8
 ) -> optax.GradientTransformation:
-    """Adamax (Kingma and Ba 2014): Adam with a decaying maximum of the gradient in place of its root mean square.
+    """Adamax (Kingma and Ba 2014): Adam with a decaying maximum of |gradient| instead of its root mean square.
 
     Args:
         learning_rate: alpha.
@@ -105,7 +105,7 @@ def adamax(
 def radam(
     learning_rate: Rate = 1e-3, *, b1: Decay = 0.9, b2: Decay = 0.999, eps: Epsilon = 1e-8
 ) -> optax.GradientTransformation:
-    """Rectified Adam (Liu et al. 2019): Adam, not adaptive while the variance of its second average is large.
+    """Rectified Adam (Liu et al. 2019): Adam that is not adaptive while the variance of its second average is large.
 
     Args:
         learning_rate: alpha.
@@ -144,7 +144,7 @@ def adagrad(
 
 
 def adadelta(learning_rate: Rate = 1.0, *, decay: Decay = 0.9, eps: Epsilon = 1e-6) -> optax.GradientTransformation:
-    """Adadelta (Zeiler 2012): updates in the unit of the parameter, from averages of squared gradients and updates.
+    """Adadelta (Zeiler 2012): updates in the units of the parameters, from averages of squared gradients and updates.
 
     Args:
         learning_rate: alpha, a factor on every update.
@@ -160,7 +160,7 @@ def lion(
     """Lion (Chen et al. 2023): updates by the sign of an interpolated momentum.
 
     Args:
-        learning_rate: alpha, the absolute change of every entry.
+        learning_rate: alpha, the magnitude of the change of every entry.
         b1: weight of the momentum in the update.
         b2: weight of the old momentum in the new one.
         weight_decay: each update also subtracts learning_rate * weight_decay * W.
@@ -184,7 +184,7 @@ def constant(rate: float, steps: int) -> optax.Schedule:  # noqa: ARG001
 def cosine(
     rate: float, steps: int, *, warmup_steps: Annotated[int, Ge(0)] = 0, final_fraction: Fraction = 0.0
 ) -> optax.Schedule:
-    """Half a cosine from the learning rate down to a fraction of it (Loshchilov and Hutter 2016), after warm-up.
+    """Cosine decay from the learning rate to a fraction of it (Loshchilov and Hutter 2016), after a warm-up.
 
     Args:
         warmup_steps: initial steps, over which the rate rises linearly from 0 to the learning rate.
@@ -222,7 +222,7 @@ def step(rate: float, steps: int, *, every: Fraction = 1 / 3, factor: Fraction =
 def linear(
     rate: float, steps: int, *, warmup_steps: Annotated[int, Ge(0)] = 0, final_fraction: Fraction = 0.0
 ) -> optax.Schedule:
-    """Linear decay from the learning rate down to a fraction of it, after warm-up.
+    """Linear decay from the learning rate to a fraction of it, after a warm-up.
 
     Args:
         warmup_steps: initial steps, over which the rate rises linearly from 0 to the learning rate.
@@ -246,7 +246,7 @@ def one_cycle(
     initial_divisor: Annotated[float, Ge(1)] = 25.0,
     final_divisor: Annotated[float, Ge(1)] = 1e4,
 ) -> optax.Schedule:
-    """One-cycle policy (Smith and Topin 2017): up to the learning rate and down to almost 0, along cosines.
+    """One-cycle policy (Smith and Topin 2017): rise to the learning rate and fall to almost 0, along cosines.
 
     Args:
         rise: fraction of the run over which the rate rises.

@@ -13,10 +13,10 @@ BATCH_SIZE = 32
 class Plan(NamedTuple):
     """Length of a training run.
 
-    batch_size: examples per step, at most as many as there are; the last step of an epoch may have fewer.
-    steps_per_epoch: steps that cover every example once.
-    epochs: epochs of the run, of which the last may be cut short.
-    steps: steps of the whole run.
+    batch_size: examples per step, at most the number of examples; the last step of an epoch may have fewer.
+    steps_per_epoch: number of steps that cover every example once.
+    epochs: number of epochs, of which the last may be cut short.
+    steps: number of steps of the whole run.
     """
 
     batch_size: int
@@ -26,12 +26,12 @@ class Plan(NamedTuple):
 
 
 def plan(examples: int, *, batch_size: int | Literal["all"], epochs: int, steps: int | None = None) -> Plan:
-    """Return the length of a run on a number of training examples.
+    """Return the length of a run for a number of training examples.
 
     Args:
         examples: number of training examples, at least 1.
         batch_size: examples per step; "all" puts all of them into one step.
-        epochs: passes over the examples; ignored where `steps` is given.
+        epochs: passes over the examples; ignored if `steps` is given.
         steps: total number of steps; None for `epochs` complete passes.
 
     >>> plan(10, batch_size=4, epochs=2)

@@ -1,7 +1,7 @@
-"""Steps in segments: one compiled program runs all steps between two things that the host must do.
+"""Steps in segments: a compiled program runs all steps until the host has something to do.
 
 The host shows progress, logs, handles interrupts, and supplies the examples of a stream. The number of steps of a
-segment is an argument of the program: it is compiled once, and no result depends on where segments end.
+segment is an argument of the program, so that it is compiled once, and no result depends on where segments end.
 """
 
 import time
@@ -31,7 +31,7 @@ class Segment(NamedTuple):
     total_steps: number of steps of the whole run.
     metrics: arrays with one entry per step.
     examples: number of examples in these steps.
-    seconds: duration.
+    seconds: duration of these steps.
     """
 
     epoch: int
@@ -48,7 +48,7 @@ class Diverged(ArithmeticError):
     Args:
         message: the step and the likely cause.
         train_state: the last training state with a finite loss.
-        epoch: the epoch in which it happened.
+        epoch: the epoch in which training diverged.
     """
 
     def __init__(self, message: str, train_state: TrainState, epoch: int):
@@ -67,7 +67,7 @@ class _Steps(NamedTuple):
 
 
 class Runner:
-    """Runs the steps of an epoch in segments, and keeps the training state between them.
+    """Runner that executes the steps of an epoch in segments, and holds the training state between them.
 
     Args:
         step: the pure training step.
@@ -98,7 +98,7 @@ class Runner:
         self._program = jax.jit(_segment_program(step, plan.batch_size, self._metrics)).lower(*example).compile()
 
     def epoch(self, epoch: int) -> Iterator[Segment]:
-        """Run the remaining steps of an epoch, counted from 1, yielding a `Segment` whenever some are done.
+        """Run the remaining steps of an epoch, counted from 1, and yield a `Segment` for each group of completed steps.
 
         Raises:
             Diverged: when the loss or a parameter is no longer finite.
@@ -123,10 +123,10 @@ class Runner:
                 return
 
     def epoch_values(self, *, penalized: bool) -> dict[str, float]:
-        """Return the values to record of the current epoch.
+        """Return the values to record for the current epoch.
 
-        Loss and metrics are means over its steps, in which every example, or step of an example, has the same weight;
-        the penalty is that of the last step.
+        Loss and metrics are means in which every example, or every step of a sequence, has the same weight; the penalty
+        is that of the last step.
         """
         history = jax.tree.map(lambda *parts: np.concatenate(parts, dtype=np.float64), *self._history)
         values = {"loss": history.loss} | {name: history.metrics[name] for name in self._metrics}
@@ -170,15 +170,15 @@ class Runner:
     def _cause(self, number: int, losses: np.ndarray) -> str:
         finite = [*self._recent, *losses[np.isfinite(losses)].tolist()][-50:]
         if number == 1:
-            return "the loss is NaN or infinite before any update; the data contain extreme values: normalize them"
+            return "the loss is NaN or infinite before any update; the data contains extreme values: normalize it"
         if len(finite) >= 2 and finite[-1] > 2 * min(finite):
             return (
                 f"the loss became NaN or infinite after growing from {min(finite):.4g} to {finite[-1]:.4g}; "
                 "the learning rate is probably too large: divide it by 10, or clip the norm of the gradient"
             )
         return (
-            "the loss or a parameter became NaN or infinite without warning; "
-            "look for a learning rate that is too large, or an operation that has no gradient at this point"
+            "the loss or a parameter became NaN or infinite abruptly; "
+            "look for a learning rate that is too large, or an operation without a gradient at this point"
         )
 
 
@@ -190,11 +190,11 @@ def _segment_program(step: Step, batch_size: int, metrics: Sequence[str]):
 
         def body(i, carry):
             train_state, history = carry
-            chosen = jax.lax.dynamic_slice(order, (i * batch_size,), (batch_size,))
+            indices = jax.lax.dynamic_slice(order, (i * batch_size,), (batch_size,))
             mask = i * batch_size + jnp.arange(batch_size) < filled
             if steps_mask:
-                mask = mask[:, None] & steps_mask[0][chosen]
-            train_state, values = step(train_state, Batch(x[chosen], y[chosen], mask))
+                mask = mask[:, None] & steps_mask[0][indices]
+            train_state, values = step(train_state, Batch(x[indices], y[indices], mask))
             return train_state, jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), history, values)
 
         zeros = jnp.zeros(len(order) // batch_size)

@@ -10,7 +10,7 @@ from fnet.core.layer import Layer, Shape
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes, and the key that it folds the step into.
+    """Everything that a training step reads and updates, other than the batch.
 
     step: number of steps completed, an int32 scalar.
     params: parameters.
@@ -29,7 +29,7 @@ class TrainState(NamedTuple):
 class Batch(NamedTuple):
     """Examples (batch, ...), their targets (batch, ...), and a mask of those that are real; the rest is padding.
 
-    mask: (batch,), or (batch, time) where steps of the examples are masked.
+    mask: (batch,), or (batch, time) if steps of the examples are masked.
     """
 
     x: jax.Array
@@ -43,7 +43,7 @@ class Metrics(NamedTuple):
     loss: mean over the real examples, or their real steps.
     metrics: the same mean of every metric of the loss, by name.
     penalty: penalty on the weights.
-    weight: number of examples, or steps of sequences, that the means are over.
+    weight: number of real examples, or of real steps, that the means are over.
     """
 
     loss: jax.Array | np.ndarray
@@ -53,7 +53,9 @@ class Metrics(NamedTuple):
 
 
 def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Array, in_shape: Shape) -> TrainState:
-    """Return the state before the first step. Initialization and training use different halves of the key.
+    """Return the state before the first step.
+
+    The key is split: one part initializes the parameters, the other is for training.
 
     Args:
         net: the network.

@@ -39,7 +39,7 @@ def penalty_of(params: Any, regularization: Penalties) -> jax.Array:
 def project_max_norm(params: Any, regularization: Penalties) -> Any:
     """Return the parameters with every weight column longer than its max_norm scaled down to that length.
 
-    Shorter columns stay the same to the bit.
+    Shorter columns are bitwise unchanged.
 
     >>> params = {"dense_1": {"w": jnp.array([[3.0, 0.3], [4.0, 0.4]]), "b": jnp.array([100.0, 100.0])}}
     >>> w = project_max_norm(params, Penalties(max_norm=1.0))["dense_1"]["w"]
@@ -73,9 +73,8 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 def flatten_steps(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the outputs, targets and mask that a loss is averaged over, with one entry per example or per step.
 
-    With a (batch, time) mask and outputs (batch, time, ...), every step is an example of its own, and the three have
-    the shape (batch * time, ...). Outputs without a time axis keep their shape; their example is real if any of its
-    steps is.
+    With a (batch, time) mask and outputs (batch, time, ...), every step counts as an example, and the three have the
+    shape (batch * time, ...). Outputs without a time axis keep their shape; an example is real if any of its steps is.
 
     Raises:
         ValueError: when outputs, targets and mask differ in the number of steps.
@@ -90,7 +89,7 @@ def flatten_steps(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> tu
         return outputs, targets, mask.any(axis=1)
     if not outputs.shape[:2] == targets.shape[:2] == mask.shape:
         raise ValueError(
-            f"a mask {mask.shape} of steps needs outputs and targets of the same steps, got {outputs.shape} and "
+            f"a mask {mask.shape} of steps requires outputs and targets with the same steps, got {outputs.shape} and "
             f"{targets.shape}"
         )
     outputs, targets = (part.reshape(-1, *part.shape[2:]) for part in (outputs, targets))
@@ -160,7 +159,7 @@ def make_step(
             `[fnet.data.augment.shift(2)]`; their randomness depends only on the key and the step of the state.
 
     Returns:
-        (TrainState, Batch) -> (TrainState, Metrics), to be jitted, scanned or vmapped by the caller. The metrics are
+        The function (TrainState, Batch) -> (TrainState, Metrics), for the caller to jit, scan or vmap. The metrics are
         those before the update.
 
     Raises:

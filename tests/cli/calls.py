@@ -1,4 +1,4 @@
-"""Calls of the command line, and the files of a run."""
+"""Helpers that call the command line and read the files of a run."""
 
 import contextlib
 import json
@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from fnet.cli.app import app
 
-FEW = "data.split={train: 0.02, validation: 0.02, test: 0.02}"
-"""Reduces the digits, whose convolutions are slow, to about 36 examples per part."""
-PARTS = ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]
-"""Split of the small datasets that replace those of TensorFlow Datasets in tests."""
+TINY_SPLIT = "data.split={train: 0.02, validation: 0.02, test: 0.02}"
+"""Override that reduces the digits, whose convolutions are slow, to about 36 examples per part."""
+SMALL_SPLIT = ["data.split={train: 0.6, validation: 0.2, test: 0.2}"]
+"""Overrides for the small datasets that replace those of TensorFlow Datasets in tests."""
 
 SHORT_TEXT = ["data.block=8", "data.split={train: 0.1, validation: 0.01, test: 0.01}"]
 
@@ -23,10 +23,10 @@ RUN_FILES = {"config.yaml", "environment.json", "metrics.jsonl", "model.safetens
 
 
 @contextlib.contextmanager
-def surroundings(cache):
-    """Restore afterwards what commands change in this process; their caches are in the given folder.
+def isolated_environment(cache):
+    """Place the caches of commands in a folder, and restore afterwards what commands change in this process.
 
-    Compiled programs are shared by all tests.
+    All tests share the compiled programs.
     """
     names = (
         "jax_compilation_cache_dir",
@@ -46,18 +46,18 @@ def surroundings(cache):
 
 
 def call(*arguments):
-    """Run a command in this process."""
+    """Run a command in this process, and return its result."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def done(*arguments):
+def output_of(*arguments):
     """Run a command that must succeed, and return its standard output."""
     result = call(*arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
-def strictly(text):
+def parse_json(text):
     """Parse JSON; NaN and infinity are errors."""
 
     def refuse(constant):
@@ -68,16 +68,16 @@ def strictly(text):
 
 def records(run):
     """Return the records of a run's metrics.jsonl."""
-    return [strictly(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [parse_json(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def losses(run):
-    """Return the records of metrics.jsonl without the times."""
+def records_without_times(run):
+    """Return the records of a run's metrics.jsonl without the times."""
     return [{key: value for key, value in record.items() if key != "seconds"} for record in records(run)]
 
 
-def process(*arguments):
-    """Start a command in a process of its own, with the usual handler of SIGINT however these tests were started."""
+def start_process(*arguments):
+    """Start a command in a separate process, with the default SIGINT handler even if the tests run without it."""
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import fnet.__main__"
     return subprocess.Popen(
         [sys.executable, "-c", start, *map(str, arguments)],
@@ -87,8 +87,8 @@ def process(*arguments):
     )
 
 
-def few(config):
-    """Return the overrides that make a test with this config short."""
+def short_overrides(config):
+    """Return the overrides that make a test with this config fast."""
     if config.stem == "mnist-idx":
         return ['data.split={train: "train[:100]", validation: "train[100:140]", test: "test[:40]"}']
     if config.stem == "text-gpt":
@@ -97,7 +97,7 @@ def few(config):
     if config.stem.startswith("text-"):
         return SHORT_TEXT
     if config.stem == "fashion-cnn":
-        return [*PARTS, "model.0.conv.filters=3", "model.4.conv.filters=3"]
+        return [*SMALL_SPLIT, "model.0.conv.filters=3", "model.4.conv.filters=3"]
     if config.stem.startswith("mnist-"):
-        return PARTS
-    return [FEW] if config.stem.startswith("digits-") else []
+        return SMALL_SPLIT
+    return [TINY_SPLIT] if config.stem.startswith("digits-") else []

@@ -1,11 +1,11 @@
-"""`fnet data`: what it prints within 80 columns, its JSON, and the picture that it writes."""
+"""`fnet data`: its output within 80 columns, its JSON, and the picture that it writes."""
 
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.calls import call, strictly
+from cli.calls import call, parse_json
 from PIL import Image
 
 from fnet.data import cache
@@ -21,7 +21,7 @@ EMBEDDED = {
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch):
+def _isolated_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setenv("COLUMNS", "80")
@@ -29,7 +29,7 @@ def _own_folders(tmp_path, monkeypatch):
 
 
 def data(*arguments):
-    """What `fnet data` prints; everything but paths fits into 80 columns."""
+    """Return the output of `fnet data`, after checking that everything but paths fits in 80 columns."""
     result = call("data", *arguments)
     assert result.exit_code == 0, result.output
     if "--json" not in arguments:
@@ -37,8 +37,8 @@ def data(*arguments):
     return result.stdout
 
 
-def refused(*arguments):
-    """The message of `fnet data` when it refuses a request."""
+def error_message(*arguments):
+    """Return the message with which `fnet data` refuses a request."""
     result = call("data", *arguments)
     assert result.exit_code == 2, result.output
     return result.stderr
@@ -53,13 +53,13 @@ def test_show(name):
     with Image.open(f"{name}-data.png") as image:
         assert image.format == "PNG"
         assert len(np.unique(np.asarray(image.convert("L")))) > 20
-    inspection = strictly(data("show", f"{name}.yaml", "--json"))
+    inspection = parse_json(data("show", f"{name}.yaml", "--json"))
     assert sum(part["examples"] for part in inspection["parts"].values()) == inspection["examples"]
 
 
 def test_the_reported_values_are_those_of_the_data():
     Path("iris.yaml").write_text(EMBEDDED["iris"])
-    inspection = strictly(data("show", "iris.yaml", "--json"))
+    inspection = parse_json(data("show", "iris.yaml", "--json"))
     assert not Path("iris-data.png").exists()
     train = inspection["parts"]["train"]
     assert train["classes"] == [40, 40, 40]
@@ -81,7 +81,7 @@ def test_ranges(rng):
 
 def test_a_wrong_config_gets_a_suggestion():
     Path("iris.yaml").write_text(EMBEDDED["iris"].replace("iris", "irsi"))
-    assert "did you mean 'iris'?" in refused("show", "iris.yaml")
+    assert "did you mean 'iris'?" in error_message("show", "iris.yaml")
 
 
 def test_list_and_clear():
@@ -91,13 +91,13 @@ def test_list_and_clear():
     for name in ("tfds mnist train", "photos"):
         cache.cached({"name": name}, lambda: {"x": np.zeros(50_000)})
     assert re.search(r"400\.\d kB", data("list"))
-    listing = strictly(data("list", "--json"))
+    listing = parse_json(data("list", "--json"))
     assert {entry["name"] for entry in listing["decoded"]} == {"tfds mnist train", "photos"}
     assert "digits" in listing["embedded"]["sklearn"]
-    message = refused("clear", "mnits")
-    assert "fnet/data contains no decoded data of 'mnits'" in message
+    message = error_message("clear", "mnits")
+    assert "fnet/data does not contain decoded data of 'mnits'" in message
     assert "did you mean 'mnist'?" in message
     assert re.match(r"removed 400\.\d kB of decoded data from", data("clear", "mnist"))
     assert [entry.key["name"] for entry in cache.entries()] == ["photos"]
-    assert len(strictly(data("clear", "--json"))["removed"]) == 1
+    assert len(parse_json(data("clear", "--json"))["removed"]) == 1
     assert cache.entries() == []

@@ -4,13 +4,13 @@ import re
 
 import jax
 import pytest
-from cli.calls import RUN_FILES, done, few, losses, process, records, strictly
+from cli.calls import RUN_FILES, output_of, parse_json, records, records_without_times, short_overrides, start_process
 from shipped import DIGITS, IRIS, SHIPPED, XOR
 
 
 @SHIPPED
-def test_training_writes_a_run_that_evaluates_to_what_was_logged(config, tmp_path):
-    out = done("train", config, "train.epochs=2", f"out={tmp_path}", *few(config))
+def test_evaluating_a_run_gives_the_logged_scores(config, tmp_path):
+    out = output_of("train", config, "train.epochs=2", f"out={tmp_path}", *short_overrides(config))
     run = tmp_path / f"{config.stem}-1"
     assert f"the run is in {run}" in out
     assert {path.name for path in run.iterdir()} == RUN_FILES
@@ -21,7 +21,7 @@ def test_training_writes_a_run_that_evaluates_to_what_was_logged(config, tmp_pat
     kept = epochs[end["kept_epoch"] - 1]
     assert end["validation_loss"] == pytest.approx(kept["validation_loss"], rel=1e-6)
 
-    result = strictly(done("evaluate", run, "--json"))
+    result = parse_json(output_of("evaluate", run, "--json"))
     assert set(result["examples"]) == set(result["scores"]) == {"train", "validation", "test"}
     scores = {f"{part}_{name}": value for part, values in result["scores"].items() for name, value in values.items()}
     assert scores == {key: end[key] for key in scores}
@@ -29,7 +29,9 @@ def test_training_writes_a_run_that_evaluates_to_what_was_logged(config, tmp_pat
 
 @SHIPPED
 def test_gradients_of_every_shipped_config_agree(config):
-    output = strictly(done("gradcheck", config, "--json", "--samples", "1", "--examples", "4", *few(config)))
+    output = parse_json(
+        output_of("gradcheck", config, "--json", "--samples", "1", "--examples", "4", *short_overrides(config))
+    )
     assert output["ok"] is True
     (report,) = output["checks"]
     rows = [row for row in report["rows"] if row["part"] == "total"]
@@ -43,39 +45,39 @@ def test_gradients_of_every_shipped_config_agree(config):
 
 @SHIPPED
 def test_every_shipped_config_is_valid_and_resolves_to_a_valid_one(config, tmp_path):
-    assert done("validate", config) == f"{config}: ok\n"
+    assert output_of("validate", config) == f"{config}: ok\n"
     resolved = tmp_path / config.name
-    resolved.write_text(done("validate", config, "--resolved"))
-    assert done("validate", resolved, "--resolved") == resolved.read_text()
+    resolved.write_text(output_of("validate", config, "--resolved"))
+    assert output_of("validate", resolved, "--resolved") == resolved.read_text()
 
 
 @SHIPPED
 def test_every_shipped_config_has_a_summary(config):
-    total, *layers = strictly(done("summary", config, "--json"))
+    total, *layers = parse_json(output_of("summary", config, "--json"))
     assert layers
     assert total["path"] == []
     assert total["parameters"] == sum(layer["parameters"] for layer in layers if len(layer["path"]) == 1)
-    assert f"{total['parameters']:,}" in done("summary", config)
+    assert f"{total['parameters']:,}" in output_of("summary", config)
 
 
 def test_the_summary_counts_the_parameters_of_every_layer():
-    """digits-mlp: 64 pixels to 64 units, to 10."""
-    total, *layers = strictly(done("summary", DIGITS, "--json"))
+    """digits-mlp has 64 pixels, 64 hidden units and 10 outputs."""
+    total, *layers = parse_json(output_of("summary", DIGITS, "--json"))
     assert [layer["parameters"] for layer in layers] == [0, 64 * 64 + 64, 0, 64 * 10 + 10]
     assert [layer["out_shape"] for layer in layers] == [[64], [64], [64], [10]]
     assert total["parameters"] == 4810
 
 
 def test_gradcheck_prints_a_table_and_a_verdict():
-    out = done("gradcheck", XOR)
+    out = output_of("gradcheck", XOR)
     assert "xor-mlp: binary_cross_entropy of 64 examples, at initialization" in out
     assert "all values and gradients agree" in out
     assert "dense_2/w" in out
 
 
 def test_evaluate_shows_which_classes_are_confused(tmp_path):
-    done("train", IRIS, "train.epochs=2", f"out={tmp_path}")
-    out = done("evaluate", tmp_path / "iris-logistic-1")
+    output_of("train", IRIS, "train.epochs=2", f"out={tmp_path}")
+    out = output_of("evaluate", tmp_path / "iris-logistic-1")
     assert re.search(r"test +│ +15 ", out)
     assert "on the test part:" in out
     assert "true class by row" in out
@@ -83,22 +85,22 @@ def test_evaluate_shows_which_classes_are_confused(tmp_path):
 
 
 def test_validate_reads_no_data(monkeypatch):
-    monkeypatch.setattr("fnet.data.sklearn.SklearnSource.read", lambda *_: pytest.fail("data were read"))
-    done("validate", DIGITS)
+    monkeypatch.setattr("fnet.data.sklearn.SklearnSource.read", lambda *_: pytest.fail("data was read"))
+    output_of("validate", DIGITS)
 
 
 def test_the_schema_is_json():
-    assert strictly(done("schema"))["title"] == "fnet config"
+    assert parse_json(output_of("schema"))["title"] == "fnet config"
 
 
 def test_explain_prints_type_default_and_meaning():
-    out = done("explain", "dense.units")
+    out = output_of("explain", "dense.units")
     assert all(word in out for word in ("dense.units", "whole number, at least 1", "required", "number of outputs"))
-    assert "optimizer" in done("explain")
+    assert "optimizer" in output_of("explain")
 
 
 def test_overrides_reach_the_run(tmp_path):
-    done("train", IRIS, "train.epochs=1", "optimizer.learning_rate=1e-2", "name=mine", f"out={tmp_path}")
+    output_of("train", IRIS, "train.epochs=1", "optimizer.learning_rate=1e-2", "name=mine", f"out={tmp_path}")
     text = (tmp_path / "mine-1" / "config.yaml").read_text()
     assert "learning_rate: 0.01\n" in text
     assert "epochs: 1\n" in text
@@ -107,14 +109,14 @@ def test_overrides_reach_the_run(tmp_path):
 def test_the_number_of_a_run_is_one_more_than_the_largest(tmp_path):
     for taken in ("iris-logistic-7", "iris-logistic-2", "iris-logistic-x", "iris-logistic-mlp-9"):
         (tmp_path / taken).mkdir()
-    done("train", IRIS, "train.epochs=1", f"out={tmp_path}")
-    done("train", IRIS, "train.epochs=1", f"out={tmp_path}")
+    output_of("train", IRIS, "train.epochs=1", f"out={tmp_path}")
+    output_of("train", IRIS, "train.epochs=1", f"out={tmp_path}")
     assert {"iris-logistic-8", "iris-logistic-9"} == {run.parent.name for run in tmp_path.glob("*/model.safetensors")}
 
 
 def test_the_environment_of_a_run_is_recorded(tmp_path):
-    done("train", IRIS, "train.epochs=1", "seed=5", f"out={tmp_path}")
-    environment = strictly((tmp_path / "iris-logistic-1" / "environment.json").read_text())
+    output_of("train", IRIS, "train.epochs=1", "seed=5", f"out={tmp_path}")
+    environment = parse_json((tmp_path / "iris-logistic-1" / "environment.json").read_text())
     assert environment["seed"] == 5
     assert environment["versions"]["jax"] == jax.__version__
     assert environment["devices"]
@@ -122,14 +124,14 @@ def test_the_environment_of_a_run_is_recorded(tmp_path):
 
 
 def test_steps_are_logged_every_log_every_steps(tmp_path):
-    done("train", XOR, "train.epochs=2", "train.batch_size=50", "train.log_every=3", f"out={tmp_path}")
+    output_of("train", XOR, "train.epochs=2", "train.batch_size=50", "train.log_every=3", f"out={tmp_path}")
     steps = [record["step"] for record in records(tmp_path / "xor-mlp-1") if record["event"] == "step"]
     assert steps == [3, 6, 9, 12, 15]
 
 
-def test_early_stopping_names_the_epoch_that_it_kept(tmp_path):
+def test_early_stopping_names_the_best_epoch(tmp_path):
     arguments = ("train.epochs=200", "train.early_stopping.patience=1", "optimizer.learning_rate=5")
-    out = done("train", IRIS, *arguments, f"out={tmp_path}")
+    out = output_of("train", IRIS, *arguments, f"out={tmp_path}")
     end = records(tmp_path / "iris-logistic-1")[-1]
     assert end["stopped"] == "early"
     assert re.search(
@@ -143,12 +145,12 @@ def test_early_stopping_names_the_epoch_that_it_kept(tmp_path):
 
 @pytest.fixture(scope="module")
 def repeated(tmp_path_factory):
-    """Runs of three processes: two with the same config, and one with the resolved config of the first."""
+    """Return the runs of three processes: two with the same config, and one with the resolved config of the first."""
     out = tmp_path_factory.mktemp("repeated")
     runs = [out / f"xor-mlp-{number}" for number in (1, 2, 3)]
     overrides = ["train.epochs=3", "train.log_every=1", "seed=3", f"out={out}"]
     for arguments in ([XOR, *overrides], [XOR, *overrides], [runs[0] / "config.yaml"]):
-        train = process("train", *arguments)
+        train = start_process("train", *arguments)
         _, errors = train.communicate(timeout=120)
         assert train.returncode == 0, errors
     return runs
@@ -156,18 +158,18 @@ def repeated(tmp_path_factory):
 
 def test_two_processes_with_the_same_config_give_bitwise_equal_losses(repeated):
     first, second, _ = repeated
-    assert len(losses(first)) == 3 * 13 + 3 + 1
-    assert losses(second) == losses(first)
+    assert len(records_without_times(first)) == 3 * 13 + 3 + 1
+    assert records_without_times(second) == records_without_times(first)
     assert (second / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
 
 
 def test_the_resolved_config_of_a_run_gives_the_same_losses(repeated):
     first, _, third = repeated
-    assert losses(third) == losses(first)
+    assert records_without_times(third) == records_without_times(first)
     assert (third / "config.yaml").read_text() == (first / "config.yaml").read_text()
 
 
 def test_another_seed_gives_other_losses(tmp_path):
     for seed in (3, 4):
-        done("train", XOR, "train.epochs=1", f"seed={seed}", f"out={tmp_path}")
-    assert losses(tmp_path / "xor-mlp-1") != losses(tmp_path / "xor-mlp-2")
+        output_of("train", XOR, "train.epochs=1", f"seed={seed}", f"out={tmp_path}")
+    assert records_without_times(tmp_path / "xor-mlp-1") != records_without_times(tmp_path / "xor-mlp-2")

@@ -1,4 +1,4 @@
-"""Runs that fail, bugs and interrupts: exit statuses 3, 70 and 130."""
+"""Failed runs, bugs and interrupts: exit statuses 3, 70 and 130."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from cli.calls import RUN_FILES, call, done, process, records, strictly
+from cli.calls import RUN_FILES, call, output_of, parse_json, records, start_process
 from shipped import DIABETES, IRIS, XOR
 
 import fnet
@@ -22,7 +22,7 @@ from fnet.train.loop import Segment
 
 @pytest.fixture(scope="module")
 def diverged(tmp_path_factory):
-    """Result and folder of a run whose learning rate is far too large."""
+    """Return the result and folder of a run whose learning rate is far too large."""
     out = tmp_path_factory.mktemp("diverged")
     result = call("train", DIABETES, "optimizer.learning_rate=1e6", "train.epochs=50", f"out={out}")
     return result, out / "diabetes-linear-1"
@@ -39,7 +39,7 @@ def test_a_run_that_diverges_names_the_step_and_the_cause(diverged):
     assert "Traceback" not in result.stderr
 
 
-def test_a_run_that_diverges_keeps_finite_parameters(diverged):
+def test_a_run_that_diverges_saves_finite_parameters(diverged):
     _, run = diverged
     assert {path.name for path in run.iterdir()} == RUN_FILES
     _, params, _ = fnet.load(run)
@@ -47,7 +47,7 @@ def test_a_run_that_diverges_keeps_finite_parameters(diverged):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
-def test_a_run_that_diverges_logs_it_in_valid_json(diverged):
+def test_a_run_that_diverges_logs_the_failure_in_valid_json(diverged):
     _, run = diverged
     last = records(run)[-1]
     assert last["event"] == "failed"
@@ -86,7 +86,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_its_parameters(number, tmp_path):
-    train = process("train", XOR, "train.epochs=1000000", f"out={tmp_path}")
+    train = start_process("train", XOR, "train.epochs=1000000", f"out={tmp_path}")
     run = tmp_path / "xor-mlp-1"
     deadline = time.monotonic() + 60
     while not ((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text().count("\n") > 2):
@@ -105,16 +105,16 @@ def test_an_interrupted_run_saves_its_parameters(number, tmp_path):
     net, params, state = fnet.load(run)
     outputs, _ = net.apply(params, state, np.zeros((3, 2), np.float32), train=False)
     assert np.isfinite(outputs).all()
-    scores = strictly(done("evaluate", run, "--json"))["scores"]
+    scores = parse_json(output_of("evaluate", run, "--json"))["scores"]
     assert scores["test"]["loss"] == pytest.approx(end["test_loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("event", ["epoch", "segment"])
 def test_the_log_of_an_interrupted_run_matches_the_saved_parameters(event, monkeypatch, tmp_path):
-    """An interrupt in the third epoch, while its record is written or after its steps.
+    """An interrupt in the third epoch, after its steps or while its record is written.
 
-    Every epoch that is counted has a record, and the saved parameters are those of the epoch that is named, or of one
-    that was not completed.
+    Every completed epoch has a record, and the saved parameters are those of the named epoch, unless it was not
+    completed.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     append, progress = files.append, TrainingProgress.__call__

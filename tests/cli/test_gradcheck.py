@@ -1,9 +1,9 @@
-"""`fnet gradcheck`: options, page, messages and exit statuses."""
+"""`fnet gradcheck`: options, HTML page, messages and exit statuses."""
 
 import re
 
 import pytest
-from cli.calls import call, done, strictly
+from cli.calls import call, output_of, parse_json
 from shipped import ELASTIC_NET, XOR
 
 from fnet.reference import activation
@@ -11,13 +11,13 @@ from fnet.reference.rule import Rule
 
 
 def checks(*arguments):
-    """The checks that `fnet gradcheck` reports as JSON."""
-    return strictly(done("gradcheck", *arguments, "--json"))["checks"]
+    """Return the checks that `fnet gradcheck` reports as JSON."""
+    return parse_json(output_of("gradcheck", *arguments, "--json"))["checks"]
 
 
 @pytest.fixture
 def planted(monkeypatch):
-    """A wrong sign in the hand-written derivative of tanh."""
+    """Plant a sign error in the hand-written derivative of tanh."""
     right = activation.tanh
     monkeypatch.setattr(
         activation, "tanh", Rule(right.forward, lambda *arguments: (-right.backward(*arguments)[0], {}))
@@ -32,7 +32,7 @@ def test_one_leaf_and_a_sample():
     assert all(isinstance(value, float) for value in check["rows"][2]["values"])
 
 
-def test_an_unknown_leaf_gets_the_nearest():
+def test_an_unknown_leaf_gets_a_suggestion():
     result = call("gradcheck", XOR, "--leaf", "dense_1/v")
     assert result.exit_code == 2
     assert result.stderr == "error: the network does not have a leaf 'dense_1/v'; did you mean 'dense_1/w'?\n"
@@ -46,7 +46,7 @@ def test_after_steps_the_loss_differs():
 
 
 def test_a_run_is_checked_as_it_was_trained(tmp_path):
-    done("train", XOR, "train.epochs=2", f"out={tmp_path}")
+    output_of("train", XOR, "train.epochs=2", f"out={tmp_path}")
     (run,) = tmp_path.iterdir()
     (check,) = checks(run, "--samples", "2")
     assert check["when"] == "as trained"
@@ -62,14 +62,14 @@ def test_float32_states_its_accuracy():
 
 
 def test_penalties_are_reported_separately():
-    out = done("gradcheck", ELASTIC_NET, "--samples", "2")
+    out = output_of("gradcheck", ELASTIC_NET, "--samples", "2")
     assert re.search(r"data loss alone\n.*penalty alone\n", out, re.DOTALL)
     (check,) = checks(ELASTIC_NET, "--samples", "2")
     assert {row["part"] for row in check["rows"]} == {"total", "data loss", "penalty"}
     assert {row["name"] for row in check["rows"] if row["part"] == "penalty"} == {"loss", "select/w", "decide/w"}
 
 
-def test_a_mistake_is_reported_with_its_place_and_values(planted):
+def test_a_mistake_is_reported_with_its_layer_and_values(planted):
     result = call("gradcheck", XOR, "--samples", "2")
     assert result.exit_code == 1
     assert "the mistake is in tanh_1 (tanh), gradient of the input, wrong by hand: sign flipped" in result.stdout
@@ -103,7 +103,7 @@ def test_the_page(planted, tmp_path):
             "the page cannot be written to '.*page.html': No such file or directory",
         ),
         ([XOR, "--html", "{tmp}"], "the page cannot be written to '.*': it is not a regular file"),
-        (["{tmp}"], "is not a finished run: it contains no model.safetensors"),
+        (["{tmp}"], "is not a finished run: it does not contain model.safetensors"),
     ],
 )
 def test_bad_requests(arguments, message, tmp_path):

@@ -3,14 +3,14 @@
 import importlib
 
 import pytest
-from cli.calls import call, strictly
+from cli.calls import call, parse_json
 from shipped import XOR
 
 from fnet.reference.rule import Rule
 
 
 def without_bias(rule):
-    """The rule without the gradient of the bias."""
+    """Return the rule without the gradient of the bias."""
 
     def backward(*arguments):
         dx, gradients = rule.backward(*arguments)
@@ -20,7 +20,7 @@ def without_bias(rule):
 
 
 def with_the_wrong_sign(rule):
-    """The rule with the negated derivative."""
+    """Return the rule with the derivative negated."""
 
     def backward(*arguments):
         dx, gradients = rule.backward(*arguments)
@@ -50,7 +50,7 @@ def test_gradcheck_finds_a_planted_mistake(monkeypatch, bug):
     wrong = plant(monkeypatch, bug)
     result = call("gradcheck", XOR, "--json")
     assert result.exit_code == 1
-    output = strictly(result.stdout)
+    output = parse_json(result.stdout)
     assert output["ok"] is False
     (report,) = output["checks"]
     assert {row["name"] for row in report["rows"] if not row["ok"]} == wrong

@@ -1,7 +1,7 @@
-"""`fnet guide`: the list of topics, a page on a terminal and in a pipe, an unknown topic."""
+"""`fnet guide`: the list of topics, pages in a terminal and in a pipe, and an unknown topic."""
 
 import pytest
-from cli.calls import call, done
+from cli.calls import call, output_of
 from rich.console import Console
 
 from fnet.cli import guide
@@ -14,24 +14,24 @@ def test_every_page_is_a_topic():
 
 
 def test_without_a_topic_it_lists_them_one_per_line():
-    assert [line.split()[0] for line in done("guide").splitlines()] == list(topics())
+    assert [line.split()[0] for line in output_of("guide").splitlines()] == list(topics())
 
 
 @pytest.mark.parametrize("topic", topics())
-def test_a_page_in_a_pipe_is_its_text(topic):
-    out = done("guide", topic)
+def test_a_page_in_a_pipe_is_markdown(topic):
+    out = output_of("guide", topic)
     assert out.startswith("# ")
     assert "<!--" not in out
 
 
-def test_a_page_on_a_terminal_is_laid_out(monkeypatch):
+def test_a_page_in_a_terminal_is_rendered(monkeypatch):
     monkeypatch.setattr(guide, "terminal", lambda: Console(force_terminal=True, width=80))
-    out = done("guide", "config")
+    out = output_of("guide", "config")
     assert "\x1b[" in out
     assert "```" not in out
 
 
-def test_an_unknown_topic_gets_the_nearest():
+def test_an_unknown_topic_gets_a_suggestion():
     result = call("guide", "confg")
     assert result.exit_code == 2
     assert result.stderr == "error: the guide has no topic 'confg'; did you mean 'config'?\n"

@@ -1,11 +1,11 @@
-"""Help, version and shell completion, and what loading them costs."""
+"""Help, version and shell completion, and the imports that they avoid."""
 
 import re
 import subprocess
 import sys
 from importlib import metadata
 
-from cli.calls import done, process
+from cli.calls import output_of, start_process
 
 import fnet
 
@@ -30,19 +30,19 @@ print(*names)
     assert set(finished.stdout.split()) == COMMANDS
 
 
-def test_help_lists_the_commands_with_what_they_do():
-    out = done("--help")
+def test_help_lists_the_commands_with_descriptions():
+    out = output_of("--help")
     assert all(re.search(rf"{name} +\S+", out) for name in (*COMMANDS, "data", "--install-completion"))
 
 
 def test_version():
     version = metadata.version("fnet")
-    assert done("--version") == f"fnet {version}\n"
+    assert output_of("--version") == f"fnet {version}\n"
     assert fnet.__version__ == version
 
 
 def test_a_shell_completes_commands_and_topics():
-    """Bash asks the program itself for completions, by environment variables."""
+    """Bash asks the program for completions, using environment variables."""
 
     def completions(words):
         environment = {
@@ -62,7 +62,7 @@ def test_a_shell_completes_commands_and_topics():
 
 def test_a_reader_that_stops_early_is_not_an_error():
     """As in `fnet schema | head`."""
-    schema = process("schema")
+    schema = start_process("schema")
     assert schema.stdout is not None
     schema.stdout.read(1)
     schema.stdout.close()

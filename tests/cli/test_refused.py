@@ -1,4 +1,4 @@
-"""Requests that are wrong: exit status 2 and a short message."""
+"""Invalid requests: exit status 2 and a short message."""
 
 import re
 import subprocess
@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli.calls import call, process
+from cli.calls import call, start_process
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Current directory with invalid configs and things that are not a run."""
+    """Enter a directory with invalid configs, and files and folders that are not runs."""
     monkeypatch.chdir(tmp_path)
     net = "model: [flatten, {dense: 10}]\n"
     Path("typo.yaml").write_text("data: digits\n" + net + "train:\n  epoch: 3\n")
@@ -43,13 +43,13 @@ def folder(tmp_path, monkeypatch):
         ("summary init.yaml", r"^.*unknown initializer 'no\.such'"),
         ("gradcheck two.yaml", r"^two\.yaml:1:7: .*\ntwo\.yaml:2:9: unknown layer 'flaten'"),
         ("evaluate missing", r"^error: missing is not a finished run: there is no such folder$"),
-        ("evaluate empty", r"^error: empty is not a finished run: it contains no model\.safetensors$"),
+        ("evaluate empty", r"^error: empty is not a finished run: it does not contain model\.safetensors$"),
         ("evaluate a_file", r"^error: a_file is not a finished run: it is (a file|no folder)"),
         ("evaluate garbled", r"^error: garbled/model\.safetensors cannot be read: "),
         ("explain epoch", r"^error: unknown key or name 'epoch'; did you mean 'epochs'"),
     ],
 )
-def test_a_wrong_request_gets_a_short_message_and_leaves_nothing(folder, arguments, message):
+def test_an_invalid_request_gets_a_short_message_and_leaves_nothing(folder, arguments, message):
     before = sorted(folder.rglob("*"))
     result = call(*arguments.split())
     assert result.exit_code == 2, result.output
@@ -72,14 +72,14 @@ def test_a_file_in_place_of_the_output_folder_is_refused_before_any_training(fol
 
 
 @pytest.mark.parametrize("arguments", [["train"], ["trian", "good.yaml"], ["train", "good.yaml", "--epochs=3"]])
-def test_a_wrong_command_line_is_explained(arguments):
+def test_an_invalid_command_line_is_explained(arguments):
     result = call(*arguments)
     assert result.exit_code == 2
     assert "Usage:" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_wrong_request_prints_no_traceback_in_a_process_of_its_own(folder):
+def test_an_invalid_request_prints_no_traceback_in_a_separate_process(folder):
     finished = subprocess.run(
         [sys.executable, "-m", "fnet", "validate", folder / "typo.yaml"],
         capture_output=True,
@@ -97,7 +97,7 @@ def test_a_warning_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     Path("points.csv").write_text("x,y\n" + "".join(f"{n},{n + 0.5}\n" for n in range(20)))
     Path("c.yaml").write_text("data: {path: points.csv, target: y}\nmodel: [{dense: 1}]\nloss: mse\n")
-    training = process("train", "c.yaml", "train.epochs=1")
+    training = start_process("train", "c.yaml", "train.epochs=1")
     _, errors = training.communicate(timeout=120)
     assert training.returncode == 0, errors
     assert re.fullmatch(

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from cli.calls import call, done
+from cli.calls import call, output_of
 
 from fnet.report.graph_svg import draw
 from fnet.trace import functions
@@ -20,11 +20,11 @@ def _no_cache_on_disk(monkeypatch):
 
 
 def printed(*arguments):
-    return done("trace", *arguments)
+    return output_of("trace", *arguments)
 
 
 def table(text):
-    """The cells of each node's row, without continuation lines."""
+    """Return the cells of each node's row, without continuation lines."""
     rows = [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if "│" in line]
     return {row[0]: row for row in rows if row[0]}
 
@@ -53,7 +53,7 @@ def test_gates(expression, messages):
     assert [rows[name][4] for name in "xy"] == [f"from a: {message}" for message in messages]
 
 
-def test_copy_adds():
+def test_the_messages_of_a_copied_value_add_up():
     out = printed("x*y + x", "x=2", "y=5")
     assert table(out)["x"][5] == "6"
     assert "x is used twice, by a and b: the messages add up" in out
@@ -97,8 +97,8 @@ def test_neurons_wired_one_by_one():
         "in3 = w13*x1 + w23*x2; a3 = sigmoid(in3); in4 = w14*x1 + w24*x2; a4 = sigmoid(in4);"
         "in5 = w35*a3 + w45*a4; a5 = sigmoid(in5); loss = (y - a5)**2"
     )
-    given = {"x1": 1.0, "x2": 0.5, "w13": 0.3, "w23": -0.8, "w14": 1.1, "w24": 0.4, "w35": 0.9, "w45": -1.2, "y": 1.0}
-    nodes = json.loads(printed(wiring, *(f"{name}={number}" for name, number in given.items()), "--json"))["nodes"]
+    inputs = {"x1": 1.0, "x2": 0.5, "w13": 0.3, "w23": -0.8, "w14": 1.1, "w24": 0.4, "w35": 0.9, "w45": -1.2, "y": 1.0}
+    nodes = json.loads(printed(wiring, *(f"{name}={number}" for name, number in inputs.items()), "--json"))["nodes"]
     value = {node["name"]: node["value"] for node in nodes}
     slope = {node["name"]: node["gradient"] for node in nodes}
     a3, a4, a5 = (value[name] for name in ("a3", "a4", "a5"))

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the config."""
+"""Fixtures for the tests of the config."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from fnet.config.load import load, resolve
 
 @pytest.fixture
 def config_file(tmp_path, monkeypatch):
-    """Writes text as c.yaml of the current directory, so that messages start with that name."""
+    """Return a function that writes c.yaml to the current directory, so that messages start with this name."""
     monkeypatch.chdir(tmp_path)
 
     def config_file(text):
@@ -21,11 +21,11 @@ def config_file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def load_text(config_file):
-    """Builds the experiment of a config."""
+    """Return a function that builds the experiment of a config."""
     return lambda text, *overrides: load(config_file(text), overrides)
 
 
 @pytest.fixture
 def resolve_text(config_file):
-    """Resolves a config."""
+    """Return a function that resolves a config."""
     return lambda text, *overrides: resolve(config_file(text), overrides)

@@ -1,4 +1,4 @@
-"""Small configs, and the messages that wrong ones must cause."""
+"""Small configs, and checks of error messages."""
 
 import re
 
@@ -13,19 +13,19 @@ model:
   - flatten
   - dense: 10
 """
-"""A valid config of four lines; tests append to it from line 5 on."""
+"""A valid config of four lines, to which tests append from line 5."""
 
 LAYERS = "model: [flatten, {dense: 10}]\n"
 PLANE = "data: xor\nmodel: [{dense: 1}]\n"
 
 
 def message_pattern(where, what):
-    """Return the pattern of a message that starts with its place and contains a text."""
+    """Return the pattern of a message that starts with a position and contains a text."""
     return f"^{re.escape(where)}: .*{re.escape(what)}"
 
 
 def assert_refused(load_text, where, what, text, *overrides):
-    """Check that loading fails with a single problem at a place, whose message contains a text."""
+    """Check that loading fails with a single problem at a position, whose message contains a text."""
     with pytest.raises(ConfigError, match=message_pattern(where, what)) as caught:
         load_text(text, *overrides)
     assert len(caught.value.lines) == 1, str(caught.value)
@@ -39,7 +39,7 @@ def at(data, path):
 
 
 def error_of(tmp_path, text, *overrides):
-    """Return the message of loading a config; empty when it is valid."""
+    """Return the error message of loading a config; empty if it is valid."""
     path = tmp_path / "c.yaml"
     path.write_text(text)
     try:

@@ -1,4 +1,4 @@
-"""`data.augment` in a config: checked before data are read, each problem with its place."""
+"""`data.augment` in a config is checked before data is read, each problem with its position."""
 
 import pytest
 
@@ -22,11 +22,12 @@ model: [flatten, {{dense: 10}}]
         ("{elastic: {alpah: 3}}", "c.yaml:4:18: unknown key 'alpah' in 'elastic'; did you mean 'alpha'?"),
         (
             "{cutout: 8}",
-            "c.yaml:4:7: augment: cutout: size: 8 leaves nothing of an image, but the images have 8 x 8 pixels",
+            "c.yaml:4:7: augment: cutout: size: 8 must be smaller than height and width, but the images have 8 x 8 "
+            "pixels",
         ),
     ],
 )
-def test_a_wrong_augmentation_is_reported_with_its_place(load_text, items, line):
+def test_an_invalid_augmentation_is_reported_with_its_position(load_text, items, line):
     with pytest.raises(ConfigError) as error:
         load_text(TEXT.format(items=items))
     assert error.value.lines == (line,)
@@ -50,8 +51,8 @@ def test_an_override_of_an_unknown_setting_is_named(load_text):
         load_text(TEXT.format(items="{shift: 2}"), "data.augment.0.shift.pixel=3")
 
 
-def test_tables_are_not_augmented(load_text):
-    with pytest.raises(ConfigError, match=r"augment: flip is for images \(height, width, channels\), not for examples"):
+def test_augmenting_a_table_is_refused(load_text):
+    with pytest.raises(ConfigError, match=r"augment: flip: expected images \(height, width, channels\), got examples"):
         load_text("data: {name: wine, augment: [flip]}\nmodel: [{dense: 3}]\n")
 
 

@@ -1,4 +1,4 @@
-"""Errors about settings that are valid one by one, but incompatible."""
+"""Errors about settings that are each valid, but incompatible."""
 
 import sys
 
@@ -129,8 +129,8 @@ def test_a_sigmoid_inside_the_network_or_at_the_end_of_a_regression_is_fine(load
 
 
 @pytest.fixture
-def own_layer(tmp_path, monkeypatch):
-    """A module with a layer that takes examples of two axes, on the path."""
+def custom_layer(tmp_path, monkeypatch):
+    """Return the dotted path of a custom layer, in an importable module, that takes examples with two axes."""
     (tmp_path / "layers_of_a_user.py").write_text(
         '''
 import fnet
@@ -156,8 +156,8 @@ def table(repeats: int = 1, *, name: str | None = None):
     sys.modules.pop("layers_of_a_user", None)
 
 
-def test_a_layer_that_cannot_take_its_input_is_reported_at_its_place(load_text, own_layer):
-    text = f"data: digits\nmodel:\n  - flatten\n  - [relu, {own_layer}]\n  - dense: 10\n"
+def test_a_layer_that_cannot_take_its_input_is_reported_at_its_position(load_text, custom_layer):
+    text = f"data: digits\nmodel:\n  - flatten\n  - [relu, {custom_layer}]\n  - dense: 10\n"
     assert_refused(
         load_text,
         "c.yaml:4:12",
@@ -166,8 +166,8 @@ def test_a_layer_that_cannot_take_its_input_is_reported_at_its_place(load_text, 
     )
 
 
-def test_the_settings_of_a_users_own_layer_are_checked_like_any_other(load_text, own_layer):
-    text = f"data: digits\nmodel:\n  - {own_layer}: {{repeets: 3}}\n  - dense: 10\n"
+def test_the_settings_of_a_users_own_layer_are_checked_like_any_other(load_text, custom_layer):
+    text = f"data: digits\nmodel:\n  - {custom_layer}: {{repeets: 3}}\n  - dense: 10\n"
     with pytest.raises(ConfigError, match=r"^c\.yaml:3:\d+: unknown key 'repeets' .*did you mean 'repeats'\?"):
         load_text(text)
 

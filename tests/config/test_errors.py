@@ -1,4 +1,4 @@
-"""Problems of a config carry fields, from which their text is made."""
+"""Problems of a config have fields, from which their text is composed."""
 
 import pytest
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ def test_an_unknown_key_has_a_suggestion():
     assert (problem.path, problem.at_key, problem.suggestion) == (("train", "epoch"), True, "epochs")
 
 
-def test_an_unknown_name_has_a_suggestion_and_the_names_that_exist():
+def test_an_unknown_name_has_a_suggestion_and_the_existing_names():
     problem = problem_of(optimizer={"name": "adm"})
     assert (problem.path, problem.suggestion) == (("optimizer", "name"), "adam")
     assert "sgd" in problem.known

@@ -1,4 +1,4 @@
-"""Explanations of the config: they agree with what `load` does, and leave nothing out."""
+"""Explanations of the config agree with `load`, and are complete."""
 
 import functools
 import re
@@ -28,7 +28,7 @@ def entries(key):
     return {entry.key: entry for explanation in explain(key) for entry in explanation.entries}
 
 
-def test_no_key_explains_the_top_level():
+def test_without_a_key_the_top_level_is_explained():
     assert {"data", "model", "loss", "optimizer", "train", "seed", "out"} <= set(entries(""))
 
 
@@ -60,7 +60,7 @@ def test_a_section_that_is_one_of_several_lists_them_all(section, names):
         ("epochs", "train.epochs", "whole number, at least 1", "20", "passes over the training examples"),
         ("train.epochs", "train.epochs", "whole number, at least 1", "20", "passes over the training examples"),
         ("batch_size", "train.batch_size", "whole number, at least 1 or all", "32", "examples per step"),
-        ("log_every", "train.log_every", "whole number, at least 1 or null", "null", "steps between lines"),
+        ("log_every", "train.log_every", "whole number, at least 1 or null", "null", "steps between step records"),
         ("adam.learning_rate", "adam.learning_rate", "number, greater than 0", "0.001", "alpha"),
         ("adam", "adam.b1", "number, at least 0, less than 1", "0.9", "weight of the old average of gradients."),
         (
@@ -101,13 +101,13 @@ def test_a_setting_with_an_implied_value_is_not_called_required():
     [
         ("dense", "dense (layer)", "z = x w + b"),
         ("sgd", "sgd (optimizer)", "with momentum"),
-        ("cosine", "cosine (schedule)", "Half a cosine"),
+        ("cosine", "cosine (schedule)", "Cosine decay"),
         ("spiral", "spiral (dataset)", "interleaved spirals"),
         ("digits", "digits (dataset)", "1797 examples (8, 8, 1) with 10 classes"),
         ("cross_entropy", "cross_entropy (loss)", "softmax"),
     ],
 )
-def test_a_name_is_explained_by_what_it_is(name, heading, text):
+def test_a_name_is_explained_with_its_kind(name, heading, text):
     explanation = next(explanation for explanation in explain(name) if explanation.heading == heading)
     assert text in explanation.text
     assert "Args:" not in explanation.text
@@ -181,7 +181,7 @@ def test_a_section_that_is_one_of_several_also_lists_the_shared_settings(section
 
 
 @pytest.mark.parametrize("name", [*CONSTRUCTORS, *OPTIMIZERS, *SCHEDULES, *synthetic.GENERATORS, *LOSSES])
-def test_every_named_thing_explains_type_default_and_meaning_of_its_settings(name):
+def test_every_setting_of_every_name_has_a_type_a_default_and_a_meaning(name):
     for explanation in explain(name):
         assert explanation.text
         assert not [e for e in explanation.entries if not (e.type and e.default and e.meaning)]
@@ -194,7 +194,7 @@ def test_every_dataset_is_explained(name):
 
 # Bounds and defaults
 
-PLACES = {
+KEYS = {
     "train.epochs": (NET, "train.epochs"),
     "train.batch_size": (NET, "train.batch_size"),
     "train.early_stopping.patience": (NET, "train.early_stopping.patience"),
@@ -215,11 +215,14 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("key", PLACES)
+@pytest.mark.parametrize("key", KEYS)
 def test_the_explained_bounds_are_the_checked_bounds(key, tmp_path):
-    text, place = PLACES[key]
+    text, override_key = KEYS[key]
     if key == "leaky_relu.slope":
-        text, place = "data: digits\nmodel: [flatten, {leaky_relu: 0.1}, {dense: 10}]\n", "model.1.leaky_relu.slope"
+        text, override_key = (
+            "data: digits\nmodel: [flatten, {leaky_relu: 0.1}, {dense: 10}]\n",
+            "model.1.leaky_relu.slope",
+        )
     type_ = entries(key)[key].type
     near = 1 if type_.startswith("whole") else 1e-6
     bounds = re.findall(r"(at least|greater than|at most|less than) ([-+.\w]+)", type_)
@@ -232,17 +235,17 @@ def test_the_explained_bounds_are_the_checked_bounds(key, tmp_path):
             "at most": (bound, bound + near),
             "less than": (bound - near, bound),
         }[phrase]
-        assert not re.search("expected a (value|whole|number)", error_of(tmp_path, text, f"{place}={inside}"))
-        assert "expected a value" in error_of(tmp_path, text, f"{place}={outside}")
+        assert not re.search("expected a (value|whole|number)", error_of(tmp_path, text, f"{override_key}={inside}"))
+        assert "expected a value" in error_of(tmp_path, text, f"{override_key}={outside}")
 
 
 @pytest.mark.parametrize(
-    ("key", "place"), [("train.epochs", "train.epochs"), ("adam.b1", "optimizer.b1"), ("data.split.train",) * 2]
+    ("key", "override_key"), [("train.epochs", "train.epochs"), ("adam.b1", "optimizer.b1"), ("data.split.train",) * 2]
 )
-def test_the_explained_default_is_the_actual_default(key, place, tmp_path):
+def test_the_explained_default_is_the_actual_default(key, override_key, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(NET)
     value = resolve(str(path)).config.model_dump()
-    for part in place.split("."):
+    for part in override_key.split("."):
         value = value[part]
     assert entries(key)[key].default == str(value)

@@ -1,4 +1,4 @@
-"""Configs for the user's own files: the short form, the source's own splits, and errors."""
+"""Configs for the user's own files: short forms, the source's own splits, and errors."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ IMAGES = "data: {path: digits.npz}\nmodel: [flatten, {dense: 3}]\n"
 TEXT = "data: {path: t.txt, block: 4}\nmodel: [{embedding: {size: 14, width: 2}}, {dense: 14}]\n"
 
 
-def test_the_file_extension_tells_the_format(resolve_text, tmp_path):
+def test_the_file_extension_determines_the_format(resolve_text, tmp_path):
     config = resolve_text(TABLE).config
     data = config.data
     assert (data.source, data.name, data.normalize) == ("files", "csv", "standard")
@@ -38,7 +38,7 @@ def test_the_file_extension_tells_the_format(resolve_text, tmp_path):
     assert resolve_text(dump(config)).config == config
 
 
-def test_a_source_with_a_test_split_keeps_it_for_the_test(load_text):
+def test_a_test_split_of_the_source_is_the_test_part(load_text):
     experiment = load_text(IMAGES)
     assert experiment.data.parts == (0.9, 0.1, "test")
     splits, _ = load_data(experiment)
@@ -79,18 +79,18 @@ def test_a_language_model(load_text):
         (TABLE.replace(", target: kind", ""), "c.yaml:1:7: 'data.target' is required, but not given"),
         (TABLE.replace("kind", "kind, missing: men"), "expected 'refuse', 'mean' or 'drop', got 'men'; did you"),
         (TABLE.replace("path", "pth"), "c.yaml:1:7: 'data.name' is required, but not given"),
-        (TABLE.replace("t.csv", "c.yaml"), "c.yaml:1:14: data.path: the extension '.yaml' of 'c.yaml' does not"),
+        (TABLE.replace("t.csv", "c.yaml"), "c.yaml:1:14: data.path: 'c.yaml': expected a known format, got the"),
         (TABLE.replace("kind", "kind, block: 3"), "'block' is not a setting of 'data' (csv), only of sentences, text"),
         (IMAGES.replace("npz}", "npz, split: {test: t}}"), ":1:40: data.split.test: the source has no split 't'"),
-        (IMAGES.replace("npz}", "npz, classes: 2}"), ":1:35: data: {here}/digits.npz: the label in row 2 of 'y' is 2"),
+        (IMAGES.replace("npz}", "npz, classes: 2}"), ":1:35: data: {here}/digits.npz: expected labels 0 ... 1"),
         (IMAGES.replace("npz}", "npz, split: {test: true}}"), "data.split.test: expected a number or text"),
-        (TEXT.replace("4}", "64}", 1), "c.yaml:1:28: data: t has 40 tokens, but a block of 64 and the token"),
+        (TEXT.replace("4}", "64}", 1), "c.yaml:1:28: data: t: expected at least 65 tokens for a block of 64"),
         (TEXT.replace("4}", "4, normalize: unit}", 1), "c.yaml:1:42: data.normalize: expected none, because "
          "tokens have no scale, got 'unit'; remove the key"),
         (TEXT.replace("dense: 14", "dense: 3"), "dense_1: expected outputs of shape (4, 14) for cross_entropy, because "
          "t has 14 classes at each of 4 positions; got outputs of shape (4, 3); end the network with dense: 14"),
     ],
 )  # fmt: skip
-def test_errors_are_reported_with_their_place(load_text, tmp_path, text, message):
+def test_errors_are_reported_with_their_position(load_text, tmp_path, text, message):
     with pytest.raises(ConfigError, match=re.escape(message.format(here=tmp_path))):
         load_text(text)

@@ -1,4 +1,4 @@
-"""The JSON Schema of the config accepts what `load` accepts, and rejects what it rejects."""
+"""The JSON Schema of the config accepts what `load` accepts, and rejects what `load` rejects."""
 
 from io import StringIO
 
@@ -15,22 +15,22 @@ from fnet.config.load import resolve
 
 @pytest.fixture(scope="module")
 def schema():
-    """A validator by an independent library."""
+    """Return a validator from an independent library."""
     described = json_schema()
     Draft202012Validator.check_schema(described)
     return Draft202012Validator(described)
 
 
-def faults(schema, text):
-    """The errors that the schema reports for YAML."""
+def schema_errors(schema, text):
+    """Return the errors that the schema reports for YAML."""
     data = YAML(typ="safe").load(StringIO(text))
     return [f"{error.json_path}: {error.message[:80]}" for error in schema.iter_errors(data)]
 
 
 @SHIPPED
 def test_the_schema_accepts_every_shipped_config_as_written_and_resolved(schema, config):
-    assert faults(schema, config.read_text()) == []
-    assert faults(schema, dump(resolve(str(config)).config)) == []
+    assert schema_errors(schema, config.read_text()) == []
+    assert schema_errors(schema, dump(resolve(str(config)).config)) == []
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_schema_accepts_every_shipped_config_as_written_and_resolved(schema,
 )
 def test_the_schema_accepts_what_load_accepts(schema, tmp_path, text):
     assert error_of(tmp_path, text) == ""
-    assert faults(schema, text) == []
+    assert schema_errors(schema, text) == []
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_the_schema_accepts_what_load_accepts(schema, tmp_path, text):
 )
 def test_the_schema_rejects_what_load_rejects(schema, tmp_path, text):
     assert error_of(tmp_path, text) != ""
-    assert faults(schema, text) != []
+    assert schema_errors(schema, text) != []
 
 
-def test_the_schema_describes_itself():
+def test_the_schema_has_a_title_and_descriptions():
     described = json_schema()
     assert described["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert described["title"] == "fnet config"

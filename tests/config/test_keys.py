@@ -1,4 +1,4 @@
-"""Errors about files that cannot be read, and about keys that are unknown or missing."""
+"""Errors about files that cannot be read, and about unknown and missing keys."""
 
 import re
 
@@ -44,7 +44,7 @@ def test_bytes_that_are_not_text_are_refused(tmp_path):
         (NET + "---\nseed: 1\n", "c.yaml:5:1", "expected a single document"),
     ],
 )
-def test_what_is_not_a_mapping_in_yaml_is_refused(load_text, text, where, what):
+def test_a_file_that_is_not_a_yaml_mapping_is_refused(load_text, text, where, what):
     assert_refused(load_text, where, what, text)
 
 
@@ -103,11 +103,11 @@ def test_an_unclosed_quote_or_bracket_is_reported_where_it_opens(load_text, text
         ("3: 4\n", "c.yaml:5:1", "3"),
     ],
 )
-def test_an_unknown_key_is_reported_with_what_was_meant(load_text, added, where, what):
+def test_an_unknown_key_is_reported_with_help(load_text, added, where, what):
     assert_refused(load_text, where, what, NET + added)
 
 
-def test_a_dotted_key_in_the_file_is_explained_and_not_suggested_to_itself(load_text):
+def test_a_dotted_key_in_the_file_is_explained_without_suggesting_itself(load_text):
     with pytest.raises(ConfigError, match=r"^c\.yaml:5:1: .*'train\.epochs'") as caught:
         load_text(NET + "train.epochs: 3\n")
     assert "did you mean 'train.epochs'" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Valid configs, and the experiments and resolved configs that they give."""
+"""Valid configs, with their experiments and resolved configs."""
 
 import re
 
@@ -114,7 +114,7 @@ def test_anchors_may_be_used(resolve_text):
 
 
 def test_the_schedule_spans_the_steps_of_the_run(load_text):
-    """1797 examples, 0.8 of them 1438, in batches of 32 are 45 steps per epoch: a warm-up of 89 fits into two."""
+    """1,438 training examples in batches of 32 are 45 steps per epoch, so a warm-up of 89 steps fits in two epochs."""
     text = NET + "optimizer: {schedule: {name: cosine, warmup_steps: 89}}\n"
     load_text(text, "train.epochs=2")
     with pytest.raises(ConfigError, match="the 45 steps of the run"):

@@ -33,7 +33,7 @@ VALUES = "data: {name: diabetes, normalize: standard}\nmodel: [{dense: 1}]\n"
         (PLANE, "null", {"name": "binary_cross_entropy"}),
     ],
 )
-def test_a_loss_is_a_name_or_a_mapping_and_resolved_a_mapping(resolve_text, text, written, resolved):
+def test_a_loss_is_a_name_or_a_mapping_and_resolves_to_a_mapping(resolve_text, text, written, resolved):
     config = resolve_text(f"{text}loss: {written}\n").config
     assert list(config.model_dump()["loss"].items()) == list(resolved.items())
     assert resolve_text(dump(config)).config == config
@@ -85,17 +85,17 @@ def test_a_loss_is_a_name_or_a_mapping_and_resolved_a_mapping(resolve_text, text
             DIGITS,
             "kl_divergence",
             "3:7",
-            "kl_divergence is for distributions as targets, given from Python, but digits has 10 classes; use cross_",
+            "kl_divergence is for distributions as targets, from Python only, but digits has 10 classes; use cross_",
         ),
         (
             VALUES,
             "kl_divergence",
             "3:7",
-            "kl_divergence is for distributions as targets, given from Python, but diabetes",
+            "kl_divergence is for distributions as targets, from Python only, but diabetes",
         ),
     ],
 )
-def test_errors_are_reported_at_their_place(load_text, text, loss, where, what):
+def test_errors_are_reported_at_their_position(load_text, text, loss, where, what):
     with pytest.raises(ConfigError, match=rf"^c\.yaml:{where}: .*{re.escape(what)}") as caught:
         load_text(f"{text}loss: {loss}\n")
     assert len(caught.value.lines) == 1
@@ -108,7 +108,7 @@ def test_hinge_takes_one_output(load_text):
 
 
 @pytest.mark.parametrize(
-    ("override", "name", "own"),
+    ("override", "name", "settings"),
     [
         ("loss=huber", "huber", {"delta": 1.0}),
         ("loss={name: huber, delta: 3}", "huber", {"delta": 3.0}),
@@ -116,9 +116,9 @@ def test_hinge_takes_one_output(load_text):
         ("loss.name=mse", "mse", {}),
     ],
 )
-def test_the_loss_can_be_overridden(resolve_text, override, name, own):
+def test_the_loss_can_be_overridden(resolve_text, override, name, settings):
     loss = resolve_text(f"{VALUES}loss: huber\n", override).config.loss
-    assert (loss.name, loss.specific_settings()) == (name, own)
+    assert (loss.name, loss.specific_settings()) == (name, settings)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_the_loss_can_be_overridden(resolve_text, override, name, own):
         ("loss.name=hinge", "diabetes has 1 value; use mse or huber"),
     ],
 )
-def test_a_wrong_override_is_named(load_text, override, what):
+def test_an_invalid_override_is_named(load_text, override, what):
     with pytest.raises(ConfigError, match=f"^{re.escape(override)}: .*{re.escape(what)}"):
         load_text(f"{VALUES}loss: huber\n", override)
 
@@ -152,8 +152,8 @@ def test_the_experiment_has_the_loss_with_its_settings(load_text):
         (PLANE.replace("dense: 1", "dense: 2"), "{name: cross_entropy, label_smoothing: 0.2}", "accuracy"),
     ],
 )
-def test_a_run_trains_and_checks_with_the_settings(load_text, text, loss, metric):
-    """The loss with its settings is the one that is logged and whose gradients are checked."""
+def test_training_and_gradient_checks_use_the_settings(load_text, text, loss, metric):
+    """The logged loss, and the loss whose gradients are checked, have the settings of the config."""
     experiment = load_text(f"{text}loss: {loss}\n", "train.epochs=2")
     report = check_gradients(experiment)[0].report
     assert report.ok, str(report)
@@ -193,7 +193,7 @@ def test_losses_and_their_settings_are_explained():
         ({"delta": 1}, False),
     ],
 )
-def test_the_json_schema_knows_both_forms(loss, ok):
+def test_the_json_schema_accepts_both_forms(loss, ok):
     jsonschema = pytest.importorskip("jsonschema")
     config = {"data": "digits", "model": ["flatten"], "loss": loss}
     assert jsonschema.Draft202012Validator(json_schema()).is_valid(config) == ok

@@ -102,7 +102,7 @@ def test_overrides_apply_in_order(resolve_text):
         ("seed=a: b: c", "not YAML: mapping values are not allowed here"),
     ],
 )
-def test_a_wrong_override_is_reported_under_its_own_text(load_text, override, what):
+def test_an_invalid_override_is_reported_by_its_text(load_text, override, what):
     assert_refused(load_text, override, what, DEEP, override)
 
 
@@ -142,7 +142,7 @@ def test_the_override_is_named_when_it_lengthens_the_warm_up_of_the_file(load_te
     )
 
 
-def test_a_line_of_the_file_is_named_when_an_override_has_nothing_to_do_with_it(load_text):
+def test_a_line_of_the_file_is_named_when_an_override_is_unrelated(load_text):
     with pytest.raises(ConfigError, match=r"^c\.yaml:5:17: train\.epochs: ") as caught:
         load_text(NET + "train: {epochs: 0}\n", "train.batch_size=3", "seed=x")
     assert caught.value.lines[1].startswith("seed=x: ")

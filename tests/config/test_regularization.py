@@ -74,7 +74,7 @@ def test_the_resolved_config_loads_to_the_same(resolve_text):
         ("{l2: -1}", "6:22", "regularization.l2: expected a value of at least 0, got -1"),
     ],
 )
-def test_errors_are_reported_at_their_place(load_text, section, where, what):
+def test_errors_are_reported_at_their_position(load_text, section, where, what):
     with pytest.raises(ConfigError, match=rf"^c\.yaml:{where}: .*{re.escape(what)}") as caught:
         load_text(MODEL + f"regularization: {section}\n")
     assert len(caught.value.lines) == 1
@@ -94,12 +94,12 @@ def test_all_errors_are_reported_at_once(load_text):
         ("l2", "unknown key 'l2' at the top level; it belongs under 'regularization'$"),
     ],
 )
-def test_a_key_at_the_wrong_place_is_sent_to_its_section_and_not_to_single_layers(load_text, key, message):
+def test_a_misplaced_key_belongs_to_its_section_and_not_to_single_layers(load_text, key, message):
     with pytest.raises(ConfigError, match=rf"^c\.yaml:6:1: {message}"):
         load_text(MODEL + f"{key}: 3\n")
 
 
-def test_single_layers_can_be_overridden(load_text):
+def test_values_for_single_layers_can_be_overridden(load_text):
     experiment = load_text(MODEL, "regularization.layers.block/dense_1.l2=1e-3", "regularization.max_norm=2")
     assert experiment.penalties == Penalties(layers={"block/dense_1": {"l2": 1e-3}}, max_norm=2.0)
     override = "regularization.layers.dens_1.l2=1e-3"
@@ -109,7 +109,7 @@ def test_single_layers_can_be_overridden(load_text):
         load_text(MODEL, "regularization.layers.dense_1.l2=x")
 
 
-def test_single_layers_are_explained():
+def test_values_for_single_layers_are_explained():
     (section,) = explain("regularization.layers")
     assert [entry.key for entry in section.entries] == [
         f"regularization.layers.NAME.{v}" for v in ("l1", "l2", "max_norm")

@@ -1,4 +1,4 @@
-"""Sequences in a config: where an error inside a short form points to, and indices that meet real numbers."""
+"""Sequences in a config: positions of errors inside short forms, and indices in place of real numbers."""
 
 import re
 
@@ -39,14 +39,14 @@ def spec(dtype, vocabulary=None):
     ],
     ids=["transformer", "bidirectional", "tied", "bidirectional dense"],
 )
-def test_errors_inside_short_forms_have_a_place(layers, message, load_text):
+def test_errors_inside_short_forms_have_a_position(layers, message, load_text):
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         load_text(f"data: digits\nmodel:\n{layers}  - dense: 10\n")
 
 
-def test_indices_do_not_take_real_numbers(load_text):
+def test_a_layer_for_indices_does_not_take_real_numbers(load_text):
     message = (
-        "c.yaml:2:9: the network begins with a layer for the indices 0 ... 8, and iris has real numbers; "
+        "c.yaml:2:9: the network begins with a layer for the indices 0 ... 8, but iris has real numbers; "
         "begin with another layer, such as dense or lstm"
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
@@ -54,15 +54,15 @@ def test_indices_do_not_take_real_numbers(load_text):
 
 
 @fnet.constructor
-def own(*, name: str | None = None):
+def custom(*, name: str | None = None):
     """y = x."""
     return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, lambda params, state, x, **_: (x, {}))
 
 
 @fnet.constructor
-def own_indices(size: int, *, name: str | None = None):
+def custom_indices(size: int, *, name: str | None = None):
     """y = x, for the indices 0 ... size - 1."""
-    return own.__wrapped__()._replace(indices=size)
+    return custom.__wrapped__()._replace(indices=size)
 
 
 @pytest.mark.parametrize(
@@ -71,15 +71,15 @@ def own_indices(size: int, *, name: str | None = None):
         (
             fnet.serial(fnet.dense(3)),
             spec("int32", "abc"),
-            "verses has token numbers, and the network begins with a layer for real numbers; begin with embedding: "
+            "verses has token indices, but the network begins with a layer for real numbers; begin with embedding: "
             "{size: 3, width: 64} or one_hot: 3",
         ),
-        (fnet.serial(own(), fnet.dense(3)), spec("int32", "abc"), None),
-        (fnet.serial(own_indices(3), fnet.dense(3)), spec("int32", "abc"), None),
+        (fnet.serial(custom(), fnet.dense(3)), spec("int32", "abc"), None),
+        (fnet.serial(custom_indices(3), fnet.dense(3)), spec("int32", "abc"), None),
         (
-            fnet.serial(own_indices(2), fnet.dense(3)),
+            fnet.serial(custom_indices(2), fnet.dense(3)),
             spec("int32", "abc"),
-            "the network begins with a layer for 2 indices, and verses has 3 token numbers; make its size 3",
+            "the network begins with a layer for 2 indices, but verses has 3 different tokens; set its size to 3",
         ),
         (fnet.serial(fnet.one_hot(3)), spec("int32", "abc"), None),
         (fnet.serial(fnet.one_hot(3)), spec("int32"), None),
@@ -87,7 +87,7 @@ def own_indices(size: int, *, name: str | None = None):
         (
             fnet.serial(fnet.one_hot(2)),
             spec("int32", "abc"),
-            "the network begins with a layer for 2 indices, and verses has 3 token numbers; make its size 3",
+            "the network begins with a layer for 2 indices, but verses has 3 different tokens; set its size to 3",
         ),
     ],
 )

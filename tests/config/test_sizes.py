@@ -1,4 +1,4 @@
-"""Words that stand for the sizes of the data in the settings of layers."""
+"""Words that stand for sizes of the data in the settings of layers."""
 
 import json
 
@@ -12,7 +12,7 @@ from fnet.config.load import load
 
 @pytest.fixture
 def config(tmp_path):
-    """Writes a config and returns its path."""
+    """Return a function that writes a config and returns its path."""
 
     def write(text):
         path = tmp_path / "c.yaml"
@@ -23,7 +23,7 @@ def config(tmp_path):
 
 
 def test_a_word_becomes_the_number_at_any_depth(config, tmp_path):
-    """`classes` of iris are 3; the tokens of 'abca' are 3; the resolved config contains numbers."""
+    """Iris has 3 classes and 'abca' has 3 different tokens; the resolved config contains the numbers."""
     experiment = load(config("data: iris\nmodel: [{serial: [{dense: {units: classes}}]}, tanh, {dense: classes}]"))
     inner, _, last = (layer for _, layer in experiment.net.children)
     assert inner.children[0][1].settings["units"] == last.settings["units"] == 3
@@ -49,11 +49,11 @@ def test_another_text_changes_the_network(config, tmp_path):
     [
         (
             "data: diabetes\nmodel: [{dense: classes}]",
-            "c.yaml:2:17: diabetes has 1 value, and no classes; write the number",
+            "c.yaml:2:17: 'classes' is the number of classes, but diabetes has 1 value; write the number",
         ),
         (
             "data: iris\nmodel: [{dense: {units: vocabulary}}]",
-            "c.yaml:2:25: 'vocabulary' is the number of tokens of a text, and iris has none",
+            "c.yaml:2:25: 'vocabulary' is the number of tokens of a text, but iris is not a text",
         ),
         ("data: iris\nmodel: [{dense: clases}]", "dense: units: expected a whole number, got 'clases'"),
     ],
@@ -71,7 +71,7 @@ def test_an_error_in_the_data_is_reported_once(config):
     assert [line.partition(": ")[2] for line in caught.value.lines] == ["unknown dataset 'irys'; did you mean 'iris'?"]
 
 
-def test_the_schema_allows_the_words_only_for_whole_numbers_of_layers():
+def test_the_schema_allows_the_words_only_for_integer_settings_of_layers():
     schema = json_schema()
     jsonschema.validate({"data": "text", "model": [{"one_hot": "vocabulary"}, {"dense": {"units": "classes"}}]}, schema)
     for wrong, message in (

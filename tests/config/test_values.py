@@ -1,4 +1,4 @@
-"""Errors about wrong values and unknown names."""
+"""Errors about invalid values and unknown names."""
 
 import re
 
@@ -85,7 +85,7 @@ def test_a_long_value_is_shortened_in_the_message(load_text):
         ("3", 7, "data: expected a"),
     ],
 )
-def test_a_wrong_value_of_the_data_is_reported(load_text, data, column, what):
+def test_an_invalid_value_of_the_data_is_reported(load_text, data, column, what):
     assert_refused(load_text, f"c.yaml:1:{column}", what, f"data: {data}\n{LAYERS}")
 
 
@@ -114,7 +114,7 @@ def test_a_wrong_value_of_the_data_is_reported(load_text, data, column, what):
         ("dense: {units: 10, name: a/b}", "c.yaml:4:12", "a layer's name may not be empty or contain '/', got 'a/b'"),
     ],
 )
-def test_a_wrong_value_of_a_layer_is_reported(load_text, item, where, what):
+def test_an_invalid_value_of_a_layer_is_reported(load_text, item, where, what):
     assert_refused(load_text, where, what, f"data: digits\nmodel:\n  - flatten\n  - {item}\n")
 
 

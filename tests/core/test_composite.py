@@ -115,9 +115,7 @@ def test_its_settings_are_checked():
 
 def test_a_plain_function_that_is_annotated_to_return_a_layer_is_found_by_its_path():
     assert fnet.build({f"{__name__}.plain": {"units": 3}}).shape((2,)) == (3,)
-    with pytest.raises(
-        ValueError, match=r"same' is not a constructor of layers; decorate it with @fnet\.constructor"
-    ):
+    with pytest.raises(ValueError, match=r"same' is not a constructor of layers; decorate it with @fnet\.constructor"):
         fnet.build(f"{__name__}.same")
 
 

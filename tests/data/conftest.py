@@ -4,8 +4,8 @@ import pytest
 
 
 @pytest.fixture
-def own_folders(tmp_path, monkeypatch):
-    """Run the test in its own current directory, with its own cache."""
+def isolated_folders(tmp_path, monkeypatch):
+    """Run the test in a temporary current directory, with a temporary cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")

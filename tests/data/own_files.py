@@ -1,4 +1,4 @@
-"""Reading data from files, as the tests of every format do."""
+"""Helpers for tests that read data from files."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ TABLE = """height,color,old,weight,kind
 """
 
 
-def both(name, **settings):
-    """The description of the data and their arrays; reading them a second time, from the cache, returns the same."""
+def spec_and_arrays(name, **settings):
+    """Return the description and arrays of a dataset; check that they agree, and that the cache returns the same."""
     data = source(name, settings)
     spec = data.spec()
     arrays, again = data.read(seed=0), data.read(seed=0)
@@ -30,8 +30,8 @@ def both(name, **settings):
     return spec, arrays
 
 
-def refused(name, message, **settings):
-    """The error with this message that describing or reading the data raises."""
+def assert_refused(name, message, **settings):
+    """Check that describing or reading the data raises an error with this message; return the error."""
 
     def describe_and_read():
         data = source(name, settings)

@@ -1,4 +1,4 @@
-"""IDX files and NumPy archives, compared with data made by hand, and their errors."""
+"""IDX files and NumPy archives, compared with the arrays that they were written from, and their errors."""
 
 import gzip
 import os
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.own_files import both, refused
+from data.own_files import assert_refused, spec_and_arrays
 
 from fnet.data import cache, files
 from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError
 
 MNIST = Path(__file__).parents[2] / "../shared/data/mnist-idx"
-pytestmark = pytest.mark.usefixtures("own_folders")
+pytestmark = pytest.mark.usefixtures("isolated_folders")
 
 
 # IDX
@@ -37,7 +37,7 @@ def digits(rng):
 
 def test_idx(digits):
     x, y = digits
-    spec, arrays = both("idx", path=".")
+    spec, arrays = spec_and_arrays("idx", path=".")
     assert (spec.name, spec.shape, spec.range) == ("work", (3, 4, 1), (0, 255))
     assert spec.splits == (("train", 5), ("test", 2))
     assert spec.targets.names == ("0", "1", "2", "3")
@@ -46,7 +46,7 @@ def test_idx(digits):
     assert files.format_of(".") == "idx"
 
 
-def test_idx_prefers_a_file_that_is_not_zipped(digits):
+def test_a_file_that_is_not_gzipped_takes_precedence(digits):
     Path("train-images-idx3-ubyte.gz").write_bytes(b"")
     Path("train-labels-idx1-ubyte.gz").write_bytes(b"")
     idx_file("train-images.idx3-ubyte", digits[0][:3])
@@ -56,14 +56,14 @@ def test_idx_prefers_a_file_that_is_not_zipped(digits):
 
 @pytest.mark.skipif(not MNIST.exists(), reason="the IDX files of MNIST lie outside the project")
 def test_mnist():
-    spec, arrays = both("idx", path=str(MNIST))
+    spec, arrays = spec_and_arrays("idx", path=str(MNIST))
     assert (spec.shape, spec.splits) == ((28, 28, 1), (("train", 60_000), ("test", 10_000)))
     assert np.bincount(arrays.y[:60_000]).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert arrays.x[:60_000].mean() / 255 == pytest.approx(0.1307, abs=1e-4)
     assert arrays.y[[0, 1, 60_000]].tolist() == [5, 0, 7]
 
 
-def cut(name, length):
+def truncate(name, length):
     path = Path(name)
     path.write_bytes(path.read_bytes()[:length])
 
@@ -74,10 +74,13 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda x, y: cut(IMAGES, 30), rf"{IMAGES} is truncated: expected 40 bytes, got 30"),
-        (lambda x, y: cut(IMAGES, 7), rf"{IMAGES} is truncated inside its header"),
+        (lambda x, y: truncate(IMAGES, 30), rf"{IMAGES} is truncated: expected 40 bytes, got 30"),
+        (lambda x, y: truncate(IMAGES, 7), rf"{IMAGES} is truncated inside its header"),
         (lambda x, y: os.truncate(IMAGES, 41), "is too long: expected 40 bytes, got 41"),
-        (lambda x, y: cut("train-images-idx3-ubyte.gz", 40), "train-images-idx3-ubyte.gz is damaged.*: compressed"),
+        (
+            lambda x, y: truncate("train-images-idx3-ubyte.gz", 40),
+            "train-images-idx3-ubyte.gz is damaged.*: compressed",
+        ),
         (
             lambda x, y: Path("train-labels-idx1-ubyte.gz").write_bytes(b"labels"),
             r"train-labels-idx1-ubyte.gz is damaged or has another format than its name says: not a gzipped file",
@@ -92,24 +95,24 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
         ),
         (lambda x, y: idx_file(LABELS, y[4:]), rf"{IMAGES} contains 2 images, but .*{LABELS} 3 labels"),
         (lambda x, y: idx_file(IMAGES, x[5:, :2]), rf"{IMAGES} contains images of 2 x 4, but .* images of 3 x 4"),
-        (lambda x, y: Path(LABELS).unlink(), f"contains {IMAGES}, but no file of its labels"),
-        (lambda x, y: Path("train-labels-idx1-ubyte.gz").rename("labels.gz"), "but no file of its labels"),
+        (lambda x, y: Path(LABELS).unlink(), f"contains {IMAGES}, but not the file of its labels"),
+        (lambda x, y: Path("train-labels-idx1-ubyte.gz").rename("labels.gz"), "but not the file of its labels"),
         (lambda x, y: [path.unlink() for path in Path().glob("train*")], "does not contain train-images-idx3-ubyte"),
     ],
 )  # fmt: skip
 def test_damaged_idx_files(digits, damage, message):
     damage(*digits)
-    assert refused("idx", message, path=".").setting == "path"
+    assert assert_refused("idx", message, path=".").setting == "path"
 
 
 def test_labels_out_of_range(digits):
-    error = refused("idx", rf"{LABELS}: label 1 is 3, outside 0 \.\.\. 2", path=".", classes=3)
+    error = assert_refused("idx", rf"{LABELS}: expected labels 0 \.\.\. 2, got 3 at position 1", path=".", classes=3)
     assert error.setting == "classes"
-    refused("idx", "is a file; give the folder", path=LABELS)
+    assert_refused("idx", "is a file; give the folder", path=LABELS)
 
 
 def test_a_class_only_in_test_is_refused(digits):
-    spec, arrays = both("idx", path=".")
+    spec, arrays = spec_and_arrays("idx", path=".")
     with pytest.raises(DataError, match="class '3' is in the test part but not in the training part, so it cannot be"):
         split_and_normalize(arrays, spec, ("train", 0.0, "test"), "unit", seed=0)
 
@@ -120,13 +123,13 @@ def test_a_class_only_in_test_is_refused(digits):
 def test_npz(rng):
     x, y = rng.standard_normal((6, 2, 3)), np.array([2, 0, 1, 1, 2, 0])
     np.savez("plain.npz", x=x, y=y)
-    spec, arrays = both("npz", path="plain.npz")
+    spec, arrays = spec_and_arrays("npz", path="plain.npz")
     assert (spec.name, spec.shape, spec.targets.number, spec.splits, spec.range) == ("plain", (2, 3), 3, (), None)
     assert np.array_equal(arrays.x, x.astype(np.float32))
     assert np.array_equal(arrays.y, y)
     assert files.format_of("plain.npz") == "npz"
     assert files.source("npz", {"path": "plain.npz", "classes": 5}).spec().targets.number == 5
-    spec, arrays = both("npz", path="plain.npz", targets="values")
+    spec, arrays = spec_and_arrays("npz", path="plain.npz", targets="values")
     assert str(spec.targets) == "1 value"
     assert arrays.y.dtype == np.float32
 
@@ -134,7 +137,7 @@ def test_npz(rng):
 def test_npz_of_images_with_splits(rng):
     x, y = rng.integers(0, 256, (6, 2, 3), np.uint8), np.array([[0.5], [1], [2], [3], [4], [5]])
     np.savez_compressed("k.npz", x_train=x[:3], y_train=y[:3], x_val=x[3:4], y_val=y[3:4], x_test=x[4:], y_test=y[4:])
-    spec, arrays = both("npz", path="k.npz")
+    spec, arrays = spec_and_arrays("npz", path="k.npz")
     assert (spec.shape, spec.range) == ((2, 3, 1), (0, 255))
     assert spec.splits == (("train", 3), ("val", 1), ("test", 2))
     assert arrays.x.dtype == np.uint8
@@ -150,8 +153,8 @@ def test_npz_of_images_with_splits(rng):
         ({"x": [[1.0]], "y": [0, 1]}, {}, r"'x' has shape \(1, 1\) and 'y' \(2,\); the first axis of both must be"),
         ({"x": [["a"]], "y": [0]}, {}, "'x' has dtype <U1; save it as an array of numbers"),
         ({"x": np.array([[{}]]), "y": [0]}, {}, "'x' has dtype object; save it as an array of numbers"),
-        ({"x": [[1.0], [2.0]], "y": [0, -1]}, {}, "the label in row 1 of 'y' is -1, outside 0"),
-        ({"x": [[1.0], [2.0]], "y": [0, 4]}, {"classes": 3}, r"the label in row 1 of 'y' is 4, outside 0 \.\.\. 2"),
+        ({"x": [[1.0], [2.0]], "y": [0, -1]}, {}, "expected labels of at least 0 in 'y', got -1 in row 1"),
+        ({"x": [[1.0], [2.0]], "y": [0, 4]}, {"classes": 3}, r"expected labels 0 \.\.\. 2 in 'y', got 4 in row 1"),
         ({"x": [[1.0]], "y": [0.5]}, {"targets": "classes"}, "'y' has dtype float64 and shape .*; classes are whole"),
         (
             {"x": [[1.0]], "y": np.ones((1, 2, 2))},
@@ -164,16 +167,18 @@ def test_npz_of_images_with_splits(rng):
 )  # fmt: skip
 def test_errors_in_archives(arrays, settings, message):
     np.savez("a.npz", **{name: np.asarray(array) for name, array in arrays.items()})
-    refused("npz", message, path="a.npz", **settings)
+    assert_refused("npz", message, path="a.npz", **settings)
 
 
 def test_damaged_archives(rng):
     np.savez("a.npz", x=rng.standard_normal((200, 3)), y=np.zeros(200, int))
     whole = Path("a.npz").read_bytes()
     Path("a.npz").write_bytes(whole[:-40])
-    refused("npz", "a.npz is damaged or has another format than its name says: file is not a zip file", path="a.npz")
+    assert_refused(
+        "npz", "a.npz is damaged or has another format than its name says: file is not a zip file", path="a.npz"
+    )
     Path("a.npz").write_bytes(whole[:1000] + b"\xff" + whole[1001:])
-    refused(
+    assert_refused(
         "npz", "a.npz is damaged or has another format than its name says: bad CRC-32 for file 'x.npy'", path="a.npz"
     )
 

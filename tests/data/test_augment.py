@@ -1,4 +1,4 @@
-"""Augmentation against NumPy and SciPy: the same draws, applied by other means."""
+"""Augmentation, compared with NumPy and SciPy on the same random numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def images(rng):
 
 
 def moved(image, down, right):
-    """A roll whose wrapped rows and columns are set to 0."""
+    """Return the image rolled, with the rows and columns that wrap around set to 0."""
     result = np.roll(image, (down, right), (0, 1))
     result[slice(0, down) if down >= 0 else slice(down, None)] = 0
     result[:, slice(0, right) if right >= 0 else slice(right, None)] = 0
@@ -30,7 +30,7 @@ def moved(image, down, right):
 
 
 def resampled(image, rows, columns):
-    """SciPy's bilinear interpolation, channel by channel, with 0 outside."""
+    """Return SciPy's bilinear interpolation of every channel, with 0 outside the image."""
     channels = (
         ndimage.map_coordinates(image[..., c].astype(float), [rows, columns], order=1, mode="grid-constant")
         for c in range(image.shape[-1])
@@ -42,7 +42,7 @@ def draws(augmentation, images):
     return np.asarray(augmentation.transform.draw(KEY, images.shape))
 
 
-def test_shift_is_a_roll_without_what_wraps(images):
+def test_shift_is_a_roll_without_wrapping(images):
     chosen = draws(augment.shift(3), images)
     expected = [moved(image, *by) for image, by in zip(images, chosen, strict=True)]
     assert np.array_equal(augment.shift(3)(KEY, images), expected)
@@ -52,7 +52,7 @@ def test_shift_is_a_roll_without_what_wraps(images):
 
 
 @pytest.mark.parametrize(("axis", "along"), [("horizontal", 1), ("vertical", 0)])
-def test_flip_mirrors_the_chosen(images, axis, along):
+def test_flip_mirrors_the_selected_images(images, axis, along):
     flip = augment.flip(axis=axis)
     chosen = draws(flip, images)
     expected = [np.flip(image, along) if yes else image for image, yes in zip(images, chosen, strict=True)]
@@ -61,7 +61,7 @@ def test_flip_mirrors_the_chosen(images, axis, along):
     assert np.array_equal(augment.flip(1.0)(KEY, images), images[:, :, ::-1])
 
 
-def test_crop_cuts_from_the_image_with_a_border(images):
+def test_crop_takes_a_window_of_the_padded_image(images):
     crop = augment.crop(3)
     padded = np.pad(images, ((0, 0), (3, 3), (3, 3), (0, 0)))
     corners = draws(crop, images)
@@ -93,7 +93,7 @@ def test_rotation_is_that_of_scipy(images):
 
 
 def test_rotation_turns_counterclockwise():
-    """What is right of the center comes to stand above it."""
+    """A pixel to the right of the center moves above it."""
     image = jnp.zeros((1, 3, 3, 1)).at[0, 1, 2, 0].set(1)
     turned = augment.rotation(90.0).transform.apply(image, jnp.array([90.0]))[0, :, :, 0]
     np.testing.assert_allclose(turned, [[0, 1, 0], [0, 0, 0], [0, 0, 0]], atol=1e-6)
@@ -110,7 +110,7 @@ def test_elastic_is_simards_with_scipys_gaussian(images):
         np.testing.assert_allclose(got, resampled(image, rows + down, columns + right), atol=2e-5)
 
 
-def test_elastic_draws_uniform_independent_numbers():
+def test_the_numbers_of_elastic_are_uniform_and_independent():
     fields = np.asarray(augment.elastic().transform.draw(KEY, (200, 10, 10, 1)))
     assert fields.shape == (200, 2, 10, 10)
     assert -1 < fields.min() < -0.999 < 0.999 < fields.max() < 1
@@ -137,8 +137,8 @@ def test_every_augmentation_is_in_the_list_of_all():
 
 
 @pytest.mark.parametrize("data", ALL, ids=str)
-def test_examples_draw_each_for_themselves_and_keep_their_type(data):
-    """Equal images become different ones; the same under jit, in float64, and bit for bit for an equal key."""
+def test_every_example_is_changed_independently_and_keeps_its_dtype(data):
+    """Equal images become different; equal keys give equal bits; jit and float64 agree up to rounding."""
     (augmentation,) = augment.build([data])
     same = np.broadcast_to(np.random.default_rng(0).uniform(0.1, 1, SHAPE[1:]), (16, *SHAPE[1:])).astype(np.float32)
     result = np.asarray(augmentation(KEY, jnp.asarray(same)))
@@ -152,8 +152,8 @@ def test_examples_draw_each_for_themselves_and_keep_their_type(data):
         np.testing.assert_allclose(double, result, atol=2e-5)
 
 
-def test_an_augmentation_draws_the_same_whatever_stands_beside_it(images):
-    """The key is the name's and the count's, not the place's."""
+def test_an_augmentation_does_not_depend_on_the_others(images):
+    """The key depends on the name and its count, not on the position in the list."""
     alone = augment.augmented(augment.build(["flip"]), jnp.asarray(images), KEY)
     beside = augment.augmented(augment.build([{"cutout": 1}, "flip"]), jnp.asarray(images), KEY)
     assert np.mean(np.asarray(alone) == beside) > 0.9
@@ -161,11 +161,19 @@ def test_an_augmentation_draws_the_same_whatever_stands_beside_it(images):
     assert not np.array_equal(twice, images), "the second flip would undo the first if it drew the same"
 
 
-def test_images_are_refused_that_do_not_suit():
+def test_incompatible_images_are_refused():
     for data, shape, message in (
-        ("flip", (4,), r"flip is for images \(height, width, channels\), not for examples \(4,\)"),
-        ({"shift": 8}, (8, 9, 1), "shift: pixels: 8 leaves nothing of an image, but the images have 8 x 9 pixels"),
-        ({"cutout": 9}, (8, 9, 1), "cutout: size: 9 leaves nothing of an image, but the images have 8 x 9 pixels"),
+        ("flip", (4,), r"flip: expected images \(height, width, channels\), got examples of shape \(4,\)"),
+        (
+            {"shift": 8},
+            (8, 9, 1),
+            "shift: pixels: 8 must be smaller than height and width, but the images have 8 x 9 pixels",
+        ),
+        (
+            {"cutout": 9},
+            (8, 9, 1),
+            "cutout: size: 9 must be smaller than height and width, but the images have 8 x 9 pixels",
+        ),
         (
             {"crop": {"size": 11, "padding": 1}},
             (8, 9, 1),
@@ -191,7 +199,7 @@ def test_images_are_refused_that_do_not_suit():
         ({"rotation": 200}, "rotation: degrees: expected a value of at most 180, got 200"),
     ],
 )
-def test_wrong_items_are_refused(data, message):
+def test_invalid_items_are_refused(data, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011 (the whole text is compared)
         augment.build([data])
     assert str(error.value) == message
@@ -207,7 +215,7 @@ def brighten(amount: float = 0.1):
     return augment.Transform(draw, lambda images, added: images + added[:, None, None, None])
 
 
-def test_a_users_own_augmentation_is_made_described_and_built_like_any_other(images):
+def test_a_users_own_augmentation_is_constructed_described_and_built_like_any_other(images):
     kind = f"{__name__}.brighten"
     (own,) = augment.build([{kind: 0.5}])
     assert augment.describe([own]) == [{kind: {"amount": 0.5}}]
@@ -223,7 +231,7 @@ def test_a_users_own_augmentation_is_made_described_and_built_like_any_other(ima
 
 
 def seen_by_the_step(augmentations, x, step=0, mask=None):
-    """What the network is given: its output is its input, which the loss turns into the gradient of the scale."""
+    """Return the mean of the images that the network receives, which is the gradient of its weights, and the state."""
     net = fnet.serial(fnet.flatten(), fnet.dense(1, bias=False, init="ones"))
     take = make_step(net, lambda outputs, targets: outputs[:, 0], optax.sgd(1.0), augment=augmentations)
     start = init_state(net, optax.sgd(1.0), jax.random.key(7), x.shape[1:])._replace(step=jnp.int32(step))
@@ -242,8 +250,8 @@ def test_the_step_augments_by_seed_and_step_and_leaves_the_mask(images):
         np.testing.assert_allclose(mean, expected, atol=1e-5)
 
 
-def test_training_takes_the_same_augmentations_whatever_interrupts_it(rng):
-    """Two epochs at once, and one after the other from the first one's state, end at the same bits."""
+def test_training_with_augmentations_is_repeatable(rng):
+    """Two runs with the same seed give bitwise equal parameters, different from those without augmentations."""
     x, y = rng.uniform(size=(10, 6, 6, 1)).astype(np.float32), np.arange(10) % 2
     net = fnet.serial(fnet.flatten(), fnet.dense(2))
     settings = {"epochs": 2, "batch_size": 4, "augment": [augment.shift(1), augment.flip()]}
@@ -253,8 +261,8 @@ def test_training_takes_the_same_augmentations_whatever_interrupts_it(rng):
     assert not np.array_equal(once.params["dense_1"]["w"], plain.params["dense_1"]["w"])
 
 
-def test_fit_says_what_cannot_be_augmented():
-    with pytest.raises(augment.AugmentationError, match="flip is for images"):
+def test_fit_refuses_examples_that_cannot_be_augmented():
+    with pytest.raises(augment.AugmentationError, match="flip: expected images"):
         fit(
             fnet.serial(fnet.dense(1)),
             "mse",

@@ -1,4 +1,4 @@
-"""The cache of decoded arrays: hits, corruption, a full disk, two processes, kills at any moment."""
+"""The cache of decoded arrays: hits, corruption, a full disk, two processes, and kills at any time."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ KEY = {"name": "squares", "content": "abc", "size": [28, 28]}
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
+def _isolated_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
@@ -34,7 +34,7 @@ class Decoder:
         return self.arrays
 
 
-def place():
+def entry_path():
     (path,) = cache.folder().iterdir()
     return path
 
@@ -103,13 +103,13 @@ def edit_checksum(path):
 def test_a_corrupt_entry_is_decoded_again(file, damage):
     decode = Decoder()
     cache.cached(KEY, decode)
-    damage(place() / file)
+    damage(entry_path() / file)
     for _ in range(2):
         assert np.array_equal(cache.cached(KEY, decode)["x"], decode.arrays["x"])
     assert decode.calls == 2
 
 
-def test_errors_of_decoding_are_passed_on_and_leave_nothing_behind():
+def test_errors_of_decoding_propagate_and_leave_nothing_behind():
     def decode():
         raise OSError("the file is damaged")
 
@@ -143,7 +143,7 @@ def test_on_a_full_disk_the_arrays_are_returned_in_memory_and_nothing_remains():
 
 
 @pytest.mark.parametrize("moment", ["mkdir", "rename", "write_text"])
-def test_no_space_at_any_moment_is_survived(moment, monkeypatch):
+def test_a_full_disk_at_any_step_costs_only_the_cache(moment, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -156,7 +156,7 @@ def test_no_space_at_any_moment_is_survived(moment, monkeypatch):
     assert decode.calls == 1
 
 
-def test_a_cache_that_cannot_be_created_is_survived(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_created_is_not_an_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(cache.CacheWarning, match="Not a directory"):
@@ -170,11 +170,11 @@ os.environ["XDG_CACHE_HOME"] = "/dev/null"
 for name in "ab":
     cache.cached({"name": name}, lambda: {"x": np.ones(3)})
 """
-    _, said = worker(body).communicate(timeout=60)
-    assert said.count("CacheWarning") == 1
+    _, stderr = worker(body).communicate(timeout=60)
+    assert stderr.count("CacheWarning") == 1
 
 
-def test_of_two_processes_the_second_waits_and_decodes_nothing():
+def test_the_second_of_two_processes_waits_and_decodes_nothing():
     body = """
 def decode():
     print("decoding", flush=True)
@@ -183,13 +183,13 @@ def decode():
 print(cache.cached(KEY, decode)["x"].tolist())
 """
     both = [worker(body) for _ in range(2)]
-    said = [process.communicate(timeout=60) for process in both]
-    assert all(out.endswith("[0, 1, 2, 3, 4]\n") and not wrong for out, wrong in said)
-    assert sum(out.count("decoding") for out, _ in said) == 1
+    outputs = [process.communicate(timeout=60) for process in both]
+    assert all(stdout.endswith("[0, 1, 2, 3, 4]\n") and not stderr for stdout, stderr in outputs)
+    assert sum(stdout.count("decoding") for stdout, _ in outputs) == 1
 
 
 @pytest.mark.parametrize("moment", ["decode", "write", "manifest", "swap"])
-def test_a_kill_at_any_moment_does_not_disturb_the_next_run(moment):
+def test_a_kill_at_any_step_does_not_affect_the_next_run(moment):
     body = f"""
 moment = {moment!r}
 def die(*_, **__):
@@ -209,7 +209,7 @@ cache.cached(KEY, decode)
     process = worker(body)
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    assert place().suffix == ".partial"
+    assert entry_path().suffix == ".partial"
     assert cache.entries() == []
     other = Decoder()
     cache.cached({"name": "other"}, other)
@@ -217,14 +217,14 @@ cache.cached(KEY, decode)
     assert np.array_equal(cache.cached(KEY, Decoder(x=np.arange(5)))["x"], np.arange(5))
 
 
-def test_remains_of_a_dead_process_do_not_get_into_the_entry():
+def test_leftovers_of_a_dead_process_are_not_part_of_the_entry():
     cache.cached(KEY, Decoder())
-    partial = place().with_suffix(".partial")
+    partial = entry_path().with_suffix(".partial")
     cache.clear()
     partial.mkdir()
     (partial / "7.npy").write_text("left")
     cache.cached(KEY, Decoder())
-    assert sorted(file.name for file in place().iterdir()) == ["0.npy", "1.npy", "manifest.json"]
+    assert sorted(file.name for file in entry_path().iterdir()) == ["0.npy", "1.npy", "manifest.json"]
 
 
 def test_a_folder_that_is_being_written_is_not_removed():
@@ -240,7 +240,7 @@ def decode():
     assert process.stdout.readline() == "decoding\n"
     cache.cached({"name": "other"}, Decoder())
     cache.clear()
-    assert place().suffix == ".partial"
+    assert entry_path().suffix == ".partial"
     assert process.communicate(timeout=60)[0] == "{'x': array([0, 1, 2, 3, 4])}\n"
     assert [entry.key["name"] for entry in cache.entries()] == ["squares"]
 
@@ -253,7 +253,7 @@ def test_entries_and_clear():
     os.utime(next(e for e in cache.entries() if e.key == KEY).path / "manifest.json", (1, 1))
     newest, oldest = cache.entries()
     assert (newest.key, oldest.key) == ({"name": "other"}, KEY)
-    assert (oldest.made, abs(newest.made - time.time()) < 60) == (1, True)
+    assert (oldest.created, abs(newest.created - time.time()) < 60) == (1, True)
     assert newest.size == sum(file.stat().st_size for file in newest.path.iterdir()) > 8000
     assert cache.clear([newest]) == newest.size
     assert arrays["x"].sum() == 0

@@ -45,7 +45,7 @@ def test_digits_look_like_digits():
 
 
 @pytest.mark.parametrize("name", synthetic.GENERATORS)
-def test_synthetic_data_are_a_function_of_the_seed(name):
+def test_synthetic_data_is_a_function_of_the_seed(name):
     first, again, other = (synthetic.source(name, DEFAULTS[name]).read(seed) for seed in (1, 1, 2))
     assert fingerprint(first) == fingerprint(again)
     assert (fingerprint(first) == fingerprint(other)) is (name == "parity")
@@ -66,7 +66,7 @@ def test_xor_circle_and_spiral_have_their_geometry():
     np.testing.assert_allclose(x[y == 0].var(axis=0), [0.5, 0.5], atol=0.1)
 
 
-def test_noise_moves_classes_or_points():
+def test_noise_changes_classes_and_not_points():
     for name in ("xor", "circle"):
         clean, noisy = (synthetic.source(name, {"samples": 400, "noise": noise}).read(0) for noise in (0.0, 0.3))
         assert np.array_equal(clean.x, noisy.x)
@@ -100,7 +100,7 @@ def test_split_is_disjoint_complete_and_repeatable(classes):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_split_keeps_the_fractions_of_classes(seed):
+def test_the_split_is_stratified(seed):
     classes = np.random.default_rng(seed).permutation([0] * 61 + [1] * 23 + [2] * 16)
     for fraction, part in zip((0.8, 0.1, 0.1), split_indices(100, (0.8, 0.1, 0.1), seed, classes), strict=True):
         for label, total in enumerate((61, 23, 16)):
@@ -113,8 +113,8 @@ def test_split_may_leave_examples_out():
 
 
 @pytest.mark.parametrize("kind", ["unit", "standard", "none"])
-def test_statistics_are_of_the_training_part_alone(kind, rng):
-    """Changing the other parts changes nothing in the training part."""
+def test_statistics_come_from_the_training_part_only(kind, rng):
+    """Changes in the other parts do not affect the training part."""
     x = rng.standard_normal((50, 3)).astype(np.float32)
     y = rng.standard_normal((50, 1)).astype(np.float32)
     train, *others = split_indices(50, (0.6, 0.2, 0.2), seed=3)
@@ -151,20 +151,20 @@ def test_images_are_scaled_by_the_range_that_the_source_states():
     [
         ([[1.0], [np.nan]], [0, 1], (1, 0, 0), "example 1 contains a value that is NaN or infinite"),
         ([[1.0], [np.inf]], [0, 1], (1, 0, 0), "example 1 contains a value that is NaN or infinite"),
-        ([[1.0], [2.0]], [0, 2], (1, 0, 0), r"the label of example 1 is 2, outside 0 \.\.\. 1"),
-        ([[1.0], [2.0]], [-1, 1], (1, 0, 0), r"the label of example 0 is -1, outside"),
+        ([[1.0], [2.0]], [0, 2], (1, 0, 0), r"expected labels 0 \.\.\. 1, got 2 for example 1"),
+        ([[1.0], [2.0]], [-1, 1], (1, 0, 0), r"expected labels 0 \.\.\. 1, got -1 for example 0"),
         ([[1.0], [2.0]], [0, 1], (0.1, 0, 0.9), r"data\.split\.train: the part would be empty: 0\.1 of the 2 examples"),
         ([[1.0], [2.0]], [0, 1], (1, 0.1, 0), r"data\.split\.validation: .* examples; enlarge it, or set it to 0"),
         (np.ones((4, 1)), [1, 1, 1, 0], (0.25, 0, 0.75), "class 'no' is in the test part but not in the training part"),
     ],
 )
-def test_unusable_data_are_refused(x, y, fractions, message):
+def test_unusable_data_is_refused(x, y, fractions, message):
     spec = DatasetSpec("few", (1,), Targets("classes", 2, ("no", "yes")), len(x))
     with pytest.raises((DataError, SplitError), match=message):
         split_and_normalize(Arrays(np.array(x, np.float32), np.array(y)), spec, fractions, "none", seed=0)
 
 
-OWN = (("train", 60), ("test", 10), ("extra", 5))
+SOURCE_SPLITS = (("train", 60), ("test", 10), ("extra", 5))
 
 
 def numbers(part):
@@ -172,7 +172,7 @@ def numbers(part):
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("name", "expected"),
     [
         ("train", range(60)),
         ("test", range(60, 70)),
@@ -183,17 +183,17 @@ def numbers(part):
         (" train[ 58 : 99 ] + extra ", [58, 59, 70, 71, 72, 73, 74]),
     ],
 )
-def test_parts_can_name_the_splits_of_the_source(asked, expected):
-    rest = "train[20:21]" if "train" not in asked else "test"
-    part, other, _ = divide((asked, rest, 0.0), 75, OWN, seed=0)
+def test_parts_can_name_the_splits_of_the_source(name, expected):
+    rest = "train[20:21]" if "train" not in name else "test"
+    part, other, _ = divide((name, rest, 0.0), 75, SOURCE_SPLITS, seed=0)
     assert numbers(part) == list(expected)
     assert len(numbers(other)) == (1 if rest != "test" else 10)
 
 
-def test_fractions_divide_what_no_part_names():
+def test_fractions_divide_the_examples_that_no_part_names():
     labels = np.arange(75) % 2
-    parts = divide((0.8, 0.2, "test"), 75, OWN, seed=1, classes=labels)
-    assert [len(numbers(part)) for part in parts] == sizes((0.8, 0.2, "test"), 75, OWN) == [52, 13, 10]
+    parts = divide((0.8, 0.2, "test"), 75, SOURCE_SPLITS, seed=1, classes=labels)
+    assert [len(numbers(part)) for part in parts] == sizes((0.8, 0.2, "test"), 75, SOURCE_SPLITS) == [52, 13, 10]
     assert sorted(numbers(parts[0]) + numbers(parts[1])) == [*range(60), *range(70, 75)]
 
 
@@ -203,7 +203,7 @@ def test_ordered_examples_are_cut_in_order():
 
 
 @pytest.mark.parametrize(
-    ("own", "expected"),
+    ("source_splits", "expected"),
     [
         ((), (0.8, 0.1, 0.1)),
         ((("train", 5),), (0.8, 0.1, 0.1)),
@@ -212,40 +212,50 @@ def test_ordered_examples_are_cut_in_order():
         ((("train", 5), ("validation", 2)), (1.0, "validation", 0.0)),
     ],
 )
-def test_default_parts(own, expected):
-    assert default_parts(own) == expected
+def test_default_parts(source_splits, expected):
+    assert default_parts(source_splits) == expected
 
 
 @pytest.mark.parametrize(
-    ("parts", "own", "part", "message"),
+    ("parts", "source_splits", "part", "message"),
     [
-        (("trian", 0.0, 0.0), OWN, "train", "the source has no split 'trian'; did you mean 'train'?"),
-        (("train", 0.0, 0.0), (), "train", "the source has no split 'train'; it has no splits of its own, so give"),
+        (("trian", 0.0, 0.0), SOURCE_SPLITS, "train", "the source has no split 'trian'; did you mean 'train'?"),
+        (
+            ("train", 0.0, 0.0),
+            (),
+            "train",
+            "the source has no split 'train'; it has no splits of its own, so give",
+        ),
         (
             ("train[", 0.0, 0.0),
-            OWN,
+            SOURCE_SPLITS,
             "train",
-            "'train[' is not a split; write train, train[:90%], train[1000:] or train+",
+            "expected splits such as train, train[:90%], train[1000:] or train+extra, got 'train['",
         ),
         (
             ("train", "train[:5]", 0.0),
-            OWN,
+            SOURCE_SPLITS,
             "validation",
             "the part shares examples with 'train'; make the slices disjoint",
         ),
-        (("train+train", 0.0, 0.0), OWN, "train", "the part counts some examples twice; make the slices disjoint"),
-        (("train", "test[:0]", 0.0), OWN, "validation", "'test[:0]' does not contain examples; enlarge it"),
+        (
+            ("train+train", 0.0, 0.0),
+            SOURCE_SPLITS,
+            "train",
+            "the part counts some examples twice; make the slices disjoint",
+        ),
+        (("train", "test[:0]", 0.0), SOURCE_SPLITS, "validation", "'test[:0]' does not contain examples; enlarge it"),
         (
             ("train+test+extra", 0.1, 0.0),
-            OWN,
+            SOURCE_SPLITS,
             "validation",
             "the part would be empty: 0.1 of the 0 examples that no other part names; enlarge it, or set it to 0",
         ),
     ],
 )
-def test_impossible_parts_are_refused(parts, own, part, message):
+def test_impossible_parts_are_refused(parts, source_splits, part, message):
     with pytest.raises(SplitError, match=re.escape(f"data.split.{part}: {message}")):
-        divide(parts, 75, own, seed=0)
+        divide(parts, 75, source_splits, seed=0)
 
 
 def test_large_arrays_are_normalized_in_chunks_to_the_same_values(rng, monkeypatch):

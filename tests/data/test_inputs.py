@@ -1,4 +1,4 @@
-"""Examples for a trained network, from files in every format."""
+"""Reading examples for a trained network from files in every format."""
 
 import gzip
 import json
@@ -39,7 +39,7 @@ def test_a_table_is_encoded_like_the_training_table(table, tmp_path):
             "age,color\n1,red\n2,pink\n",
             "'pink' for 'color' in row 2 did not occur in training; known: blue, red",
         ),
-        ("agee,color\n1,red\n", "no column 'age', which the network was trained with; did you mean 'agee'?"),
+        ("agee,color\n1,red\n", "no column 'age', which the network was trained on; did you mean 'agee'?"),
         ("age,color\nten,red\n", "expected a number for 'age' in row 1, got 'ten'"),
         ("age,color\n1,red\n,red\n", "row 2 has no value for 'age'; fill it in"),
         ("age,color\n1,red\n2\n", "line 3 has 1 entries, but the first line names 2 columns"),
@@ -59,8 +59,8 @@ def test_a_missing_number_is_left_to_the_normalizer_if_training_had_missing_numb
     np.testing.assert_array_equal(x, [[np.nan, 0, 1], [3, np.nan, np.nan]])
 
 
-def test_equals_signs_in_names_and_categories_stay_apart(tmp_path):
-    """Columns and categories that look like each other's features are encoded by their records."""
+def test_equals_signs_in_names_and_categories_are_unambiguous(tmp_path):
+    """Names such as a=b are not confused with the category b of a column a."""
     (tmp_path / "train.csv").write_text("a=b,a,c,a=b=c,y\n1,b,x=y,u,0\n2,b=c,x,v,1\n3,b,x=y,u,0\n")
     data = csv(str(tmp_path / "train.csv"), "y")
     spec = data.spec()
@@ -70,7 +70,7 @@ def test_equals_signs_in_names_and_categories_stay_apart(tmp_path):
         Column("c", ("x", "x=y")),
         Column("a=b=c", ("u", "v")),
     )
-    assert DatasetSpec.of_plain(json.loads(json.dumps(spec.plain()))) == spec
+    assert DatasetSpec.from_plain(json.loads(json.dumps(spec.plain()))) == spec
     x, _ = read(str(tmp_path / "train.csv"), spec)
     np.testing.assert_array_equal(x, data.read(0).x)
     np.testing.assert_array_equal(x, [[1, 1, 0, 0, 1, 1, 0], [2, 0, 1, 1, 0, 0, 1], [3, 1, 0, 0, 1, 1, 0]])
@@ -99,9 +99,9 @@ def test_arrays(tmp_path, rng, save):
             np.save(path, x[2])
         case "flat":
             np.save(path, x[..., 0])
-    found, names = read(str(path), DIGITS)
-    np.testing.assert_array_equal(found, x[2:3] if save == "one" else x)
-    assert len(names) == len(found)
+    result, names = read(str(path), DIGITS)
+    np.testing.assert_array_equal(result, x[2:3] if save == "one" else x)
+    assert len(names) == len(result)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_an_idx_file(tmp_path, rng):
 @pytest.mark.parametrize(
     ("name", "spec", "message"),
     [
-        ("a.csv", NUMBERS, "is a table, and the network was not trained on a table, but on arrays of shape (3,)"),
+        ("a.csv", NUMBERS, "is a table, but the network was trained on arrays of shape (3,)"),
         ("a.doc", NUMBERS, "does not have a known format; known: .csv"),
         ("a.png", NUMBERS, "contains images, but the network takes examples of shape (3,)"),
-        ("a.png", DIGITS._replace(range=None), "whose range is not known"),
+        ("a.png", DIGITS._replace(range=None), "numbers of unknown range; save the examples as .npy"),
         ("a.png", DIGITS, "is damaged"),
         (".", DIGITS, "does not contain images (.png, .jpg, .jpeg)"),
     ],

@@ -33,19 +33,19 @@ def until(condition):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_views_of_views_are_what_numpy_selects(rng, tmp_path, order):
+def test_views_of_views_equal_numpy_indexing(rng, tmp_path, order):
     np.save(tmp_path / "x.npy", np.asarray(rng.integers(0, 100, (50, 3, 2)), order=order))
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
-    first, second, asked = rng.permutation(50)[:30], slice(5, 25), rng.integers(0, 20, 7)
+    first, second, rows = rng.permutation(50)[:30], slice(5, 25), rng.integers(0, 20, 7)
     view = View(View(View(x, first), second), function=lambda rows: rows[..., 0] / 2)
     expected = np.asarray(x)[first][second][..., 0] / 2
     assert (view.shape, view.dtype, len(view)) == ((20, 3), np.float64, 20)
-    assert np.array_equal(view[asked], expected[asked])
+    assert np.array_equal(view[rows], expected[rows])
     assert np.array_equal(view[3:-4], expected[3:-4])
     assert np.array_equal(np.asarray(view), expected)
 
 
-def test_joined_rows_are_what_numpy_concatenates(rng):
+def test_joined_rows_equal_numpy_concatenation(rng):
     parts = [rng.standard_normal((n, 2)) for n in (4, 1, 6)]
     joined, whole = Joined(parts), np.concatenate(parts)
     for rows in (rng.integers(0, 11, 30), slice(3, 6), slice(None)):
@@ -57,30 +57,30 @@ def test_rows_are_padded_with_zeros(rng, monkeypatch, count, length):
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 6)
     x, y, mask = rng.standard_normal((9, 3)), np.arange(1, 10), np.ones((9, 3), bool)
     rows = rng.permutation(9)[:count]
-    for whole, found in zip((x, y, mask), Stream(x, y, mask).part(slice(None)).read(rows, length), strict=True):
-        assert (found.shape, found.dtype) == ((length, *whole.shape[1:]), whole.dtype)
-        assert np.array_equal(found[:count], whole[rows])
-        assert not found[count:].any()
-        assert found.ctypes.data % stream.ALIGNMENT == 0
+    for whole, result in zip((x, y, mask), Stream(x, y, mask).part(slice(None)).read(rows, length), strict=True):
+        assert (result.shape, result.dtype) == ((length, *whole.shape[1:]), whole.dtype)
+        assert np.array_equal(result[:count], whole[rows])
+        assert not result[count:].any()
+        assert result.ctypes.data % stream.ALIGNMENT == 0
 
 
 # Normalization
 
 
-def test_bytes_are_normalized_in_single_precision_to_the_bits_of_double():
+def test_bytes_are_normalized_in_single_precision_as_in_double():
     """Every byte, signed or not, with offsets and scales that are whole, and some that are not."""
     for x in (np.arange(256).astype(np.uint8), np.arange(-128, 128).astype(np.int8)):
         for offset in (0.0, 1.0, -7.0, 255.0, 65536.0, 0.5, 1 / 3):
             for scale in (1.0, 3.0, 7.0, 255.0, 65535.0, 0.1, 50.3):
-                found = Normalizer(np.asarray(offset), np.asarray(scale))(x)
+                result = Normalizer(np.asarray(offset), np.asarray(scale))(x)
                 expected = [np.float32((float(value) - offset) / scale) for value in x]
-                assert found.dtype == np.float32
-                assert np.array_equal(found, expected), (offset, scale)
+                assert result.dtype == np.float32
+                assert np.array_equal(result, expected), (offset, scale)
 
 
 @pytest.mark.parametrize("kind", ["unit", "standard", "none"])
 @pytest.mark.parametrize(("dtype", "has_missing"), [(np.uint8, False), (np.float32, False), (np.float32, True)])
-def test_statistics_of_a_view_are_those_of_the_array(rng, monkeypatch, kind, dtype, has_missing):
+def test_statistics_of_a_view_equal_those_of_the_array(rng, monkeypatch, kind, dtype, has_missing):
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 30)
     x = (rng.standard_normal((50, 4)) * 40 + 99).astype(dtype)
     if has_missing:
@@ -126,17 +126,17 @@ def test_parts_of_a_stream_equal_parts_of_arrays(table, monkeypatch):
 
 @pytest.mark.parametrize("kind", [Arrays, Stream])
 @pytest.mark.parametrize(
-    ("place", "value", "message"),
+    ("field", "value", "message"),
     [
         ("x", np.nan, "example 17 contains a value that is NaN or infinite; remove it or fill it in"),
         ("x", -np.inf, "example 17 contains a value that is NaN or infinite; remove it or fill it in"),
-        ("y", 3, r"the label of example 17 is 3, outside 0 \.\.\. 2"),
-        ("y", -1, r"the label of example 17 is -1, outside 0 \.\.\. 2"),
+        ("y", 3, r"expected labels 0 \.\.\. 2, got 3 for example 17"),
+        ("y", -1, r"expected labels 0 \.\.\. 2, got -1 for example 17"),
     ],
 )
-def test_bad_values_are_found_in_chunks(table, monkeypatch, kind, place, value, message):
+def test_bad_values_are_found_in_chunks(table, monkeypatch, kind, field, value, message):
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 12)
-    getattr(table, place)[17] = value
+    getattr(table, field)[17] = value
     with pytest.raises(DataError, match=message):
         split_and_normalize(kind(*table), SPEC, (0.5, 0.3, 0.2), "none", seed=3)
 
@@ -168,25 +168,25 @@ def test_text_stays_as_small_as_it_is_stored(tmp_path, monkeypatch):
 
 
 def test_results_come_in_order_and_few_are_computed_ahead():
-    made = []
+    computed = []
 
     def make(number):
         time.sleep(0.002 * (number % 3))
-        made.append(number)
+        computed.append(number)
         return number
 
     elements = read_ahead(make, range(4, 40))
-    assert made == []
+    assert computed == []
     assert [next(elements) for _ in range(10)] == list(range(4, 14))
-    until(lambda: len(made) == 10 + stream.AHEAD)
+    until(lambda: len(computed) == 10 + stream.AHEAD)
     time.sleep(0.05)
     elements.close()
     until(lambda: not reading_threads())
-    assert sorted(made) == list(range(4, 14 + stream.AHEAD))
+    assert sorted(computed) == list(range(4, 14 + stream.AHEAD))
     assert list(read_ahead(make, range(3))) == [0, 1, 2]
 
 
-def test_an_error_takes_the_place_of_its_result():
+def test_an_error_is_raised_in_place_of_its_result():
     def make(number):
         if number == 3:
             raise DataError("record 3 is damaged")
@@ -200,7 +200,7 @@ def test_an_error_takes_the_place_of_its_result():
 
 
 def test_memory_contains_only_what_is_read_ahead(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "AT_ONCE", 1 << 17)
+    monkeypatch.setattr(stream, "CHUNK_BYTES", 1 << 17)
     rows = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (8000, 1000))
     rows[:] = 1.0
     del rows
@@ -209,12 +209,14 @@ def test_memory_contains_only_what_is_read_ahead(tmp_path, monkeypatch):
     tracemalloc.start()
     splits = split_and_normalize(Stream(x, np.zeros((8000, 1), np.float32)), spec, (0.8, 0.1, 0.1), "standard", seed=0)
     part = splits.train
-    at_once = part.batches_at_once(8) * 8
+    rows_per_chunk = part.batches_per_chunk(8) * 8
     total = sum(
         arrays[0].sum()
         for arrays in read_ahead(
-            lambda i: part.read(np.arange(i * at_once, min(part.size, (i + 1) * at_once)), at_once),
-            range(-(-part.size // at_once)),
+            lambda i: part.read(
+                np.arange(i * rows_per_chunk, min(part.size, (i + 1) * rows_per_chunk)), rows_per_chunk
+            ),
+            range(-(-part.size // rows_per_chunk)),
         )
     )
     _, peak = tracemalloc.get_traced_memory()
@@ -223,14 +225,14 @@ def test_memory_contains_only_what_is_read_ahead(tmp_path, monkeypatch):
     assert peak < x.nbytes / 4
 
 
-# Decoding, which memory need not hold either
+# Decoding in chunks
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_an_archive_is_decoded_in_chunks(rng, tmp_path, monkeypatch, save):
     """Two splits; one of them in column-major order, which is read whole."""
-    monkeypatch.setattr(npz, "AT_ONCE", 100)
+    monkeypatch.setattr(npz, "CHUNK_BYTES", 100)
     x, other = rng.standard_normal((23, 4, 2)), np.asfortranarray(rng.standard_normal((7, 4, 2)))
     y = np.arange(23) % 2
     save(tmp_path / "a.npz", x=x, y=y, x_test=other, y_test=y[:7])
@@ -239,9 +241,9 @@ def test_an_archive_is_decoded_in_chunks(rng, tmp_path, monkeypatch, save):
     assert np.array_equal(arrays.y, np.concatenate([y, y[:7]]))
 
 
-@pytest.mark.usefixtures("own_cache")
-def test_decoding_needs_memory_for_one_chunk_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(npz, "AT_ONCE", 1 << 19)
+@pytest.mark.usefixtures("isolated_cache")
+def test_decoding_uses_memory_for_one_chunk_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "CHUNK_BYTES", 1 << 19)
     np.savez(tmp_path / "a.npz", x=np.ones((4000, 1000), np.float32), y=np.zeros((4000, 1)))
     tracemalloc.start()
     arrays = files.source("npz", {"path": str(tmp_path / "a.npz"), "targets": "values"}).stream(seed=0)
@@ -251,10 +253,10 @@ def test_decoding_needs_memory_for_one_chunk_only(tmp_path, monkeypatch):
     assert peak < arrays.x.nbytes / 4
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 def test_a_truncated_archive_is_named_and_not_cached(tmp_path, monkeypatch):
     """One array lacks its last row, but the checksum of the archive is right."""
-    monkeypatch.setattr(npz, "AT_ONCE", 400)
+    monkeypatch.setattr(npz, "CHUNK_BYTES", 400)
     np.savez(tmp_path / "whole.npz", x=np.ones((50, 9), np.float32), y=np.arange(50) % 2)
     with zipfile.ZipFile(tmp_path / "whole.npz") as whole, zipfile.ZipFile(tmp_path / "a.npz", "w") as short:
         for name in whole.namelist():
@@ -281,19 +283,19 @@ def settings(folder):
 
 
 @pytest.fixture
-def own_cache(tmp_path, monkeypatch):
+def isolated_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def no_room(monkeypatch):
+def full_disk(monkeypatch):
     """Simulate a disk too full for a decoded copy."""
-    monkeypatch.setattr(tfds, "room", lambda: 1000)
+    monkeypatch.setattr(tfds, "free_space", lambda: 1000)
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("isolated_cache")
 def test_a_dataset_is_decoded_once_in_chunks(tfds_sets, rng, monkeypatch):
-    """The decoded copy is that of a run in memory, but the arrays are never complete in memory."""
+    """The decoded copy equals that of a run in memory, but the arrays are never complete in memory."""
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 28 * 28 * 7)
     monkeypatch.setattr(cache, "_in_memory", lambda decoded: pytest.fail("decoded as a whole"))
     chosen = settings(tfds_sets)
@@ -306,7 +308,7 @@ def test_a_dataset_is_decoded_once_in_chunks(tfds_sets, rng, monkeypatch):
     assert np.array_equal(streamed.y, whole.y)
 
 
-@pytest.mark.usefixtures("own_cache", "no_room")
+@pytest.mark.usefixtures("isolated_cache", "full_disk")
 def test_records_are_decoded_when_they_are_requested(tfds_sets, rng):
     """The splits train and test, with 100 and 40 examples, are concatenated."""
     chosen = settings(tfds_sets)
@@ -326,14 +328,14 @@ def test_records_are_decoded_when_they_are_requested(tfds_sets, rng):
     assert data_source.fingerprint(whole) == fingerprint(whole) != data_source.fingerprint(streamed)
 
 
-@pytest.mark.usefixtures("own_cache", "no_room")
+@pytest.mark.usefixtures("isolated_cache", "full_disk")
 def test_a_damaged_record_is_named(tfds_sets, tmp_path):
     """Its number is 3 in its file, and 100 + 3 in the whole dataset."""
     shutil.copytree(tfds_sets / "mnist", tmp_path / "sets" / "mnist")
     streamed = tfds.source("mnist", settings(tmp_path / "sets")).stream(seed=0)
     file = next((tmp_path / "sets").rglob("*-test.array_record*"))
     data = bytearray(file.read_bytes())
-    images = [place for place in range(len(data)) if data[place : place + 4] == b"IDAT"]
+    images = [position for position in range(len(data)) if data[position : position + 4] == b"IDAT"]
     data[images[3] + 8 : images[3] + 40] = bytes(32)
     file.write_bytes(data)
     assert streamed.x[:103].any()

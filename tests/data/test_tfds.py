@@ -1,4 +1,4 @@
-"""Datasets that TensorFlow Datasets prepared: they are read as they were written, without importing TensorFlow."""
+"""Datasets prepared by TensorFlow Datasets are read as they were written, without importing TensorFlow."""
 
 import importlib.util
 import os
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 
 def settings(folder, **changed):
     """The settings of a dataset in a folder, as a config gives them."""
-    given = {"data_dir": str(folder), "image_key": None, "label_key": None, "text_length": 8, "split": None}
-    return given | changed
+    defaults = {"data_dir": str(folder), "image_key": None, "label_key": None, "text_length": 8, "split": None}
+    return defaults | changed
 
 
 def spec_and_arrays(name, chosen):
@@ -83,9 +83,9 @@ def test_images_come_as_bytes_with_their_labels(tfds_sets):
     start = 0
     for seed, size in enumerate((100, 40)):
         images, labels = prepared.digits(size, seed)
-        found = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+        expected = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
         rows = slice(start, start + size)
-        assert {x.tobytes(): y for x, y in zip(arrays.x[rows], arrays.y[rows], strict=True)} == found
+        assert {x.tobytes(): y for x, y in zip(arrays.x[rows], arrays.y[rows], strict=True)} == expected
         start += size
 
 
@@ -110,7 +110,7 @@ def test_changed_files_are_decoded_again(tmp_path):
 def test_the_numbers_of_a_table_are_concatenated(sets):
     """Nested keys name a feature; several features are concatenated in the order of the header."""
     folder, _ = sets
-    with pytest.raises(DataError, match="feature 'x/kind' is a ClassLabel, and only numbers can be concatenated"):
+    with pytest.raises(DataError, match="numbers, got the feature 'x/kind' of type ClassLabel; choose another"):
         tfds.source("table", settings(folder, image_key="x", label_key="y")).spec()
     spec, arrays = spec_and_arrays("table", settings(folder, image_key="x/b", label_key="y"))
     assert (spec.shape, spec.targets, spec.range) == ((2,), Targets("values", 1, ("y",)), None)
@@ -147,9 +147,9 @@ def test_a_text_becomes_its_bytes_truncated_or_padded(sets):
     assert (spec.shape, spec.dtype, spec.vocabulary) == ((8,), "int32", bytes(range(256)))
     assert spec.splits == (("train", 6),), "the examples without labels are left out"
     assert arrays.x.dtype == np.int32
-    found = {bytes(row.astype(np.uint8)): label for row, label in zip(arrays.x, arrays.y, strict=True)}
+    label_of_text = {bytes(row.astype(np.uint8)): label for row, label in zip(arrays.x, arrays.y, strict=True)}
     expected = ["hé", "a longer text", "", "abc", "x", "y"]
-    assert found == {text.encode()[:8].ljust(8, b"\0"): i % 2 for i, text in enumerate(expected)}
+    assert label_of_text == {text.encode()[:8].ljust(8, b"\0"): i % 2 for i, text in enumerate(expected)}
 
 
 def test_only_the_splits_that_parts_name_are_read(tfds_sets):
@@ -173,10 +173,14 @@ def test_only_the_splits_that_parts_name_are_read(tfds_sets):
         (
             "texts",
             {"label_key": "mark"},
-            "feature 'mark' .* cannot be a target; expected a class, true or false, or real",
+            "expected a class, true or false, or real numbers as target, got the feature 'mark' ",
         ),
-        ("table", {"image_key": "x/a", "label_key": "x/b"}, "feature 'x/b' .* cannot be a target"),
-        ("sizes", {}, r"'sizes': the images of feature 'image' must have one size, got \? x \? x 1"),
+        (
+            "table",
+            {"image_key": "x/a", "label_key": "x/b"},
+            "as target, got the feature 'x/b' .*; choose another target with data.label_key",
+        ),
+        ("sizes", {}, r"'sizes': the images of feature 'image' must have the same size, got \? x \? x 1"),
     ],
 )
 def test_unusable_datasets_are_refused(sets, name, changed, message):
@@ -204,8 +208,8 @@ def test_a_dataset_that_is_not_prepared_is_reported_with_the_command(tfds_sets, 
 
 
 def test_tfrecord_files_are_recognized(tmp_path):
-    place = prepared.prepare_images(tmp_path, "images", train=10)
-    header = place / "dataset_info.json"
+    directory = prepared.prepare_images(tmp_path, "images", train=10)
+    header = directory / "dataset_info.json"
     header.write_text(header.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(tfds.NotPrepared, match=r"as tfrecord, which only TensorFlow reads; convert it with: fnet data"):
         tfds.source("images", settings(tmp_path)).spec()
@@ -238,11 +242,11 @@ def _replaced(file):
     ],
 )
 def test_damaged_files_are_named_with_the_fix(tmp_path, file, damage, message):
-    place = prepared.prepare_images(tmp_path, "images", train=100)
-    damage(place / file)
+    directory = prepared.prepare_images(tmp_path, "images", train=100)
+    damage(directory / file)
     with pytest.raises(DataError, match=message) as error:
         tfds.source("images", settings(tmp_path)).read(seed=0)
-    assert f"remove {place} and prepare it again with: fnet data prepare images" in str(error.value)
+    assert f"remove {directory} and prepare it again with: fnet data prepare images" in str(error.value)
 
 
 def test_training_never_imports_tensorflow(tmp_path, tfds_sets):
@@ -267,7 +271,7 @@ def test_real_mnist_is_mnist():
     assert arrays.x.mean() / 255 == pytest.approx(0.13251, abs=1e-5)
 
 
-# Preparing, by a builder that stands in for those of TensorFlow Datasets, where nothing can be downloaded
+# Preparation, with a fake builder of TensorFlow Datasets, because nothing can be downloaded
 
 
 BUILDER = """
@@ -318,13 +322,13 @@ def left_in(folder):
 
 def test_a_dataset_is_prepared_in_a_separate_process(with_builder, tmp_path):
     with_builder()
-    place, sizes = prepare_tfds.prepare("pictures", str(tmp_path / "sets"))
-    assert (place, sizes) == (tmp_path / "sets" / "pictures" / "1.0.0", {"train": 20})
+    directory, sizes = prepare_tfds.prepare("pictures", str(tmp_path / "sets"))
+    assert (directory, sizes) == (tmp_path / "sets" / "pictures" / "1.0.0", {"train": 20})
     _, arrays = spec_and_arrays("pictures", settings(tmp_path / "sets"))
     assert sorted(arrays.y.tolist()) == sorted(prepared.digits(20)[1].tolist())
     assert "tensorflow" not in sys.modules
     with_builder(before="raise RuntimeError('prepared again')")
-    assert prepare_tfds.prepare("pictures", str(tmp_path / "sets")) == (place, sizes)
+    assert prepare_tfds.prepare("pictures", str(tmp_path / "sets")) == (directory, sizes)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +337,7 @@ def test_a_dataset_is_prepared_in_a_separate_process(with_builder, tmp_path):
         (
             "import requests; requests.get('http://no.such.host.invalid/x', timeout=5)",
             3,
-            "'pictures' could not be prepared: no.such.host.invalid cannot be reached; a download needs a network",
+            "'pictures' could not be prepared: no.such.host.invalid cannot be reached; check the network connection",
         ),
         ("raise OSError(28, 'No space left on device')", 3, "the disk of .* is full"),
         (
@@ -410,7 +414,7 @@ def test_the_command_refuses_without_tensorflow(tmp_path, monkeypatch):
     importlib.util.find_spec("tensorflow") is None, reason="TensorFlow, which converts, is not installed"
 )
 def test_tfrecord_files_are_converted(tmp_path):
-    place = prepared.prepare_images(tmp_path, "images", "tfrecord", train=10)
-    assert prepare_tfds.prepare("images", str(tmp_path)) == (place, {"train": 10})
+    directory = prepared.prepare_images(tmp_path, "images", "tfrecord", train=10)
+    assert prepare_tfds.prepare("images", str(tmp_path)) == (directory, {"train": 10})
     _, arrays = spec_and_arrays("images", settings(tmp_path))
     assert {x.tobytes() for x in arrays.x} == {x.tobytes() for x in prepared.digits(10)[0]}

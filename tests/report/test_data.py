@@ -41,7 +41,7 @@ def test_the_numbers_are_those_of_the_training_part(rng):
 
 def test_text_is_described_by_its_vocabulary():
     text = printed(*tables(inspection("synthetic", "sentences", samples=40, block=16)))
-    assert re.search(r"token numbers, of a vocabulary of \d+", text)
+    assert re.search(r"token indices, vocabulary of \d+", text)
     assert "as stored" not in text
 
 

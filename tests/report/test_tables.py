@@ -23,8 +23,8 @@ def test_with_many_classes_the_most_frequent_mistakes_are_listed():
     """Of 20 classes, class 3 is predicted as 7 in three of four cases, and class 5 as 3 in its only case."""
     names = [" " if k == 3 else "\n" if k == 5 else chr(ord("a") + k) for k in range(20)]
     labels = np.array([*range(20), 3, 3, 3])
-    decisions = np.array([k if k != 5 else 3 for k in range(20)] + [7, 7, 7])
-    table = rows(confusion_table(decisions, labels, names))
+    predictions = np.array([k if k != 5 else 3 for k in range(20)] + [7, 7, 7])
+    table = rows(confusion_table(predictions, labels, names))
     assert ["4 of 23 predictions are wrong; the most frequent mistakes:"] in table
     assert [line for line in table if len(line) == 4][1:] == [
         ["' '", "h", "3", "75.0%"],

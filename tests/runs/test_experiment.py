@@ -45,8 +45,8 @@ def test_it_runs_and_evaluates_to_the_same_scores(experiment):
     assert evaluate(experiment, params, state).scores == outcome.scores
 
 
-def test_it_is_the_experiment_of_the_same_config(experiment, tmp_path):
-    """The parameters of both runs are equal to the bit."""
+def test_it_runs_like_the_same_config(experiment, tmp_path):
+    """Both runs have bitwise equal scores and history."""
     config = tmp_path / "iris.yaml"
     config.write_text(
         "data: iris\nmodel: [{dense: 3}]\noptimizer: {name: adam, learning_rate: 0.1, schedule: cosine}\n"
@@ -58,7 +58,7 @@ def test_it_is_the_experiment_of_the_same_config(experiment, tmp_path):
 
 
 def test_gradients_are_checked_after_the_steps_that_training_takes(experiment, monkeypatch):
-    """The state of the second check is the one of `fit` after five steps."""
+    """The second check uses the state of `fit` after five steps."""
     results = []
 
     def recorded(*arguments, **settings):

@@ -1,4 +1,4 @@
-"""Commands that only list or write files load no JAX."""
+"""Commands that only list or remove files do not load JAX."""
 
 import subprocess
 import sys

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fnet.config.load import load
-from fnet.data.normalize import AS_THEY_ARE
+from fnet.data.normalize import IDENTITY
 from fnet.data.sklearn import SklearnSource
 from fnet.runs.data import load_data
 from fnet.runs.model_file import load_model, save_model
@@ -11,7 +11,7 @@ from fnet.runs.run import run
 
 
 def test_the_statistics_of_the_training_part_are_stored_with_the_run(tmp_path):
-    """Against an independent mean and standard deviation of the training examples, in float64."""
+    """They equal the mean and standard deviation of the training examples, computed independently in float64."""
     config = tmp_path / "c.yaml"
     config.write_text(f"data: wine\nmodel: [{{dense: 3}}]\ntrain: {{epochs: 1}}\nout: {tmp_path / 'runs'}\n")
     experiment = load(str(config))
@@ -27,9 +27,9 @@ def test_the_statistics_of_the_training_part_are_stored_with_the_run(tmp_path):
     assert np.array_equal(normalizer(SklearnSource("wine").read(0).x[trained]), splits.train.x)
 
 
-def test_a_model_without_normalization_says_so(tmp_path):
+def test_a_model_without_normalization_has_the_identity(tmp_path):
     import fnet
 
     net = fnet.serial(fnet.dense(1))
     save_model(tmp_path / "model.safetensors", net, {"dense_1": {"w": np.ones((2, 1))}}, {})
-    assert load_model(tmp_path).normalizer == AS_THEY_ARE
+    assert load_model(tmp_path).normalizer == IDENTITY

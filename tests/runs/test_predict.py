@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from cli.calls import call, done
+from cli.calls import call, output_of
 from safetensors.numpy import save_file
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
@@ -20,23 +20,23 @@ from fnet.runs.run import run
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
-    """Trains a config once, and returns the run's folder."""
+    """Return a function that trains a config once and returns the run's folder."""
     folder = tmp_path_factory.mktemp("runs")
-    made = {}
+    folders = {}
 
     def of(text):
-        if text not in made:
+        if text not in folders:
             config = folder / "c.yaml"
             config.write_text(text + f"\ntrain: {{epochs: 2}}\nout: {folder}\n")
             experiment = load(str(config))
-            made[text] = run(experiment).folder
-        return made[text]
+            folders[text] = run(experiment).folder
+        return folders[text]
 
     return of
 
 
 def test_classes_are_those_of_the_network_on_normalized_examples(train, tmp_path):
-    """Decisions and probabilities against scikit-learn's arrays, standardized with stored statistics by hand."""
+    """Predictions are compared with those on scikit-learn's arrays, standardized by hand with the stored statistics."""
     folder = train("data: iris\nmodel: [{dense: 8}, tanh, {dense: 3}]")
     iris = load_iris()
     np.save(tmp_path / "x.npy", iris.data[::10])
@@ -119,7 +119,7 @@ def test_prediction_does_not_need_the_training_data(train, tmp_path):
 
 def test_a_model_that_training_did_not_save_is_refused(tmp_path):
     save_model(tmp_path / "model.safetensors", fnet.serial(fnet.dense(1)), {"dense_1": {"w": np.ones((2, 1))}}, {})
-    with pytest.raises(FolderError, match="does not say what it was trained on; only `fnet train` writes that"):
+    with pytest.raises(FolderError, match="does not describe its network, data and loss; train it with `fnet train`"):
         load_trained(tmp_path)
 
 
@@ -131,9 +131,9 @@ def test_a_file_of_another_program_is_not_taken_for_a_model(tmp_path):
 
 def test_the_command_prints_text_and_json(train):
     folder = train(TEXT)
-    out = done("predict", folder, "the dog", "--length", "9", "--temperature", "0")
+    out = output_of("predict", folder, "the dog", "--length", "9", "--temperature", "0")
     assert out.startswith("the dog")
-    printed = done("predict", folder, "the dog", "--length", "9", "--temperature", "0", "--json")
+    printed = output_of("predict", folder, "the dog", "--length", "9", "--temperature", "0", "--json")
     assert json.loads(printed) == {"prompt": "the dog", "continuation": out.removeprefix("the dog")[:-1]}
     assert len(json.loads(printed)["continuation"]) == 9
 
@@ -141,9 +141,9 @@ def test_the_command_prints_text_and_json(train):
 def test_the_command_prints_predictions_as_a_table_and_as_json(train, tmp_path):
     folder = train("data: iris\nmodel: [{dense: 8}, tanh, {dense: 3}]")
     np.save(tmp_path / "x.npy", np.tile(load_iris().data[:1], (60, 1)))
-    out = done("predict", folder, tmp_path / "x.npy")
+    out = output_of("predict", folder, tmp_path / "x.npy")
     assert "the first 50 of 60; --json prints all" in out
-    printed = done("predict", folder, tmp_path / "x.npy", "--json")
+    printed = output_of("predict", folder, tmp_path / "x.npy", "--json")
     predictions = json.loads(printed)["predictions"]
     assert len(predictions) == 60
     assert set(predictions[0]) == {"example", "decision", "probabilities"}

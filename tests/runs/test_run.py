@@ -1,4 +1,4 @@
-"""Running an experiment, from the config to its record."""
+"""Running an experiment, from its config to its log."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Training on a stream: the same as in memory to the bit, resumable anywhere, and no thread left running."""
+"""Training on a stream: bitwise the same as in memory, resumable anywhere, and no thread left running."""
 
 import re
 import signal
@@ -32,8 +32,8 @@ from fnet.train.loop import Diverged, Segment
 
 @pytest.fixture(autouse=True)
 def _short_chunks(tmp_path, monkeypatch):
-    """Several chunks per epoch despite the small data; files are written to a temporary folder."""
-    monkeypatch.setattr(stream, "AT_ONCE", 1)
+    """Read several chunks per epoch despite the small data; write files to a temporary folder."""
+    monkeypatch.setattr(stream, "CHUNK_BYTES", 1)
     monkeypatch.chdir(tmp_path)
 
 
@@ -82,9 +82,9 @@ def experiment(data, model, *overrides):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_training_on_a_stream_is_training_in_memory(name, sources, tmp_path, monkeypatch):
-    """Parameters, history and statistics are equal to the bit; records are streamed without a decoded copy."""
-    monkeypatch.setattr("fnet.data.tfds.room", lambda: 0)
+def test_training_on_a_stream_equals_training_in_memory(name, sources, tmp_path, monkeypatch):
+    """Parameters, history and statistics are bitwise equal; records are streamed without a decoded copy."""
+    monkeypatch.setattr("fnet.data.tfds.free_space", lambda: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     results = []
     for where in ("true", "false"):
@@ -117,8 +117,8 @@ def test_training_on_a_stream_is_training_in_memory(name, sources, tmp_path, mon
     wait_for_readers()
 
 
-def test_a_run_on_a_stream_is_the_run_in_memory(sources):
-    """With binary targets, whose form depends on the loss; scores and model files are equal."""
+def test_a_run_on_a_stream_equals_the_run_in_memory(sources):
+    """With binary targets, whose shape depends on the loss, scores and model files are equal."""
     results = []
     for where in ("true", "false"):
         chosen = experiment(sources["two classes"], NETWORKS["two classes"], f"data.stream={where}")
@@ -145,17 +145,17 @@ def test_sequences_with_a_mask(rng):
 
 
 @pytest.mark.parametrize(
-    ("at_once", "steps_per_chunk", "completed"), [(1, 2, 5), (1, 2, 7), (1, 2, 8), (400, 3, 10), (9999, 7, 8)]
+    ("chunk_bytes", "steps_per_chunk", "completed"), [(1, 2, 5), (1, 2, 7), (1, 2, 8), (400, 3, 10), (9999, 7, 8)]
 )
-def test_training_resumes_from_any_position(rng, monkeypatch, at_once, steps_per_chunk, completed):
+def test_training_resumes_from_any_position(rng, monkeypatch, chunk_bytes, steps_per_chunk, completed):
     """Seven steps per epoch, in chunks of two, three and all; the first chunk read contains the next step."""
     monkeypatch.setattr(stream, "THREADS", 1)
     monkeypatch.setattr(segments, "SEGMENT_SECONDS", 0.0)
-    monkeypatch.setattr(stream, "AT_ONCE", at_once)
+    monkeypatch.setattr(stream, "CHUNK_BYTES", chunk_bytes)
     x, y = table(rng)
     read = []
 
-    class Noted:
+    class RecordingRows:
         shape, dtype = x.shape, x.dtype
 
         def __len__(self):
@@ -166,7 +166,7 @@ def test_training_resumes_from_any_position(rng, monkeypatch, at_once, steps_per
             return x[rows]
 
     net, optimizer = fnet.serial(fnet.dense(1)), optax.adam(0.1)
-    data = Stream(Noted(), y)
+    data = Stream(RecordingRows(), y)
 
     def interrupt(event):
         if isinstance(event, Segment) and event.first_step == completed - 1:
@@ -192,15 +192,15 @@ def test_scores_of_a_stream(rng, monkeypatch):
     params, state = net.init(jax.random.key(0), (3,))
     score = make_score(net, resolve_loss("mse"))
     for size in (1, 15, 16, 17, 50):
-        for at_once in (1, 1 << 9, 1 << 20):
-            monkeypatch.setattr(stream, "AT_ONCE", at_once)
+        for chunk_bytes in (1, 1 << 9, 1 << 20):
+            monkeypatch.setattr(stream, "CHUNK_BYTES", chunk_bytes)
             assert same(score(params, state, Stream(x[:size], y[:size])), score(params, state, x[:size], y[:size]))
 
 
 def test_an_error_while_reading_ends_training(rng):
     x, y = table(rng)
 
-    class Damaged:
+    class DamagedRows:
         shape, dtype = x.shape, x.dtype
 
         def __len__(self):
@@ -213,10 +213,12 @@ def test_an_error_while_reading_ends_training(rng):
 
     seen = []
     with pytest.raises(DataError, match="record 30 of file f is damaged"):
-        fit(fnet.serial(fnet.dense(1)), "mse", optax.adam(0.1), Stream(Damaged(), y), epochs=3, batch_size=8,
+        fit(fnet.serial(fnet.dense(1)), "mse", optax.adam(0.1), Stream(DamagedRows(), y), epochs=3, batch_size=8,
             on_event=seen.append)  # fmt: skip
-    place = example_order(0, 1, 50).tolist().index(30)
-    assert sum(len(event.metrics.loss) for event in seen) == place // 16 * 2  # the chunks before that of the record
+    position = example_order(0, 1, 50).tolist().index(30)
+    assert (
+        sum(len(event.metrics.loss) for event in seen) == position // 16 * 2
+    )  # the chunks before the one with the record
     wait_for_readers()
 
 
@@ -256,13 +258,13 @@ def test_evaluation_and_gradient_check_read_streams(sources):
         chosen = experiment(sources["float"], "[{dense: 3}]", f"data.stream={where}")
         params, state = chosen.net.init(jax.random.key(1), chosen.spec.shape)
         evaluation = evaluate(chosen, params, state)
-        results.append((evaluation.scores, evaluation.decisions.tolist(), evaluation.labels.tolist()))
+        results.append((evaluation.scores, evaluation.predictions.tolist(), evaluation.labels.tolist()))
     assert results[0] == results[1]
     streamed = experiment(sources["float"], "[{dense: 3}]", "data.stream=true")
     assert all(check.report.ok for check in check_gradients(streamed, examples=4, after_steps=1))
 
 
-def test_an_interrupted_process_ends_at_once(sources, tmp_path):
+def test_an_interrupted_process_ends_promptly(sources, tmp_path):
     experiment(sources["float"], NETWORKS["float"])
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import fnet.__main__"
     command = [sys.executable, "-c", start, "train", "c.yaml", "data.stream=true", "train.epochs=1000000"]

@@ -1,4 +1,4 @@
-"""Early stopping as data: its settings, and the best of a sequence of epochs."""
+"""Early stopping: its settings, and the best of a sequence of epochs."""
 
 import math
 
@@ -25,7 +25,7 @@ def best_of(values, *, higher_is_better):
         ([math.nan, math.nan], None, None),
     ],
 )
-def test_the_earliest_of_the_best_epochs_is_kept_and_never_one_with_nan(values, lowest, highest):
+def test_the_first_of_the_best_epochs_is_chosen_and_never_one_with_nan(values, lowest, highest):
     assert best_of(values, higher_is_better=False) == lowest
     assert best_of(values, higher_is_better=True) == highest
 

@@ -1,4 +1,4 @@
-"""Sequences from networks that predict the next token."""
+"""Generation of sequences by networks that predict the next token."""
 
 import itertools
 
@@ -23,7 +23,7 @@ def take(count, *arguments, **settings):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_tokens_are_sampled_with_the_probabilities_of_the_softmax(temperature):
-    """Frequencies of 2,000 samples against probabilities in closed form: five standard errors are 0.06."""
+    """Frequencies of 2,000 samples are compared with exact probabilities: five standard errors are 0.055."""
     z = np.log([0.6, 0.3, 0.1])
     net, params = chain(np.tile(z, (3, 1)))
     tokens = take(2000, net, params, {}, [0], window=2, temperature=temperature, seed=1)
@@ -32,7 +32,7 @@ def test_tokens_are_sampled_with_the_probabilities_of_the_softmax(temperature):
 
 
 def test_temperature_zero_is_greedy_and_padding_does_not_matter():
-    """Against the network applied to the exact prefix, without padding, before and after the window is full."""
+    """The network is applied to the prefix without padding, before and after the window is full."""
     net = fnet.serial(
         fnet.embedding(5, 8, std=1.0), fnet.positions(4, std=1.0), fnet.attention(2, causal=True), fnet.dense(5)
     )
@@ -45,7 +45,7 @@ def test_temperature_zero_is_greedy_and_padding_does_not_matter():
     assert take(6, net, params, state, [3, 1], window=4, temperature=0) == tokens[2:]
 
 
-def test_a_sample_depends_only_on_the_seed_and_its_number():
+def test_the_randomness_of_a_token_depends_only_on_the_seed_and_its_number():
     net, params = chain(np.zeros((4, 4)))
     settings = {"window": 3, "seed": 5}
     assert take(30, net, params, {}, [0], **settings) == take(30, net, params, {}, [2, 1], **settings)
@@ -56,7 +56,7 @@ def test_a_sample_depends_only_on_the_seed_and_its_number():
     ("changed", "message"),
     [
         ({"prompt": []}, "the prompt is empty"),
-        ({"prompt": [0, 7]}, "token 1 of the prompt is 7, outside 0 ... 2"),
+        ({"prompt": [0, 7]}, "token 1 of the prompt: expected an index 0 ... 2, got 7"),
         ({"temperature": -1.0}, "temperature: expected a value of at least 0, got -1"),
     ],
 )

@@ -50,8 +50,8 @@ def test_every_example_counts_once_per_epoch(batch_size):
 
 
 @pytest.mark.parametrize("steps", [2, 3, 5])
-def test_a_number_of_steps_ends_within_an_epoch(steps):
-    """Three steps per epoch over 11 numbers: the sum of the batch means of that many steps, in the same order."""
+def test_a_number_of_steps_may_end_within_an_epoch(steps):
+    """Three steps per epoch over 11 numbers: w is the sum of the batch means of these steps, in order."""
     net, loss = identity_trainer()
     x = 2.0 ** np.arange(11, dtype=np.float32)[:, None]
     fitted = fit(net, loss, optax.sgd(-1.0), (x, x), steps=steps, batch_size=4)
@@ -72,8 +72,8 @@ def test_order_depends_only_on_seed_and_epoch():
     assert orders[1, 2] == tuple(example_order(1, 2, 20))
 
 
-def test_training_loss_of_an_epoch_weighs_every_example_the_same(rng):
-    """With a learning rate close to 0 it is the loss over the whole training set, despite the short last batch."""
+def test_the_training_loss_of_an_epoch_weighs_every_example_equally(rng):
+    """With a learning rate close to 0, it is the loss over the whole training set, despite the short last batch."""
     x, y = regression(rng)
     net = fnet.serial(fnet.dense(1))
     fitted = fit(net, "mse", optax.sgd(1e-12), (x, y), epochs=1, batch_size=4)
@@ -150,7 +150,7 @@ def test_accuracy_is_better_when_higher(rng):
 
 
 GAIN = Metric("gain", lambda outputs, targets: -jnp.abs(outputs - targets)[:, 0], higher_is_better=True)
-"""The negative of the mean absolute error; neither name tells which of the two should rise."""
+"""The negative of the mean absolute error; the names do not say which of the two should rise."""
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
@@ -175,7 +175,7 @@ def test_every_metric_of_a_loss_is_recorded(rng, part):
         ("penalty", np.argmin),
     ],
 )
-def test_the_direction_of_a_monitored_value_is_that_of_its_metric(rng, monitor, best):
+def test_a_monitored_value_has_the_direction_of_its_metric(rng, monitor, best):
     """A learning rate that turns negative first improves and then worsens every value."""
     x, y = regression(rng, 20)
     fitted = fit(
@@ -228,7 +228,7 @@ def test_divergence_carries_the_last_finite_parameters(rng, batch_size):
 def test_nan_in_the_first_loss_is_reported(rng):
     x, y = regression(rng)
     y[3] = np.nan
-    with pytest.raises(Diverged, match=r"step 1 .*before any update; the data contain extreme values"):
+    with pytest.raises(Diverged, match=r"step 1 .*before any update; the data contains extreme values"):
         fit(fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), batch_size="all")
 
 
@@ -246,7 +246,7 @@ def test_interruption_returns_the_result_so_far(rng):
 
 
 def test_training_resumes_from_a_state(rng):
-    """Two epochs, resumed to four, give the same as four at once, to the bit."""
+    """Two epochs, resumed to four, are bitwise equal to four at once."""
     x, y = regression(rng)
     net, optimizer = fnet.serial(fnet.dense(4), fnet.dropout(0.5), fnet.dense(1)), optax.adam(0.1)
     settings = {"batch_size": 8, "validation": (x, y)}
@@ -262,7 +262,7 @@ def test_training_resumes_from_a_state(rng):
 
 
 def test_training_resumes_within_an_epoch(rng, monkeypatch):
-    """A state is a position in the order of the examples: the rest of the epoch is the same."""
+    """The state determines the position in the order of the examples: the rest of the epoch is the same."""
     monkeypatch.setattr(segments, "SEGMENT_SECONDS", 0.0)  # one step per segment
     x, y = regression(rng)
     net, optimizer = fnet.serial(fnet.dense(1)), optax.adam(0.1)
@@ -280,8 +280,8 @@ def test_training_resumes_within_an_epoch(rng, monkeypatch):
     assert rest.history[1].values == whole.history[2].values
 
 
-def test_a_run_that_has_completed_its_steps_does_not_change(rng):
-    """It ended within an epoch: no steps remain, and so no epoch is recorded."""
+def test_resuming_a_completed_run_changes_nothing(rng):
+    """The run ended within an epoch: no steps remain, so no epoch is recorded."""
     x, y = regression(rng)
     net, optimizer = fnet.serial(fnet.dense(1)), optax.adam(0.1)
     first = fit(net, "mse", optimizer, (x, y), steps=5, batch_size=4)

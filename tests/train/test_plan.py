@@ -1,4 +1,4 @@
-"""The length of a run, by hand: ten examples in batches of four are three steps per epoch."""
+"""The length of a run, computed by hand: ten examples in batches of four are three steps per epoch."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Training on sequences: losses per step, masks of steps, and data that are refused before training."""
+"""Training on sequences: losses per step, masks of steps, and data that is refused before training."""
 
 import re
 
@@ -24,7 +24,7 @@ def network(**settings):
 
 
 def test_the_loss_is_the_mean_over_the_real_steps(rng):
-    """Not the mean of the examples' means: a step of a short example has the same weight as any other."""
+    """It is not the mean of per-example means: a step of a short example has the same weight as any other."""
     net, params, state = network()
     x, labels = rng.integers(0, 6, (3, 4)), rng.integers(0, 5, (3, 4))
     loss, (_, metrics) = objective(net, "cross_entropy")(params, state, Batch(x, labels, jnp.asarray(MASK)), None)
@@ -37,7 +37,7 @@ def test_the_loss_is_the_mean_over_the_real_steps(rng):
     assert metrics.weight == MASK.sum()
 
 
-def test_an_example_with_one_output_counts_if_a_step_does(rng):
+def test_an_example_with_one_output_counts_if_any_step_is_real(rng):
     net, params, state = network(sequence=False)
     x, labels = rng.integers(0, 6, (3, 4)), rng.integers(0, 5, 3)
     padded = MASK & np.array([[True], [True], [False]])
@@ -66,13 +66,13 @@ def test_gradients_by_hand_agree_with_jax_under_a_mask_of_steps(sequence, rng):
 def test_a_mask_of_different_steps_is_refused(rng):
     net, params, state = network()
     batch = Batch(rng.integers(0, 6, (3, 4)), rng.integers(0, 5, (3, 2)), jnp.asarray(MASK))
-    message = "a mask (3, 4) of steps needs outputs and targets of the same steps, got (3, 4, 5) and (3, 2)"
+    message = "a mask (3, 4) of steps requires outputs and targets with the same steps, got (3, 4, 5) and (3, 2)"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         objective(net, "cross_entropy")(params, state, batch, None)
 
 
 def test_fit_trains_and_scores_only_on_the_real_steps():
-    """The content of the padding, labels included, changes neither parameters nor scores, to the bit."""
+    """The content of the padding, labels included, does not change parameters or scores in any bit."""
     rng = np.random.default_rng(3)
     net, *_ = network()
     x, labels = rng.integers(0, 6, (7, 4)), rng.integers(0, 5, (7, 4))
@@ -129,9 +129,9 @@ def test_indices_are_checked_in_validation_too():
 def test_a_sequence_without_real_steps_is_named():
     x, y, mask = np.zeros((3, 4), int), np.zeros((3, 4), int), np.ones((3, 4), bool)
     mask[1] = False
-    message = "example 1 does not have a real step: its row of the mask is all False; remove the example"
+    message = "example 1 has no real steps: its row of the mask is all False; remove the example"
     assert_refused(message, x, y, mask)
-    assert_refused("expected a mask (3, 4) of the steps of examples (3, 4), got (3, 3)", x, y, mask[:, :3])
+    assert_refused("expected a mask of shape (3, 4) for examples of shape (3, 4), got (3, 3)", x, y, mask[:, :3])
 
 
 def test_a_label_out_of_range_is_named_with_its_example():

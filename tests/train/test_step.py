@@ -21,8 +21,8 @@ def start(net, optimizer, in_shape=(3,)):
     return init_state(net, optimizer, jax.random.key(4), in_shape)
 
 
-def test_one_step_of_gradient_descent_is_the_hand_written_one(rng):
-    """W := W - alpha dL/dW with the reference's gradient, the penalty and a masked example included."""
+def test_one_step_of_gradient_descent_matches_the_reference(rng):
+    """W := W - alpha dL/dW with the reference's gradient, including penalties and a masked example."""
     net, optimizer = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2)), optax.sgd(0.1)
     before = start(net, optimizer)
     x, y = rng.standard_normal((5, 3)).astype(np.float32), rng.integers(0, 2, 5)
@@ -60,7 +60,7 @@ def test_padding_does_not_count_even_when_it_is_nan(rng):
 
 
 def test_a_population_trains_under_vmap(rng):
-    """Each of three networks in one program is trained as it is alone."""
+    """Each of three networks trained in one program equals the network trained alone."""
     net, optimizer = fnet.serial(fnet.dense(2), fnet.tanh(), fnet.dense(1)), optax.adam(0.05)
     step = make_step(net, "mse", optimizer)
     members = [init_state(net, optimizer, jax.random.key(seed), (3,)) for seed in range(3)]
@@ -209,8 +209,8 @@ def test_long_columns_are_scaled_down_and_short_ones_unchanged():
     assert (short["n"]["scale"] == 9 * w).all()
 
 
-def test_short_columns_are_unchanged_to_the_bit(rng):
-    """Not multiplied by max_norm / sqrt(max_norm^2), which may not round to 1."""
+def test_short_columns_are_bitwise_unchanged(rng):
+    """They are not multiplied by max_norm / sqrt(max_norm^2), which may not round to 1."""
     params = {"dense_1": {"w": jnp.asarray(rng.uniform(-0.3, 0.3, (4, 50)), jnp.float32)}}
     for max_norm in np.linspace(0.61, 9.0, 40):
         assert (project_max_norm(params, Penalties(max_norm=max_norm))["dense_1"]["w"] == params["dense_1"]["w"]).all()
@@ -228,7 +228,7 @@ def test_max_norm_of_each_layer():
     assert project_max_norm(params, Penalties(layers={"block": {"max_norm": 1.0}}))["dense_1"]["w"] is w["w"]
 
 
-def test_max_norm_holds_after_every_step_and_not_in_the_loss(rng):
+def test_max_norm_holds_after_every_step_and_is_not_part_of_the_loss(rng):
     """The constraint scales the result of the unconstrained step; it is not a penalty."""
     net, optimizer = fnet.serial(fnet.dense(6), fnet.relu(), fnet.dense(1)), optax.sgd(0.5)
     before = start(net, optimizer)
@@ -251,7 +251,7 @@ def test_max_norm_holds_after_every_step_and_not_in_the_loss(rng):
 
 
 def test_a_step_with_max_norm_can_be_differentiated():
-    """Also through a column of zeros, whose length has no derivative."""
+    """This includes a column of zeros, whose length has no derivative."""
 
     def total(params):
         return project_max_norm(params, Penalties(max_norm=1.0))["dense_1"]["w"].sum()
