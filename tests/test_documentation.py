@@ -3,6 +3,7 @@
 The blocks of a page run from top to bottom in one folder. A comment before a block determines how it is run:
 
     <!-- test: skip, REASON -->         the block is not run
+    <!-- test: in MODULE -->            the block is run with the names of a module of fnet, as a part of its file
     <!-- test: file NAME -->            the block is written to a file, for the blocks below it
     <!-- test: exit STATUS -->          the commands end with this exit status
     <!-- test: numbers vary -->         numbers in the output are not compared
@@ -12,6 +13,7 @@ In the output shown on a page, "…" matches anything.
 """
 
 import contextlib
+import importlib
 import io
 import re
 import shlex
@@ -20,9 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import numpy as np
 import pytest
 import typer
-from cli.calls import call, isolated_environment
+from cli.calls import RUN_FILES, call, isolated_environment
 from ruamel.yaml import YAML
 
 import fnet
@@ -30,6 +34,9 @@ from fnet.cli.app import app
 from fnet.cli.guide import PAGES
 from fnet.config.load import load
 from fnet.layers.vocabulary import CONSTRUCTORS
+from fnet.losses import LOSSES
+from fnet.reference.rule import Scope
+from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -88,6 +95,8 @@ def test_the_blocks_of_a_page_run(page, folder):
         match block.directive.split(maxsplit=1), block.language:
             case ["skip,", _], _:
                 pass
+            case ["in", module], _:
+                run_python(block.text, location, dict(vars(importlib.import_module(module))))
             case ["file", name], _:
                 Path(name).write_text(block.text, encoding="utf-8")
             case _, "python":
@@ -228,6 +237,33 @@ def test_every_config_is_listed():
 def test_every_layer_is_listed():
     vocabulary = (Path(str(PAGES)) / "layers.md").read_text(encoding="utf-8")
     assert [kind for kind in CONSTRUCTORS if not re.search(rf"\b{kind}\b", vocabulary)] == []
+
+
+def test_every_optimizer_schedule_loss_and_metric_is_listed():
+    text = (Path(str(PAGES)) / "training.md").read_text(encoding="utf-8")
+    names = {*OPTIMIZERS, *SCHEDULES, *LOSSES, *(metric.name for loss in LOSSES.values() for metric in loss.metrics)}
+    assert [name for name in names if not re.search(rf"\b{name.replace('_', '[_ ]')}\b", text)] == []
+
+
+def test_the_files_of_a_run_are_listed():
+    text = (Path(str(PAGES)) / "training.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE)) >= RUN_FILES
+
+
+def test_the_recipe_of_an_activation_works():
+    """The recipe's function and its derivative by hand agree with JAX."""
+    layer, rule = (dict(vars(importlib.import_module(f"fnet.{side}.activation"))) for side in ("layers", "reference"))
+    for block in blocks(Path(str(PAGES)) / "extending.md"):
+        for side, names in (("layers", layer), ("reference", rule)):
+            if block.directive == f"in fnet.{side}.activation":
+                run_python(block.text, "extending.md", names)
+    z, net = np.array([-2.0, -0.5, 0.0, 1.5]), layer["softsign"]()
+    with jax.enable_x64(True):
+        y, pull = jax.vjp(lambda z: net.apply({}, {}, z, train=False)[0], z)
+        (dz,) = pull(np.ones(4))
+    by_hand, cache = rule["softsign"].forward(net, Scope({}), z)
+    np.testing.assert_allclose(by_hand, y, rtol=1e-12)
+    np.testing.assert_allclose(rule["softsign"].backward(net, Scope({}), cache, np.ones(4))[0], dz, rtol=1e-12)
 
 
 def test_the_pictures_match_their_commands(folder):

@@ -130,9 +130,7 @@ class Runner:
         """
         history = jax.tree.map(lambda *parts: np.concatenate(parts, dtype=np.float64), *self._history)
         values = {"loss": history.loss} | {name: history.metrics[name] for name in self._metrics}
-        means = {
-            recorded_name("train", name): float(np.average(x, weights=history.weight)) for name, x in values.items()
-        }
+        means = {name: float(np.average(x, weights=history.weight)) for name, x in values.items()}
         recorded = {recorded_name("train", name): mean for name, mean in means.items()}
         return recorded | ({"penalty": float(history.penalty[-1])} if penalized else {})
 
