@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,11 @@ def test_every_part_imports_parts_below_it():
             modules = (module.partition(".") for module in imports(path))
             found[part_of(path)] |= {rest.partition(".")[0] for package, _, rest in modules if package == "fnet"}
     assert {part: targets - {part} for part, targets in found.items()} == IMPORTS
+
+
+def test_the_guide_lists_the_parts_from_the_top_to_the_bottom():
+    table = (ROOT / "guide" / "extending.md").read_text(encoding="utf-8").partition("## An activation")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*reversed(IMPORTS)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

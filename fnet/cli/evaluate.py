@@ -17,7 +17,7 @@ def evaluate(run: RunFolder, as_json: Json = False) -> None:
     start_jax()
     model = load_model(run)
     experiment = load(os.path.join(run, "config.yaml"))
-    result = evaluate(experiment, model.params, model.state)
+    result = evaluate(experiment, model.params, model.state, model.normalizer)
     if as_json:
         print(to_json({"examples": result.sizes, "scores": result.scores}))
         return

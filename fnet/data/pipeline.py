@@ -38,6 +38,7 @@ def split_and_normalize(
     *,
     seed: int,
     order: Order = "source",
+    normalizer: normalize.Normalizer | None = None,
 ) -> Splits[Data]:
     """Split (stratified by class), order, and normalize with the statistics of the training part only.
 
@@ -48,6 +49,7 @@ def split_and_normalize(
         normalization: unit, standard or none.
         seed: seed of the split.
         order: order of the examples in every part: source order, or sorted by content hash.
+        normalizer: the normalizer of a trained network, in place of one with the statistics of this training part.
 
     Raises:
         DataError: for values that are not finite, labels out of range, or a class that is not in the training part.
@@ -58,7 +60,8 @@ def split_and_normalize(
         train, validation, test = (part.part(by_content(part)) for part in (train, validation, test))
     if spec.tokens:
         return Splits(train, validation, test, normalize.IDENTITY)
-    normalizer = normalize.fit(normalization, train.x, spec.range, has_missing=spec.has_missing)
+    if normalizer is None:
+        normalizer = normalize.fit(normalization, train.x, spec.range, has_missing=spec.has_missing)
     train, validation, test = (part.mapped(x=normalizer) for part in (train, validation, test))
     return Splits(train, validation, test, normalizer)
 

@@ -4,12 +4,18 @@ from typing import Any
 
 import numpy as np
 
+from fnet.data.normalize import Normalizer
 from fnet.data.pipeline import Splits, split_and_normalize
 from fnet.runs.experiment import Experiment
 
 
-def load_data(experiment: Experiment) -> tuple[Splits[Any], str]:
+def load_data(experiment: Experiment, normalizer: Normalizer | None = None) -> tuple[Splits[Any], str]:
     """Load, split and normalize the data of an experiment, with targets in the form that its loss expects.
+
+    Args:
+        experiment: the experiment.
+        normalizer: the normalizer of its trained network, for data that may have changed since; by default one with the
+            statistics of the training part.
 
     Returns:
         The parts of the data, and the fingerprint of the dataset.
@@ -19,7 +25,15 @@ def load_data(experiment: Experiment) -> tuple[Splits[Any], str]:
     """
     data = experiment.data
     raw: Any = (data.source.stream if data.stream else data.source.read)(experiment.seed)
-    splits = split_and_normalize(raw, data.spec, data.parts, data.normalization, seed=experiment.seed, order=data.order)
+    splits = split_and_normalize(
+        raw,
+        data.spec,
+        data.parts,
+        data.normalization,
+        seed=experiment.seed,
+        order=data.order,
+        normalizer=normalizer,
+    )
     if experiment.loss.targets == "labels":
         train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])
         splits = splits._replace(train=train, validation=validation, test=test)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from fnet.data.normalize import Normalizer
 from fnet.data.pipeline import Splits
 from fnet.runs.data import load_data
 from fnet.runs.experiment import Experiment
@@ -31,13 +32,18 @@ class Evaluation(NamedTuple):
     labels: np.ndarray
 
 
-def evaluate(experiment: Experiment, params: Any, state: Any) -> Evaluation:
+def evaluate(experiment: Experiment, params: Any, state: Any, normalizer: Normalizer | None = None) -> Evaluation:
     """Score parameters on the data of an experiment.
+
+    Args:
+        experiment: the experiment.
+        params, state: of its network.
+        normalizer: the normalizer that the network was trained with, as for `load_data`.
 
     Raises:
         DataError: when the data cannot be used.
     """
-    splits, _ = load_data(experiment)
+    splits, _ = load_data(experiment, normalizer)
     part, data = list(splits.parts().items())[-1]
     outputs = outputs_of(experiment.net, params, state, data.x)
     predictions = np.asarray(experiment.loss.predict(jnp.asarray(outputs)))
