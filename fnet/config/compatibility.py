@@ -32,7 +32,7 @@ def incompatibilities(config: Config, net: Layer, spec: DatasetSpec) -> Iterator
     yield from _optimizer_problems(config, spec)
 
 
-def loss_name_of(config: Config, spec: DatasetSpec, out_shape: Shape) -> str:
+def chosen_loss(config: Config, spec: DatasetSpec, out_shape: Shape) -> str:
     """Return the name of the loss: the config's, or the default for the task.
 
     The default depends on the targets and, for two classes, on the outputs of the network.
@@ -59,7 +59,7 @@ def _network_problems(config: Config, net: Layer, spec: DatasetSpec) -> Iterator
         path = path_of(config.model, MODEL, net, error.path)
         yield Problem(path, f"{error}; examples of {spec.name} have the shape {spec.shape}")
     else:
-        yield from _loss_problems(config, net, spec, loss_name_of(config, spec, out_shape), out_shape)
+        yield from _loss_problems(config, net, spec, chosen_loss(config, spec, out_shape), out_shape)
     message = index_incompatibility(net, spec)
     if message is not None:
         yield Problem(path_of(config.model, MODEL, net, [name for name, _ in net.children][:1]), message)
@@ -122,7 +122,7 @@ def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
         return
     monitor = stopping.monitor
     known = recorded_values(
-        LOSSES[loss_name_of(config, spec, ())].metrics,
+        LOSSES[chosen_loss(config, spec, ())].metrics,
         validation=bool(config.data.parts(spec.splits)[1]),
         penalized=penalties(config).penalizes,
     )

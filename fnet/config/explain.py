@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from fnet.config.schema import Config
 from fnet.config.sections import models_in, sections_of, tag_values, value_type
-from fnet.core.settings import Strict, model_of
+from fnet.core.settings import Strict, model_of, summary
 from fnet.core.wording import format_number, nearest
 from fnet.data import augment, catalog, files, synthetic
 from fnet.layers.vocabulary import CONSTRUCTORS, constructor_of
 from fnet.losses import DATA_PARAMETERS, LOSSES
-from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
+from fnet.train.optimizer import OPTIMIZERS, SCHEDULE_SUPPLIED, SCHEDULES
 
 
 class Entry(NamedTuple):
@@ -95,8 +95,7 @@ def _suggestion(key: str) -> str | None:
     owner, _, setting = key.rpartition(".")
     if owner in CONSTRUCTORS:
         return nearest(key, [f"{owner}.{name}" for name in model_of(constructor_of(owner)).model_fields])
-    datasets = [name for names in catalog.SOURCES.values() for name in names]
-    named = [*CONSTRUCTORS, *OPTIMIZERS, *SCHEDULES, *LOSSES, *augment.AUGMENTATIONS, *datasets]
+    named = [*CONSTRUCTORS, *OPTIMIZERS, *SCHEDULES, *LOSSES, *augment.AUGMENTATIONS, *catalog.names()]
     return nearest(setting, [*sections_of(), *named])
 
 
@@ -148,7 +147,7 @@ def _types_under(key: str, annotation: Any) -> list[Any]:
 
 def _choice(key: str, meaning: str, members: list[type[Strict]]) -> Explanation:
     """Return the explanation of a section that is one of several, with the settings that all of them share."""
-    names = [Entry(name, "", "", _summary(member)) for member in members for name in _names(member)]
+    names = [Entry(name, "", "", summary(member)) for member in members for name in _names(member)]
     shared = set.intersection(*(set(_entries(member, f"{key}.")) for member in members))
     common = [e for e in _entries(members[0], f"{key}.") if e in shared and e.key != f"{key}.name"]
     text = f"{meaning}; one of the following, whose settings `fnet explain NAME` lists"
@@ -180,11 +179,11 @@ def _functions(name: str) -> Iterator[_Named]:
     if name in OPTIMIZERS:
         yield _Named("optimizer", OPTIMIZERS[name])
     if name in SCHEDULES:
-        yield _Named("schedule", SCHEDULES[name], ("rate", "steps"))
+        yield _Named("schedule", SCHEDULES[name], SCHEDULE_SUPPLIED)
     if name in augment.AUGMENTATIONS:
         yield _Named("augmentation", augment.constructor_of(name))
     if name in synthetic.GENERATORS:
-        yield _Named("dataset", synthetic.GENERATORS[name].make, ("rng",))
+        yield _Named("dataset", synthetic.GENERATORS[name].make, synthetic.SUPPLIED)
     if name in files.FORMATS:
         yield _Named("dataset", files.FORMATS[name])
     if name in LOSSES:
@@ -195,10 +194,6 @@ def _prose(function: Callable[..., Any]) -> str:
     """Return a docstring without its `Args:` section, which the entries repeat, and without examples."""
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")
     return "\n\n".join(p for p in paragraphs if not p.startswith(("Args:", ">>>")))
-
-
-def _summary(model: type[Strict]) -> str:
-    return (inspect.getdoc(model) or "").partition("\n")[0]
 
 
 def _entries(model: type[Strict], prefix: str) -> Iterator[Entry]:

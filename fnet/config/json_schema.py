@@ -1,12 +1,11 @@
 """The JSON Schema of a config file, for editors and other programs."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fnet.config.model import SIZES
 from fnet.config.schema import Config
-from fnet.core.settings import first_parameter, layers_parameter, model_of
+from fnet.core.settings import first_parameter, layers_parameter, model_of, summary
 from fnet.data import augment, catalog, files
 from fnet.layers.vocabulary import CONSTRUCTORS
 from fnet.losses import LOSSES
@@ -43,8 +42,7 @@ def _make_tags_optional(definitions: Mapping[str, Any]) -> None:
 
 def _allow_names(definitions: Mapping[str, Any], properties: dict[str, Any]) -> None:
     """Allow just a name in place of a section, and files without the name of their format."""
-    datasets = [name for names in catalog.SOURCES.values() for name in names]
-    embedded = [name for name in datasets if "path" not in definitions.get(name, {}).get("required", ())]
+    embedded = [name for name in catalog.names() if "path" not in definitions.get(name, {}).get("required", ())]
     properties["data"] = _or_name(properties["data"], embedded)
     properties["data"]["anyOf"].append(_files_by_path(definitions))
     properties["optimizer"] = _or_name(properties["optimizer"], OPTIMIZERS)
@@ -120,7 +118,7 @@ def _item_schema(kind: str, construct: Callable[..., Any], size_words: Sequence[
         "properties": {kind: {"anyOf": forms}},
         "required": [kind],
         "additionalProperties": False,
-        "description": (inspect.getdoc(construct) or "").partition("\n")[0],
+        "description": summary(construct),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from fnet.config import augmentation, document, schema
-from fnet.config.compatibility import incompatibilities, loss_name_of
+from fnet.config.compatibility import chosen_loss, incompatibilities
 from fnet.config.document import Document
 from fnet.config.errors import Problem, problems_of
 from fnet.config.experiment import build_experiment, data_source
@@ -145,7 +145,7 @@ def _spec_of(config: Config, source: Document) -> DatasetSpec:
 
 def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) -> Config:
     """Return the config with the defaults that depend on its file, data and network filled in."""
-    loss = loss_name_of(config, spec, net.shape(spec.shape))
+    loss = chosen_loss(config, spec, net.shape(spec.shape))
     data = {
         "normalize": config.data.normalize or data_source(config.data).default_normalization(spec),
         "split": schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True))),

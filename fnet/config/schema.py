@@ -23,7 +23,7 @@ from fnet.data.split import DEFAULT_FRACTIONS, PARTS, SplitSizes, default_parts
 from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.regularization import LAYER_SETTINGS, Penalties
 from fnet.train.early_stopping import EarlyStopping
-from fnet.train.optimizer import DEFAULT_OPTIMIZER, OPTIMIZERS, SCHEDULES
+from fnet.train.optimizer import DEFAULT_OPTIMIZER, OPTIMIZERS, SCHEDULE_SUPPLIED, SCHEDULES
 from fnet.train.plan import BATCH_SIZE, EPOCHS
 
 
@@ -182,11 +182,11 @@ def loss_model(name: str) -> type[LossSettings]:
 
 
 def _schedule_model(name: str) -> type[ScheduleSettings]:
-    return model_of(SCHEDULES[name], name, ("rate", "steps"), ScheduleSettings)
+    return model_of(SCHEDULES[name], name, SCHEDULE_SUPPLIED, ScheduleSettings)
 
 
 def _synthetic_model(name: str) -> type[DataSettings]:
-    return model_of(synthetic.GENERATORS[name].make, name, ("rng",), _SyntheticData)
+    return model_of(synthetic.GENERATORS[name].make, name, synthetic.SUPPLIED, _SyntheticData)
 
 
 def _files_model(name: str) -> type[DataSettings]:

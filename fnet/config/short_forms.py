@@ -58,7 +58,7 @@ def _expand_data(data: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _unknown_dataset(name: str) -> Problem:
-    known = sorted(dataset for datasets in catalog.SOURCES.values() for dataset in datasets)
+    known = sorted(catalog.names())
     message, suggestion = f"unknown dataset '{name}'", nearest(name, known)
     if suggestion is not None:
         return Problem(("data", "name"), message, suggestion=suggestion)

@@ -52,13 +52,17 @@ def model_of(
     meanings = explanations(function)
     fields: dict[str, Any] = {}
     if tag is not None:
-        summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        fields["name"] = (Literal[tag], Field(description=summary))
+        fields["name"] = (Literal[tag], Field(description=summary(function)))
     for name, parameter in named_parameters(function).items():
         if name not in skip:
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             fields[name] = (hints[name], Field(default, description=meanings.get(name)))
     return create_model(function.__name__, __base__=base, __doc__=inspect.getdoc(function), **fields)
+
+
+def summary(documented: Callable[..., Any]) -> str:
+    """Return the first line of a docstring."""
+    return (inspect.getdoc(documented) or "").partition("\n")[0]
 
 
 def named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

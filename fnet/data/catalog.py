@@ -20,6 +20,11 @@ SOURCES: Mapping[str, tuple[str, ...]] = MappingProxyType({kind: names for kind,
 """The names of the datasets of each kind; for files, the formats; for TensorFlow Datasets, none."""
 
 
+def names() -> list[str]:
+    """Return the names of all datasets and file formats, in the order of their kinds."""
+    return [name for known in SOURCES.values() for name in known]
+
+
 def source(kind: str, name: str, settings: Mapping[str, Any]) -> DataSource:
     """Return the data source of a dataset.
 
@@ -40,7 +45,7 @@ def source_of(name: str) -> str | None:
 def embedded() -> dict[str, list[DatasetSpec]]:
     """Describe the datasets that do not need files, by kind, with their default settings."""
     defaults = {
-        name: model_of(generator.make, None, ("rng",))().model_dump()
+        name: model_of(generator.make, None, synthetic.SUPPLIED)().model_dump()
         for name, generator in synthetic.GENERATORS.items()
     }
     return {

@@ -127,6 +127,9 @@ class Generator(NamedTuple):
 
 
 _TWO_CLASSES = Targets("classes", 2)
+SUPPLIED = ("rng",)
+"""The parameters of the generators that are not settings."""
+
 GENERATORS: Mapping[str, Generator] = MappingProxyType(
     {
         "xor": Generator(xor, lambda settings: (2,), _TWO_CLASSES),

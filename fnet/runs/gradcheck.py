@@ -15,7 +15,7 @@ from fnet.runs.data import load_data
 from fnet.runs.experiment import Experiment
 from fnet.runs.run import RunFailed
 from fnet.train.loop import Diverged, fit
-from fnet.train.state import TrainState, init_state
+from fnet.train.state import TrainState, state_of_seed
 
 EXAMPLES, TIME_STEPS = 64, 128
 """Default number of examples, and of time steps in total if every step of a sequence has a target."""
@@ -108,8 +108,7 @@ def _initial_state(
     experiment: Experiment, optimizer: optax.GradientTransformation, trained: tuple[Any, Any] | None
 ) -> TrainState:
     """Return the state before the first step, with the trained parameters if given."""
-    key, shape = jax.random.key(experiment.seed), experiment.spec.shape
-    initial = jax.jit(lambda key: init_state(experiment.net, optimizer, key, shape))(key)
+    initial = state_of_seed(experiment.net, optimizer, experiment.seed, experiment.spec.shape)
     return initial if trained is None else initial._replace(params=trained[0], state=trained[1])
 
 

@@ -32,7 +32,7 @@ from fnet.train.plan import BATCH_SIZE, EPOCHS, Plan, plan
 from fnet.train.segments import Diverged as Diverged
 from fnet.train.segments import Runner
 from fnet.train.segments import Segment as Segment
-from fnet.train.state import TrainState, init_state
+from fnet.train.state import TrainState, state_of_seed
 from fnet.train.step import make_step
 
 Stopped = Literal["done", "early", "interrupted"]
@@ -151,7 +151,7 @@ def fit(
     if early_stopping is not None:
         check_monitor(early_stopping, recorded)
     length = plan(len(train[0]), batch_size=batch_size, epochs=epochs, steps=steps)
-    start = start or _initial_state(net, optimizer, train[0], seed)
+    start = start or state_of_seed(net, optimizer, seed, tuple(np.shape(train[0])[1:]))
     step = make_step(net, record, optimizer, regularization=regularization, augment=augment)
     batches = _batches_of(train, length, seed, int(start.step))
     runner = Runner(step, start, batches, length, record.metrics)
@@ -179,12 +179,6 @@ def _check_data(net: Layer, loss: Loss, train: tuple[Any, ...], validation: tupl
     for examples, targets, *mask in (train, validation) if validation is not None else (train,):
         check_examples(net, examples, *mask)
         check_labels(loss, targets, out_shape, *mask)
-
-
-def _initial_state(net: Layer, optimizer: optax.GradientTransformation, x: Any, seed: int) -> TrainState:
-    """Return the state before the first step, computed by one compiled program."""
-    in_shape = tuple(np.shape(x)[1:])
-    return jax.jit(lambda key: init_state(net, optimizer, key, in_shape))(jax.random.key(seed))
 
 
 def _batches_of(train: tuple[Any, ...], length: Plan, seed: int, completed: int) -> ResidentBatches | StreamedBatches:

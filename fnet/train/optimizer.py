@@ -268,6 +268,9 @@ SCHEDULES: Mapping[str, Callable[..., optax.Schedule]] = MappingProxyType(
 )
 """The schedules by name."""
 
+SCHEDULE_SUPPLIED = ("rate", "steps")
+"""The parameters of the schedules that are not settings."""
+
 
 def with_clipping(
     optimizer: optax.GradientTransformation, *, norm: float | None = None, value: float | None = None

@@ -66,3 +66,8 @@ def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Arr
     init_key, step_key = jax.random.split(key)
     params, state = net.init(init_key, in_shape)
     return TrainState(jax.numpy.zeros((), "int32"), params, state, optimizer.init(params), step_key)
+
+
+def state_of_seed(net: Layer, optimizer: optax.GradientTransformation, seed: int, in_shape: Shape) -> TrainState:
+    """Return the state before the first step of a run with this seed, computed by one compiled program."""
+    return jax.jit(lambda key: init_state(net, optimizer, key, in_shape))(jax.random.key(seed))
