@@ -8,7 +8,6 @@ vary over the same axes, as JAX ensures for its own primitives. The batch is the
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 

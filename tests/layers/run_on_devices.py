@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from layers.cases import CASES, FIRST, STEPS, Case, inputs
+from layers.cases import CASES, FIRST, Case, inputs
 
 import fnet
 
@@ -25,11 +25,11 @@ TOLERANCE = 1e-12
 
 
 def cases() -> Iterator[tuple[str, Case]]:
-    """Yield the first case of every kind, all convolutions, and one masked case of every kind that has one."""
+    """Yield the first case of every kind, the 2-D convolutions, and one masked case of every kind that has one."""
     yield from FIRST.items()
     for kind, others in CASES.items():
         for number, case in enumerate(others):
-            if number and kind.startswith("conv"):
+            if number and kind in ("conv", "conv_transpose"):
                 yield f"{kind}-{number}", case
         masked = next((case for case in others[1:] if case.mask is not None), None)
         if masked is not None:
@@ -110,11 +110,24 @@ def shard_by_shard(problem: Problem):
     """Return the result of both halves one after the other, for layers that draw random numbers of the batch's size."""
     halves = []
     for rows in (slice(0, 2), slice(2, 4)):
-        part = lambda spec, leaf: leaf[rows] if spec == P("data") else leaf  # noqa: B023, E731
-        halves.append(evaluate(problem.net, lambda loss: loss, *jax.tree.map(part, problem.shards(), problem.arguments())))
-    (y, state, y_dot, loss, (_, dx)), (y_2, _, y_dot_2, loss_2, (_, dx_2)) = halves
+        part = lambda spec, leaf, rows=rows: leaf[rows] if spec == P("data") else leaf  # noqa: E731
+        arguments = jax.tree.map(part, problem.shards(), problem.arguments())
+        halves.append(jax.jit(functools.partial(evaluate, problem.net, lambda loss: loss))(*arguments))
+    (y, state, y_dot, loss, (dp, dx)), (y_2, _, y_dot_2, loss_2, (dp_2, dx_2)) = halves
     join = lambda *parts: jnp.concatenate(parts)  # noqa: E731
-    return join(y, y_2), state, join(y_dot, y_dot_2), (loss + loss_2) / 2, ({}, join(dx, dx_2) / 2)
+    mean = lambda *values: sum(values) / 2  # noqa: E731
+    return (
+        join(y, y_2),
+        state,
+        join(y_dot, y_dot_2),
+        mean(loss, loss_2),
+        (jax.tree.map(mean, dp, dp_2), join(dx, dx_2) / 2),
+    )
+
+
+def draws(net: fnet.Layer) -> bool:
+    """Return whether a layer draws random numbers in training."""
+    return net.draw is not None or any(draws(child) for _, child in net.children)
 
 
 CONTEXTS = {
@@ -142,7 +155,7 @@ def main() -> None:
         problem = Problem(case)
         whole = on_one_device(problem)
         for context, run in CONTEXTS.items():
-            per_shard = context == "shard_map" and "dropout" in name
+            per_shard = context == "shard_map" and draws(problem.net)
             try:
                 error = error_of(shard_by_shard(problem) if per_shard else whole, run(problem))
             except Exception as exception:
