@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fnet.layers.vocabulary import build as build
     from fnet.regularization import Penalties as Penalties
     from fnet.runs.model_file import load as load
+    from fnet.runs.model_file import save as save
     from fnet.train.generation import generate as generate
 
     __version__: str
@@ -61,6 +62,7 @@ _MODULE_OF = {
     "map_layers": "core.traversal",
     "name_children": "core.traversal",
     "no_parameters": "core.constructor",
+    "save": "runs.model_file",
     "transfer": "core.traversal",
 }
 """Modules of the public names that are neither modules nor layers themselves."""
