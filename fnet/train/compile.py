@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 PROGRAMS = 128
 """Maximum number of compiled programs to keep; the least recently used is dropped first."""
@@ -96,7 +97,7 @@ def compile_on_call(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: Any, **settings: Any) -> Any:
         leaves, tree = jax.tree.flatten(args)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
             return function(*args, **settings)
         types = tuple(jax.typeof(leaf) for leaf in leaves)
         kind = tree, types, _places(leaves), tuple(settings.items()), _settings()

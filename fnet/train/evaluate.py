@@ -95,13 +95,13 @@ def outputs_of(net: Layer, params: Any, state: Any, x: Rows) -> np.ndarray:
     """Return the outputs of a network for every example of x (n, ...), as a NumPy array (n, ...)."""
     batch_size = min(len(x), BATCH_SIZE)
 
-    @jax.jit
-    def apply(batch):
+    @compile_on_call
+    def apply(params, state, batch):
         return net.apply(params, state, batch, train=False)[0]
 
     outputs = []
     for start in range(0, len(x), batch_size):
         batch = x[start : start + batch_size]
         padding = [(0, batch_size - len(batch))] + [(0, 0)] * (len(x.shape) - 1)
-        outputs.append(np.asarray(apply(np.pad(batch, padding)))[: len(batch)])
+        outputs.append(np.asarray(apply(params, state, np.pad(batch, padding)))[: len(batch)])
     return np.concatenate(outputs)

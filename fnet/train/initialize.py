@@ -10,6 +10,7 @@ import inspect
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from fnet.core.constructor import no_parameters
 from fnet.core.layer import Layer, Shape
@@ -43,7 +44,7 @@ class _Compiled:
         return dataclasses.replace(layer, init=functools.partial(self._init, layer))
 
     def _init(self, layer: Layer, key: Any, in_shape: Shape) -> tuple[Any, Any]:
-        if isinstance(key, jax.core.Tracer):
+        if isinstance(key, Tracer):
             return layer.init(key, in_shape)
         if (layer, in_shape) not in self._programs:
             self._programs[layer, in_shape] = compile_for(lambda key: layer.init(key, in_shape), key)
