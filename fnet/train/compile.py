@@ -141,5 +141,4 @@ def _places(leaves: list[Any]) -> tuple[Any, ...]:
 
 def _settings() -> tuple[tuple[str, str], ...]:
     """Return the settings of JAX, in the current context, that may change a program or how it is compiled."""
-    values = {name: getattr(jax.config, name, value) for name, value in jax.config.values.items()}
-    return tuple((name, str(value)) for name, value in values.items() if name not in _LOGGING)
+    return tuple((name, str(value)) for name, value in jax.config.values.items() if name not in _LOGGING)
