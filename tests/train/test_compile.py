@@ -246,7 +246,7 @@ def test_equal_layers_are_traced_once_per_shape():
     net = fnet.serial(offset(), offset(), offset(2.0), offset(name="last"), fnet.dense(2), offset())
     params, _ = initialize(net, jax.random.key(0), (3,))
     assert same(params, net.init(jax.random.key(0), (3,))[0])
-    assert sorted(traced[:3]) == [(1.0, (2,)), (1.0, (3,)), (2.0, (3,))]
+    assert sorted(set(traced)) == sorted(traced[:3]) == [(1.0, (2,)), (1.0, (3,)), (2.0, (3,))]
     assert len(traced) == 3 + 5
 
 
