@@ -1,5 +1,8 @@
 """Equal programs are compiled once; a function that changed is never served by an old program."""
 
+import os
+import subprocess
+import sys
 from typing import NamedTuple
 
 import jax
@@ -102,16 +105,42 @@ def test_a_loss_that_reads_a_changed_global(monkeypatch):
     assert weight_after_a_step(scaled_by_a_global) == -7
 
 
-@pytest.mark.parametrize("hoisted", [False, True])
-def test_a_loss_with_a_large_constant_of_which_one_entry_changes(hoisted):
-    before = jax.config.values["jax_use_simplified_jaxpr_constants"]
-    jax.config.update("jax_use_simplified_jaxpr_constants", hoisted)
-    try:
-        for total in (1.0, 4.0):
-            table = jnp.zeros((300, 300)).at[150, 150].set(total)
-            assert weight_after_a_step(lambda outputs, _, table=table: outputs[:, 0] * table.sum()) == -total
-    finally:
-        jax.config.update("jax_use_simplified_jaxpr_constants", before)
+def test_a_loss_with_a_large_constant_of_which_one_entry_changes():
+    for total in (1.0, 4.0):
+        table = jnp.zeros((300, 300)).at[150, 150].set(total)
+        assert weight_after_a_step(lambda outputs, _, table=table: outputs[:, 0] * table.sum()) == -total
+
+
+DEVICES = """
+import jax, jax.numpy as jnp
+from fnet.train.compile import compile_for
+
+for value in (1.0, 4.0):
+    table = jnp.zeros(999).at[500].set(value)
+    assert compile_for(lambda x: table + x, 0.0)(0.0).sum() == value, "a constant that is an argument of the program"
+
+mesh = jax.sharding.Mesh(jax.devices(), "i")
+places = [*map(jax.sharding.SingleDeviceSharding, jax.devices())]
+places += [jax.sharding.NamedSharding(mesh, jax.P("i")), jax.sharding.NamedSharding(mesh, jax.P())]
+for place in places * 2:
+    x = jax.device_put(jnp.arange(4.0), place)
+    assert compile_for(lambda x: x + 1, x)(x).sharding.is_equivalent_to(place, 1), place
+assert compile_for(lambda x: x + 1, x) is compile_for(lambda x: x + 1, x)
+with jax.default_device(jax.devices()[1]):
+    x = jnp.arange(4.0)
+    assert compile_for(lambda x: x + 1, x)(x).device == jax.devices()[1]
+"""
+
+
+def test_devices_and_constants_that_are_arguments():
+    """Both settings can be made only before JAX starts."""
+    settings = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS": "1",
+        "JAX_PLATFORMS": "cpu",
+    }
+    result = subprocess.run([sys.executable, "-c", DEVICES], env=os.environ | settings, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_loss_that_calls_python():
@@ -133,30 +162,28 @@ class Pair(NamedTuple):
     b: jax.Array
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda x: {"a": x, "b": x + 1},
-        lambda x: {"c": x, "b": x + 1},
-        lambda x: Pair(x, x + 1),
-        lambda x: (x, x + 1),
-    ],
-)
-def test_programs_with_equal_text_keep_their_trees(make):
-    """The four functions lower to programs that differ in the trees of their results only."""
+class Couple(NamedTuple):
+    a: jax.Array
+    b: jax.Array
+
+
+def test_programs_with_equal_text_keep_their_trees():
+    """The programs of each pair differ in the trees of their results only."""
     x = jnp.arange(3.0)
-    assert same(compile_for(make, x)(x), make(x))
+    for first, second in ((lambda x: (x,), lambda x: [x]), (lambda x: Pair(x, 2 * x), lambda x: Couple(x, 2 * x))):
+        for make in (first, second):
+            assert same(compile_for(make, x)(x), make(x))
 
 
 def test_programs_with_equal_text_keep_their_types():
-    def identity(x):
-        return x
-
-    for x in (2.0, jnp.float32(2.0), jnp.asarray(2.0)):
-        assert compile_for(identity, x)(x).weak_type == jnp.asarray(x).weak_type
+    for make in (lambda: 2.0, lambda: jnp.float32(2.0)):
+        assert compile_for(make)().weak_type == jnp.asarray(make()).weak_type
     for kind in ("rbg", "unsafe_rbg"):
         key = jax.random.key(3, impl=kind)
-        assert compile_for(identity, key)(key).dtype == key.dtype
+        assert compile_for(lambda x: x, key)(key).dtype == key.dtype
+    for size in (2, 3):
+        unused = jnp.ones(size)
+        assert compile_for(lambda x: jnp.zeros(2), unused)(unused).tolist() == [0, 0]
 
 
 def test_a_setting_of_jax_is_part_of_the_key():
