@@ -100,9 +100,11 @@ def scaled_by_a_global(outputs, targets):
 
 
 def test_a_loss_that_reads_a_changed_global(monkeypatch):
-    assert weight_after_a_step(scaled_by_a_global) == -2
-    monkeypatch.setitem(globals(), "FACTOR", 7.0)
-    assert weight_after_a_step(scaled_by_a_global) == -7
+    outputs = jnp.ones((2, 1))
+    for factor in (2.0, 7.0):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        assert weight_after_a_step(scaled_by_a_global) == -factor
+        assert compile_for(scaled_by_a_global, outputs, outputs)(outputs, outputs).tolist() == [factor, factor]
 
 
 def test_a_loss_with_a_large_constant_of_which_one_entry_changes():
