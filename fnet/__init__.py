@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from fnet.core.features import features as features
     from fnet.core.layer import Layer as Layer
     from fnet.core.layer import ShapeError as ShapeError
+    from fnet.core.traversal import count as count
+    from fnet.core.traversal import leaves as leaves
+    from fnet.core.traversal import map_layers as map_layers
+    from fnet.core.traversal import name_children as name_children
+    from fnet.core.traversal import transfer as transfer
     from fnet.layers.activation import *
     from fnet.layers.attention import *
     from fnet.layers.combine import *
+    from fnet.layers.combine import ChildTrees as ChildTrees
     from fnet.layers.conv import *
     from fnet.layers.dense import *
     from fnet.layers.dropout import *
@@ -27,9 +33,11 @@ if TYPE_CHECKING:
     from fnet.layers.pool import *
     from fnet.layers.recurrent import *
     from fnet.layers.shape import *
+    from fnet.layers.transform import *
     from fnet.layers.vocabulary import build as build
     from fnet.regularization import Penalties as Penalties
     from fnet.runs.model_file import load as load
+    from fnet.runs.model_file import save as save
     from fnet.train.generation import generate as generate
 
     __version__: str
@@ -38,17 +46,24 @@ if TYPE_CHECKING:
 _MODULES = ("data", "gradcheck", "losses", "metrics", "reference", "trace", "train")
 
 _MODULE_OF = {
+    "ChildTrees": "layers.combine",
     "Layer": "core.layer",
     "Parts": "core.constructor",
     "Penalties": "regularization",
     "ShapeError": "core.layer",
     "build": "layers.vocabulary",
     "constructor": "core.constructor",
+    "count": "core.traversal",
     "describe": "core.description",
     "features": "core.features",
     "generate": "train.generation",
+    "leaves": "core.traversal",
     "load": "runs.model_file",
+    "map_layers": "core.traversal",
+    "name_children": "core.traversal",
     "no_parameters": "core.constructor",
+    "save": "runs.model_file",
+    "transfer": "core.traversal",
 }
 """Modules of the public names that are neither modules nor layers themselves."""
 
