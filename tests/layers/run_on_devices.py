@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from layers.cases import CASES, FIRST, Case, inputs
 
 import fnet
+from fnet.core.traversal import map_layers
 
 BATCH = 4
 
@@ -94,12 +95,17 @@ def on_mesh(kind: AxisType, problem: Problem):
         return jax.jit(functools.partial(evaluate, problem.net, lambda loss: loss))(*arguments)
 
 
+def name_axis(path: str, layer: fnet.Layer) -> fnet.Layer:
+    """Return a batch normalization over the axis of the mesh; other layers as they are."""
+    if layer.kind != "batch_norm":
+        return layer
+    return fnet.batch_norm(**{**layer.settings, "axis_name": "data"}, name=layer.name)
+
+
 def in_shard_map(problem: Problem):
     """Return the result of a `jax.shard_map` over the batch."""
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
-    net = problem.net
-    if net.kind == "batch_norm":
-        net = fnet.batch_norm(**{**net.settings, "axis_name": "data"})
+    net = map_layers(name_axis, problem.net)
     variables, _, state, _, _, batch = problem.shards()
     f = functools.partial(evaluate, net, functools.partial(jax.lax.pmean, axis_name="data"))
     mapped = jax.shard_map(f, mesh=mesh, in_specs=problem.shards(), out_specs=(batch, state, batch, P(), variables))
