@@ -307,17 +307,16 @@ def _moments(x, axes, real=None, axis_name=None):
 
     With the name of a mapped axis they are over the entries of all its members. Without real entries both are 0.
     """
-    if real is None:
-
-        def average(values):
-            return _reduce(lax.pmean, jnp.mean(values, axes, keepdims=True), axis_name)
-    else:
+    count = 1
+    if real is not None:
         repeats = math.prod(x.shape[axis] for axis in axes if real.shape[axis] == 1)
         number = _reduce(lax.psum, jnp.sum(real, axes, keepdims=True, dtype=x.dtype), axis_name)
         count = jnp.maximum(repeats * number, 1)
 
-        def average(values):
-            return _reduce(lax.psum, jnp.sum(values, axes, keepdims=True, where=real), axis_name) / count
+    def average(values):
+        if real is None:
+            return _reduce(lax.pmean, jnp.mean(values, axes, keepdims=True), axis_name)
+        return _reduce(lax.psum, jnp.sum(values, axes, keepdims=True, where=real), axis_name) / count
 
     mean = average(x)
     return mean, average((x - mean) ** 2)
