@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from fnet.core.functions import path_of
 from fnet.core.layer import Layer, thaw
 from fnet.core.settings import first_parameter, layers_parameter, named_parameters
 from fnet.core.wording import format_value, suggestion
@@ -23,7 +24,8 @@ def describe(net: Layer) -> Any:
     {'repeat': {'times': 2, 'layers': ['relu']}}
 
     Raises:
-        ValueError: for a hand-made layer whose kind is not the dotted path of a constructor.
+        ValueError: for a hand-made layer whose kind is not the dotted path of a constructor, or a setting that is a
+            function without a dotted path, such as a lambda.
     """
     if net.constructor is None and "." not in net.kind:
         raise ValueError(
@@ -44,7 +46,8 @@ def describe_item(kind: str, settings: Mapping[str, Any]) -> Any:
     >>> describe_item("relu", {}), describe_item("reshape", {"shape": (4, 4)})
     ('relu', {'reshape': {'shape': [4, 4]}})
     """
-    return {kind: {key: thaw(value) for key, value in settings.items()}} if settings else kind
+    data = {key: path_of(value) if callable(value) else thaw(value) for key, value in settings.items()}
+    return {kind: data} if settings else kind
 
 
 class Item(NamedTuple, Generic[Record]):

@@ -124,6 +124,11 @@ def check_settings(function: Callable[..., Any], values: Mapping[str, Any]) -> d
     return {name: getattr(model, name) for name in type(model).model_fields}
 
 
+def is_zero(value: Any) -> bool:
+    """Return whether a setting is a concrete 0; a traced number is not."""
+    return isinstance(value, int | float) and value == 0
+
+
 def by_setting(error: ValidationError) -> dict[str, list[Any]]:
     """Group pydantic's errors by setting; for a union, keep only the most deeply nested errors."""
     grouped: dict[str, list[Any]] = {}

@@ -1,6 +1,6 @@
 """Activations y = phi(z) of `jax.nn`; all are elementwise, except softmax."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,11 @@ from fnet.core.constructor import Parts, constructor, no_parameters
 from fnet.core.layer import Name, ShapeError
 
 __all__ = ["elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softmax", "swish", "tanh"]
+
+
+def _in_dtype_of(z: Any, setting: float) -> jax.Array:
+    """Convert a setting to the dtype of z, which a traced float32 number would otherwise widen."""
+    return jnp.asarray(setting, jnp.result_type(z, 0.0))
 
 
 def _elementwise(phi) -> Parts:
@@ -73,7 +78,7 @@ def leaky_relu(slope: Annotated[float, Ge(0)] = 0.01, *, name: Name = None) -> P
         slope: a in max(a z, z), the slope for negative z.
         name: replaces the automatic name (kind and number).
     """
-    return _elementwise(lambda z: jax.nn.leaky_relu(z, slope))
+    return _elementwise(lambda z: jax.nn.leaky_relu(z, _in_dtype_of(z, slope)))
 
 
 @constructor
@@ -86,7 +91,7 @@ def elu(alpha: Annotated[float, Ge(0)] = 1.0, *, name: Name = None) -> Parts:
         alpha: the output approaches -alpha as z goes to minus infinity.
         name: replaces the automatic name (kind and number).
     """
-    return _elementwise(lambda z: jax.nn.elu(z, alpha))
+    return _elementwise(lambda z: jax.nn.elu(z, _in_dtype_of(z, alpha)))
 
 
 @constructor
@@ -123,16 +128,16 @@ def swish(*, name: Name = None) -> Parts:
 
 
 @constructor
-def gelu(form: Literal["tanh", "exact"] = "tanh", *, name: Name = None) -> Parts:
+def gelu(approximate: bool = True, *, name: Name = None) -> Parts:
     """Gaussian error linear unit y = z Phi(z), where Phi is the standard normal distribution function.
 
-    The tanh form, used in the lectures, is 0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))); the exact form
-    is 0.5 z (1 + erf(z / sqrt 2)). They differ by less than 5e-4.
+    The approximation, used in the lectures, is 0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))); the exact function is
+    0.5 z (1 + erf(z / sqrt 2)). They differ by less than 5e-4.
 
-    Source: Hendrycks and Gimpel, "Gaussian error linear units" (2016).
+    Source: Hendrycks and Gimpel, "Gaussian error linear units" (2016); the default is that of jax.nn.gelu.
 
     Args:
-        form: tanh (the approximation) or exact.
+        approximate: whether to use the approximation by tanh, or the exact function.
         name: replaces the automatic name (kind and number).
     """
-    return _elementwise(lambda z: jax.nn.gelu(z, approximate=form == "tanh"))
+    return _elementwise(lambda z: jax.nn.gelu(z, approximate=approximate))

@@ -10,6 +10,7 @@ from fnet.core.constructor import Parts, constructor, no_parameters
 from fnet.core.layer import Layer, Name, ShapeError
 from fnet.layers.combine import serial
 from fnet.layers.dense import product
+from fnet.layers.initializer import default_float
 
 __all__ = ["embedding", "one_hot", "tied"]
 
@@ -47,7 +48,7 @@ def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: StandardDeviatio
     """
 
     def init(key, in_shape):
-        return {"w": std * jax.random.normal(key, (size, width), jnp.float32)}, {}
+        return {"w": default_float(std * jax.random.normal(key, (size, width), jnp.float32))}, {}
 
     def apply(params, state, x, *, train, key=None, mask=None):
         # A negative index would otherwise count from the end.

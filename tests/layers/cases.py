@@ -49,6 +49,7 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: fnet.conv_1d(4, 2, padding="valid", dilation=3, groups=2, bias=False), (7, 4)),
         Case(lambda: fnet.conv_1d(2, 3, padding=(4, 0), stride=2), (5, 2)),
         Case(lambda: fnet.conv_1d(2, 3, padding=1), (5, 2)),
+        Case(lambda: fnet.conv_1d(2, 2, stride=2), (3, 2), STEPS),
     ],
     "conv_transpose": [
         Case(lambda: fnet.conv_transpose(3, 3), (3, 4, 2)),
@@ -63,20 +64,24 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: fnet.max_pool((2, 3), stride=(1, 2), padding="same"), (4, 5, 2)),
         Case(lambda: fnet.max_pool(2, padding="same"), (5, 2)),
         Case(lambda: fnet.max_pool(2), (2, 4, 2, 3)),
+        Case(lambda: fnet.max_pool(2, stride=1, padding="same"), (3, 2), STEPS),
     ],
     "avg_pool": [
         Case(lambda: fnet.avg_pool(2), (4, 5, 2)),
         Case(lambda: fnet.avg_pool(3, stride=2, padding="same"), (6, 5, 2)),
         Case(lambda: fnet.avg_pool((3, 2), stride=1), (4, 4, 1)),
         Case(lambda: fnet.avg_pool(2, stride=3), (8, 2)),
+        Case(lambda: fnet.avg_pool(2, stride=1), (3, 2), STEPS),
     ],
     "global_max_pool": [
         Case(fnet.global_max_pool, (3, 4, 2)),
-        Case(fnet.global_max_pool, (4, 3), mask=np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1]], bool)),
+        Case(fnet.global_max_pool, (3, 2), STEPS),
+        Case(fnet.global_max_pool, (3, 2, 2), GAPS),
     ],
     "global_avg_pool": [
         Case(fnet.global_avg_pool, (3, 4, 2)),
-        Case(fnet.global_avg_pool, (4, 3), mask=np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1]], bool)),
+        Case(fnet.global_avg_pool, (3, 2), STEPS),
+        Case(fnet.global_avg_pool, (3, 2, 2), GAPS),
         Case(fnet.global_avg_pool, (4, 3), mask=np.array([True, False, True])),
     ],
     "flatten": [Case(fnet.flatten, (2, 3, 2)), Case(fnet.flatten, (4,)), Case(fnet.flatten, ())],
@@ -219,7 +224,7 @@ CASES: dict[str, list[Case]] = {
     "elu": [Case(fnet.elu, (5,)), Case(lambda: fnet.elu(0.3), (5,))],
     "softmax": [Case(fnet.softmax, (5,)), Case(fnet.softmax, (2, 3))],
     "swish": [Case(fnet.swish, (5,))],
-    "gelu": [Case(fnet.gelu, (5,)), Case(lambda: fnet.gelu("exact"), (5,))],
+    "gelu": [Case(fnet.gelu, (5,)), Case(lambda: fnet.gelu(approximate=False), (5,))],
     "residual": [
         Case(lambda: fnet.residual(fnet.dense(4), fnet.tanh(), fnet.dense(4)), (4,)),
         Case(lambda: fnet.residual(fnet.residual(fnet.swish()), fnet.dense(3)), (2, 3)),

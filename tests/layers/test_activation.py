@@ -23,7 +23,7 @@ FORMULAS = {
         fnet.gelu(),
         lambda z: 0.5 * z * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
     ),
-    "gelu exact": (fnet.gelu("exact"), lambda z: 0.5 * z * (1 + math.erf(z / math.sqrt(2)))),
+    "gelu exact": (fnet.gelu(approximate=False), lambda z: 0.5 * z * (1 + math.erf(z / math.sqrt(2)))),
 }
 
 
