@@ -127,7 +127,7 @@ def _layer(call: Call, body: Parts | Layer) -> Layer:
         **call._asdict(),
         shape=_locate_errors(body.shape, call.kind),
         init=_locate_errors(body.init, call.kind),
-        apply=_locate_errors(_check_train(body.apply), call.kind),
+        apply=_locate_errors(_check_modes(body.apply, call.kind), call.kind),
         children=body.children,
         expansion=body if isinstance(body, Layer) else None,
         indices=_indices_of_first(body.children) if body.indices is None else body.indices,
@@ -154,13 +154,19 @@ def _locate_errors(function: Callable[..., Any], kind: str) -> Callable[..., Any
     return locating
 
 
-def _check_train(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """Make an `apply` function check that `train` is a Python bool."""
+def _check_modes(apply: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    """Make an `apply` function check that `train` is a Python bool and the mask an array of Booleans."""
 
     @functools.wraps(apply)
     def checking(params, state, x, *, train, key=None, mask=None):
         if not isinstance(train, bool):
             raise TypeError("train must be a Python bool: jit with static_argnames='train'")
+        received = getattr(mask, "dtype", type(mask).__name__)
+        if mask is not None and str(received) != "bool":
+            raise TypeError(
+                f"{kind}: expects a Boolean mask, True for real examples or steps, got {received}; use "
+                "mask.astype(bool), and give weights to the loss"
+            )
         return apply(params, state, x, train=train, key=key, mask=mask)
 
     return checking

@@ -1,14 +1,13 @@
-"""Attention over sequences (batch, time, width), positional encodings, and a transformer block."""
+"""Attention over sequences (batch, time, width), and a transformer block."""
 
 import math
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
-from fnet.core.constructor import Parts, constructor, no_parameters
+from fnet.core.constructor import Parts, constructor
 from fnet.core.layer import Layer, Name, Shape, ShapeError
 from fnet.core.settings import is_zero
 from fnet.core.traversal import key_number
@@ -16,11 +15,11 @@ from fnet.layers.activation import gelu
 from fnet.layers.combine import residual, serial
 from fnet.layers.dense import dense, product
 from fnet.layers.dropout import Rate, dropout, dropped, keep_mask, needs_key
-from fnet.layers.initializer import Initializer, default_float, initializer
+from fnet.layers.initializer import Initializer, initializer
 from fnet.layers.masking import step_mask
 from fnet.layers.norm import layer_norm
 
-__all__ = ["attention", "cross_attention", "positions", "sinusoidal_positions", "transformer"]
+__all__ = ["attention", "cross_attention", "transformer"]
 
 Positive = Annotated[int, Ge(1)]
 
@@ -81,7 +80,7 @@ def attention(
     """
 
     def shape(in_shape):
-        _check_rank(in_shape)
+        check_rank(in_shape)
         _check_heads(heads, in_shape[1])
         return in_shape
 
@@ -96,7 +95,7 @@ def attention(
     def apply(params, state, x, *, train, key=None, mask=None):
         x = jnp.asarray(x)
         shape(x.shape[1:])
-        _check_width(x, params["query"]["w"].shape)
+        check_width(x, params["query"]["w"].shape)
         visible = _visible(step_mask(mask, x), x.shape[1], causal)
         keep = draw(needs_key("attention", key), x.shape) if train and not is_zero(rate) else None
         return _attend(params, heads, x, x, visible, keep, rate), {}
@@ -156,8 +155,8 @@ def cross_attention(
 
     def shape(in_shape):
         x_shape, memory_shape, *mask_shape = _several(in_shape)
-        _check_rank(x_shape)
-        _check_rank(memory_shape)
+        check_rank(x_shape)
+        check_rank(memory_shape)
         _check_heads(heads, x_shape[1])
         if any(one != memory_shape[:1] for one in mask_shape):
             raise ShapeError(
@@ -178,8 +177,8 @@ def cross_attention(
         shapes = jax.tree.map(jnp.shape, x)
         shape(tuple(one[1:] for one in _several(shapes)))
         x, memory, *memory_mask = map(jnp.asarray, x)
-        _check_width(x, params["query"]["w"].shape)
-        _check_width(memory, params["key"]["w"].shape, axis=0)
+        check_width(x, params["query"]["w"].shape)
+        check_width(memory, params["key"]["w"].shape, axis=0)
         if any(real.dtype != bool for real in memory_mask):
             raise TypeError(
                 f"cross_attention: expects a Boolean memory_mask, got {memory_mask[0].dtype}; use "
@@ -249,90 +248,6 @@ def _weights(scores: jax.Array, visible: jax.Array | None) -> jax.Array:
 
 
 @constructor
-def positions(length: Positive, *, std: Annotated[float, Gt(0)] = 0.02, name: Name = None) -> Parts:
-    """Learned positional encoding: y_t = x_t + w[t], which lets attention depend on the order of steps.
-
-    Shapes: (batch, time, width) -> the same, for any time up to `length`. Parameters: `w` (length, width), drawn from a
-    normal distribution.
-
-    Args:
-        length: number of positions, the length of the longest sequence.
-        std: standard deviation of the initial w.
-        name: replaces the automatic name (kind and number).
-
-    Raises:
-        ShapeError: when examples are not (time, width), or have more steps than positions.
-
-    Source: Gehring et al., "Convolutional sequence to sequence learning" (2017); std as in GPT (Radford et al. 2018).
-
-    >>> import fnet
-    >>> fnet.positions(64).shape((10, 16))
-    (10, 16)
-    """
-
-    def shape(in_shape):
-        _check_rank(in_shape)
-        if in_shape[0] > length:
-            raise ShapeError(
-                f"expects at most {length} steps, its number of positions, got {in_shape[0]}; use "
-                f"positions: {in_shape[0]}, or shorter sequences"
-            )
-        return in_shape
-
-    def init(key, in_shape):
-        shape(in_shape)
-        return {"w": default_float(std * jax.random.normal(key, (length, in_shape[1]), jnp.float32))}, {}
-
-    def apply(params, state, x, *, train, key=None, mask=None):
-        shape(x.shape[1:])
-        _check_width(x, params["w"].shape)
-        return x + params["w"][: x.shape[1]], {}
-
-    return Parts(shape, init, apply)
-
-
-@constructor
-def sinusoidal_positions(base: Annotated[float, Gt(1)] = 10000.0, *, name: Name = None) -> Parts:
-    """Sinusoidal positional encoding: y_tk = x_tk + sin or cos of t / base^(2i / width), for t = 0, 1, ...
-
-    Entry k = 2i gets the sine and k = 2i + 1 the cosine, so that a shift of t rotates every pair by a fixed angle.
-    It has no parameters and works for sequences of any length.
-
-    Shapes: (batch, time, width) -> the same.
-
-    Args:
-        base: determines the periods of the waves, which range from 2 pi to about 2 pi base steps.
-        name: replaces the automatic name (kind and number).
-
-    Raises:
-        ShapeError: when examples are not (time, width).
-
-    Source: Vaswani et al., "Attention is all you need" (2017).
-
-    >>> import jax.numpy as jnp, fnet
-    >>> y, _ = fnet.sinusoidal_positions().apply({}, {}, jnp.zeros((1, 2, 2)), train=False)
-    >>> y[0].round(3).tolist()
-    [[0.0, 1.0], [0.8..., 0.5...]]
-    """
-
-    def shape(in_shape):
-        _check_rank(in_shape)
-        return in_shape
-
-    def apply(params, state, x, *, train, key=None, mask=None):
-        x = jnp.asarray(x)
-        time, width = shape(x.shape[1:])
-        # NumPy computes the waves in float64, but cannot use a traced base or a symbolic number of steps.
-        xp = np if isinstance(base, float) and isinstance(time, int) else jnp
-        k = np.arange(width)
-        angles = xp.arange(time)[:, None] / base ** (2 * (k // 2) / width)
-        waves = xp.where(k % 2, xp.cos(angles), xp.sin(angles))
-        return x + jnp.asarray(waves, jnp.result_type(x, 0.0)), {}
-
-    return Parts(shape, no_parameters, apply)
-
-
-@constructor
 def transformer(
     width: Positive,
     heads: Positive,
@@ -380,7 +295,8 @@ def transformer(
     )
 
 
-def _check_rank(in_shape: Shape) -> None:
+def check_rank(in_shape: Shape) -> None:
+    """Raise a ShapeError for examples that are not (time, width)."""
     if len(in_shape) != 2:
         raise ShapeError(f"expects examples (time, width), got {in_shape}; put a reshape or an embedding before it")
 
@@ -391,7 +307,8 @@ def _check_heads(heads: int, width: int) -> None:
         raise ShapeError(f"its heads must divide the width, but {heads} does not divide {width}; use {divisors}")
 
 
-def _check_width(x: jax.Array, w_shape: Shape, axis: int = 1) -> None:
+def check_width(x: jax.Array, w_shape: Shape, axis: int = 1) -> None:
+    """Raise a ShapeError if the width of x (batch, time, width) is not the size of an axis of its w."""
     if x.shape[2] != w_shape[axis]:
         raise ShapeError(
             f"expects (batch, time, {w_shape[axis]}), for its w {w_shape}, got {x.shape}; initialize it for this shape"

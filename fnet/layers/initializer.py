@@ -29,7 +29,7 @@ PLAIN = ("ones", "zeros")
 Function = Callable[..., jax.Array]
 
 
-def _known(init: Any) -> str | Function:
+def _known(init: Any) -> Any:
     if not isinstance(init, str):
         if not callable(init):
             raise ValueError(

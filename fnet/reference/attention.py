@@ -1,8 +1,10 @@
-"""Attention and positional encodings by hand."""
+"""Attention by hand."""
+
+from typing import Any
 
 import numpy as np
 
-from fnet.reference.rule import Rule
+from fnet.reference.rule import Gradients, Rule
 
 
 def _project(scope, name, x):
@@ -110,43 +112,10 @@ def _cross_attention_forward(layer, scope, inputs):
     return y, (cache, len(memory_mask))
 
 
-def _cross_attention_backward(layer, scope, cache, g):
+def _cross_attention_backward(layer, scope, cache, g) -> tuple[Any, Gradients]:
     """The cotangents of x and of the memory; a mask does not have one."""
     dx, dmemory, gradients = _attend_backward(layer, scope, cache[0], g)
     return (dx, dmemory, *[None] * cache[1]), gradients
 
 
 cross_attention = Rule(_cross_attention_forward, _cross_attention_backward)
-
-
-def _positions_forward(layer, scope, x):
-    """y_t = x_t + w[t]."""
-    return x + scope.params["w"][: x.shape[1]], None
-
-
-def _positions_backward(layer, scope, cache, g):
-    """dx = g; dw[t] = sum over the examples of g_t, and 0 for positions after the end of the sequences."""
-    dw = np.zeros_like(scope.params["w"])
-    dw[: g.shape[1]] = g.sum(axis=0)
-    return g, {"w": dw}
-
-
-positions = Rule(_positions_forward, _positions_backward)
-
-
-def _sinusoidal_forward(layer, scope, x):
-    """The sine and cosine of t / base^(2i / width) are added to the i-th pair of entries of step t."""
-    _, time, width = x.shape
-    waves = np.zeros((time, width))
-    for k in range(width):
-        angle = np.arange(time) * layer.settings["base"] ** (-2 * (k // 2) / width)
-        waves[:, k] = np.sin(angle) if k % 2 == 0 else np.cos(angle)
-    return x + waves, None
-
-
-def _sinusoidal_backward(layer, scope, cache, g):
-    """dx = g: the encoding does not depend on x."""
-    return g, {}
-
-
-sinusoidal_positions = Rule(_sinusoidal_forward, _sinusoidal_backward)
