@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from fnet.core.functions import path_of
 from fnet.core.layer import Layer, thaw
 from fnet.core.settings import first_parameter, layers_parameter, named_parameters
 from fnet.core.wording import format_value, suggestion
@@ -54,8 +53,13 @@ def describe_item(kind: str, settings: Mapping[str, Any]) -> Any:
     >>> describe_item("relu", {}), describe_item("reshape", {"shape": (4, 4)})
     ('relu', {'reshape': {'shape': [4, 4]}})
     """
-    data = {key: path_of(value) if callable(value) else thaw(value) for key, value in settings.items()}
-    return {kind: data} if settings else kind
+    for key, value in settings.items():
+        if callable(value):
+            raise ValueError(
+                f"{kind}: {key}: a description cannot contain the function {getattr(value, '__qualname__', value)}, "
+                f"because no dotted path leads to it; define it in a module with def: {key}='my_module.my_function'"
+            )
+    return {kind: {key: thaw(value) for key, value in settings.items()}} if settings else kind
 
 
 class Item(NamedTuple, Generic[Record]):

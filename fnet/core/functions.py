@@ -1,4 +1,4 @@
-"""Functions as settings: a function that can be imported is named by its dotted path, such as "jax.nn.mish"."""
+"""Functions as settings: one that can be imported is replaced by its dotted path, such as "jax.nn.mish"."""
 
 import importlib
 import itertools
@@ -26,25 +26,21 @@ def function_at(path: str) -> Callable[..., Any]:
     return function
 
 
-def path_of(function: Callable[..., Any]) -> str:
+def named_by_path(function: Callable[..., Any]) -> str | Callable[..., Any]:
     """Return the dotted path of a function of a module, the shortest one without private names if there is one.
 
-    >>> import math
-    >>> path_of(math.sqrt)
-    'math.sqrt'
+    No path leads to a lambda, a local function or a method, which are returned unchanged; nor, in another program, to a
+    function of the main program.
 
-    Raises:
-        ValueError: for a lambda, a local function, a method, or any other function that a path does not lead to.
+    >>> import math
+    >>> named_by_path(math.sqrt)
+    'math.sqrt'
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if module and module != "__main__" and name.isidentifier():
         # A library may define a function in a private module, jax._src.nn.functions, and export it from jax.nn.
         public = [part for part in module.split(".") if not part.startswith("_")]
-        packages = itertools.accumulate(public, "{}.{}".format)
-        for package in (*packages, module):
+        for package in (*itertools.accumulate(public, "{}.{}".format), module):
             if getattr(sys.modules.get(package), name, None) is function:
                 return f"{package}.{name}"
-    raise ValueError(
-        f"a description cannot contain the function {name or function!r}, because no dotted path leads to it; define "
-        'it in a module with def, and give its path as text, such as "my_module.my_function"'
-    )
+    return function

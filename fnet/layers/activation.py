@@ -9,7 +9,7 @@ from annotated_types import Ge
 from pydantic import PlainValidator, WithJsonSchema
 
 from fnet.core.constructor import Parts, constructor, no_parameters
-from fnet.core.functions import function_at
+from fnet.core.functions import function_at, named_by_path
 from fnet.core.layer import Name, ShapeError
 from fnet.core.wording import format_value
 
@@ -148,12 +148,13 @@ def gelu(approximate: bool = True, *, name: Name = None) -> Parts:
 
 
 def _function(function: Any) -> Any:
-    if isinstance(function, str):
-        function_at(function)
-    elif not callable(function):
+    if callable(function):
+        return named_by_path(function)
+    if not isinstance(function, str):
         raise ValueError(
             f"expected a function of an array, or its dotted path such as jax.nn.mish, got {format_value(function)}"
         )
+    function_at(function)
     return function
 
 

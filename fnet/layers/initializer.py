@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from pydantic import PlainValidator, WithJsonSchema
 
-from fnet.core.functions import function_at
+from fnet.core.functions import function_at, named_by_path
 from fnet.core.layer import Shape, ShapeError
 from fnet.core.wording import format_value, suggestion
 
@@ -30,13 +30,14 @@ Function = Callable[..., jax.Array]
 
 
 def _known(init: Any) -> Any:
+    if callable(init):
+        return named_by_path(init)
     if not isinstance(init, str):
-        if not callable(init):
-            raise ValueError(
-                f"expected an initializer of jax.nn.initializers by name, a dotted path, or a function (key, shape, "
-                f"dtype), got {format_value(init)}"
-            )
-    elif "." in init:
+        raise ValueError(
+            "expected an initializer of jax.nn.initializers by name, a dotted path, or a function (key, shape, dtype), "
+            f"got {format_value(init)}"
+        )
+    if "." in init:
         function_at(init)
     elif init not in FACTORIES + PLAIN:
         raise ValueError(f"unknown initializer '{init}'{suggestion(init, FACTORIES + PLAIN)}")
