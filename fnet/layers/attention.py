@@ -179,6 +179,11 @@ def cross_attention(
         x, memory, *memory_mask = map(jnp.asarray, x)
         check_width(x, params["query"]["w"].shape)
         check_width(memory, params["key"]["w"].shape, axis=0)
+        if x.shape[0] != memory.shape[0]:
+            raise ShapeError(
+                f"expects as many sequences as memories, got {x.shape[0]} and {memory.shape[0]}; pass one memory for "
+                "each example"
+            )
         if any(real.dtype != bool for real in memory_mask):
             raise TypeError(
                 f"cross_attention: expects a Boolean memory_mask, got {memory_mask[0].dtype}; use "

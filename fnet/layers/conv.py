@@ -37,7 +37,7 @@ def conv(
 
     Shapes: (batch, height, width, in) -> (batch, height', width', filters), where an axis of n pixels has
     floor((n + padding - (k-1) d - 1) / s) + 1 outputs; with stride 1 and without padding n - k + 1.
-    Parameters: `w` (kernel_h, kernel_w, in / groups, filters), `b` (filters,).
+    Parameters: `w` (kernel_h, kernel_w, in / groups, filters), `b` (filters,). A mask has no effect.
 
     Args:
         filters: number of output channels.
@@ -167,7 +167,7 @@ def conv_transpose(
     an axis of n pixels has (n-1) s + k outputs minus the padding, which is n s for `same`.
 
     Shapes: (batch, height, width, in) -> (batch, height', width', filters).
-    Parameters: `w` (kernel_h, kernel_w, in, filters), `b` (filters,).
+    Parameters: `w` (kernel_h, kernel_w, in, filters), `b` (filters,). A mask has no effect.
 
     Args:
         filters: number of output channels.
