@@ -159,7 +159,7 @@ def _function(function: Any) -> Any:
 
 
 Function = Annotated[
-    str | Callable[[jax.Array], jax.Array],
+    str | Callable[..., Any],
     PlainValidator(_function),
     WithJsonSchema({"type": "string", "pattern": r"\."}),
 ]

@@ -26,7 +26,7 @@ FACTORIES = (
 PLAIN = ("ones", "zeros")
 
 
-Function = Callable[..., jax.Array]
+Function = Callable[..., Any]
 
 
 def _known(init: Any) -> Any:
