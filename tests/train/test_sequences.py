@@ -83,7 +83,7 @@ def test_fit_trains_and_scores_only_on_the_real_steps():
         fitted = fnet.train.fit(net, "cross_entropy", optax.adam(0.1), data, validation=data, epochs=2, batch_size=4)
         results.append((fitted.params, [epoch.values for epoch in fitted.history]))
     assert jax.tree.all(jax.tree.map(np.array_equal, results[0], results[1]))
-    score = make_score(net, resolve_loss("cross_entropy"))(fitted.params, {}, x, labels, mask)
+    score = make_score(net, resolve_loss("cross_entropy"))(fitted.params, {}, (x, labels, mask))
     logits, _ = net.apply(fitted.params, {}, x, train=False, mask=mask)
     right = np.argmax(logits, axis=-1) == labels
     np.testing.assert_allclose(score.metrics["accuracy"], right[mask].mean(), rtol=1e-6)
