@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.core.layer import Layer
-from fnet.core.traversal import leaves, map_layers
+from fnet.core.traversal import leaves, rewire
 from fnet.gradcheck.compare_leaves import Part, compare_arrays, compare_leaves, nested
 from fnet.gradcheck.diagnosis import Context, diagnose
 from fnet.gradcheck.report import Culprit, LeafReport
@@ -88,7 +88,7 @@ def _record_calls(
         return dataclasses.replace(layer, apply=apply)
 
     mask = jnp.ones(len(x), bool)
-    outputs, _ = map_layers(net, recording).apply(params, state, jnp.asarray(x), train=True, key=key, mask=mask)
+    outputs, _ = rewire(net, recording).apply(params, state, jnp.asarray(x), train=True, key=key, mask=mask)
     return calls, np.asarray(outputs)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.core.layer import Layer
-from fnet.core.traversal import map_layers
+from fnet.core.traversal import rewire
 
 
 def draw_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> dict[str, Any]:
@@ -39,5 +39,5 @@ def _masks(net: Layer, params: Any, state: Any, x: jax.Array, key: jax.Array) ->
 
         return dataclasses.replace(layer, apply=apply)
 
-    map_layers(net, recording).apply(params, state, x, train=True, key=key)
+    rewire(net, recording).apply(params, state, x, train=True, key=key)
     return noise

@@ -52,7 +52,7 @@ def test_shape_errors_name_the_path():
 
 def test_other_errors_carry_the_layer_in_a_note():
     net = fnet.serial(fnet.dense(2, name="first"))
-    with pytest.raises(KeyError, match="'w'") as caught:
+    with pytest.raises(ValueError, match="did not find the entry 'w'") as caught:
         net.apply({}, {}, np.ones((1, 3)), train=False)
     assert any("in layer 'first'" in note for note in caught.value.__notes__)
 
