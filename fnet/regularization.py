@@ -6,21 +6,16 @@ Both interpreters of a network read it. This module imports neither JAX nor NumP
 import dataclasses
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge, Gt
 
 from fnet.core.layer import Layer, walk
-from fnet.core.settings import check_settings
+from fnet.core.settings import check_settings, is_zero
 from fnet.core.wording import suggestion
 
 Weight = Annotated[float, Ge(0)]
 Length = Annotated[float, Gt(0)]
-
-
-def is_zero(value: Any) -> bool:
-    """Return whether a number is a concrete 0, rather than traced."""
-    return isinstance(value, int | float) and value == 0
 
 
 LAYER_SETTINGS = ("l1", "l2", "max_norm")

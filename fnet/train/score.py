@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fnet.core.layer import Layer
 from fnet.losses import Loss
-from fnet.train.state import Batch
+from fnet.train.state import Batch, row_at
 
 
 class Score(NamedTuple):
@@ -42,12 +42,13 @@ def without_padding(batch: Batch) -> Batch:
 
     def replaced(values: Any) -> jax.Array:
         values = jnp.asarray(values)
-        other = jnp.where(any_real, values[first], jnp.zeros_like(values[first]))
+        row = row_at(values, first)
+        other = jnp.where(any_real, row, jnp.zeros_like(row))
         return jnp.where(expand(rows, values), values, other)
 
     x, y = jax.tree.map(replaced, (batch.x, batch.y))
     if mask.ndim == 2:
-        steps = jnp.where(rows[:, None], mask, mask[first])
+        steps = jnp.where(rows[:, None], mask, row_at(mask, first))
         several = len(jax.tree.leaves(x)) > 1
 
         def without_steps(values: jax.Array) -> jax.Array:
@@ -108,7 +109,8 @@ def score_sums(loss: Loss, outputs: Any, batch: Batch) -> tuple[Score, jax.Array
 
     def replaced(values: Any) -> jax.Array:
         values = jnp.asarray(values)
-        other = jnp.where(any_real, jax.lax.stop_gradient(values[first]), jnp.zeros_like(values[first]))
+        row = row_at(jax.lax.stop_gradient(values), first)
+        other = jnp.where(any_real, row, jnp.zeros_like(row))
         return jnp.where(expand(real, values), values, other)
 
     scores = score_examples(loss, *jax.tree.map(replaced, (outputs, targets)))

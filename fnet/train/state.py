@@ -1,11 +1,13 @@
 """Inputs and outputs of a training step, as pytrees."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnet.core.layer import Layer, Shape
 
@@ -83,10 +85,33 @@ def take_batch(
     real = rows < filled
     rows = jnp.minimum(rows, filled - 1)
     indices = rows if order is None else order[rows]
-    x, y, mask, weight = jax.tree.map(lambda values: values[indices], examples)
+    x, y, mask, weight = jax.tree.map(lambda values: rows_at(values, indices), examples)
     if mask is not None:
         real = mask & real.reshape(-1, *[1] * (mask.ndim - 1))
     return Batch(x, y, real, weight)
+
+
+def row_at(values: jax.Array, index: jax.Array) -> jax.Array:
+    """Return values[index], also on a mesh with Explicit axes, on all of whose devices the row then is."""
+    return rows_at(values, index[None])[0] if is_explicit(values) else values[index]
+
+
+def rows_at(values: jax.Array, indices: jax.Array) -> jax.Array:
+    """Return values[indices], also on a mesh with Explicit axes, where JAX asks for the sharding of the result.
+
+    The rows are divided over the devices as all rows are, if their number allows it.
+    """
+    if not is_explicit(values):
+        return values[indices]
+    mesh, (rows, *others) = jax.typeof(values).sharding.mesh, jax.typeof(values).sharding.spec
+    parts = math.prod(mesh.shape[name] for name in (rows if isinstance(rows, tuple) else (rows,)) if name is not None)
+    spec = PartitionSpec(rows if len(indices) % parts == 0 else None, *others)
+    return values.at[indices].get(out_sharding=NamedSharding(mesh, spec))
+
+
+def is_explicit(values: jax.Array) -> bool:
+    """Return whether an array lies on a mesh with Explicit axes."""
+    return AxisType.Explicit in jax.typeof(values).sharding.mesh.axis_types
 
 
 class Metrics(NamedTuple):

@@ -1,19 +1,23 @@
 """One training step: a pure function of the state and a batch."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Gt, Lt
 
 from fnet.core.layer import Layer
+from fnet.core.settings import check_settings, is_zero
 from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.data.augment import Augmentation, augmented
 from fnet.losses import Loss, resolve_loss
-from fnet.regularization import Penalties, is_zero
+from fnet.regularization import Penalties
 from fnet.train.score import apply_to_batch, expand, score_sums, without_padding
 from fnet.train.state import Batch, Metrics, TrainState, check_optimizer
+
+Decay = Annotated[float, Gt(0), Lt(1)]
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
@@ -109,7 +113,13 @@ def objective(
         penalty = penalty_of(params, regularization)
         devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
         whole = _over(axis_name, jax.lax.stop_gradient(share))
-        metrics = Metrics(whole.loss, whole.metrics, jax.lax.stop_gradient(penalty), weight.astype(jnp.float32))
+        # The penalty is equal on all devices; the maximum says so to shard_map, without rounding.
+        equal = (
+            jax.lax.stop_gradient(penalty)
+            if axis_name is None
+            else jax.lax.pmax(jax.lax.stop_gradient(penalty), axis_name)
+        )
+        metrics = Metrics(whole.loss, whole.metrics, equal, weight.astype(jnp.float32))
         return share.loss + penalty / devices, (state, metrics)
 
     return evaluate
@@ -151,7 +161,7 @@ def make_step(
     objective: Objective | None = None,
     regularization: Penalties = Penalties(),
     augment: Sequence[Augmentation] = (),
-    ema: float | None = None,
+    ema: Decay | None = None,
     axis_name: str | None = None,
 ) -> Step:
     """Return the pure training step: forward, backward, W := W + update(dL/dW).
@@ -194,6 +204,8 @@ def make_step(
     (True, 1)
     """
     check_optimizer(optimizer)
+    if ema is not None:
+        check_settings(make_step, {"ema": ema})
     evaluate = _resolved(net, loss, objective, regularization, axis_name)
 
     def step(train_state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -201,8 +213,7 @@ def make_step(
         params = train_state.params
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-            # Each device differentiates its share with respect to its own copy; the sum of the gradients is explicit.
-            params = jax.tree.map(lambda leaf: jax.lax.pcast(leaf, axis_name, to="varying"), params)
+            params = _own_copies(params, axis_name)
         if augment:
             batch = batch._replace(x=augmented(augment, batch.x, key))
         gradients, (state, metrics) = jax.grad(evaluate, has_aux=True)(params, train_state.state, batch, key)
@@ -213,6 +224,16 @@ def make_step(
         return TrainState(train_state.step + 1, params, state, opt_state, train_state.key, average), metrics
 
     return step
+
+
+def _own_copies(params: Any, axis_name: str) -> Any:
+    """Return the parameters as copies of each device, so that a gradient is that of its share of the loss alone.
+
+    Otherwise `jax.shard_map`, unless its `check_vma` is off, would sum the gradients of equal parameters itself.
+    """
+    if axis_name not in jax.typeof(jax.lax.axis_index(axis_name)).mat.varying:
+        return params
+    return jax.tree.map(lambda leaf: jax.lax.pcast(leaf, axis_name, to="varying"), params)
 
 
 def _resolved(
