@@ -62,9 +62,9 @@ def _make_add_chunk(net: Layer, loss: Loss) -> Callable[..., tuple[Score, jax.Ar
     return add_chunk
 
 
-def resident(data: Data) -> Examples | Stream:
+def resident(data: Data, part: str) -> Examples | Stream:
     """Return a data set that is scored several times, with its arrays on the device; a stream is unchanged."""
-    data = as_examples(data)
+    data = as_examples(data, part)
     return data if isinstance(data, Stream) else on_device(data)
 
 

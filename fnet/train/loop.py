@@ -171,7 +171,7 @@ def fit(
     True
     """
     data = _weighted(as_examples(train), weights)
-    held_out = None if validation is None else resident(validation)
+    held_out = None if validation is None else resident(validation, "validation")
     record = None if loss is None else with_metrics(resolve_loss(loss), metrics)
     _check_settings(record, objective, start, held_out, metrics, given=params is not None or state is not None)
     step = make_step(

@@ -1,23 +1,20 @@
 """One training step: a pure function of the state and a batch."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from annotated_types import Gt, Lt
 
 from fnet.core.layer import Layer
-from fnet.core.settings import check_settings, is_zero
+from fnet.core.settings import is_zero
 from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.data.augment import Augmentation, augmented
 from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
 from fnet.train.score import apply_to_batch, expand, score_sums, without_padding
 from fnet.train.state import Batch, Metrics, TrainState, check_optimizer
-
-Decay = Annotated[float, Gt(0), Lt(1)]
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
@@ -161,7 +158,7 @@ def make_step(
     objective: Objective | None = None,
     regularization: Penalties = Penalties(),
     augment: Sequence[Augmentation] = (),
-    ema: Decay | None = None,
+    ema: float | None = None,
     axis_name: str | None = None,
 ) -> Step:
     """Return the pure training step: forward, backward, W := W + update(dL/dW).
@@ -189,8 +186,8 @@ def make_step(
         those before the update.
 
     Raises:
-        ValueError: for an unknown loss, an optimizer that is not one, and penalties of a layer that the network does
-            not have.
+        ValueError: for an unknown loss, an optimizer that is not one, a decay out of bounds, and penalties of a layer
+            that the network does not have.
 
     >>> import fnet
     >>> from fnet.train.state import init_state
@@ -204,8 +201,8 @@ def make_step(
     (True, 1)
     """
     check_optimizer(optimizer)
-    if ema is not None:
-        check_settings(make_step, {"ema": ema})
+    if isinstance(ema, int | float) and not 0 < ema < 1:
+        raise ValueError(f"ema: expected a number between 0 and 1, such as 0.999, got {ema:g}")
     evaluate = _resolved(net, loss, objective, regularization, axis_name)
 
     def step(train_state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
