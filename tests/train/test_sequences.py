@@ -49,13 +49,14 @@ def test_an_example_with_one_output_counts_if_any_step_is_real(rng):
 
 
 @pytest.mark.parametrize("sequence", [True, False])
-def test_gradients_by_hand_agree_with_jax_under_a_mask_of_steps(sequence, rng):
+def test_gradients_by_hand_agree_with_jax_under_a_mask_of_steps_and_weights(sequence, rng):
     net, params, state = network(sequence=sequence)
     x, labels = rng.integers(0, 6, (3, 4)), rng.integers(0, 5, (3, 4) if sequence else 3)
-    hand = loss_and_gradients(net, params, x, labels, "cross_entropy", mask=MASK)
+    weight = rng.uniform(0.5, 2.0, 3)
+    hand = loss_and_gradients(net, params, x, labels, "cross_entropy", mask=MASK, weight=weight)
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-        batch = Batch(jnp.asarray(x), jnp.asarray(labels), jnp.asarray(MASK))
+        batch = Batch(jnp.asarray(x), jnp.asarray(labels), jnp.asarray(MASK), jnp.asarray(weight))
         (loss, _), gradients = jax.value_and_grad(objective(net, "cross_entropy"), has_aux=True)(
             params, state, batch, None
         )

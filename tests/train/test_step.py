@@ -22,15 +22,17 @@ def start(net, optimizer, in_shape=(3,)):
 
 
 def test_one_step_of_gradient_descent_matches_the_reference(rng):
-    """W := W - alpha dL/dW with the reference's gradient, including penalties and a masked example."""
+    """W := W - alpha dL/dW with the reference's gradient, including penalties, weights and a masked example."""
     net, optimizer = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2)), optax.sgd(0.1)
     before = start(net, optimizer)
     x, y = rng.standard_normal((5, 3)).astype(np.float32), rng.integers(0, 2, 5)
-    mask = np.array([True, True, True, True, False])
+    mask, weight = np.array([True, True, True, True, False]), rng.uniform(0.5, 2.0, 5)
     penalties = Penalties(l1=0.01, l2=0.1, layers={"dense_2": {"l1": 0.0, "l2": 0.3}})
     step = make_step(net, "cross_entropy", optimizer, regularization=penalties)
-    after, metrics = jax.jit(step)(before, Batch(x, y, mask))
-    hand = loss_and_gradients(net, before.params, x, y, "cross_entropy", mask=mask, regularization=penalties)
+    after, metrics = jax.jit(step)(before, Batch(x, y, mask, weight))
+    hand = loss_and_gradients(
+        net, before.params, x, y, "cross_entropy", mask=mask, weight=weight, regularization=penalties
+    )
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, hand.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.params, expected)
     assert float(metrics.loss + metrics.penalty) == pytest.approx(hand.loss, rel=1e-5)
