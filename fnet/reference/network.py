@@ -43,9 +43,9 @@ def loss_and_gradients(
 ) -> Result:
     """Backpropagate the training loss L = sum_i w_i m_i L_i / sum_i w_i m_i + the penalty on the parameters.
 
-    The cotangent of example i is w_i m_i / sum(w m) times the cotangent of its loss: the gradient of a mean is the mean of
-    the gradients. With a mask (batch, time) and outputs (batch, time, ...) every step is an example of its own. If the
-    outputs do not have a time axis, an example is real if any of its steps is.
+    The cotangent of example i is w_i m_i / sum(w m) times the cotangent of its loss: the gradient of a mean is the mean
+    of the gradients. With a mask (batch, time) and outputs (batch, time, ...) every step is an example of its own. If
+    the outputs do not have a time axis, an example is real if any of its steps is.
 
     Args:
         net: the network; only its description is used, not its functions.

@@ -37,6 +37,15 @@ class Scope(NamedTuple):
         params, state, noise = (tree.get(name, {}) for tree in (self.params, self.state, self.noise))
         return self._replace(params=params, state=state, noise=noise)
 
+    def entry(self, number: int) -> "Scope":
+        """Return the scope of one repetition of a loop, whose arrays are stacked along the first axis."""
+        params, state, noise = (_entry(tree, number) for tree in (self.params, self.state, self.noise))
+        return self._replace(params=params, state=state, noise=noise)
+
+
+def _entry(tree: Params, number: int) -> dict[str, Any]:
+    return {name: _entry(part, number) if isinstance(part, Mapping) else part[number] for name, part in tree.items()}
+
 
 class Rule(NamedTuple):
     """A layer's forward and backward pass, written by hand in NumPy float64.
@@ -44,10 +53,12 @@ class Rule(NamedTuple):
     forward: (layer, scope, x) -> (y, cache), where cache is what backward needs from the forward pass.
     backward: (layer, scope, cache, g) -> (dx, gradients), where g = dL/dy is the cotangent of the output, dx = dL/dx
         that of the input, and gradients contains dL/dp under the name of every parameter p.
+
+    x, y, dx and g are arrays, or tuples or dicts of arrays for a layer with several inputs or outputs.
     """
 
-    forward: Callable[[Layer, Scope, Array], tuple[Array, Any]]
-    backward: Callable[[Layer, Scope, Any, Array], tuple[Array, Gradients]]
+    forward: Callable[[Layer, Scope, Any], tuple[Any, Any]]
+    backward: Callable[[Layer, Scope, Any, Any], tuple[Any, Gradients]]
 
 
 class NoReference(LookupError):
@@ -71,7 +82,7 @@ def rule_of(kind: str) -> Rule:
     )
 
 
-def forward(layer: Layer, scope: Scope, x: Array) -> tuple[Array, Any]:
+def forward(layer: Layer, scope: Scope, x: Any) -> tuple[Any, Any]:
     """Return the outputs of a layer or network, and the cache that `backward` needs.
 
     The rule of a composite is that of its expansion.
@@ -83,7 +94,7 @@ def forward(layer: Layer, scope: Scope, x: Array) -> tuple[Array, Any]:
     return rule_of(layer.kind).forward(layer, scope, x)
 
 
-def backward(layer: Layer, scope: Scope, cache: Any, g: Array) -> tuple[Array, Gradients]:
+def backward(layer: Layer, scope: Scope, cache: Any, g: Any) -> tuple[Any, Gradients]:
     """Return the gradients of the input and of every parameter, from the cotangent g = dL/dy of the outputs."""
     layer = _expand(layer)
     return rule_of(layer.kind).backward(layer, scope, cache, g)

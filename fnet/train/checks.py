@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.core.layer import Layer
+from fnet.core.layer import Layer, is_shape
 from fnet.data.arrays import chunks, map_rows, rows_of
 from fnet.data.stream import Stream
 from fnet.losses import Loss, loss_name_of
@@ -40,8 +40,12 @@ def check_examples(net: Layer, data: Examples | Stream, part: str = "train") -> 
     _check_lengths(data, part)
     if data.mask is not None:
         _check_mask(data.mask, data.x)
-    if net.indices is not None and not isinstance(data.x, dict | tuple):
-        _check_indices(data.x, net.indices, data.mask)
+    if isinstance(net.indices, int):
+        _check_indices(data.x, net.indices, data.mask, "the first layer of the network")
+    elif net.indices is not None:
+        for name, size in net.indices.items():
+            if size is not None:
+                _check_indices(data.x[name], size, data.mask, f"the input '{name}' of the network")
     if data.weight is not None:
         _check_weights(data)
 
@@ -59,8 +63,8 @@ def _check_lengths(data: Examples | Stream, part: str) -> None:
             raise ValueError(f"{part}: {name}: expected the shape ({size},) or ({size}, time), got {values.shape}")
 
 
-def _check_indices(x: Any, size: int, mask: Any) -> None:
-    takes = f"the first layer of the network takes the indices 0 ... {size - 1}"
+def _check_indices(x: Any, size: int, mask: Any, receiver: str) -> None:
+    takes = f"{receiver} takes the indices 0 ... {size - 1}"
     if not np.issubdtype(x.dtype, np.integer):
         raise ValueError(
             f"{takes}, but the examples are {x.dtype}; convert indices with x.astype(int), and use a dense layer for "
@@ -114,7 +118,7 @@ def check_labels(loss: Loss, data: Examples | Stream, out_shape: Any) -> None:
     name, _ = loss_name_of(loss.function) or (None, {})
     if name != "cross_entropy" or isinstance(targets, dict | tuple) or not np.issubdtype(targets.dtype, np.integer):
         return
-    if not out_shape or tuple(targets.shape[1:]) == out_shape:
+    if not out_shape or not is_shape(out_shape) or tuple(targets.shape[1:]) == out_shape:
         return
 
     def outside(labels: Any, mask: Any, weight: Any) -> Any:

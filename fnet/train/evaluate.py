@@ -1,6 +1,5 @@
 """Outputs and scores of a network over a whole dataset."""
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +11,7 @@ from fnet.core.layer import Layer
 from fnet.data.arrays import Tree, map_rows, rows_of
 from fnet.data.stream import Stream
 from fnet.losses import Loss
+from fnet.train.compile import compile_on_call
 from fnet.train.feed import Data, as_examples, chunks_in_order, on_device
 from fnet.train.score import Score, apply_to_batch, score_sums, without_padding
 from fnet.train.state import Examples, take_batch
@@ -40,7 +40,7 @@ def make_score(net: Layer, loss: Loss) -> Callable[[Any, Any, Data], Score]:
         before = totals
         for examples, filled in chunks:
             jax.block_until_ready(before)  # limits memory: at most one chunk waits while another is processed
-            before, totals = totals, add_chunk(totals, params, state, examples, filled, batch_size)
+            before, totals = totals, add_chunk(totals, params, state, examples, filled, batch_size=batch_size)
         sums, total = totals
         return Score(sums.loss / total, {metric.name: sums.metrics[metric.name] / total for metric in loss.metrics})
 
@@ -50,8 +50,8 @@ def make_score(net: Layer, loss: Loss) -> Callable[[Any, Any, Data], Score]:
 def _make_add_chunk(net: Layer, loss: Loss) -> Callable[..., tuple[Score, jax.Array]]:
     """Return the compiled function that adds the scores of a chunk of examples to totals (sums, weight)."""
 
-    @functools.partial(jax.jit, static_argnames="batch_size")
-    def add_chunk(totals, params, state, examples, filled, batch_size):
+    @compile_on_call
+    def add_chunk(totals, params, state, examples, filled, *, batch_size):
         def add_batch(i, totals):
             batch = without_padding(take_batch(examples, i, batch_size, filled))
             outputs, _ = apply_to_batch(net, params, state, batch, train=False)
@@ -85,8 +85,8 @@ def outputs_of(net: Layer, params: Any, state: Any, x: Tree) -> Any:
     size = len(rows_of(x)[0])
     batch_size = min(size, BATCH_SIZE)
 
-    @jax.jit
-    def apply(batch):
+    @compile_on_call
+    def apply(params, state, batch):
         return net.apply(params, state, batch, train=False)[0]
 
     def padded(rows: np.ndarray) -> np.ndarray:
@@ -95,6 +95,6 @@ def outputs_of(net: Layer, params: Any, state: Any, x: Tree) -> Any:
     outputs = []
     for start in range(0, size, batch_size):
         rows = slice(start, min(size, start + batch_size))
-        batch = map_rows(lambda values, rows=rows: padded(np.asarray(values[rows])), x)
-        outputs.append(jax.tree.map(lambda y, rows=rows: np.asarray(y)[: rows.stop - rows.start], apply(batch)))
+        y = apply(params, state, map_rows(lambda values, rows=rows: padded(np.asarray(values[rows])), x))
+        outputs.append(jax.tree.map(lambda part, rows=rows: np.asarray(part)[: rows.stop - rows.start], y))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)

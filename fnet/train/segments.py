@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.metrics import recorded_name
+from fnet.train.compile import compile_for
 from fnet.train.feed import Chunk, ResidentBatches, StreamedBatches
 from fnet.train.plan import Plan
 from fnet.train.state import Metrics, TrainState, take_batch
@@ -99,7 +100,7 @@ class Runner:
         self._previous = _Steps(start, chunk, 0, 1)
         example = (start, chunk.data, chunk.order, chunk.filled, 0, 0)
         segment = _segment_program(step, plan.batch_size, self._metrics, chunk.steps, batches.placement)
-        self._program = jax.jit(segment).lower(*example).compile()
+        self._program = compile_for(segment, *example)
 
     def epoch(self, epoch: int) -> Iterator[Segment]:
         """Run the remaining steps of an epoch, counted from 1, and yield a `Segment` for each group of completed steps.
