@@ -59,7 +59,7 @@ class Epoch(NamedTuple):
     values: dict[str, float]
     seconds: float
     improved: bool
-    train_state: TrainState | None
+    train_state: TrainState | None = None
 
 
 class Fitted(NamedTuple):
@@ -322,7 +322,7 @@ def _run_epochs(
                     best = better_epoch(best, candidate, higher_is_better=higher_is_better, min_delta=min_delta)
                 step = min(length.steps, epoch * length.steps_per_epoch)
                 improved = best is not None and best.epoch == epoch
-                history.append(Epoch(epoch, step, values, time.perf_counter() - began, improved, None))
+                history.append(Epoch(epoch, step, values, time.perf_counter() - began, improved))
                 on_event(history[-1]._replace(train_state=runner.train_state))
                 raise_if_interrupted()
                 if early_stopping is not None and out_of_patience(early_stopping, best, epoch):
