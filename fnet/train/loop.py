@@ -264,7 +264,9 @@ def _start(
         if state is not None:
             start = start._replace(state=jax.tree.map(jnp.asarray, state))
     check_start(net, in_shape, start.params, start.state)
-    return start._replace(average=start.params) if averaged and start.average is None else start
+    if not averaged:
+        return start._replace(average=None)
+    return start._replace(average=start.params) if start.average is None else start
 
 
 def _batches_of(data: Examples | Stream, length: Plan, seed: int, completed: int) -> ResidentBatches | StreamedBatches:
