@@ -214,6 +214,8 @@ class Loss(NamedTuple):
             output per class (`classes`), or a distribution over the classes (`distributions`); None for any.
         summary: the task that the loss is for.
         probabilities: maps outputs to probabilities, if defined.
+        reference: the loss and its derivative by hand in NumPy, for the gradient check: (outputs, targets) -> (losses,
+            cotangents), where the cotangent of an example is dL_i/d(outputs of i).
     """
 
     function: Callable[..., Array]
@@ -222,6 +224,7 @@ class Loss(NamedTuple):
     targets: Literal["values", "labels", "classes", "distributions"] | None
     summary: str
     probabilities: Callable[..., Array] | None = None
+    reference: Callable[..., Any] | None = None
 
 
 def _regression_loss(function: Callable[..., Array], summary: str) -> Loss:

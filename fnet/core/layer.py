@@ -73,6 +73,7 @@ class Layer:
     expansion: "Layer | None" = None
     indices: int | None = None
     rearranges: bool = False
+    reference: Any = None
 
     def __post_init__(self):
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))

@@ -12,29 +12,37 @@ from fnet.core.layer import Layer
 from fnet.core.traversal import map_layers
 
 
-def draw_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> dict[str, Any]:
+def draw_noise(
+    net: Layer, params: Any, state: Any, x: Any, key: jax.Array, keyed: frozenset[Layer] = frozenset()
+) -> dict[str, Any]:
     """Draw the mask of every dropout layer for one batch and one key, as leaves "mask" nested like parameters.
+
+    The layers in `keyed` get their random keys instead, as data, as leaves "key".
 
     The network is traced in training mode, with its dropout layers replaced by layers that record their masks. Only the
     masks are computed.
     """
-    return jax.tree.map(np.asarray, _masks(net, params, state, jnp.asarray(x), key))
+    return jax.tree.map(np.asarray, _masks(net, params, state, jnp.asarray(x), key, keyed))
 
 
-@functools.partial(jax.jit, static_argnames="net")
-def _masks(net: Layer, params: Any, state: Any, x: jax.Array, key: jax.Array) -> dict[str, Any]:
+@functools.partial(jax.jit, static_argnames=("net", "keyed"))
+def _masks(net, params, state, x, key, keyed):
+    """Return the masks and keys by layer."""
     noise: dict[str, Any] = {}
 
     def recording(path: tuple[str, ...], layer: Layer) -> Layer:
         draw = layer.draw
-        if draw is None:
+        if draw is None and layer not in keyed:
             return layer
 
         def apply(params, state, x, *, train, key=None, mask=None):
             node = noise
             for name in path:
                 node = node.setdefault(name, {})
-            node["mask"] = draw(key, x.shape)
+            if layer in keyed:
+                node["key"] = jax.random.key_data(key)
+            elif draw is not None:
+                node["mask"] = draw(key, x.shape)
             return layer.apply(params, state, x, train=train, key=key, mask=mask)
 
         return dataclasses.replace(layer, apply=apply)

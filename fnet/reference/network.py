@@ -9,7 +9,7 @@ import numpy as np
 from fnet.core.layer import Layer
 from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.reference.losses import loss_of
-from fnet.reference.rule import Array, Gradients, Params, Scope, add_gradients, backward, forward
+from fnet.reference.rule import Array, Gradients, Params, Rule, Scope, add_gradients, backward, forward
 from fnet.regularization import Penalties
 
 
@@ -20,12 +20,14 @@ class Result(NamedTuple):
     loss: the training loss, sum(mask * L_i) / sum(mask) plus the penalty.
     params: dloss/dp for every parameter p, nested as the parameters are.
     x: dloss/dx, with the shape of the input.
+    state: the new non-trainable state of the layers that have one, nested as the parameters are.
     """
 
     outputs: Array
     loss: float
     params: Gradients
     x: Array
+    state: dict[str, Any]
 
 
 def loss_and_gradients(
@@ -38,7 +40,9 @@ def loss_and_gradients(
     state: Params = MappingProxyType({}),
     noise: Params = MappingProxyType({}),
     mask: np.ndarray | None = None,
+    train: bool = True,
     regularization: Penalties = Penalties(),
+    rules: Mapping[Layer, Rule] = MappingProxyType({}),
 ) -> Result:
     """Backpropagate the training loss L = sum_i m_i L_i / sum_i m_i + the penalty on the weights.
 
@@ -56,13 +60,16 @@ def loss_and_gradients(
         state: non-trainable state.
         noise: the random masks of dropout layers, nested like the parameters.
         mask: (batch,), True for real examples, or (batch, time) for real steps.
+        train: whether the network is in training mode.
         regularization: the penalties; max_norm is not part of the loss.
+        rules: rules of layers that have no hand-written rule.
 
     Raises:
         NoReference: if a layer or the loss does not have a hand-written rule.
     """
-    params, x = _float64(params), np.asarray(x, np.float64)
-    scope = Scope(params, _float64(state), noise, True, mask)
+    params, x = _float64(params), np.asarray(x)
+    x = x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float64)
+    scope = Scope(params, _float64(state), noise, train, mask, {}, rules)
     weights = np.ones(len(x)) if mask is None else np.asarray(mask, np.float64)
     outputs, cache = forward(net, scope, x)
     examples = outputs
@@ -76,7 +83,8 @@ def loss_and_gradients(
     g = cotangents * weights.reshape(-1, *[1] * (examples.ndim - 1))
     dx, gradients = backward(net, scope, cache, g.reshape(outputs.shape))
     penalty_value, penalty_gradients = penalty(params, regularization)
-    return Result(outputs, float(weights @ losses + penalty_value), add_gradients(gradients, penalty_gradients), dx)
+    value, gradients = float(weights @ losses + penalty_value), add_gradients(gradients, penalty_gradients)
+    return Result(outputs, value, gradients, dx, _without_empty(scope.new_state or {}))
 
 
 def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = ()) -> tuple[float, Gradients]:
@@ -103,3 +111,9 @@ def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = (
 
 def _float64(params: Params) -> dict[str, Any]:
     return {name: _float64(p) if isinstance(p, Mapping) else np.asarray(p, np.float64) for name, p in params.items()}
+
+
+def _without_empty(tree: Params) -> dict[str, Any]:
+    """Return the tree without the entries of layers that have no state."""
+    nested = {name: _without_empty(node) if isinstance(node, Mapping) else node for name, node in tree.items()}
+    return {name: node for name, node in nested.items() if not isinstance(node, Mapping) or node}

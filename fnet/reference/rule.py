@@ -24,6 +24,8 @@ class Scope(NamedTuple):
     noise: the random masks of dropout, nested likewise; a dropout layer without a mask drops nothing.
     train: whether batch statistics are computed and dropout is active, as in training.
     mask: (batch,) or (batch, time), True for real examples or steps; None if all are real.
+    new_state: receives the new state of every layer, nested likewise; None if it is not needed.
+    rules: rules of layers that have no hand-written rule.
     """
 
     params: Params
@@ -31,23 +33,30 @@ class Scope(NamedTuple):
     noise: Params = MappingProxyType({})
     train: bool = False
     mask: np.ndarray | None = None
+    new_state: dict[str, Any] | None = None
+    rules: Mapping[Layer, "Rule"] = MappingProxyType({})
 
     def child(self, name: str) -> "Scope":
         """Return the scope of the child with this name."""
         params, state, noise = (tree.get(name, {}) for tree in (self.params, self.state, self.noise))
-        return self._replace(params=params, state=state, noise=noise)
+        new_state = None if self.new_state is None else self.new_state.setdefault(name, {})
+        return self._replace(params=params, state=state, noise=noise, new_state=new_state)
 
 
 class Rule(NamedTuple):
     """A layer's forward and backward pass, written by hand in NumPy float64.
 
+    A layer of one's own receives its rule from its constructor: `@fnet.constructor(reference=Rule(forward, backward))`.
+
     forward: (layer, scope, x) -> (y, cache), where cache is what backward needs from the forward pass.
     backward: (layer, scope, cache, g) -> (dx, gradients), where g = dL/dy is the cotangent of the output, dx = dL/dx
         that of the input, and gradients contains dL/dp under the name of every parameter p.
+    state: (layer, scope, x) -> the new state, for a layer with non-trainable state.
     """
 
     forward: Callable[[Layer, Scope, Array], tuple[Array, Any]]
     backward: Callable[[Layer, Scope, Any, Array], tuple[Array, Gradients]]
+    state: Callable[[Layer, Scope, Array], dict[str, Any]] | None = None
 
 
 class NoReference(LookupError):
@@ -56,41 +65,52 @@ class NoReference(LookupError):
     exit_status = 2
 
 
-def rule_of(kind: str) -> Rule:
-    """Return the hand-written rule of a kind of layer.
+def rule_of(layer: Layer) -> Rule:
+    """Return the hand-written rule of a layer: its own, or that of its kind.
 
     Raises:
-        NoReference: if there is none, as for a user-defined layer.
+        NoReference: if there is none, as for a layer of one's own whose constructor does not name a rule.
     """
+    if layer.reference is not None:
+        return layer.reference
     for family in FAMILIES:
-        rule = getattr(importlib.import_module(f"fnet.reference.{family}"), kind, None)
+        rule = getattr(importlib.import_module(f"fnet.reference.{family}"), layer.kind, None)
         if isinstance(rule, Rule):
             return rule
     raise NoReference(
-        f"no hand-written backward exists for the layer '{kind}', so JAX's gradient cannot be compared with one"
+        f"no hand-written backward exists for the layer '{layer.kind}', so JAX's gradient cannot be compared with one; "
+        "give its constructor one: @fnet.constructor(reference=fnet.reference.Rule(forward, backward))"
     )
 
 
 def forward(layer: Layer, scope: Scope, x: Array) -> tuple[Array, Any]:
     """Return the outputs of a layer or network, and the cache that `backward` needs.
 
-    The rule of a composite is that of its expansion.
+    The rule of a composite is that of its expansion, unless it has one of its own. A layer that is used several times
+    updates its state at every use.
 
     Raises:
         NoReference: if a layer does not have a hand-written rule.
     """
-    layer = _expand(layer)
-    return rule_of(layer.kind).forward(layer, scope, x)
+    layer = expanded(layer)
+    rule = scope.rules.get(layer) or rule_of(layer)
+    y, cache = rule.forward(layer, scope, x)
+    if scope.new_state is not None and rule.state is not None:
+        current = scope._replace(state=scope.new_state or scope.state)
+        scope.new_state.update(rule.state(layer, current, x))
+    return y, cache
 
 
 def backward(layer: Layer, scope: Scope, cache: Any, g: Array) -> tuple[Array, Gradients]:
     """Return the gradients of the input and of every parameter, from the cotangent g = dL/dy of the outputs."""
-    layer = _expand(layer)
-    return rule_of(layer.kind).backward(layer, scope, cache, g)
+    layer = expanded(layer)
+    rule = scope.rules.get(layer) or rule_of(layer)
+    return rule.backward(layer, scope, cache, g)
 
 
-def _expand(layer: Layer) -> Layer:
-    return layer if layer.expansion is None else _expand(layer.expansion)
+def expanded(layer: Layer) -> Layer:
+    """Return the layer that has a rule: the expansion of a composite without one of its own, else the layer."""
+    return layer if layer.expansion is None or layer.reference is not None else expanded(layer.expansion)
 
 
 def add_gradients(gradients: Gradients, others: Gradients) -> Gradients:
