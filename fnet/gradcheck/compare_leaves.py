@@ -26,6 +26,9 @@ A gradient that is zero by symmetry, such as that of a bias before a normalizati
 rounding error is relative to these terms, which are of the size of other gradients.
 """
 
+ROUNDING_LIMITS = {"float64": ROUNDING, "float32": 1e-6}
+"""The same limit by the precision of JAX's gradients."""
+
 DIFFERENT = 1000
 """The maximum number of entries of a leaf that are searched for kinks because the two gradients differ there."""
 
@@ -194,12 +197,14 @@ def _differentiate(
             np.asarray, _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates)
         )
     offsets = np.cumsum([0, *map(len, entries.values())])
+    # At the edge of its domain, such as sqrt at 0, a function has no two-sided derivative either.
+    kinks = differences.kinks | ~np.isfinite(differences.values).all(axis=1)
     results = {
         (part.name, name): _Numeric(
             entries[name],
             differences.values[offsets[leaf] : offsets[leaf + 1], k],
             differences.errors[offsets[leaf] : offsets[leaf + 1], k],
-            differences.kinks[offsets[leaf] : offsets[leaf + 1]],
+            kinks[offsets[leaf] : offsets[leaf + 1]],
             numeric.order_of(remainders[leaf, :, k], float(values[k])),
         )
         for k, part in enumerate(parts)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fnet.core.layer import Layer
 from fnet.core.wording import suggestion
-from fnet.gradcheck.compare_leaves import ROUNDING, SAMPLES, Part, compare_leaves
+from fnet.gradcheck.compare_leaves import ROUNDING, ROUNDING_LIMITS, SAMPLES, Part, compare_leaves
 from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.faulty_layers import find_faulty_layers
 from fnet.gradcheck.modes import Mode, check_mode, forward_rows, modes, state_rows
@@ -24,9 +24,6 @@ from fnet.regularization import Penalties
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-3}
 """The default maximum relative difference that passes, by the precision that JAX computes in."""
-
-ROUNDING_LIMITS = {"float64": ROUNDING, "float32": 1e-6}
-"""The difference that passes, relative to the largest gradient of the network, by the precision of JAX's gradients."""
 
 UNFINISHED = "Evaluation mode and masks were not checked: correct the training loss first."
 

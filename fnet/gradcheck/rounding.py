@@ -60,12 +60,20 @@ def gradients_of(
     """Return the values of f, (k,), and their gradients with respect to every array, (k, ...), in this precision."""
     with jax.enable_x64(precision == "float64"):
         arrays, data = jax.tree.map(lambda a: as_precision(a, precision), (list(arrays), data))
-        return jax.tree.map(np.asarray, _gradients(f, arrays, data))
+        return jax.tree.map(np.asarray, _gradients(f, arrays, data, precision))
 
 
-@functools.partial(jax.jit, static_argnames="f")
-def _gradients(f, arrays, data):
-    values, pull = jax.vjp(lambda arrays: f(arrays, data), arrays)
+@functools.partial(jax.jit, static_argnames=("f", "precision"))
+def _gradients(f, arrays, data, precision):
+    def values_of(arrays):
+        if precision == "float64":
+            return f(arrays, data)
+        # JAX keeps the float64 version of a NumPy array that f captures, if there is one: convert it explicitly.
+        traced = jax.make_jaxpr(f)(arrays, data)
+        constants = [as_precision(jnp.asarray(np.asarray(constant)), precision) for constant in traced.consts]
+        return jax.core.eval_jaxpr(traced.jaxpr, constants, *jax.tree.leaves((arrays, data)))[0]
+
+    values, pull = jax.vjp(values_of, arrays)
     # In a loop over the values the backward pass is compiled only once.
     return values, lax.map(lambda unit: pull(unit)[0], jnp.eye(len(values), dtype=values.dtype))
 

@@ -105,7 +105,7 @@ def test_any_pytree_of_any_precision(rng):
         (ONES, lambda x: x**2, ONES, r"must return one number of shape \(\), but returns \(2,\); take its sum"),
         (ONES, lambda x: (x.sum(), x), ONES, r"must return one number of shape \(\), but returns \(\), \(2,\)"),
         (ONES, lambda x: jnp.argmax(x), ONES, "returns a value of dtype int64: only a real number has a gradient"),
-        (ONES, lambda x: x.sum(), INTEGERS, "value has dtype int64: gradients exist only with respect to real"),
+        (ONES, lambda x: x.sum(), INTEGERS, "value has dtype int64: gradients exist only with respect to real and complex"),
         (ONES, lambda x: float(x[0]), ONES, "cannot trace the function: it converts a traced array"),
         (ONES, lambda x: x[0] if x[0] > 0 else 0.0, ONES, "use jax.numpy and jnp.where"),
         (ONES, lambda x: np.sin(x).sum(), ONES, "passes a traced array to NumPy; use jax.numpy instead"),
@@ -114,7 +114,7 @@ def test_any_pytree_of_any_precision(rng):
         ({"v": 1.0}, lambda p: p["w"], {"w": 1.0}, "structure of the parameters: missing: w; not parameters: v"),
         ([1.0], lambda p: p[0] * p[1], [1.0, 2.0], "structure of the parameters: missing: 1"),
         ({}, lambda p: 1.0, {}, "an empty tree: there is nothing to differentiate with respect to"),
-        ("a", lambda p: 1.0, "a", "value has dtype <U1: gradients exist only with respect to real numbers"),
+        ("a", lambda p: 1.0, "a", "value has dtype <U1: gradients exist only with respect to real and complex numbers"),
     ],
 )  # fmt: skip
 def test_functions_that_cannot_be_compared_raise(gradients, f, params, message):
