@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from fnet.core.features import features as features
     from fnet.core.layer import Layer as Layer
     from fnet.core.layer import ShapeError as ShapeError
+    from fnet.core.traversal import count as count
+    from fnet.core.traversal import leaves as leaves
+    from fnet.core.traversal import map_layers as map_layers
+    from fnet.core.traversal import transfer as transfer
     from fnet.layers.activation import *
     from fnet.layers.attention import *
     from fnet.layers.combine import *
@@ -44,11 +48,15 @@ _MODULE_OF = {
     "ShapeError": "core.layer",
     "build": "layers.vocabulary",
     "constructor": "core.constructor",
+    "count": "core.traversal",
     "describe": "core.description",
     "features": "core.features",
     "generate": "train.generation",
+    "leaves": "core.traversal",
     "load": "runs.model_file",
+    "map_layers": "core.traversal",
     "no_parameters": "core.constructor",
+    "transfer": "core.traversal",
 }
 """Modules of the public names that are neither modules nor layers themselves."""
 

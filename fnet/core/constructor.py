@@ -6,11 +6,12 @@
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
-from fnet.core.layer import Layer, Shape, ShapeError, freeze, headline
-from fnet.core.settings import check_settings, layers_parameter
+from fnet.core.layer import Apply, Layer, Shape, ShapeError, freeze, headline, made_by
+from fnet.core.settings import check_settings, layers_parameter, shown_signature
+from fnet.core.traversal import RECORDED
 
 
 class Parts(NamedTuple):
@@ -22,15 +23,17 @@ class Parts(NamedTuple):
     indices: number of different indices that the input may contain, for a layer that takes indices. By default a
         container takes those of its first layer that does not only rearrange its input.
     rearranges: whether the layer only rearranges the entries of its input, so that its input may be indices too.
+    several: whether the input is a tuple or dict of arrays. By default a container takes what its first layer takes.
     """
 
-    shape: Callable[[Shape], Shape]
-    init: Callable[[Any, Shape], tuple[dict[str, Any], dict[str, Any]]]
-    apply: Callable[..., tuple[Any, dict[str, Any]]]
+    shape: Callable[[Any], Any]
+    init: Callable[[Any, Any], tuple[dict[str, Any], dict[str, Any]]]
+    apply: Apply
     children: tuple[tuple[str, Layer], ...] = ()
-    draw: Callable[[Any, Shape], Any] | None = None
+    draw: Callable[[Any, Any], Any] | None = None
     indices: int | None = None
     rearranges: bool = False
+    several: bool | None = None
 
 
 def no_parameters(key: Any, in_shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -89,16 +92,29 @@ def make_constructor(
         call = Call(construct, kind, settings, layers, settings.pop("name", None))
         return assemble(call, body(*layers, **settings))  # pyright: ignore[reportCallIssue]
 
-    vars(construct)["__signature__"] = signature.replace(return_annotation=record)
+    vars(construct).update(__signature__=shown_signature(body, record), record=record)
     return construct
 
 
-def constructor(body: Callable[P, Parts | Layer]) -> Callable[P, Layer]:
+@overload
+def constructor(body: Callable[P, Parts | Layer]) -> Callable[P, Layer]: ...
+
+
+@overload
+def constructor(*, reference: Any) -> Callable[[Callable[P, Parts | Layer]], Callable[P, Layer]]: ...
+
+
+def constructor(body: Any = None, *, reference: Any = None) -> Any:
     """Make a layer constructor from a function of settings that returns `Parts`, or another layer for a composite.
 
     The constructor checks its arguments against the annotated signature: an invalid setting raises a ValueError that
     names it. The layer checks that `train` is a Python bool, and its shape errors say where they occurred. The kind is
     the function's name, or its dotted path if it lies outside fnet, so that `describe` and the config find it again.
+
+    Args:
+        body: the function of settings.
+        reference: the hand-written forward and backward pass, a `fnet.reference.Rule`, with which the gradient check
+            compares JAX's gradient.
 
     >>> import fnet
     >>> @fnet.constructor
@@ -119,21 +135,31 @@ def constructor(body: Callable[P, Parts | Layer]) -> Callable[P, Layer]:
     >>> [name for name, _ in block(3).children]
     ['dense_1', 'relu_1']
     """
-    return make_constructor(body, Layer, _layer)
+    if body is None:
+        return functools.partial(constructor, reference=reference)
+    return make_constructor(body, Layer, functools.partial(_layer, reference))
 
 
-def _layer(call: Call, body: Parts | Layer) -> Layer:
-    return Layer(
-        **call._asdict(),
-        shape=_locate_errors(body.shape, call.kind),
-        init=_locate_errors(body.init, call.kind),
-        apply=_locate_errors(_check_train(body.apply), call.kind),
+def _layer(reference: Any, call: Call, body: Parts | Layer) -> Layer:
+    expansion = body if isinstance(body, Layer) else None
+    several = body.several
+    if several is None:
+        several = bool(body.children) and body.children[0][1].several
+    layer = Layer(
+        call.kind,
+        call.settings,
+        shape=_checked_shape(body.shape, call.kind),
+        init=_checked_init(body.init, call.kind),
+        apply=_checked_apply(body.apply, call.kind, several),
         children=body.children,
-        expansion=body if isinstance(body, Layer) else None,
+        name=call.name,
+        draw=body.draw,
         indices=_indices_of_first(body.children) if body.indices is None else body.indices,
         rearranges=body.rearranges,
-        draw=body.draw,
+        several=several,
+        reference=reference,
     )
+    return made_by(layer, call.constructor, call.layers, expansion)
 
 
 def _indices_of_first(children: tuple[tuple[str, Layer], ...]) -> int | None:
@@ -141,29 +167,111 @@ def _indices_of_first(children: tuple[tuple[str, Layer], ...]) -> int | None:
     return next((child.indices for _, child in children if not child.rearranges), None)
 
 
-def _locate_errors(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+def _checked_shape(shape: Callable[[Any], Any], kind: str) -> Callable[[Any], Any]:
     """Add the layer's kind to the shape errors of a function; a container replaces it by the layer's path."""
 
-    @functools.wraps(function)
-    def locating(*args, **kwargs):
-        try:
-            return function(*args, **kwargs)
-        except ShapeError as error:
-            raise ShapeError(error.message, error.path, kind) from None
+    @functools.wraps(shape)
+    def checked(in_shape):
+        with _located(kind):
+            return shape(in_shape)
 
-    return locating
+    return checked
 
 
-def _check_train(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """Make an `apply` function check that `train` is a Python bool."""
+def _checked_init(init: Callable[[Any, Any], Any], kind: str) -> Callable[[Any, Any], Any]:
+    """Make an `init` function check that it receives a shape."""
+
+    @functools.wraps(init)
+    def checked(key, in_shape):
+        if not isinstance(in_shape, tuple | Mapping):
+            received = f"an array of shape {in_shape.shape}" if hasattr(in_shape, "shape") else repr(in_shape)
+            raise TypeError(
+                f"{kind}: init expects the shape of one example, without the batch axis, such as (28, 28, 1), got "
+                f"{received}; pass a tuple, such as x.shape[1:]"
+            )
+        with _located(kind):
+            return init(key, in_shape)
+
+    return checked
+
+
+_REQUIRED: Any = object()
+"""The default of a required argument whose absence has a message of its own."""
+
+
+def _checked_apply(apply: Apply, kind: str, several: bool) -> Apply:
+    """Make an `apply` function check its arguments and its result."""
 
     @functools.wraps(apply)
-    def checking(params, state, x, *, train, key=None, mask=None):
-        if not isinstance(train, bool):
-            raise TypeError("train must be a Python bool: jit with static_argnames='train'")
-        return apply(params, state, x, train=train, key=key, mask=mask)
+    def checked(params, state, x=_REQUIRED, *, train: Any = _REQUIRED, key=None, mask=None):
+        _check_arguments(kind, params, state, x, train)
+        if not several and isinstance(x, tuple | Mapping):
+            received = f"a dict of {', '.join(map(str, x))}" if isinstance(x, Mapping) else f"a tuple of {len(x)}"
+            raise ShapeError(
+                f"expects one array, got {received}; choose one, or combine them with a graph that has several inputs",
+                kind=kind,
+            )
+        try:
+            with _located(kind):
+                result = apply(params, state, x, train=train, key=key, mask=mask)
+        except KeyError as error:
+            missing = error.args[0] if error.args else None
+            if not isinstance(missing, str) or (missing in params and missing in state):
+                raise
+            raise ValueError(
+                f"{kind}: apply did not find the entry '{missing}' (parameters: {_names(params)}; state: "
+                f"{_names(state)}); pass the params and the state that init returned for this network"
+            ) from error
+        return _check_result(kind, state, result)
 
-    return checking
+    return checked
+
+
+def _check_arguments(kind: str, params: Any, state: Any, x: Any, train: Any) -> None:
+    if x is _REQUIRED:
+        raise TypeError(
+            f"{kind}: apply expects params, state and x, got two arguments; pass the state that init returned, "
+            "even if it is empty: net.apply(params, state, x, train=False)"
+        )
+    if not isinstance(train, bool):
+        if train is _REQUIRED:
+            raise TypeError(
+                f"{kind}: apply needs train: train=True for batch statistics and dropout, train=False for evaluation"
+            )
+        raise TypeError("train must be a Python bool: jit with static_argnames='train'")
+    for name, tree in (("params", params), ("state", state)):
+        if not isinstance(tree, Mapping):
+            raise TypeError(
+                f"{kind}: apply expects the {name} that init returned, a dict, got {type(tree).__name__}; "
+                "call net.apply(params, state, x, train=...)"
+            )
+
+
+def _check_result(kind: str, state: Mapping[str, Any], result: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the result of `apply` if it is an output and a state with the entries of the old state."""
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], Mapping):
+        received = f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"
+        raise TypeError(f"{kind}: apply must return (y, state), with a dict as state, got {received}; return y, {{}}")
+    forgotten = state.keys() - result[1].keys() - {RECORDED}
+    if forgotten:
+        raise ValueError(
+            f"{kind}: apply must return a state with the entries that it received, but {_names(sorted(forgotten))} is "
+            "missing; return y, state"
+        )
+    return result[0], dict(result[1])
+
+
+def _names(names: Any) -> str:
+    return ", ".join(map(str, names)) or "none"
+
+
+@contextlib.contextmanager
+def _located(kind: str) -> Iterator[None]:
+    """Add a kind to the shape errors raised inside."""
+    try:
+        yield
+    except ShapeError as error:
+        raise ShapeError(error.message, error.path, kind) from None
 
 
 @contextlib.contextmanager

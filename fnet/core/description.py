@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -23,12 +24,13 @@ def describe(net: Layer) -> Any:
     {'repeat': {'times': 2, 'layers': ['relu']}}
 
     Raises:
-        ValueError: for a hand-made layer whose kind is not the dotted path of a constructor.
+        ValueError: for a layer made by hand, unless its kind is the dotted path of the function that made it.
     """
-    if net.constructor is None and "." not in net.kind:
+    if net.constructor is None and ("." not in net.kind or _is_constructor(net.kind)):
         raise ValueError(
-            f"the layer '{net.kind}' was made without a constructor, but its description needs the dotted path of one: "
-            f'give it kind="my_module.{net.kind}"'
+            f"the layer '{net.kind}' was made or changed without a constructor, so that its settings do not describe "
+            "what it computes: make it with @fnet.constructor, or in a function that returns it, and give it the "
+            f'dotted path of this function, kind="my_module.{net.kind.rpartition(".")[2]}"'
         )
     layers = [describe(layer) for layer in net.layers]
     if net.kind == "serial" and layers and net.name is None:
@@ -36,6 +38,12 @@ def describe(net: Layer) -> Any:
     children = {"layers": layers} if layers else {}
     name = {} if net.name is None else {"name": net.name}
     return describe_item(net.kind, {**net.settings, **children, **name})
+
+
+def _is_constructor(kind: str) -> bool:
+    """Return whether a dotted path leads to a constructor, whose layers know it."""
+    module, _, name = kind.rpartition(".")
+    return hasattr(getattr(sys.modules.get(module), name, None), "record")
 
 
 def describe_item(kind: str, settings: Mapping[str, Any]) -> Any:
@@ -143,6 +151,8 @@ class Registry(Generic[Record]):
 
     def _makes_records(self, function: Any) -> bool:
         """Return whether a function is annotated to return this type of record, as `make_constructor` does."""
+        if getattr(function, "record", None) is self.record:
+            return True
         name = self.record.__name__
         accepted = (self.record, name, f"fnet.{name}")
         return inspect.isfunction(function) and inspect.signature(function).return_annotation in accepted

@@ -1,14 +1,10 @@
 """Extraction of the outputs of hidden layers, as learned features."""
 
-import dataclasses
 from typing import Any
 
 from fnet.core.layer import Layer, walk
-from fnet.core.traversal import map_layers
+from fnet.core.traversal import recorded, recording
 from fnet.core.wording import suggestion
-
-FEATURES = "features"
-"""The entry that is added to a layer's state to pass on its output."""
 
 
 def features(
@@ -24,7 +20,8 @@ def features(
         state: its non-trainable state.
         x: examples (batch, ...).
         name: name of the layer with the names of its containers, such as "dense_1" or "block/dense_1". If a graph uses
-            the layer more than once, the last output is returned.
+            the layer more than once, the last output is returned; inside `repeat(scan=True)`, the outputs of all
+            repetitions, stacked along a new first axis.
         train: as for `apply`.
         key: as for `apply`.
         mask: as for `apply`.
@@ -33,7 +30,7 @@ def features(
         The layer's output (batch, ...).
 
     Raises:
-        ValueError: if no layer has this name; suggests the nearest known one.
+        ValueError: if no layer has this name, or it lies in a container made by hand.
 
     >>> import jax, jax.numpy as jnp, fnet
     >>> net = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2))
@@ -46,18 +43,12 @@ def features(
     if name not in known:
         raise ValueError(f"the network does not have a layer '{name}'{suggestion(name, known)}")
 
-    def add_output_to_state(layer_path: tuple[str, ...], layer: Layer) -> Layer:
-        """Make the layer at the path add its output to its state, which containers pass on."""
-        if layer_path != path:
-            return layer
-
-        def apply(params, state, x, **rest):
-            y, state = layer.apply(params, state, x, **rest)
-            return y, {**state, FEATURES: y}
-
-        return dataclasses.replace(layer, apply=apply)
-
-    _, tree = map_layers(net, add_output_to_state).apply(params, state, x, train=train, key=key, mask=mask)
-    for part in (*path, FEATURES):
-        tree = tree[part]
-    return tree
+    observed = recording(net, lambda layer_path, _, application: application.y if layer_path == path else None)
+    _, state = observed.apply(params, state, x, train=train, key=key, mask=mask)
+    outputs = dict(recorded(state))
+    if path not in outputs:
+        raise ValueError(
+            f"the output of '{name}' cannot be observed, because a container around it was made by hand; make the "
+            "container with @fnet.constructor"
+        )
+    return outputs[path]

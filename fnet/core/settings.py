@@ -9,13 +9,15 @@ import collections
 import functools
 import inspect
 import re
+import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from fnet.core.wording import errors_in_words, suggestion
+from fnet.core.layer import is_scalar_array, unwrap_scalar
+from fnet.core.wording import errors_in_words, format_number, suggestion
 
 
 class MissingExtra(ImportError):
@@ -48,7 +50,7 @@ def model_of(
         skip: parameters that the caller supplies and users cannot set.
         base: a model whose fields are included.
     """
-    hints = collections.defaultdict(lambda: Any, typing.get_type_hints(inspect.unwrap(function), include_extras=True))
+    hints = _hints_of(function)
     meanings = explanations(function)
     fields: dict[str, Any] = {}
     if tag is not None:
@@ -110,18 +112,109 @@ def explanations(function: Callable[..., Any]) -> dict[str, str]:
 def check_settings(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Check settings against the function's signature and return them with defaults filled in.
 
+    A traced number is accepted where a float is; its bounds are not checked.
+
     Raises:
         ValueError: for the first invalid setting; names the function, the setting and the expected value.
     """
+    values = {name: unwrap_scalar(value) for name, value in values.items()}
+    known = named_parameters(function)
+    traced = {name: value for name, value in values.items() if name in known and is_scalar_array(value)}
+    for name in traced:
+        if not _takes_float(_hints_of(function)[name]):
+            raise ValueError(
+                f"{function.__name__}: {name}: expected a Python value, because it determines the structure, got a "
+                "traced number; only float settings may be traced"
+            )
     try:
-        model = model_of(function)(**values)
+        concrete = {name: value for name, value in values.items() if name not in traced}
+        model = model_of(function, skip=tuple(traced))(**concrete)
     except ValidationError as error:
         setting, errors = next(iter(by_setting(error).items()))
         if errors[0]["type"] == "extra_forbidden":
-            known = named_parameters(function)
             raise ValueError(f"{function.__name__}: unknown setting '{setting}'{suggestion(setting, known)}") from None
         raise ValueError(f"{function.__name__}: {setting}: {errors_in_words(*errors)}") from None
-    return {name: getattr(model, name) for name in type(model).model_fields}
+    return {name: traced[name] if name in traced else getattr(model, name) for name in known}
+
+
+def is_zero(value: Any) -> bool:
+    """Return whether a float setting is known to be 0; a traced number is not.
+
+    >>> is_zero(0.0), is_zero(0.5)
+    (True, False)
+    """
+    return isinstance(value, int | float) and value == 0
+
+
+def _takes_float(annotation: Any) -> bool:
+    members = [annotation, *typing.get_args(annotation)]
+    return float in members or any(map(_takes_float, typing.get_args(annotation)))
+
+
+class _Text(str):
+    """Text that a signature shows without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def shown_signature(function: Callable[..., Any], returned: type) -> inspect.Signature:
+    """Return a function's signature with its types and bounds as `help` should show them.
+
+    >>> from annotated_types import Interval
+    >>> def drop(rate: typing.Annotated[float, Interval(ge=0, lt=1)], *, name: str | None = None): ...
+    >>> shown_signature(drop, dict)
+    <Signature (rate: 0 <= float < 1, *, name: str | None = None) -> dict>
+    """
+    signature, hints = inspect.signature(function), _hints_of(function)
+    parameters = [
+        parameter.replace(annotation=_Text(_in_words(hints[name]))) if name in hints else parameter
+        for name, parameter in signature.parameters.items()
+    ]
+    return signature.replace(parameters=parameters, return_annotation=_Text(returned.__name__))
+
+
+def _hints_of(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the annotations of the parameters; one without an annotation accepts anything."""
+    hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+    return collections.defaultdict(lambda: Any, hints)
+
+
+def _in_words(annotation: Any) -> str:
+    """Return a type and its bounds as text.
+
+    >>> from annotated_types import Ge
+    >>> _in_words(typing.Annotated[int, Ge(1)] | None)
+    'int >= 1 | None'
+    """
+    arguments = typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _with_bounds(_in_words(arguments[0]), arguments[1:])
+    if origin is Literal:
+        return " | ".join(map(repr, arguments))
+    if origin in (types.UnionType, typing.Union):
+        return " | ".join(map(_in_words, arguments))
+    if isinstance(annotation, type) and not arguments:
+        return "None" if annotation is type(None) else annotation.__name__
+    if origin is tuple:
+        return f"tuple[{', '.join('...' if part is ... else _in_words(part) for part in arguments)}]"
+    return str(annotation).replace("typing.", "").replace("collections.abc.", "")
+
+
+def _with_bounds(name: str, constraints: Sequence[Any]) -> str:
+    lower = upper = ""
+    for constraint in constraints:
+        for bound, symbol in (("ge", "<="), ("gt", "<")):
+            value = getattr(constraint, bound, None)
+            lower = lower if value is None else f"{format_number(value)} {symbol} "
+        for bound, symbol in (("le", "<="), ("lt", "<")):
+            value = getattr(constraint, bound, None)
+            upper = upper if value is None else f" {symbol} {format_number(value)}"
+    if lower and not upper:
+        value, symbol = lower.split()
+        return f"{name} {'>=' if symbol == '<=' else '>'} {value}"
+    return f"{lower}{name}{upper}"
 
 
 def by_setting(error: ValidationError) -> dict[str, list[Any]]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.core.layer import Layer, walk
-from fnet.core.traversal import leaves, map_layers
+from fnet.core.traversal import Application, leaves, recorded, recording
 from fnet.gradcheck.compare_leaves import Part, compare_arrays, compare_leaves, nested
 from fnet.gradcheck.diagnosis import Context, diagnose
 from fnet.gradcheck.modes import state_rows
@@ -35,14 +35,10 @@ SAMPLES = 6
 
 
 class Call(NamedTuple):
-    """A layer and its arguments in the forward pass."""
+    """A layer and the arguments and outputs of its application in the forward pass."""
 
     layer: Layer
-    params: Any
-    state: Any
-    x: Any
-    key: jax.Array | None
-    mask: jax.Array | None
+    arguments: Application
 
 
 def find_faulty_layers(problem: Problem, *, train: bool = True, mask: np.ndarray | None = None) -> list[Culprit]:
@@ -62,7 +58,7 @@ def find_faulty_layers(problem: Problem, *, train: bool = True, mask: np.ndarray
                 mistakes = _check_layer(path, calls[path], problem, train)
                 if mistakes:
                     culprits[path] = mistakes
-        loss_culprits = _check_loss(problem, *flatten_steps(outputs, problem.y, real)[:2])
+        loss_culprits = _check_loss(problem, *flatten_steps(*map(jnp.asarray, (outputs, problem.y, real)))[:2])
     return [culprit for path in calls for culprit in culprits.get(path, [])] + loss_culprits
 
 
@@ -71,19 +67,15 @@ def _record_calls(problem: Problem, train: bool, mask: np.ndarray) -> tuple[dict
 
     The layers inside a layer without a hand-written rule are not listed: the rule by JAX covers them.
     """
-    calls: dict[tuple[str, ...], Call] = {}
-    opaque = {path for path, _ in layers_without_rule(problem.net)}
-
-    def recording(path: tuple[str, ...], layer: Layer) -> Layer:
-        def apply(params, state, x, *, train, key=None, mask=None):
-            if not any(path[: len(outer)] == outer != path for outer in opaque):
-                calls.setdefault(path, Call(layer, params, state, x, key, mask))
-            return layer.apply(params, state, x, train=train, key=key, mask=mask)
-
-        return dataclasses.replace(layer, apply=apply)
-
-    net, x = map_layers(problem.net, recording), jnp.asarray(problem.x)
-    outputs, _ = net.apply(problem.params, problem.state, x, train=train, key=problem.key, mask=jnp.asarray(mask))
+    net, x = recording(problem.net, lambda _, __, application: application), jnp.asarray(problem.x)
+    outputs, state = net.apply(problem.params, problem.state, x, train=train, key=problem.key, mask=jnp.asarray(mask))
+    applications = dict(recorded(state))
+    opaque = [path for path, _ in layers_without_rule(problem.net)]
+    calls = {
+        path: Call(layer, applications[path])
+        for path, layer in walk(problem.net)
+        if path in applications and not any(path[: len(outer)] == outer != path for outer in opaque)
+    }
     return calls, np.asarray(outputs)
 
 
@@ -113,19 +105,18 @@ class Projection:
 
 def _check_layer(path: tuple[str, ...], call: Call, problem: Problem, train: bool) -> list[Culprit]:
     """Check the forward pass, the new state and the backward pass of one layer."""
-    layer, x = call.layer, np.asarray(call.x)
+    layer, call_x = call.layer, call.arguments.x
+    x, mask = np.asarray(call_x), call.arguments.mask
     noise = functools.reduce(lambda tree, name: tree.get(name, {}), path, problem.noise if train else {})
-    params, state = jax.tree.map(np.asarray, (call.params, call.state))
-    mask = None if call.mask is None else np.asarray(call.mask)
-    scope = Scope(params, state, noise, train, mask, {}, problem.rules)
+    params, state = jax.tree.map(np.asarray, (call.arguments.params, call.arguments.state))
+    scope = Scope(params, state, noise, train, None if mask is None else np.asarray(mask), {}, problem.rules)
     named = list(leaves(layer, params))
     f = Projection(layer, tuple(name for name, _ in named), not np.issubdtype(x.dtype, np.integer), train)
     points = dict([("input", x)] * f.with_input + named)
-    data = {"x": call.x, "state": call.state, "key": call.key, "mask": call.mask}
+    data = {"x": call_x, "state": call.arguments.state, "key": call.arguments.key, "mask": mask}
     outputs, pull, new_state = jax.vjp(lambda arrays: f.forward(arrays, data), list(points.values()), has_aux=True)
     label = "/".join(path)
-    original = next(layer for other, layer in walk(problem.net) if other == path)
-    y, cache = reference.forward(original, scope, x)
+    y, cache = reference.forward(layer, scope, x)
     diagnosis = _forward_mistake(y, np.asarray(outputs))
     if diagnosis:
         return [Culprit(label, layer.kind, "output", "forward", diagnosis)]
@@ -133,11 +124,11 @@ def _check_layer(path: tuple[str, ...], call: Call, problem: Problem, train: boo
     if wrong:
         return [Culprit(label, layer.kind, row.name, "forward", row.diagnosis) for row in wrong]
     g = np.random.default_rng(zlib.crc32(label.encode())).standard_normal(outputs.shape)
-    dx, gradients = reference.backward(original, scope, cache, g)
+    dx, gradients = reference.backward(layer, scope, cache, g)
     by_hand = dict([("input", dx)] * f.with_input + list(leaves(layer, gradients)))
     by_jax = dict(zip(points, map(np.asarray, pull(jnp.asarray(g, outputs.dtype))[0]), strict=True))
     context = functools.partial(_context, len(x), g.shape)
-    has_rule = expanded(original) not in problem.rules
+    has_rule = expanded(layer) not in problem.rules
     wrong = _wrong_leaves(f, points, data | {"g": g}, Part("total", by_hand, by_jax), context, has_rule)
     return [_culprit(label, layer.kind, row, has_rule) for row in wrong]
 

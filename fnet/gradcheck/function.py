@@ -129,8 +129,8 @@ def _real_leaves(leaves: Mapping[str, np.ndarray], is_complex: Mapping[str, bool
     real: dict[str, Any] = {}
     for name, leaf in leaves.items():
         if is_complex[name]:
-            real[f"{name}/real"] = leaf.real.astype(np.float64)
-            real[f"{name}/imaginary"] = sign * leaf.imag.astype(np.float64)
+            real[f"{name}/real"] = np.real(leaf).astype(np.float64)
+            real[f"{name}/imaginary"] = sign * np.imag(leaf).astype(np.float64)
         else:
             real[name] = leaf.astype(np.float64)
     return real

@@ -144,7 +144,7 @@ def _problem(
 ) -> tuple[Problem, bool]:
     """Return the problem in float64, and whether the loss has a hand-written derivative."""
     rules = rules_by_jax(net, key)
-    noise = draw_noise(net, params, state, x, key, frozenset(rules))
+    noise = draw_noise(net, params, state, x, key, frozenset(path for path, _ in layers_without_rule(net)))
     params, state, x, y = jax.tree.map(_float64, (params, state, x, y))
     record = resolve_loss(loss)
     name = loss_name_of(record.function)

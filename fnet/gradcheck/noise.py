@@ -1,6 +1,5 @@
 """Random dropout masks, shared by both sides of a comparison."""
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -9,43 +8,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.core.layer import Layer
-from fnet.core.traversal import map_layers
+from fnet.core.traversal import Application, recorded, recording
+
+Paths = frozenset[tuple[str, ...]]
 
 
 def draw_noise(
-    net: Layer, params: Any, state: Any, x: Any, key: jax.Array, keyed: frozenset[Layer] = frozenset()
+    net: Layer, params: Any, state: Any, x: Any, key: jax.Array, keyed: Paths = frozenset()
 ) -> dict[str, Any]:
     """Draw the mask of every dropout layer for one batch and one key, as leaves "mask" nested like parameters.
 
-    The layers in `keyed` get their random keys instead, as data, as leaves "key".
+    The network is traced in training mode, and its dropout layers record their masks. Only the masks are computed.
 
-    The network is traced in training mode, with its dropout layers replaced by layers that record their masks. Only the
-    masks are computed.
+    Args:
+        net, params, state, x, key: the arguments of the network's application.
+        keyed: paths of layers whose random keys are returned instead, as data, as leaves "key".
     """
-    return jax.tree.map(np.asarray, _masks(net, params, state, jnp.asarray(x), key, keyed))
+    noise: dict[str, Any] = {}
+    for path, leaves in recorded(_record_noise(net, params, state, jax.tree.map(jnp.asarray, x), key, keyed)):
+        node = noise
+        for name in path:
+            node = node.setdefault(name, {})
+        node.update(jax.tree.map(np.asarray, leaves))
+    return noise
 
 
 @functools.partial(jax.jit, static_argnames=("net", "keyed"))
-def _masks(net, params, state, x, key, keyed):
-    """Return the masks and keys by layer."""
-    noise: dict[str, Any] = {}
+def _record_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array, keyed: Paths) -> Any:
+    """Return a new state that contains the masks and keys."""
 
-    def recording(path: tuple[str, ...], layer: Layer) -> Layer:
-        draw = layer.draw
-        if draw is None and layer not in keyed:
-            return layer
+    def noise_of(path: tuple[str, ...], layer: Layer, application: Application) -> dict[str, jax.Array] | None:
+        if path in keyed:
+            return {"key": jax.random.key_data(application.key)}
+        return None if layer.draw is None else {"mask": layer.draw(application.key, application.x.shape)}
 
-        def apply(params, state, x, *, train, key=None, mask=None):
-            node = noise
-            for name in path:
-                node = node.setdefault(name, {})
-            if layer in keyed:
-                node["key"] = jax.random.key_data(key)
-            elif draw is not None:
-                node["mask"] = draw(key, x.shape)
-            return layer.apply(params, state, x, train=train, key=key, mask=mask)
-
-        return dataclasses.replace(layer, apply=apply)
-
-    map_layers(net, recording).apply(params, state, x, train=True, key=key)
-    return noise
+    return recording(net, noise_of).apply(params, state, x, train=True, key=key)[1]

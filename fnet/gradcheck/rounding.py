@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 SAFETY = 64.0
 """The ratio of the limit to the largest error seen, because another order of the same sums has another error."""
@@ -71,7 +72,7 @@ def _gradients(f, arrays, data, precision):
         # JAX keeps the float64 version of a NumPy array that f captures, if there is one: convert it explicitly.
         traced = jax.make_jaxpr(f)(arrays, data)
         constants = [as_precision(jnp.asarray(np.asarray(constant)), precision) for constant in traced.consts]
-        return jax.core.eval_jaxpr(traced.jaxpr, constants, *jax.tree.leaves((arrays, data)))[0]
+        return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, constants))(*jax.tree.leaves((arrays, data)))[0]
 
     values, pull = jax.vjp(values_of, arrays)
     # In a loop over the values the backward pass is compiled only once.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnet.core.layer import Layer, Shape, headline, walk
-from fnet.core.traversal import map_layers
+from fnet.core.traversal import rewire
 
 
 class SummaryRow(NamedTuple):
@@ -49,7 +49,7 @@ def summarize(net: Layer, in_shape: Shape) -> list[SummaryRow]:
 
         return dataclasses.replace(layer, shape=shape)
 
-    map_layers(net, recording).shape(in_shape)
+    rewire(net, recording).shape(in_shape)
     return [
         SummaryRow(path, headline(layer), layer.shape(shapes[path]), *_costs(layer, shapes[path]))
         for path, layer in walk(net)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet.core.traversal import key_number, leaves, map_layers
+from fnet.core.traversal import key_number, leaves, rewire
 
 
 def scale_by(factor):
@@ -29,18 +29,16 @@ def test_a_layer_without_a_constructor_runs_but_cannot_be_described():
     net = fnet.serial(scale_by(3.0), fnet.relu())
     params, state = net.init(jax.random.key(0), (2,))
     assert net.apply(params, state, np.ones((1, 2)), train=False)[0].tolist() == [[3.0, 3.0]]
-    with pytest.raises(ValueError, match=r'give it kind="my_module\.scale_by"'):
+    with pytest.raises(ValueError, match=r'kind="my_module\.scale_by"'):
         fnet.describe(net)
 
 
-def test_layers_are_compared_by_identity_and_frozen():
-    a, b = fnet.dense(2), fnet.dense(2)
-    assert a != b
-    assert len({a, b, a}) == 2
+def test_layers_are_frozen():
+    layer = fnet.dense(2)
     with pytest.raises(AttributeError, match="cannot assign to field 'kind'"):
-        a.kind = "other"
+        layer.kind = "other"  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(TypeError, match="does not support item assignment"):
-        a.settings["units"] = 3
+        layer.settings["units"] = 3  # pyright: ignore[reportIndexIssue]
 
 
 @pytest.mark.parametrize(
@@ -83,12 +81,11 @@ def test_keys_from_names_are_stable():
     assert key_number("dense_1") == 0xC7C5A755
 
 
-def test_map_layers_preserves_names_and_outputs(rng):
+def test_rewiring_preserves_names_and_outputs(rng):
     net = fnet.serial(fnet.dense(3, name="a"), fnet.serial(fnet.tanh(), fnet.dense(2)), name="whole")
     params, state = net.init(jax.random.key(0), (4,))
     x = rng.standard_normal((2, 4))
-    again = map_layers(net, lambda path, layer: layer)
-    assert fnet.describe(again) == fnet.describe(net)
+    again = rewire(net, lambda path, layer: layer)
     assert np.array_equal(net.apply(params, state, x, train=False)[0], again.apply(params, state, x, train=False)[0])
 
 
