@@ -43,7 +43,7 @@ def check_rates(net: Layer, noise: Any, key: jax.Array) -> list[LeafReport]:
         sigma = math.sqrt(rate * (1 - rate) / kept.size)
         rows.append(_row(f"kept: {label}", kept.shape, kept.mean(), 1 - rate, sigma, "the fraction of entries kept"))
         ones = jnp.ones(shape, jnp.float32)
-        if np.array_equal(layer.apply({}, {}, ones, train=False)[0], ones):
+        if np.array_equal(layer.apply({}, {}, ones, train=False, key=key)[0], ones):
             y = np.asarray(layer.apply({}, {}, ones, train=True, key=key)[0], np.float64)
             what = "the mean of the outputs for inputs of 1"
             rows.append(_row(f"scale: {label}", y.shape, y.mean(), 1.0, sigma / (1 - rate), what))
