@@ -167,7 +167,8 @@ def _by_hand(problem: Problem) -> dict[str, reference.Result]:
 def _mark_unchecked(row: LeafReport, net: Layer, loss_has_rule: bool) -> LeafReport:
     """Say in the rows of layers and losses without a hand-written rule that JAX is compared with differences alone."""
     layers = ["/".join(path) for path, _ in layers_without_rule(net)]
-    inside = any(not layer or row.name.startswith(f"{layer}/") for layer in layers) and row.name not in FORWARD
+    leaf = row.name.removeprefix("state: ")
+    inside = any(not layer or leaf.startswith(f"{layer}/") for layer in layers) and row.name not in FORWARD
     if not inside and (loss_has_rule or row.name != "loss"):
         return row
     if row.ok:
