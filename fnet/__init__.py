@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from fnet.core.traversal import count as count
     from fnet.core.traversal import leaves as leaves
     from fnet.core.traversal import map_layers as map_layers
+    from fnet.core.traversal import name_children as name_children
     from fnet.core.traversal import transfer as transfer
     from fnet.layers.activation import *
     from fnet.layers.attention import *
     from fnet.layers.combine import *
+    from fnet.layers.combine import ChildTrees as ChildTrees
     from fnet.layers.conv import *
     from fnet.layers.dense import *
     from fnet.layers.dropout import *
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
     from fnet.layers.pool import *
     from fnet.layers.recurrent import *
     from fnet.layers.shape import *
+    from fnet.layers.transform import *
     from fnet.layers.vocabulary import build as build
     from fnet.regularization import Penalties as Penalties
     from fnet.runs.model_file import load as load
+    from fnet.runs.model_file import save as save
     from fnet.train.generation import generate as generate
 
     __version__: str
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 _MODULES = ("data", "gradcheck", "losses", "metrics", "reference", "trace", "train")
 
 _MODULE_OF = {
+    "ChildTrees": "layers.combine",
     "Layer": "core.layer",
     "Parts": "core.constructor",
     "Penalties": "regularization",
@@ -55,7 +60,9 @@ _MODULE_OF = {
     "leaves": "core.traversal",
     "load": "runs.model_file",
     "map_layers": "core.traversal",
+    "name_children": "core.traversal",
     "no_parameters": "core.constructor",
+    "save": "runs.model_file",
     "transfer": "core.traversal",
 }
 """Modules of the public names that are neither modules nor layers themselves."""

@@ -8,6 +8,8 @@ import numpy as np
 import prepared
 import pytest
 
+from fnet.train.compile import clear_programs
+
 if jax.__version_info__[:2] == (0, 10):
     # Without XLA's fusion emitters, small programs compile twice as fast. Other versions may not know the flag.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
@@ -22,9 +24,10 @@ def _float32_by_default():
 
 @pytest.fixture(scope="module", autouse=True)
 def _clear_compiled_programs():
-    """Clear JAX's caches after every module; thousands of compiled programs would take gigabytes of memory."""
+    """Clear the caches of programs after every module; thousands of programs would take gigabytes of memory."""
     yield
     jax.clear_caches()
+    clear_programs()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -53,7 +53,7 @@ def index_incompatibility(net: Layer, spec: DatasetSpec) -> str | None:
 
     A user's own layer that does not declare a number of indices may take either.
     """
-    number = net.indices
+    number = net.indices if isinstance(net.indices, int) else None
     if number is None and any(layer.kind not in CONSTRUCTORS for _, layer in walk(net)):
         return None
     tokens = None if spec.vocabulary is None else len(spec.vocabulary)

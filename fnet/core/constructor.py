@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
-from fnet.core.layer import Apply, Layer, Shape, ShapeError, freeze, headline, made_by
+from fnet.core.layer import Apply, Layer, Shape, ShapeError, freeze, headline, is_shape, made_by
 from fnet.core.settings import check_settings, layers_parameter, shown_signature
 from fnet.core.traversal import RECORDED
 
@@ -31,7 +31,7 @@ class Parts(NamedTuple):
     apply: Apply
     children: tuple[tuple[str, Layer], ...] = ()
     draw: Callable[[Any, Any], Any] | None = None
-    indices: int | None = None
+    indices: int | Mapping[str, int | None] | None = None
     rearranges: bool = False
     several: bool | None = None
 
@@ -148,7 +148,7 @@ def _layer(reference: Any, call: Call, body: Parts | Layer) -> Layer:
     layer = Layer(
         call.kind,
         call.settings,
-        shape=_checked_shape(body.shape, call.kind),
+        shape=_checked_shape(body.shape, call.kind, several),
         init=_checked_init(body.init, call.kind),
         apply=_checked_apply(body.apply, call.kind, several),
         children=body.children,
@@ -162,16 +162,18 @@ def _layer(reference: Any, call: Call, body: Parts | Layer) -> Layer:
     return made_by(layer, call.constructor, call.layers, expansion)
 
 
-def _indices_of_first(children: tuple[tuple[str, Layer], ...]) -> int | None:
+def _indices_of_first(children: tuple[tuple[str, Layer], ...]) -> int | Mapping[str, int | None] | None:
     """Return the number of indices that layers in series take: that of the first one that does not only rearrange."""
     return next((child.indices for _, child in children if not child.rearranges), None)
 
 
-def _checked_shape(shape: Callable[[Any], Any], kind: str) -> Callable[[Any], Any]:
-    """Add the layer's kind to the shape errors of a function; a container replaces it by the layer's path."""
+def _checked_shape(shape: Callable[[Any], Any], kind: str, several: bool) -> Callable[[Any], Any]:
+    """Make a `shape` function check that it receives the shape of one array, unless the layer takes several."""
 
     @functools.wraps(shape)
     def checked(in_shape):
+        if not several and not is_shape(in_shape):
+            raise _too_many(kind, in_shape)
         with _located(kind):
             return shape(in_shape)
 
@@ -206,11 +208,7 @@ def _checked_apply(apply: Apply, kind: str, several: bool) -> Apply:
     def checked(params, state, x=_REQUIRED, *, train: Any = _REQUIRED, key=None, mask=None):
         _check_arguments(kind, params, state, x, train)
         if not several and isinstance(x, tuple | Mapping):
-            received = f"a dict of {', '.join(map(str, x))}" if isinstance(x, Mapping) else f"a tuple of {len(x)}"
-            raise ShapeError(
-                f"expects one array, got {received}; choose one, or combine them with a graph that has several inputs",
-                kind=kind,
-            )
+            raise _too_many(kind, x)
         try:
             with _located(kind):
                 result = apply(params, state, x, train=train, key=key, mask=mask)
@@ -225,6 +223,21 @@ def _checked_apply(apply: Apply, kind: str, several: bool) -> Apply:
         return _check_result(kind, state, result)
 
     return checked
+
+
+def _too_many(kind: str, x: Any) -> ShapeError:
+    """Return the error for several arrays, or their shapes, where one is expected."""
+    match x:
+        case Mapping():
+            received = f"a dict of {', '.join(map(str, x))}"
+        case tuple():
+            received = f"a tuple of {len(x)}"
+        case _:
+            received = f"a {type(x).__name__}"
+    return ShapeError(
+        f"expects one array, got {received}; choose one, or combine them with a graph that has several inputs",
+        kind=kind,
+    )
 
 
 def _check_arguments(kind: str, params: Any, state: Any, x: Any, train: Any) -> None:

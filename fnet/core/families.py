@@ -12,4 +12,5 @@ FAMILIES = (
     "embedding",
     "dropout",
     "activation",
+    "transform",
 )

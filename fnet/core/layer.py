@@ -87,7 +87,8 @@ class Layer:
         name: replaces the name that a container derives by counting.
         draw: (key, shape) -> the random mask that apply draws in training for inputs of this shape, if it draws one;
             the reference receives the same mask.
-        indices: number of different indices (0, 1, ...) that the input may contain, if the layer takes indices.
+        indices: number of different indices (0, 1, ...) that the input may contain, if the layer takes indices; for
+            several inputs, this number or None by name.
         rearranges: whether the layer only rearranges the entries of its input, so that its input may be indices too.
         several: whether the input is a tuple or dict of arrays.
         reference: the hand-written rule, a `fnet.reference.Rule`; None for that of the kind, if there is one.
@@ -114,7 +115,7 @@ class Layer:
     name: str | None = None
     draw: Callable[[Any, Any], Any] | None = None
     _: dataclasses.KW_ONLY
-    indices: int | None = None
+    indices: int | Mapping[str, int | None] | None = None
     rearranges: bool = False
     several: bool = False
     reference: Any = None
@@ -217,12 +218,14 @@ def made_by(
 
 
 def is_shape(value: Any) -> bool:
-    """Return whether a value is the shape of one array, not a tuple or dict of shapes.
+    """Return whether a value is the shape of one array, not a tuple or dict of shapes or arrays.
 
     >>> is_shape((28, 28)), is_shape(()), is_shape(((3,), (4,))), is_shape({"query": (3,)})
     (True, True, False, False)
     """
-    return isinstance(value, tuple) and not any(isinstance(part, tuple | Mapping) for part in value)
+    return isinstance(value, tuple) and not any(
+        isinstance(part, tuple | Mapping) or hasattr(part, "shape") for part in value
+    )
 
 
 def walk(net: Layer, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Layer]]:

@@ -1,12 +1,13 @@
 """The wiring of a `graph` as plain data for both interpreters: named values, each an operation on other values."""
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from fnet.core.layer import Layer, ShapeError, is_shape
 from fnet.core.wording import suggestion
 
 INPUT = "input"
-"""The name of the graph's input."""
+"""The name of the input of a graph with one input."""
 
 MERGES = ("add", "multiply", "concatenate")
 """The operations that combine several values; every other operation is a layer."""
@@ -21,35 +22,75 @@ class GraphNode(NamedTuple):
 
 
 def wire(
-    nodes: Sequence[tuple[str, tuple[str, ...]]], output: str | None, layers: Collection[str]
+    nodes: Sequence[tuple[str, tuple[str, ...]]],
+    output: str | tuple[str, ...] | None,
+    layers: Mapping[str, Layer],
+    inputs: Sequence[str] = (INPUT,),
 ) -> tuple[GraphNode, ...]:
-    """Return the nodes in topological order: every node after its inputs, the output last.
+    """Return the nodes in topological order: every node after its inputs.
 
-    >>> wire([("c", ("add", "a", "b")), ("a", ("f", "input")), ("b", ("f", "a"))], "c", ["f"])[-1]
+    >>> import fnet
+    >>> nodes = [("c", ("add", "a", "b")), ("a", ("f", "input")), ("b", ("f", "a"))]
+    >>> wire(nodes, "c", {"f": fnet.relu()})[-1]
     GraphNode(name='c', operation='add', inputs=('a', 'b'))
 
     Raises:
-        ValueError: for a node that is malformed, unknown, unused or part of a cycle, or a layer that no node uses.
+        ValueError: for a node that is malformed, unknown, unused or part of a cycle, or an input or a layer that no
+            node uses.
     """
     if not nodes:
         raise ValueError("graph: expected at least one node, such as {y: [dense_1, input]}")
-    by_name = {name: _node(name, entries, layers, [name for name, _ in nodes]) for name, entries in nodes}
-    last = output or nodes[-1][0]
-    if last not in by_name:
-        raise ValueError(f"graph: the output '{last}' is not a node{suggestion(last, by_name)}")
+    names = [*inputs, *(name for name, _ in nodes)]
+    by_name = {name: _node(name, entries, layers, names) for name, entries in nodes}
     order: list[GraphNode] = []
-    _append_after_inputs(last, by_name, [], order)
-    unused_nodes = by_name.keys() - {node.name for node in order}
-    if unused_nodes:
-        raise ValueError(f"graph: the node '{min(unused_nodes)}' is not used; use it or remove it")
-    unused_layers = set(layers) - {node.operation for node in order}
-    if unused_layers:
-        raise ValueError(f"graph: the layer '{min(unused_layers)}' is not used by any node; use it or remove it")
+    for name in outputs_of(nodes, output):
+        if name not in by_name:
+            raise ValueError(f"graph: the output '{name}' is not a node{suggestion(name, by_name)}")
+        _append_after_inputs(name, by_name, inputs, [], order)
+    used = {value for node in order for value in (node.name, node.operation, *node.inputs)}
+    for what, known in (("node", by_name), ("layer", layers), ("input", inputs)):
+        unused = set(known) - used
+        if unused:
+            by = "" if what == "node" else " by any node"
+            raise ValueError(f"graph: the {what} '{min(unused)}' is not used{by}; use it or remove it")
     return tuple(order)
 
 
-def _node(name: str, entries: tuple[str, ...], layers: Collection[str], names: Sequence[str]) -> GraphNode:
-    if name == INPUT or names.count(name) > 1:
+def outputs_of(nodes: Sequence[tuple[str, tuple[str, ...]]], output: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the names of the output nodes; by default the last node is the output."""
+    if output is None:
+        return (nodes[-1][0],)
+    return (output,) if isinstance(output, str) else output
+
+
+def input_values(inputs: tuple[str, ...] | None, x: Any) -> dict[str, Any]:
+    """Return the inputs of a graph by name: the arrays of a batch, or their shapes.
+
+    Args:
+        inputs: names of the inputs, or None for a single one.
+        x: one value; or a dict with these names, or a tuple in this order.
+
+    Raises:
+        ShapeError: when x does not have these inputs.
+
+    >>> input_values(None, 1), input_values(("a", "b"), {"b": 2, "a": 1}), input_values(("a", "b"), (1, 2))
+    ({'input': 1}, {'a': 1, 'b': 2}, {'a': 1, 'b': 2})
+    """
+    if inputs is None:
+        return {INPUT: x}
+    if isinstance(x, Mapping) and set(x) == set(inputs):
+        return {name: x[name] for name in inputs}
+    if isinstance(x, tuple) and not is_shape(x) and len(x) == len(inputs):
+        return dict(zip(inputs, x, strict=True))
+    if isinstance(x, Mapping):
+        received = f"a dict of {', '.join(map(str, x))}"
+    else:
+        received = f"a tuple of {len(x)}" if isinstance(x, tuple) and not is_shape(x) else "a single one"
+    raise ShapeError(f"expects the inputs {', '.join(inputs)}, as a dict or as a tuple in this order, got {received}")
+
+
+def _node(name: str, entries: tuple[str, ...], layers: Mapping[str, Layer], names: Sequence[str]) -> GraphNode:
+    if names.count(name) > 1 or name == INPUT:
         raise ValueError(f"graph: a node may not be named '{name}': the name is taken; choose another one")
     if len(entries) < 2:
         raise ValueError(f"graph: node '{name}': expected an operation and its inputs, such as [dense_1, input]")
@@ -60,23 +101,25 @@ def _node(name: str, entries: tuple[str, ...], layers: Collection[str], names: S
         )
     if operation in MERGES and len(inputs) < 2:
         raise ValueError(f"graph: node '{name}': {operation} takes at least two values, got {len(inputs)}")
-    if operation not in MERGES and len(inputs) != 1:
+    if operation not in MERGES and len(inputs) != 1 and not layers[operation].several:
         raise ValueError(
             f"graph: node '{name}': the layer '{operation}' takes one value, got {len(inputs)}; merge them in a "
             f"separate node with {', '.join(MERGES)}"
         )
     for value in inputs:
-        if value != INPUT and value not in names:
-            raise ValueError(f"graph: node '{name}': unknown value '{value}'{suggestion(value, [*names, INPUT])}")
+        if value not in names:
+            raise ValueError(f"graph: node '{name}': unknown value '{value}'{suggestion(value, names)}")
     return GraphNode(name, operation, tuple(inputs))
 
 
-def _append_after_inputs(name: str, nodes: dict[str, GraphNode], path: list[str], order: list[GraphNode]) -> None:
+def _append_after_inputs(
+    name: str, nodes: dict[str, GraphNode], graph_inputs: Collection[str], path: list[str], order: list[GraphNode]
+) -> None:
     """Append a node to the order after all nodes that it depends on."""
     if name in path:
         raise ValueError(f"graph: the nodes form a cycle: {' -> '.join([*path[path.index(name) :], name])}")
-    if name == INPUT or any(node.name == name for node in order):
+    if name in graph_inputs or any(node.name == name for node in order):
         return
     for value in nodes[name].inputs:
-        _append_after_inputs(value, nodes, [*path, name], order)
+        _append_after_inputs(value, nodes, graph_inputs, [*path, name], order)
     order.append(nodes[name])

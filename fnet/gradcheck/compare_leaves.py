@@ -3,7 +3,7 @@
 import functools
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -61,6 +61,7 @@ def compare_leaves(
     rounding: float = ROUNDING,
     precision: str = "float64",
     exclude_kinks: bool = False,
+    constants: Collection[str] = (),
     context: Callable[[str, str], Context] | None = None,
 ) -> list[LeafReport]:
     """Compare the gradients of every part with respect to every leaf; the reports of the first part come first.
@@ -78,14 +79,15 @@ def compare_leaves(
         rounding: the difference that passes regardless of the size of a leaf's gradient, relative to the largest
             gradient of any leaf.
         precision: the precision of JAX's gradients, "float64" or "float32".
+        constants: leaves whose gradient is 0 by definition although the value depends on them, such as those of
+            `fnet.frozen`; finite differences do not apply to them.
         exclude_kinks: whether entries on a kink count as equal, whatever the gradients there are.
         context: (name of the leaf, name of the part) -> the context of the diagnosis.
     """
     context = context or (lambda name, _: Context(name.rpartition("/")[2]))
-    entries = {
-        name: _sampled_entries(name, leaf, parts, samples, tolerance if exclude_kinks else None)
-        for name, leaf in leaves.items()
-    }
+    differing = tolerance if exclude_kinks else None
+    entries = {name: _sampled_entries(name, leaf, parts, samples, differing) for name, leaf in leaves.items()}
+    entries |= {name: np.zeros(0, int) for name in constants}
     numeric_gradients, values = _differentiate(f, leaves, data, parts, entries)
     if exclude_kinks:
         parts = [_without_kinks(part, numeric_gradients) for part in parts]

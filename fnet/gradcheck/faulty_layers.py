@@ -35,10 +35,11 @@ SAMPLES = 6
 
 
 class Call(NamedTuple):
-    """A layer and the arguments and outputs of its application in the forward pass."""
+    """A layer, the arguments and outputs of its application in the forward pass, and the dropout masks inside it."""
 
     layer: Layer
     arguments: Application
+    noise: Any
 
 
 def find_faulty_layers(problem: Problem, *, train: bool = True, mask: np.ndarray | None = None) -> list[Culprit]:
@@ -55,7 +56,7 @@ def find_faulty_layers(problem: Problem, *, train: bool = True, mask: np.ndarray
         culprits: dict[tuple[str, ...], list[Culprit]] = {}
         for path in sorted(calls, key=len, reverse=True):
             if not any(other[: len(path)] == path for other in culprits):
-                mistakes = _check_layer(path, calls[path], problem, train)
+                mistakes = _check_layer(path, calls[path], problem)
                 if mistakes:
                     culprits[path] = mistakes
         loss_culprits = _check_loss(problem, *flatten_steps(*map(jnp.asarray, (outputs, problem.y, real)))[:2])
@@ -71,12 +72,22 @@ def _record_calls(problem: Problem, train: bool, mask: np.ndarray) -> tuple[dict
     outputs, state = net.apply(problem.params, problem.state, x, train=train, key=problem.key, mask=jnp.asarray(mask))
     applications = dict(recorded(state))
     opaque = [path for path, _ in layers_without_rule(problem.net)]
-    calls = {
-        path: Call(layer, applications[path])
-        for path, layer in walk(problem.net)
-        if path in applications and not any(path[: len(outer)] == outer != path for outer in opaque)
-    }
+    layers = dict(walk(problem.net))
+    calls: dict[tuple[str, ...], Call] = {}
+    for path, layer in layers.items():
+        if path in applications and not any(path[: len(outer)] == outer != path for outer in opaque):
+            application = applications[path]
+            noise = functools.reduce(lambda tree, name: tree.get(name, {}), path, problem.noise if train else {})
+            for number in range(len(path)):
+                if _is_loop(layers[path[:number]]):
+                    application, noise = jax.tree.map(lambda stacked: stacked[0], (application, noise))
+            calls[path] = Call(layer, application, noise)
     return calls, np.asarray(outputs)
+
+
+def _is_loop(layer: Layer) -> bool:
+    """Return whether what the layers inside record is stacked; the first repetition is checked."""
+    return layer.kind == "repeat" and bool(layer.settings["scan"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,17 +114,19 @@ class Projection:
         return self.layer.apply(params, data["state"], x, train=self.train, key=data["key"], mask=data["mask"])
 
 
-def _check_layer(path: tuple[str, ...], call: Call, problem: Problem, train: bool) -> list[Culprit]:
+def _check_layer(path: tuple[str, ...], call: Call, problem: Problem) -> list[Culprit]:
     """Check the forward pass, the new state and the backward pass of one layer."""
-    layer, call_x = call.layer, call.arguments.x
-    x, mask = np.asarray(call_x), call.arguments.mask
-    noise = functools.reduce(lambda tree, name: tree.get(name, {}), path, problem.noise if train else {})
-    params, state = jax.tree.map(np.asarray, (call.arguments.params, call.arguments.state))
-    scope = Scope(params, state, noise, train, None if mask is None else np.asarray(mask), {}, problem.rules)
+    layer, arguments, noise = call
+    train, call_x = bool(arguments.train), arguments.x
+    x, mask = np.asarray(call_x), arguments.mask
+    params, state = jax.tree.map(np.asarray, (arguments.params, arguments.state))
+    scope = Scope(
+        params, state, noise if train else {}, train, None if mask is None else np.asarray(mask), {}, problem.rules
+    )
     named = list(leaves(layer, params))
     f = Projection(layer, tuple(name for name, _ in named), not np.issubdtype(x.dtype, np.integer), train)
     points = dict([("input", x)] * f.with_input + named)
-    data = {"x": call_x, "state": call.arguments.state, "key": call.arguments.key, "mask": mask}
+    data = {"x": call_x, "state": arguments.state, "key": arguments.key, "mask": mask}
     outputs, pull, new_state = jax.vjp(lambda arrays: f.forward(arrays, data), list(points.values()), has_aux=True)
     label = "/".join(path)
     y, cache = reference.forward(layer, scope, x)

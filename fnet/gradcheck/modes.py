@@ -87,6 +87,7 @@ def check_mode(problem: Problem, mode: Mode, precision: str, tolerance: float, r
             tolerance=tolerance,
             rounding=rounding,
             precision=precision,
+            constants=problem.constants(),
             context=lambda name, _: Context(name.rpartition("/")[2], len(problem.x)),
         )
     return [row._replace(part=mode.part) for row in [*rows, *gradients]]

@@ -114,7 +114,7 @@ def check(
     rows = _value_rows(by_hand, by_jax, f.parts, tolerance, max(rounding, ROUNDING))
     rows += compare_leaves(
         f, points, data, parts, samples=samples, tolerance=tolerance, rounding=rounding, precision=precision,
-        context=context,
+        constants=problem.constants(), context=context,
     )  # fmt: skip
     rows = [row for row in rows if row.name in (*FORWARD, *reported) and not _is_unpenalized(row)]
     rows.sort(key=lambda row: f.parts.index(row.part))

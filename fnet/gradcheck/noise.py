@@ -38,6 +38,8 @@ def _record_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array, k
     """Return a new state that contains the masks and keys."""
 
     def noise_of(path: tuple[str, ...], layer: Layer, application: Application) -> dict[str, jax.Array] | None:
+        if not application.train:
+            return None
         if path in keyed:
             return {"key": jax.random.key_data(application.key)}
         return None if layer.draw is None else {"mask": layer.draw(application.key, application.x.shape)}

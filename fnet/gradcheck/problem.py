@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fnet.core.layer import Layer
+from fnet.core.layer import Layer, walk
 from fnet.core.traversal import leaves
 from fnet.gradcheck.compare_leaves import nested
 from fnet.gradcheck.rounding import as_precision
@@ -112,6 +112,11 @@ class Problem(NamedTuple):
     def points(self) -> dict[str, np.ndarray]:
         """Return the leaves to differentiate with respect to."""
         return dict(self.function().leaves(self.params, self.x))
+
+    def constants(self) -> list[str]:
+        """List the leaves of frozen layers, whose gradient is 0 by definition."""
+        frozen = ["/".join((*path, "")) for path, layer in walk(self.net) if layer.kind == "frozen"]
+        return [name for name in self.points() if name != "input" and any(name.startswith(path) for path in frozen)]
 
     def data(self, mask: np.ndarray | None = None) -> dict[str, Any]:
         """Return the other inputs of the loss; by default all examples are real."""

@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from pydantic import WithJsonSchema
 from fnet.core.constructor import Parts, at_child, constructor
 from fnet.core.layer import Layer, Name, Shape, ShapeError
 from fnet.core.traversal import key_number, name_children
-from fnet.core.wiring import INPUT, MERGES, wire
+from fnet.core.wiring import INPUT, MERGES, input_values, outputs_of, wire
 
 __all__ = ["graph", "parallel", "repeat", "residual", "serial"]
 
@@ -87,20 +87,23 @@ def residual(*layers: Layer, name: Name = None) -> Parts:
     inner = serial(*layers)
 
     def shape(in_shape):
-        out_shape = inner.shape(in_shape)
-        if out_shape != in_shape:
-            raise ShapeError(
-                f"its layers must preserve the shape {in_shape}, but their output has shape {out_shape}; change the "
-                f"last layer, or use parallel with a projection as the other branch"
-            )
-        return out_shape
+        return _same_shape(inner.shape(in_shape), in_shape, "use parallel with a projection as the other branch")
 
     def apply(params, state, x, *, train, key=None, mask=None):
         shape(x.shape[1:])
         y, state = inner.apply(params, state, x, train=train, key=key, mask=mask)
         return x + y, state
 
-    return Parts(shape, inner.init, apply, inner.children)
+    return Parts(shape, inner.init, apply, inner.children, several=False)
+
+
+def _same_shape(out_shape: Shape, in_shape: Shape, alternative: str) -> Shape:
+    if out_shape != in_shape:
+        raise ShapeError(
+            f"its layers must preserve the shape {in_shape}, but their output has shape {out_shape}; change the last "
+            f"layer, or {alternative}"
+        )
+    return out_shape
 
 
 @constructor
@@ -140,7 +143,7 @@ def parallel(
         return trees.params, trees.state
 
     def apply(params, state, x, *, train, key=None, mask=None):
-        shape(x.shape[1:])
+        shape(shapes_of(x))
         trees = ChildTrees(params, state)
         outputs = [trees.apply(name, child, x, train=train, key=key, mask=mask) for name, child in children]
         return _merge(combine, outputs), trees.new_state
@@ -149,26 +152,68 @@ def parallel(
 
 
 @constructor
-def repeat(*layers: Layer, times: Annotated[int, Ge(1)], name: Name = None) -> Layer:
+def repeat(*layers: Layer, times: Annotated[int, Ge(1)], scan: bool = False, name: Name = None) -> Parts | Layer:
     """Layers repeated several times, each time with its own parameters: a `serial` of `times` `serial` layers.
 
+    With `scan` the repetitions run in a loop (`jax.lax.scan`), so that the time to compile does not depend on their
+    number. Their parameters are stacked: every leaf has a first axis of length `times`, under the names of the layers.
+    Both forms start from the same weights and compute the same function; without `scan` the compiled program is often
+    faster, and every repetition has parameters of its own name.
+
     Args:
-        layers: the layers to repeat, first to last.
+        layers: the layers to repeat, first to last; with `scan` they must preserve the shape.
         times: number of repetitions.
+        scan: whether the repetitions run in a loop.
         name: replaces the automatic name (kind and number).
 
     Raises:
+        ShapeError: with `scan`, when the layers change the shape.
         ValueError: when times is less than 1.
 
-    >>> import fnet
+    >>> import jax, fnet
     >>> [name for name, _ in fnet.repeat(fnet.dense(8), fnet.relu(), times=3).children]
     ['serial_1', 'serial_2', 'serial_3']
+    >>> params, _ = fnet.repeat(fnet.dense(8), fnet.relu(), times=3, scan=True).init(jax.random.key(0), (8,))
+    >>> params["dense_1"]["w"].shape
+    (3, 8, 8)
     """
-    return serial(*(serial(*layers) for _ in range(times)))
+    if not scan:
+        return serial(*(serial(*layers) for _ in range(times)))
+    inner = serial(*layers)
+    names = [name for name, _ in name_children([inner] * times)]
+
+    def shape(in_shape):
+        return _same_shape(inner.shape(in_shape), in_shape, "repeat them without scan")
+
+    def keys_of(key):
+        numbers = jnp.array([key_number(name) for name in names], jnp.uint32)
+        return None if key is None else jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+
+    def init(key, in_shape):
+        shape(in_shape)
+        return jax.vmap(lambda key: inner.init(key, in_shape))(keys_of(key))
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shape(shapes_of(x))
+
+        def body(x, repetition):
+            params, state, key = repetition
+            y, state = inner.apply(params, state, x, train=train, key=key, mask=mask)
+            return y.astype(x.dtype), state
+
+        return jax.lax.scan(body, x, (params, state, keys_of(key)), length=times)
+
+    return Parts(shape, init, apply, inner.children, indices=inner.indices)
 
 
 @constructor
-def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = None) -> Parts:
+def graph(
+    *layers: Layer,
+    nodes: Nodes,
+    inputs: tuple[str, ...] | None = None,
+    output: str | tuple[str, ...] | None = None,
+    name: Name = None,
+) -> Parts:
     """A directed acyclic graph: named values, each a layer or a merge applied to other values.
 
     The gradient of a value with several uses is the sum over its uses. Nodes with the same layer share its parameters,
@@ -178,71 +223,131 @@ def graph(*layers: Layer, nodes: Nodes, output: str | None = None, name: Name = 
           layers: [{dense: {units: 8, name: left}}, {dense: {units: 8, name: right}}]
           nodes: {a: [left, input], b: [right, a], sum: [add, a, b]}
 
+    With `inputs` the graph takes several arrays x, as a dict with these names or as a tuple in this order, and
+    in_shape is a dict or a tuple of shapes. With several outputs it returns a tuple of arrays. A mask is passed to
+    every layer; a (batch, time) mask fits only if all sequences have the same number of steps.
+
     Args:
         layers: the layers, in any order; nodes refer to them by their names.
         nodes: for every value its operation and the values that the operation is applied to. An operation is the name
-            of a layer, or add, multiply or concatenate; `input` is the graph's input.
-        output: name of the node that is the graph's output; by default the last one.
+            of a layer, or add, multiply or concatenate; `input` is the graph's input. A layer that takes several
+            arrays, such as `cross_attention`, is applied to several values.
+        inputs: names of the inputs, for a graph with several; by default it has one, named `input`.
+        output: name of the node that is the graph's output, or a tuple of names; by default the last one.
         name: replaces the automatic name (kind and number).
 
     Raises:
-        ValueError: for a cycle, an unknown or unused node or layer, or a wrong number of inputs.
-        ShapeError: when the inputs of a node cannot be combined.
+        ValueError: for a cycle, an unknown or unused input, node or layer, or a wrong number of inputs.
+        ShapeError: when the inputs of the graph or of a node do not fit.
 
     >>> import fnet
     >>> fnet.graph(
     ...     fnet.dense(3, name="f"), nodes={"a": ("f", "input"), "b": ("f", "a"), "y": ("concatenate", "a", "b")}
     ... ).shape((3,))
     (6,)
+    >>> distance = fnet.graph(
+    ...     fnet.dense(3, name="f"), nodes={"a": ("f", "left"), "b": ("f", "right")}, inputs=("left", "right"),
+    ...     output=("a", "b"),
+    ... )
+    >>> distance.shape({"left": (5,), "right": (5,)})
+    ((3,), (3,))
     """
     children = name_children(layers)
     layer_of = dict(children)
-    wired = wire(nodes, output, layer_of)
+    wired = wire(nodes, output, layer_of, inputs or (INPUT,))
+    outputs = outputs_of(nodes, output)
 
-    def shapes_of(in_shape: Shape) -> dict[str, Shape]:
+    def node_shapes(in_shape: Any) -> dict[str, Any]:
         """Return the shape of every value, and under "LAYER/" the shape of the input of every layer."""
-        shapes = {INPUT: in_shape}
+        shapes = input_values(inputs, in_shape)
         for node in wired:
             in_shapes = [shapes[value] for value in node.inputs]
             if node.operation in MERGES:
                 shapes[node.name] = _merged_shape(node.operation, in_shapes, node.inputs)
                 continue
-            if shapes.setdefault(f"{node.operation}/", in_shapes[0]) != in_shapes[0]:
+            child = layer_of[node.operation]
+            received = _arguments(child, in_shapes)
+            if shapes.setdefault(f"{node.operation}/", received) != received:
                 raise ShapeError(
                     f"the layer '{node.operation}' is applied to {shapes[f'{node.operation}/']} and, in node "
-                    f"'{node.name}', to {in_shapes[0]}; make the shapes equal, because the parameters are shared"
+                    f"'{node.name}', to {received}; make the shapes equal, because the parameters are shared"
                 )
-            with at_child(node.operation, layer_of[node.operation]):
-                shapes[node.name] = layer_of[node.operation].shape(in_shapes[0])
+            with at_child(node.operation, child):
+                shapes[node.name] = child.shape(received)
         return shapes
 
-    def shape(in_shape):
-        return shapes_of(in_shape)[wired[-1].name]
+    def chosen(values: dict[str, Any]) -> Any:
+        return tuple(values[name] for name in outputs) if isinstance(output, tuple) else values[outputs[0]]
 
     def init(key, in_shape):
-        shapes, trees = shapes_of(in_shape), ChildTrees()
+        shapes, trees = node_shapes(in_shape), ChildTrees()
         for name, child in children:
             trees.init(name, child, key, shapes[f"{name}/"])
         return trees.params, trees.state
 
     def apply(params, state, x, *, train, key=None, mask=None):
-        shape(x.shape[1:])
-        trees, values = ChildTrees(params, state), {INPUT: x}
+        node_shapes(shapes_of(x))
+        trees, values = ChildTrees(params, state), input_values(inputs, x)
         for node in wired:
-            inputs = [values[value] for value in node.inputs]
+            received = [values[value] for value in node.inputs]
             if node.operation in MERGES:
-                values[node.name] = _merge(node.operation, inputs)
+                values[node.name] = _merge(node.operation, received)
             else:
                 child = layer_of[node.operation]
-                values[node.name] = trees.apply(node.operation, child, inputs[0], train=train, key=key, mask=mask)
-        return values[wired[-1].name], trees.new_state
+                values[node.name] = trees.apply(
+                    node.operation, child, _arguments(child, received), train=train, key=key, mask=mask
+                )
+        return chosen(values), trees.new_state
 
-    at_input = [layer_of[node.operation] for node in wired if INPUT in node.inputs and node.operation in layer_of]
-    return Parts(shape, init, apply, children, indices=_fewest_indices(at_input))
+    def indices_of(name: str) -> int | None:
+        """Return the number of indices that an input may contain."""
+        used_by = (node.operation for node in wired if name in node.inputs and node.operation in layer_of)
+        return _fewest_indices(layer_of[operation] for operation in used_by)
+
+    indices = indices_of(INPUT) if inputs is None else {name: indices_of(name) for name in inputs}
+    return Parts(
+        lambda in_shape: chosen(node_shapes(in_shape)),
+        init,
+        apply,
+        children,
+        indices=indices,
+        several=inputs is not None,
+    )
+
+
+def _arguments(layer: Layer, values: Sequence[Any]) -> Any:
+    """Return the input of a layer: a tuple of values if it takes several."""
+    return tuple(values) if layer.several else values[0]
+
+
+def shapes_of(x: Any) -> Any:
+    """Return the shape of one example of every array in x, which is an array, or a tuple or dict of arrays."""
+    return jax.tree.map(lambda part: tuple(part.shape[1:]), x)
 
 
 class ChildTrees:
-    """The parameters and states of a container's children, collected while it initializes or applies them in turn."""
+    """The parameters and states of a container's children, collected while it initializes or applies them in turn.
+
+    A container of one's own names its children with `fnet.name_children` and calls them through these trees, which
+    give each child its random key, its parameters and its state:
+
+    >>> import fnet
+    >>> @fnet.constructor
+    ... def averaged(*layers: fnet.Layer, name: str | None = None) -> fnet.Parts:
+    ...     children = fnet.name_children(layers)
+    ...     def init(key, in_shape):
+    ...         trees = fnet.ChildTrees()
+    ...         for name, child in children:
+    ...             trees.init(name, child, key, in_shape)
+    ...         return trees.params, trees.state
+    ...     def apply(params, state, x, *, train, key=None, mask=None):
+    ...         trees = fnet.ChildTrees(params, state)
+    ...         outputs = [trees.apply(*child, x, train=train, key=key, mask=mask) for child in children]
+    ...         return sum(outputs) / len(outputs), trees.new_state
+    ...     return fnet.Parts(layers[0].shape, init, apply, children)
+    >>> averaged(fnet.dense(3), fnet.dense(3)).shape((2,))
+    (3,)
+    """
 
     def __init__(self, params=None, state=None):
         self.params = {} if params is None else params
@@ -272,7 +377,7 @@ class ChildTrees:
 
 def _fewest_indices(layers: Iterable[Layer]) -> int | None:
     """Return the number of indices that layers with the same input all accept."""
-    return min((layer.indices for layer in layers if layer.indices is not None), default=None)
+    return min((layer.indices for layer in layers if isinstance(layer.indices, int)), default=None)
 
 
 def _merge(operation: str, values: Sequence[jax.Array]) -> jax.Array:

@@ -1,8 +1,10 @@
 """Containers by hand: the chain rule over their children."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from fnet.core.wiring import INPUT, MERGES, wire
+from fnet.core.wiring import INPUT, MERGES, input_values, outputs_of, wire
 from fnet.reference.rule import Rule, add_gradients, backward, forward
 
 
@@ -87,27 +89,65 @@ def unmerge(operation, values, g):
     return np.split(g, np.cumsum([v.shape[-1] for v in values])[:-1], axis=-1)
 
 
+def _repeat_forward(layer, scope, x):
+    """x_i = f(x_(i-1)) with the parameters of repetition i, which are entry i of every stacked array."""
+    caches = []
+    for number in range(layer.settings["times"]):
+        x, cache = _serial_forward(layer, scope.entry(number), x)
+        caches.append(cache)
+    return x, caches
+
+
+def _repeat_backward(layer, scope, caches, g):
+    """Backpropagate through the repetitions from the last to the first, and stack the gradients of their parameters."""
+    gradients = []
+    for number in reversed(range(layer.settings["times"])):
+        g, repetition = _serial_backward(layer, scope.entry(number), caches[number], g)
+        gradients.insert(0, repetition)
+    return g, _stacked(gradients)
+
+
+def _stacked(trees):
+    first = trees[0]
+    return {
+        name: _stacked([tree[name] for tree in trees])
+        if isinstance(first[name], dict)
+        else np.stack([tree[name] for tree in trees])
+        for name in first
+    }
+
+
+repeat = Rule(_repeat_forward, _repeat_backward)
+
+
 def _graph_forward(layer, scope, x):
     """Compute the values in topological order; backward needs all values and each node's cache."""
-    layers = dict(layer.children)
-    nodes = wire(layer.settings["nodes"], layer.settings["output"], layers)
-    values, caches = {INPUT: x}, {}
+    layers, inputs = dict(layer.children), layer.settings["inputs"]
+    nodes = wire(layer.settings["nodes"], layer.settings["output"], layers, inputs or (INPUT,))
+    values, caches = input_values(inputs, x), {}
     for node in nodes:
-        inputs = [values[name] for name in node.inputs]
+        received = [values[name] for name in node.inputs]
         if node.operation in MERGES:
-            values[node.name] = merge(node.operation, inputs)
+            values[node.name] = merge(node.operation, received)
         else:
             child = layers[node.operation]
-            y, caches[node.name] = forward(child, scope.child(node.operation), inputs[0])
+            x_child = tuple(received) if child.several else received[0]
+            y, caches[node.name] = forward(child, scope.child(node.operation), x_child)
             values[node.name] = y
-    return values[nodes[-1].name], (nodes, values, caches)
+    output = layer.settings["output"]
+    outputs = outputs_of(layer.settings["nodes"], output)
+    y = tuple(values[name] for name in outputs) if isinstance(output, tuple) else values[outputs[0]]
+    return y, (nodes, outputs, values, caches, x)
 
 
 def _graph_backward(layer, scope, cache, g):
-    """In reverse order, sum the cotangent of every value and parameter over the nodes that use it."""
-    nodes, values, caches = cache
-    layers = dict(layer.children)
-    cotangents, gradients = {nodes[-1].name: g}, {}
+    """In reverse order, sum the cotangent of every value and parameter over the nodes that use it.
+
+    The cotangent of an output is that of the graph, plus those of the nodes that use it as well.
+    """
+    nodes, outputs, values, caches, x = cache
+    layers, inputs, gradients = dict(layer.children), layer.settings["inputs"], {}
+    cotangents = dict(zip(outputs, g if isinstance(g, tuple) else (g,), strict=True))
     for node in reversed(nodes):
         g = cotangents[node.name]
         if node.operation in MERGES:
@@ -115,11 +155,16 @@ def _graph_backward(layer, scope, cache, g):
         else:
             child = layers[node.operation]
             dx, child_gradients = backward(child, scope.child(node.operation), caches[node.name], g)
-            received = [dx]
+            received = dx if child.several else [dx]
             gradients[node.operation] = add_gradients(child_gradients, gradients.get(node.operation, {}))
         for name, cotangent in zip(node.inputs, received, strict=True):
-            cotangents[name] = cotangents[name] + cotangent if name in cotangents else cotangent
-    return cotangents[INPUT], {name: child_gradients for name, child_gradients in gradients.items() if child_gradients}
+            if cotangent is not None:
+                cotangents[name] = cotangents[name] + cotangent if name in cotangents else cotangent
+    dx = {name: cotangents.get(name) for name in inputs or (INPUT,)}
+    gradients = {name: child_gradients for name, child_gradients in gradients.items() if child_gradients}
+    if inputs is None:
+        return dx[INPUT], gradients
+    return (dx if isinstance(x, Mapping) else tuple(dx.values())), gradients
 
 
 graph = Rule(_graph_forward, _graph_backward)

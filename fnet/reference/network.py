@@ -9,7 +9,7 @@ import numpy as np
 from fnet.core.layer import Layer
 from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.reference.losses import loss_of
-from fnet.reference.rule import Array, Gradients, Params, Rule, Scope, add_gradients, backward, forward
+from fnet.reference.rule import Array, Gradients, Params, Rule, Scope, add_gradients, backward, collect_state, forward
 from fnet.regularization import Penalties
 
 
@@ -84,7 +84,7 @@ def loss_and_gradients(
     dx, gradients = backward(net, scope, cache, g.reshape(outputs.shape))
     penalty_value, penalty_gradients = penalty(params, regularization)
     value, gradients = float(weights @ losses + penalty_value), add_gradients(gradients, penalty_gradients)
-    return Result(outputs, value, gradients, dx, _without_empty(scope.new_state or {}))
+    return Result(outputs, value, gradients, dx, collect_state(scope.new_state or {}))
 
 
 def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = ()) -> tuple[float, Gradients]:
@@ -111,9 +111,3 @@ def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = (
 
 def _float64(params: Params) -> dict[str, Any]:
     return {name: _float64(p) if isinstance(p, Mapping) else np.asarray(p, np.float64) for name, p in params.items()}
-
-
-def _without_empty(tree: Params) -> dict[str, Any]:
-    """Return the tree without the entries of layers that have no state."""
-    nested = {name: _without_empty(node) if isinstance(node, Mapping) else node for name, node in tree.items()}
-    return {name: node for name, node in nested.items() if not isinstance(node, Mapping) or node}

@@ -42,6 +42,20 @@ class Scope(NamedTuple):
         new_state = None if self.new_state is None else self.new_state.setdefault(name, {})
         return self._replace(params=params, state=state, noise=noise, new_state=new_state)
 
+    def entry(self, number: int) -> "Scope":
+        """Return the scope of one repetition of a loop, whose arrays are stacked along the first axis."""
+        params, state, noise = (_entry(tree, number) for tree in (self.params, self.state, self.noise))
+        new_state = None if self.new_state is None else self.new_state.setdefault(ENTRY.format(number), {})
+        return self._replace(params=params, state=state, noise=noise, new_state=new_state)
+
+
+ENTRY = "/{}"
+"""The name of the new state of one repetition of a loop; the name of a layer does not contain "/"."""
+
+
+def _entry(tree: Params, number: int) -> dict[str, Any]:
+    return {name: _entry(part, number) if isinstance(part, Mapping) else part[number] for name, part in tree.items()}
+
 
 class Rule(NamedTuple):
     """A layer's forward and backward pass, written by hand in NumPy float64.
@@ -52,11 +66,13 @@ class Rule(NamedTuple):
     backward: (layer, scope, cache, g) -> (dx, gradients), where g = dL/dy is the cotangent of the output, dx = dL/dx
         that of the input, and gradients contains dL/dp under the name of every parameter p.
     state: (layer, scope, x) -> the new state, for a layer with non-trainable state.
+
+    x, y, dx and g are arrays, or tuples or dicts of arrays for a layer with several inputs or outputs.
     """
 
-    forward: Callable[[Layer, Scope, Array], tuple[Array, Any]]
-    backward: Callable[[Layer, Scope, Any, Array], tuple[Array, Gradients]]
-    state: Callable[[Layer, Scope, Array], dict[str, Any]] | None = None
+    forward: Callable[[Layer, Scope, Any], tuple[Any, Any]]
+    backward: Callable[[Layer, Scope, Any, Any], tuple[Any, Gradients]]
+    state: Callable[[Layer, Scope, Any], dict[str, Any]] | None = None
 
 
 class NoReference(LookupError):
@@ -83,7 +99,7 @@ def rule_of(layer: Layer) -> Rule:
     )
 
 
-def forward(layer: Layer, scope: Scope, x: Array) -> tuple[Array, Any]:
+def forward(layer: Layer, scope: Scope, x: Any) -> tuple[Any, Any]:
     """Return the outputs of a layer or network, and the cache that `backward` needs.
 
     The rule of a composite is that of its expansion, unless it has one of its own. A layer that is used several times
@@ -101,7 +117,7 @@ def forward(layer: Layer, scope: Scope, x: Array) -> tuple[Array, Any]:
     return y, cache
 
 
-def backward(layer: Layer, scope: Scope, cache: Any, g: Array) -> tuple[Array, Gradients]:
+def backward(layer: Layer, scope: Scope, cache: Any, g: Any) -> tuple[Any, Gradients]:
     """Return the gradients of the input and of every parameter, from the cotangent g = dL/dy of the outputs."""
     layer = expanded(layer)
     rule = scope.rules.get(layer) or rule_of(layer)
@@ -125,3 +141,23 @@ def add_gradients(gradients: Gradients, others: Gradients) -> Gradients:
         return g + other if other is not None and np.shape(other) == np.shape(g) else g
 
     return {name: add(g, others.get(name)) for name, g in gradients.items()}
+
+
+def collect_state(new_state: Params) -> dict[str, Any]:
+    """Return the new state of a network that a scope has received: the states of repetitions are stacked.
+
+    >>> collect_state({"dense_1": {}, "repeat_1": {"/0": {"var": np.ones(2)}, "/1": {"var": np.zeros(2)}}})
+    {'repeat_1': {'var': array([[1., 1.],
+           [0., 0.]])}}
+    """
+    tree = {name: collect_state(part) if isinstance(part, Mapping) else part for name, part in new_state.items()}
+    tree = {name: part for name, part in tree.items() if not isinstance(part, Mapping) or part}
+    if ENTRY.format(0) in tree:
+        return _stacked([tree[ENTRY.format(number)] for number in range(len(tree))])
+    return tree
+
+
+def _stacked(trees: list[Any]) -> Any:
+    if isinstance(trees[0], Mapping):
+        return {name: _stacked([tree[name] for tree in trees]) for name in trees[0]}
+    return np.stack(trees)

@@ -53,7 +53,39 @@ def save_model(path: Path, net: Layer, params: Any, state: Any, **about: Any) ->
         network = describe(net)
     except ValueError:
         network = None
-    model = Model(network, params, state, **about)
+    _write(path, Model(network, params, state, **about))
+
+
+def save(path: str | os.PathLike[str], net: Layer, params: Any, state: Any) -> None:
+    """Write a network with its parameters and state to a file, which `load` reads.
+
+    The file contains the network's description and the arrays in the safetensors format, under names such as
+    "params/dense_1/w". It is replaced only when it is complete.
+
+    Args:
+        path: path of the file, by convention ending in .safetensors; its folder must exist.
+        net: the network.
+        params: its parameters.
+        state: its non-trainable state.
+
+    Raises:
+        OSError: when the file cannot be written.
+        ValueError: when the network cannot be described, because it contains a layer made by hand.
+
+    >>> import tempfile, fnet
+    >>> net = fnet.serial(fnet.dense(3), fnet.relu())
+    >>> params, state = net.init(jax.random.key(0), (2,))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fnet.save(f"{folder}/net.safetensors", net, params, state)
+    ...     again, loaded, _ = fnet.load(f"{folder}/net.safetensors")
+    >>> again == net, bool((loaded["dense_1"]["w"] == params["dense_1"]["w"]).all())
+    (True, True)
+    """
+    _write(Path(path), Model(describe(net), params, state))
+
+
+def _write(path: Path, model: Model) -> None:
+    params, state, network = model.params, model.state, model.network
     trees = {"params": params, "state": state, "normalization": model.normalizer._asdict()}
     tensors = {
         "/".join((part, *(key.key for key in keys))): np.asarray(leaf)
@@ -69,13 +101,13 @@ def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
     """Return the network of a run with its final (best) parameters and state.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or a file that `save` wrote.
 
     Returns:
         (net, params, state), as from `net.init`.
 
     Raises:
-        FolderError: when the folder does not contain a readable model.
+        FolderError: when there is no readable model.
         ValueError: when the network has no description, because it contains a layer without a constructor.
     """
     model = load_model(run)
@@ -90,12 +122,12 @@ def load_model(run: str | os.PathLike[str]) -> Model:
     """Return the content of a run's model file.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or the file.
 
     Raises:
-        FolderError: when the folder does not contain a readable model.
+        FolderError: when there is no readable model.
     """
-    path = _existing(Path(run) / "model.safetensors")
+    path = _existing(Path(run) if Path(run).suffix == ".safetensors" else Path(run) / "model.safetensors")
     trees: dict[str, dict[str, Any]] = {"params": {}, "state": {}, "normalization": IDENTITY._asdict()}
     try:
         with safe_open(path, framework="numpy") as file:
@@ -129,6 +161,8 @@ def _existing(path: Path) -> Path:
     if path.is_file():
         return path
     run = path.parent
+    if path.name != "model.safetensors":
+        raise FolderError(f"there is no file {path}")
     if run.is_file():
         reason = "it is a file, not a folder"
     else:

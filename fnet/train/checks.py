@@ -30,7 +30,7 @@ def check_examples(net: Layer, x: Any, mask: Any = None) -> None:
     """
     x = _as_rows(x)
     size = net.indices
-    if size is not None:
+    if isinstance(size, int):
         _check_indices(x, size)
     if mask is not None:
         _check_mask(_as_rows(mask), x.shape)

@@ -1,6 +1,5 @@
 """Outputs and scores of a network over a whole dataset."""
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +11,7 @@ from fnet.core.layer import Layer
 from fnet.data.arrays import Rows
 from fnet.data.stream import Stream
 from fnet.losses import Loss
+from fnet.train.compile import compile_on_call
 from fnet.train.feed import chunks_in_order, on_device
 from fnet.train.step import Score, flatten_steps, score_examples
 
@@ -39,7 +39,7 @@ def make_score(net: Layer, loss: Loss) -> Callable[..., Score]:
         before = totals
         for data, size in chunks:
             jax.block_until_ready(before)  # limits memory: at most one chunk waits while another is processed
-            before, totals = totals, add_chunk(totals, params, state, data, size, batch_size)
+            before, totals = totals, add_chunk(totals, params, state, data, size, batch_size=batch_size)
         sums, count = totals
         return Score(sums.loss / count, {metric.name: sums.metrics[metric.name] / count for metric in loss.metrics})
 
@@ -52,8 +52,8 @@ def _make_add_chunk(net: Layer, loss: Loss) -> Callable[..., tuple[Score, jax.Ar
     The last batch is padded with copies of the last example, which are masked.
     """
 
-    @functools.partial(jax.jit, static_argnames="batch_size")
-    def add_chunk(totals, params, state, data, size, batch_size):
+    @compile_on_call
+    def add_chunk(totals, params, state, data, size, *, batch_size):
         x, y, *steps_mask = data
 
         def add_batch(i, totals):
@@ -95,13 +95,13 @@ def outputs_of(net: Layer, params: Any, state: Any, x: Rows) -> np.ndarray:
     """Return the outputs of a network for every example of x (n, ...), as a NumPy array (n, ...)."""
     batch_size = min(len(x), BATCH_SIZE)
 
-    @jax.jit
-    def apply(batch):
+    @compile_on_call
+    def apply(params, state, batch):
         return net.apply(params, state, batch, train=False)[0]
 
     outputs = []
     for start in range(0, len(x), batch_size):
         batch = x[start : start + batch_size]
         padding = [(0, batch_size - len(batch))] + [(0, 0)] * (len(x.shape) - 1)
-        outputs.append(np.asarray(apply(np.pad(batch, padding)))[: len(batch)])
+        outputs.append(np.asarray(apply(params, state, np.pad(batch, padding)))[: len(batch)])
     return np.concatenate(outputs)

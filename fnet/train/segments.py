@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.metrics import Metric, recorded_name
+from fnet.train.compile import compile_for
 from fnet.train.feed import Chunk, ResidentBatches, StreamedBatches
 from fnet.train.plan import Plan
 from fnet.train.state import Batch, Metrics, TrainState
@@ -95,7 +96,7 @@ class Runner:
         chunk = batches.example()
         self._previous = _Steps(start, chunk, 0, 1)
         example = (start, chunk.data, chunk.order, chunk.filled, 0, 0)
-        self._program = jax.jit(_segment_program(step, plan.batch_size, self._metrics)).lower(*example).compile()
+        self._program = compile_for(_segment_program(step, plan.batch_size, self._metrics), *example)
 
     def epoch(self, epoch: int) -> Iterator[Segment]:
         """Run the remaining steps of an epoch, counted from 1, and yield a `Segment` for each group of completed steps.

@@ -7,6 +7,8 @@ import numpy as np
 import optax
 
 from fnet.core.layer import Layer, Shape
+from fnet.train.compile import compile_for
+from fnet.train.initialize import initialize
 
 
 class TrainState(NamedTuple):
@@ -69,5 +71,8 @@ def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Arr
 
 
 def state_of_seed(net: Layer, optimizer: optax.GradientTransformation, seed: int, in_shape: Shape) -> TrainState:
-    """Return the state before the first step of a run with this seed, computed by one compiled program."""
-    return jax.jit(lambda key: init_state(net, optimizer, key, in_shape))(jax.random.key(seed))
+    """Return the state of `init_state` before the first step of a run with this seed, computed by compiled programs."""
+    init_key, step_key = jax.random.split(jax.random.key(seed))
+    params, state = initialize(net, init_key, in_shape)
+    opt_state = compile_for(optimizer.init, params)(params)
+    return TrainState(jax.numpy.zeros((), "int32"), params, state, opt_state, step_key)

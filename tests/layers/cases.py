@@ -232,6 +232,20 @@ CASES: dict[str, list[Case]] = {
     "repeat": [
         Case(lambda: fnet.repeat(fnet.dense(3), fnet.tanh(), times=3), (3,)),
         Case(lambda: fnet.repeat(fnet.residual(fnet.dense(2)), times=2, name="trunk"), (2,)),
+        Case(lambda: fnet.repeat(fnet.dense(3), fnet.tanh(), times=3, scan=True), (3,)),
+        Case(lambda: fnet.repeat(fnet.batch_norm(), fnet.dense(2), times=2, scan=True), (3, 2), STEPS),
+        Case(
+            lambda: fnet.repeat(fnet.repeat(fnet.swish(), fnet.dense(2), times=2, scan=True), times=2, scan=True), (2,)
+        ),
+    ],
+    "remat": [Case(lambda: fnet.remat(fnet.dense(3), fnet.tanh(), fnet.batch_norm()), (4,))],
+    "precision": [
+        Case(lambda: fnet.precision(fnet.dense(3), fnet.batch_norm(), compute="float32"), (4,)),
+        Case(lambda: fnet.precision(fnet.embedding(5, 3), fnet.tanh(), compute="float32"), (2,)),
+    ],
+    "frozen": [
+        Case(lambda: fnet.frozen(fnet.dense(3), fnet.batch_norm(), fnet.dropout(0.5)), (4,)),
+        Case(lambda: fnet.serial(fnet.dense(2), fnet.frozen(fnet.dense(3)), fnet.tanh(), fnet.dense(2)), (4,)),
     ],
     "graph": [
         Case(

@@ -1,11 +1,18 @@
 """The normalization of a run is stored with its model."""
 
-import numpy as np
+import dataclasses
 
+import jax
+import numpy as np
+import pytest
+from trees import same
+
+import fnet
 from fnet.config.load import load
 from fnet.data.normalize import IDENTITY
 from fnet.data.sklearn import SklearnSource
 from fnet.runs.data import load_data
+from fnet.runs.folder import FolderError
 from fnet.runs.model_file import load_model, save_model
 from fnet.runs.run import run
 
@@ -27,9 +34,28 @@ def test_the_statistics_of_the_training_part_are_stored_with_the_run(tmp_path):
     assert np.array_equal(normalizer(SklearnSource("wine").read(0).x[trained]), splits.train.x)
 
 
-def test_a_model_without_normalization_has_the_identity(tmp_path):
-    import fnet
+def test_a_network_is_saved_and_loaded(tmp_path, rng):
+    net = fnet.serial(fnet.repeat(fnet.dense(3), fnet.batch_norm(), times=2, scan=True), fnet.dense(2, name="head"))
+    params, state = net.init(jax.random.key(0), (3,))
+    fnet.save(tmp_path / "net.safetensors", net, params, state)
+    again, loaded_params, loaded_state = fnet.load(tmp_path / "net.safetensors")
+    assert again == net
+    assert same((loaded_params, loaded_state), (params, state))
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
+    fnet.save(tmp_path / "model.safetensors", net, params, state)
+    assert fnet.load(tmp_path)[0] == net
+    with pytest.raises(FolderError, match=r"there is no file .*other\.safetensors"):
+        fnet.load(tmp_path / "other.safetensors")
 
+
+def test_what_cannot_be_described_is_not_saved(tmp_path):
+    changed = dataclasses.replace(fnet.relu(), apply=fnet.tanh().apply)
+    with pytest.raises(ValueError, match="the layer 'relu' was made or changed without a constructor"):
+        fnet.save(tmp_path / "net.safetensors", fnet.serial(changed), {}, {})
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_model_without_normalization_has_the_identity(tmp_path):
     net = fnet.serial(fnet.dense(1))
     save_model(tmp_path / "model.safetensors", net, {"dense_1": {"w": np.ones((2, 1))}}, {})
     assert load_model(tmp_path).normalizer == IDENTITY

@@ -1,0 +1,133 @@
+"""Transforms: containers that change how the layers inside are computed or trained, not what they are."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from fnet.core.constructor import Parts, constructor
+from fnet.core.layer import Layer, Name, walk
+from fnet.core.traversal import can_rebuild, rewire
+from fnet.layers.combine import serial
+
+__all__ = ["frozen", "precision", "remat"]
+
+
+@constructor
+def remat(*layers: Layer, name: Name = None) -> Parts:
+    """Layers in series whose activations are recomputed in the backward pass instead of stored.
+
+    Outputs and gradients are those of `serial`. Memory for the activations inside is needed only while the gradient of
+    these layers is computed, at the price of a second forward pass. It pays around each block of a deep network.
+
+    Args:
+        layers: the layers, first to last, named as in `serial`.
+        name: replaces the automatic name (kind and number).
+
+    Source: Chen, Xu, Zhang and Guestrin, "Training deep nets with sublinear memory cost" (2016); `jax.checkpoint`.
+
+    >>> import fnet
+    >>> fnet.remat(fnet.dense(3), fnet.relu()).shape((4,))
+    (3,)
+    """
+    inner = serial(*layers)
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        def forward(params, state, x, key, mask):
+            return inner.apply(params, state, x, train=train, key=key, mask=mask)
+
+        return jax.checkpoint(forward)(params, state, x, key, mask)
+
+    return Parts(inner.shape, inner.init, apply, inner.children, rearranges=inner.rearranges)
+
+
+@constructor
+def precision(
+    *layers: Layer, compute: Literal["bfloat16", "float16", "float32"] = "bfloat16", name: Name = None
+) -> Parts:
+    """Layers in series that compute in another floating-point format; mixed precision.
+
+    Parameters and state remain as they are, in float32 by default; a copy of the parameters and the input of every
+    layer inside are converted, except inside another `precision`. Normalization layers compute their statistics and
+    attention its softmax in float32 nevertheless. The output is converted back to the format of the input, or to JAX's
+    default for an input of indices, so that a loss is computed in float32. Arrays of float64 are not converted: the
+    gradient check sees through this layer.
+
+    Args:
+        layers: the layers, first to last, named as in `serial`.
+        compute: format to compute in. bfloat16 has the range of float32 and about 3 significant digits; float16 has
+            more digits and overflows at 65,504.
+        name: replaces the automatic name (kind and number).
+
+    Source: Micikevicius et al., "Mixed precision training" (2018).
+
+    >>> import jax, jax.numpy as jnp, fnet
+    >>> net = fnet.precision(fnet.dense(3), compute="bfloat16")
+    >>> params, state = net.init(jax.random.key(0), (2,))
+    >>> y, _ = net.apply(params, state, jnp.ones((1, 2)), train=False)
+    >>> params["dense_1"]["w"].dtype.name, y.dtype.name
+    ('float32', 'float32')
+    """
+    inner = serial(*layers)
+    nested = [path for path, layer in walk(inner) if layer.kind == precision.__name__]
+
+    def converted(path: tuple[str, ...], layer: Layer) -> Layer:
+        if (layer.children and can_rebuild(layer)) or any(path[: len(other)] == other for other in nested):
+            return layer
+        return _converting(layer, compute)
+
+    computing = rewire(inner, converted)
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        y, state = computing.apply(params, state, x, train=train, key=key, mask=mask)
+        floating = [part.dtype for part in jax.tree.leaves(x) if jnp.issubdtype(part.dtype, jnp.floating)]
+        return _cast(y, floating[0] if floating else jnp.result_type(float)), state
+
+    return Parts(inner.shape, inner.init, apply, inner.children, rearranges=inner.rearranges)
+
+
+def _converting(layer: Layer, dtype: str) -> Layer:
+    """Return the layer with its parameters and input converted to a floating-point format."""
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        return layer.apply(_cast(params, dtype), state, _cast(x, dtype), train=train, key=key, mask=mask)
+
+    return dataclasses.replace(layer, apply=apply)
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    """Convert the arrays of real numbers in a tree; indices, masks and arrays of float64 remain as they are."""
+
+    def cast(part: jax.Array) -> jax.Array:
+        present = jnp.result_type(part)
+        return jnp.astype(part, dtype) if jnp.issubdtype(present, jnp.floating) and present != "float64" else part
+
+    return jax.tree.map(cast, tree)
+
+
+@constructor
+def frozen(*layers: Layer, name: Name = None) -> Parts:
+    """Layers in series that are not trained: they compute as in evaluation, and their parameters remain as they are.
+
+    Inside, dropout is inactive, normalization uses the statistics of the state, and the state does not change. The
+    gradient with respect to the parameters is 0, and passes through to the input. `fnet.train` keeps no optimizer state
+    for them and excludes them from weight decay, penalties and the max-norm constraint.
+
+    Args:
+        layers: the layers, first to last, named as in `serial`.
+        name: replaces the automatic name (kind and number).
+
+    >>> import jax, jax.numpy as jnp, fnet
+    >>> net = fnet.serial(fnet.frozen(fnet.dense(2)), fnet.dense(1))
+    >>> params, state = net.init(jax.random.key(0), (3,))
+    >>> gradient = jax.grad(lambda params: net.apply(params, state, jnp.ones((1, 3)), train=True)[0].sum())(params)
+    >>> float(abs(gradient["frozen_1"]["dense_1"]["w"]).sum()), gradient["dense_1"]["b"].tolist()
+    (0.0, [1.0])
+    """
+    inner = serial(*layers)
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        return inner.apply(jax.lax.stop_gradient(params), state, x, train=False, key=key, mask=mask)
+
+    return Parts(inner.shape, inner.init, apply, inner.children, rearranges=inner.rearranges)

@@ -1,0 +1,52 @@
+"""Initial parameters and state, compiled layer by layer.
+
+The time that XLA takes to compile the initialization of a whole network grows faster than its depth. Most layers of a
+deep network are equal, and equal layers with inputs of the same shape share one small program.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+from jax.core import Tracer
+
+from fnet.core.constructor import no_parameters
+from fnet.core.layer import Layer, freeze
+from fnet.core.traversal import can_rebuild, renamed, with_children
+from fnet.train.compile import compile_for
+
+Init = Callable[[Any], tuple[Any, Any]]
+"""The init of a layer for one shape, a function of the key."""
+
+
+def initialize(net: Layer, key: jax.Array, in_shape: Any) -> tuple[Any, Any]:
+    """Return what `net.init(key, in_shape)` returns, computed by one compiled program for each different layer.
+
+    A container that cannot be made again with other layers is initialized by one program.
+    """
+    return _compiled(net, {}).init(key, in_shape)
+
+
+def _compiled(layer: Layer, programs: dict[Hashable, Init]) -> Layer:
+    """Return a layer that initializes itself, or the layers inside it, by programs, which equal layers share."""
+    body = layer
+    while body.expansion is not None:
+        body = body.expansion
+    if body.children and can_rebuild(body):
+        return with_children(layer, [_compiled(child, programs) for _, child in layer.children])
+    if inspect.unwrap(layer.init) is no_parameters:
+        return layer
+    return dataclasses.replace(layer, init=functools.partial(_init, layer, programs))
+
+
+def _init(layer: Layer, programs: dict[Hashable, Init], key: Any, in_shape: Any) -> tuple[Any, Any]:
+    """Initialize a layer by the program of an equal layer with the same shape, if there is one."""
+    if isinstance(key, Tracer):  # inside a container that maps its init over several keys
+        return layer.init(key, in_shape)
+    call = renamed(layer, None), freeze(in_shape)
+    if call not in programs:
+        programs[call] = compile_for(lambda key: layer.init(key, in_shape), key)
+    return programs[call](key)
