@@ -218,7 +218,7 @@ def main() -> int:
         if not report.ok:
             alarms += 1
             print(f"seed {seed}, loss {problem.loss}\n{problem.net}\n{report}\n", flush=True)
-        if number % 50 == 0:
+        if number % 25 == 0 or number == arguments.networks:
             jax.clear_caches()
             print(
                 f"{number} networks, {rows:,} rows, {alarms} false alarms, {time.perf_counter() - start:.0f} s",

@@ -91,28 +91,27 @@ def compare_leaves(
     numeric_gradients, values = _differentiate(f, leaves, data, parts, entries)
     if exclude_kinks:
         parts = [_without_kinks(part, numeric_gradients) for part in parts]
-    scales = {part.name: _gradient_scale(part, value) for part, value in zip(parts, values, strict=True)}
+    limits = {
+        (part.name, name): rounding * _gradient_scale(part, value)
+        for part, value in zip(parts, values, strict=True)
+        for name in leaves
+    }
 
-    def reports(limit: Callable[[str, str], float]) -> list[LeafReport]:
+    def compare() -> list[LeafReport]:
         return [
-            _compare_leaf(
-                name,
-                part,
-                numeric_gradients[part.name, name],
-                tolerance,
-                limit(part.name, name),
-                context(name, part.name),
-            )
+            _compare_leaf(name, part, numeric_gradients[place], tolerance, limits[place], context(name, part.name))
             for part in parts
             for name in leaves
+            for place in [(part.name, name)]
         ]
 
-    first = reports(lambda part, _: rounding * scales[part])
-    if all(report.ok for report in first):
-        return first
-    names = [part.name for part in parts]
-    measured = measure_rounding(f, leaves, data, names, precision)
-    return reports(lambda part, name: max(rounding * scales[part], measured[part, name]))
+    reports = compare()
+    if all(report.ok for report in reports):
+        return reports
+    measured, noise = measure_rounding(f, leaves, data, [part.name for part in parts], precision)
+    limits = {place: max(limit, measured[place]) for place, limit in limits.items()}
+    numeric_gradients, _ = _differentiate(f, leaves, data, parts, entries, noise)
+    return compare()
 
 
 def _gradient_scale(part: Part, value: float) -> float:
@@ -175,9 +174,16 @@ class _Numeric(NamedTuple):
 
 
 def _differentiate(
-    f: Function, leaves: Leaves, data: Any, parts: Sequence[Part], entries: Mapping[str, np.ndarray]
+    f: Function,
+    leaves: Leaves,
+    data: Any,
+    parts: Sequence[Part],
+    entries: Mapping[str, np.ndarray],
+    noise: np.ndarray | None = None,
 ) -> tuple[dict[tuple[str, str], _Numeric], np.ndarray]:
     """Differentiate f numerically with respect to some entries of every leaf.
+
+    noise, (k,), is the rounding error of f's values, if it is larger than usual.
 
     Returns:
         The finite differences by part and leaf, and the value of every part.
@@ -193,10 +199,11 @@ def _differentiate(
     candidates = np.stack([np.concatenate([_candidate(part, name).reshape(-1) for name in leaves]) for part in parts])
     signs = np.random.default_rng(0).choice([-1.0, 1.0], flat.size)
     shapes = tuple(leaf.shape for leaf in leaves.values())
+    noise = np.zeros(len(parts)) if noise is None else noise
     ranges = np.stack([starts, ends], axis=1)
     with jax.enable_x64(True):
         differences, remainders, values = jax.tree.map(
-            np.asarray, _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates)
+            np.asarray, _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates, noise)
         )
     offsets = np.cumsum([0, *map(len, entries.values())])
     # At the edge of its domain, such as sqrt at 0, a function has no two-sided derivative either.
@@ -216,7 +223,7 @@ def _differentiate(
 
 
 @functools.partial(jax.jit, static_argnames=("f", "shapes"))
-def _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates):
+def _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates, noise):
     """Return differences at the indices, Taylor remainders along the signs within each leaf, and the values of f."""
     splits = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
 
@@ -230,7 +237,7 @@ def _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candi
         return numeric.taylor_remainders(f_of_flat, flat, direction, candidates @ direction)
 
     remainders, values = lax.map(remainders_of_leaf, (ranges, scales))
-    return numeric.differences(f_of_flat, flat, indices, sizes), remainders, values[0]
+    return numeric.differences(f_of_flat, flat, indices, sizes, noise), remainders, values[0]
 
 
 def _scale(leaf: np.ndarray) -> float:

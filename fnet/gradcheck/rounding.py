@@ -31,8 +31,8 @@ def measure_rounding(
     data: Any,
     parts: Sequence[str],
     precision: str = "float64",
-) -> dict[tuple[str, str], float]:
-    """Return an upper limit of the rounding error of every leaf's gradient, by part and leaf; 0 if it is not finite.
+) -> tuple[dict[tuple[str, str], float], np.ndarray]:
+    """Return upper limits of the rounding errors of every leaf's gradient, by part and leaf, and of f's float64 values.
 
     Args:
         f: (leaves, data) -> (k,), one value per part.
@@ -42,17 +42,24 @@ def measure_rounding(
         precision: the precision of the gradients whose errors are returned.
     """
     rng = np.random.default_rng(0)
-    errors = np.zeros((len(parts), len(leaves)))
+    noise, errors = np.zeros(len(parts)), np.zeros((len(parts), len(leaves)))
     for number in range(POINTS):
         moved = [leaf * (1 + DISTANCE * rng.uniform(-1, 1, leaf.shape) * (number > 0)) for leaf in leaves.values()]
         # Both gradients are taken at the same point, which float32 can represent.
         moved = [leaf.astype(np.float32) for leaf in moved]
-        low, high = (gradients_of(f, moved, data, p)[1] for p in ("float32", "float64"))
-        for k, leaf in np.ndindex(errors.shape):
-            error = np.max(np.abs(low[leaf][k].astype(np.float64) - high[leaf][k]), initial=0.0)
-            errors[k, leaf] = max(errors[k, leaf], error)
-    errors = np.where(np.isfinite(errors), errors, 0.0) * SAFETY * (RATIO if precision == "float64" else 1.0)
-    return {(part, name): errors[k, leaf] for k, part in enumerate(parts) for leaf, name in enumerate(leaves)}
+        (low_values, low), (values, high) = (gradients_of(f, moved, data, p) for p in ("float32", "float64"))
+        noise = np.fmax(noise, _distances(low_values, values))
+        for leaf, pair in enumerate(zip(low, high, strict=True)):
+            errors[:, leaf] = np.fmax(errors[:, leaf], _distances(*pair))
+    errors *= SAFETY * (RATIO if precision == "float64" else 1.0)
+    limits = {(part, name): errors[k, leaf] for k, part in enumerate(parts) for leaf, name in enumerate(leaves)}
+    return limits, SAFETY * RATIO * noise
+
+
+def _distances(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return the largest difference for every part, (k,); 0 where it is not finite, as after an overflow."""
+    distances = np.abs(low.astype(np.float64) - high).reshape(len(high), -1).max(axis=1, initial=0.0)
+    return np.where(np.isfinite(distances), distances, 0.0)
 
 
 def gradients_of(
