@@ -2,8 +2,8 @@
 
 import functools
 import operator
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,11 @@ from fnet.core.wiring import INPUT, MERGES, input_values, outputs_of, wire
 
 __all__ = ["graph", "parallel", "repeat", "residual", "serial"]
 
+Pairs = tuple[tuple[str, tuple[str, ...]], ...]
+"""The nodes of a graph as a frozen mapping."""
+
 Nodes = Annotated[
-    tuple[tuple[str, tuple[str, ...]], ...],
+    Pairs | Mapping[str, Sequence[str]],
     WithJsonSchema({"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}}),
 ]
 
@@ -253,9 +256,9 @@ def graph(
     ((3,), (3,))
     """
     children = name_children(layers)
-    layer_of = dict(children)
-    wired = wire(nodes, output, layer_of, inputs or (INPUT,))
-    outputs = outputs_of(nodes, output)
+    layer_of, pairs = dict(children), cast(Pairs, nodes)
+    wired = wire(pairs, output, layer_of, inputs or (INPUT,))
+    outputs = outputs_of(pairs, output)
 
     def node_shapes(in_shape: Any) -> dict[str, Any]:
         """Return the shape of every value, and under "LAYER/" the shape of the input of every layer."""

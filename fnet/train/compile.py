@@ -33,9 +33,6 @@ class _Programs:
         self._programs: OrderedDict[Hashable, jax.stages.Compiled] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self._programs)
-
     def get(self, key: Hashable) -> jax.stages.Compiled | None:
         with self._lock:
             if key in self._programs:

@@ -35,7 +35,8 @@ def _compiled(layer: Layer, programs: dict[Hashable, Init]) -> Layer:
     body = layer
     while body.expansion is not None:
         body = body.expansion
-    if body.children and can_rebuild(body):
+    at_once = body.settings.get("scan", False)  # repetitions that draw their weights together, by one small program
+    if body.children and can_rebuild(body) and not at_once:
         return with_children(layer, [_compiled(child, programs) for _, child in layer.children])
     if inspect.unwrap(layer.init) is no_parameters:
         return layer

@@ -295,6 +295,14 @@ def test_init_of_a_container_that_maps_over_keys():
     assert same(initialize(net, jax.random.key(1), (4,)), net.init(jax.random.key(1), (4,)))
 
 
+def test_init_of_repetitions_in_a_loop_is_one_program(compilations):
+    net = fnet.serial(fnet.repeat(fnet.layer_norm(), fnet.dense(4), fnet.dense(4), times=3, scan=True))
+    jax.clear_caches()
+    params, state = initialize(net, jax.random.key(1), (4,))
+    assert len(compilations) <= 6  # the program, and those that make the keys
+    assert same((params, state), net.init(jax.random.key(1), (4,)))
+
+
 def test_init_of_a_container_made_by_hand():
     inner = fnet.serial(fnet.dense(2), fnet.batch_norm())
     hand = fnet.Layer("hand", {}, inner.shape, inner.init, inner.apply, inner.children)
