@@ -19,10 +19,11 @@ from fnet.core.layer import Layer, walk
 from fnet.core.traversal import Application, leaves, recorded, recording
 from fnet.gradcheck.compare_leaves import Part, compare_arrays, compare_leaves, nested
 from fnet.gradcheck.diagnosis import Context, diagnose
-from fnet.gradcheck.modes import state_rows
+from fnet.gradcheck.modes import pairs, state_rows
 from fnet.gradcheck.problem import Problem
 from fnet.gradcheck.report import Culprit, LeafReport
 from fnet.gradcheck.rules import layers_without_rule, loss_by_hand
+from fnet.gradcheck.trees import differentiable, examples, named, replaced
 from fnet.reference import network as reference
 from fnet.reference.rule import Scope, expanded
 from fnet.train.step import flatten_steps
@@ -50,7 +51,7 @@ def find_faulty_layers(problem: Problem, *, train: bool = True, mask: np.ndarray
         train: whether it failed in training mode.
         mask: the mask with which it failed; None if all examples are real.
     """
-    real = np.ones(len(problem.x), bool) if mask is None else mask
+    real = np.ones(examples(problem.x), bool) if mask is None else mask
     with jax.enable_x64(True):
         calls, outputs = _record_calls(problem, train, real)
         culprits: dict[tuple[str, ...], list[Culprit]] = {}
@@ -59,7 +60,8 @@ def find_faulty_layers(problem: Problem, *, train: bool = True, mask: np.ndarray
                 mistakes = _check_layer(path, calls[path], problem)
                 if mistakes:
                     culprits[path] = mistakes
-        loss_culprits = _check_loss(problem, *flatten_steps(*map(jnp.asarray, (outputs, problem.y, real)))[:2])
+        scored = flatten_steps(*jax.tree.map(jnp.asarray, (outputs, problem.y, real)))
+        loss_culprits = _check_loss(problem, *scored[:2]) if isinstance(scored[0], jax.Array) else []
     return [culprit for path in calls for culprit in culprits.get(path, [])] + loss_culprits
 
 
@@ -68,7 +70,7 @@ def _record_calls(problem: Problem, train: bool, mask: np.ndarray) -> tuple[dict
 
     The layers inside a layer without a hand-written rule are not listed: the rule by JAX covers them.
     """
-    net, x = recording(problem.net, lambda _, __, application: application), jnp.asarray(problem.x)
+    net, x = recording(problem.net, lambda _, __, application: application), jax.tree.map(jnp.asarray, problem.x)
     outputs, state = net.apply(problem.params, problem.state, x, train=train, key=problem.key, mask=jnp.asarray(mask))
     applications = dict(recorded(state))
     opaque = [path for path, _ in layers_without_rule(problem.net)]
@@ -82,7 +84,7 @@ def _record_calls(problem: Problem, train: bool, mask: np.ndarray) -> tuple[dict
                 if _is_loop(layers[path[:number]]):
                     application, noise = jax.tree.map(lambda stacked: stacked[0], (application, noise))
             calls[path] = Call(layer, application, noise)
-    return calls, np.asarray(outputs)
+    return calls, outputs
 
 
 def _is_loop(layer: Layer) -> bool:
@@ -95,52 +97,54 @@ class Projection:
     """<g, layer(params, x)> for a cotangent g, as a function of the input and the parameters.
 
     names: names of the parameters' leaves.
-    with_input: whether to differentiate with respect to the input; an input of integers cannot be differentiated.
+    inputs: names of the inputs to differentiate with respect to; an input of integers cannot be differentiated.
     """
 
     layer: Layer
     names: tuple[str, ...]
-    with_input: bool
+    inputs: tuple[str, ...]
     train: bool
 
     def __call__(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
         """Map (leaves, {"x", "state", "key", "mask", "g"}) to an array of shape (1,)."""
-        return jnp.sum(self.forward(arrays, data)[0] * data["g"])[None]
+        products = jax.tree.map(lambda y, g: jnp.sum(y * g), self.forward(arrays, data)[0], data["g"])
+        return jnp.asarray(sum(jax.tree.leaves(products)))[None]
 
-    def forward(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[jax.Array, Any]:
+    def forward(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Any]:
         """Return layer(params, x) and the new state."""
-        x, *arrays = arrays if self.with_input else (data["x"], *arrays)
-        params = nested(dict(zip(self.names, arrays, strict=True)))
+        count = len(self.inputs)
+        x = replaced("input", data["x"], dict(zip(self.inputs, arrays[:count], strict=True)))
+        params = nested(dict(zip(self.names, arrays[count:], strict=True)))
         return self.layer.apply(params, data["state"], x, train=self.train, key=data["key"], mask=data["mask"])
 
 
 def _check_layer(path: tuple[str, ...], call: Call, problem: Problem) -> list[Culprit]:
     """Check the forward pass, the new state and the backward pass of one layer."""
     layer, arguments, noise = call
-    train, call_x = bool(arguments.train), arguments.x
-    x, mask = np.asarray(call_x), arguments.mask
-    params, state = jax.tree.map(np.asarray, (arguments.params, arguments.state))
-    scope = Scope(
-        params, state, noise if train else {}, train, None if mask is None else np.asarray(mask), {}, problem.rules
-    )
-    named = list(leaves(layer, params))
-    f = Projection(layer, tuple(name for name, _ in named), not np.issubdtype(x.dtype, np.integer), train)
-    points = dict([("input", x)] * f.with_input + named)
-    data = {"x": call_x, "state": arguments.state, "key": arguments.key, "mask": mask}
+    train, label = bool(arguments.train), "/".join(path)
+    params, state, x, mask = jax.tree.map(np.asarray, (arguments.params, arguments.state, arguments.x, arguments.mask))
+    scope = Scope(params, state, noise if train else {}, train, mask, {}, problem.rules)
+    parameters = dict(leaves(layer, params))
+    f = Projection(layer, tuple(parameters), differentiable("input", x), train)
+    inputs = named("input", x)
+    points = {name: inputs[name] for name in f.inputs} | parameters
+    data = {"x": arguments.x, "state": arguments.state, "key": arguments.key, "mask": arguments.mask}
     outputs, pull, new_state = jax.vjp(lambda arrays: f.forward(arrays, data), list(points.values()), has_aux=True)
-    label = "/".join(path)
     y, cache = reference.forward(layer, scope, x)
-    diagnosis = _forward_mistake(y, np.asarray(outputs))
-    if diagnosis:
-        return [Culprit(label, layer.kind, "output", "forward", diagnosis)]
+    for hand, jaxs in pairs("output", y, jax.tree.map(np.asarray, outputs)).values():
+        diagnosis = _forward_mistake(hand, jaxs)
+        if diagnosis:
+            return [Culprit(label, layer.kind, "output", "forward", diagnosis)]
     wrong = [row for row in state_rows(layer, scope.new_state, new_state, TOLERANCE) if not row.ok]
     if wrong:
         return [Culprit(label, layer.kind, row.name, "forward", row.diagnosis) for row in wrong]
-    g = np.random.default_rng(zlib.crc32(label.encode())).standard_normal(outputs.shape)
+    rng = np.random.default_rng(zlib.crc32(label.encode()))
+    g = jax.tree.map(lambda output: rng.standard_normal(output.shape), outputs)
     dx, gradients = reference.backward(layer, scope, cache, g)
-    by_hand = dict([("input", dx)] * f.with_input + list(leaves(layer, gradients)))
-    by_jax = dict(zip(points, map(np.asarray, pull(jnp.asarray(g, outputs.dtype))[0]), strict=True))
-    context = functools.partial(_context, len(x), g.shape)
+    by_hand = named("input", dx) | dict(leaves(layer, gradients))
+    cotangents = jax.tree.map(lambda part, output: jnp.asarray(part, output.dtype), g, outputs)
+    by_jax = dict(zip(points, map(np.asarray, pull(cotangents)[0]), strict=True))
+    context = functools.partial(_context, examples(x), jax.tree.leaves(g)[0].shape)
     has_rule = expanded(layer) not in problem.rules
     wrong = _wrong_leaves(f, points, data | {"g": g}, Part("total", by_hand, by_jax), context, has_rule)
     return [_culprit(label, layer.kind, row, has_rule) for row in wrong]

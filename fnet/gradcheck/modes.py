@@ -15,7 +15,11 @@ from fnet.gradcheck.diagnosis import Context, diagnose
 from fnet.gradcheck.problem import Problem
 from fnet.gradcheck.report import LeafReport
 from fnet.gradcheck.rules import UNCHECKED
+from fnet.gradcheck.trees import examples, named
 from fnet.regularization import Penalties
+
+VALUES = ("outputs", "loss")
+"""The first parts of the names of rows that compare values."""
 
 
 class Mode(NamedTuple):
@@ -34,11 +38,12 @@ def modes(problem: Problem) -> list[Mode]:
     """
     rng, x = np.random.default_rng(0), problem.x
     listed = [Mode("evaluation", False, None)]
-    if len(x) > 1:
-        examples = np.ones(len(x), bool)
-        examples[rng.integers(len(x))] = False
-        listed.append(Mode("masked", True, examples))
-    if x.ndim == 2 + (not np.issubdtype(x.dtype, np.integer)):
+    batch = examples(x)
+    if batch > 1:
+        mask = np.ones(batch, bool)
+        mask[rng.integers(batch)] = False
+        listed.append(Mode("masked", True, mask))
+    if isinstance(x, np.ndarray) and x.ndim == 2 + (not np.issubdtype(x.dtype, np.integer)):
         steps = rng.random(x.shape[:2]) < 0.7
         steps[0, 0] = True
         if _accepts(problem, steps):
@@ -68,7 +73,7 @@ def check_mode(problem: Problem, mode: Mode, precision: str, tolerance: float, r
     data_loss = f.parts.index("data loss") if "data loss" in f.parts else 0
     values = {"loss": (np.asarray(hand.loss), jaxs.values[data_loss])}
     if mode.mask is None:
-        values = {"outputs": (hand.outputs, jaxs.outputs), **values}
+        values = {**pairs("outputs", hand.outputs, jaxs.outputs), **values}
     rows = forward_rows(values, tolerance, ROUNDING)
     rows += state_rows(problem.net, hand.state, jaxs.state, tolerance)
     by_hand = dict(f.leaves(hand.params, hand.x))
@@ -88,9 +93,20 @@ def check_mode(problem: Problem, mode: Mode, precision: str, tolerance: float, r
             rounding=rounding,
             precision=precision,
             constants=problem.constants(),
-            context=lambda name, _: Context(name.rpartition("/")[2], len(problem.x)),
+            context=lambda name, _: Context(name.rpartition("/")[2], examples(problem.x)),
         )
     return [row._replace(part=mode.part) for row in [*rows, *gradients]]
+
+
+def is_forward(row: LeafReport) -> bool:
+    """Return whether a row compares forward values rather than gradients."""
+    return row.name.partition("/")[0] in VALUES or row.name.startswith("state: ")
+
+
+def pairs(prefix: str, by_hand: Any, by_jax: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the arrays of two trees in pairs, by name."""
+    hand = named(prefix, by_hand)
+    return {name: (hand[name], array) for name, array in named(prefix, by_jax).items()}
 
 
 def forward_rows(

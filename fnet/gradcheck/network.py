@@ -12,12 +12,13 @@ from fnet.core.wording import suggestion
 from fnet.gradcheck.compare_leaves import ROUNDING, ROUNDING_LIMITS, SAMPLES, Part, compare_leaves
 from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.faulty_layers import find_faulty_layers
-from fnet.gradcheck.modes import Mode, check_mode, forward_rows, modes, state_rows
+from fnet.gradcheck.modes import VALUES, Mode, check_mode, forward_rows, is_forward, modes, pairs, state_rows
 from fnet.gradcheck.noise import draw_noise
 from fnet.gradcheck.problem import ByJax, LossFunction, Problem
 from fnet.gradcheck.report import Culprit, LeafReport, Report
 from fnet.gradcheck.rules import UNCHECKED, layers_without_rule, loss_by_hand, rules_by_jax
 from fnet.gradcheck.sampling import check_rates
+from fnet.gradcheck.trees import examples
 from fnet.losses import Loss, loss_name_of, resolve_loss
 from fnet.reference import network as reference
 from fnet.regularization import Penalties
@@ -26,9 +27,6 @@ TOLERANCES = {"float64": 1e-10, "float32": 1e-3}
 """The default maximum relative difference that passes, by the precision that JAX computes in."""
 
 UNFINISHED = "Evaluation mode and masks were not checked: correct the training loss first."
-
-FORWARD = ("outputs", "loss")
-"""The rows that compare forward values."""
 
 REMARKS = {
     "float64": "",
@@ -110,13 +108,13 @@ def check(
     parts = _parts(f, points, by_hand, by_jax)
     rounding = ROUNDING_LIMITS[precision]
     penalty = parts[-1].by_jax if regularization.penalizes else {}
-    context = _contexts(len(problem.x), by_jax.outputs.shape, penalty)
+    context = _contexts(examples(problem.x), jax.tree.leaves(by_jax.outputs)[0].shape, penalty)
     rows = _value_rows(by_hand, by_jax, f.parts, tolerance, max(rounding, ROUNDING))
     rows += compare_leaves(
         f, points, data, parts, samples=samples, tolerance=tolerance, rounding=rounding, precision=precision,
         constants=problem.constants(), context=context,
     )  # fmt: skip
-    rows = [row for row in rows if row.name in (*FORWARD, *reported) and not _is_unpenalized(row)]
+    rows = [row for row in rows if (row.name in reported or is_forward(row)) and not _is_unpenalized(row)]
     rows.sort(key=lambda row: f.parts.index(row.part))
     rows += state_rows(net, by_hand["total"].state, by_jax.state, tolerance)
     rows += check_rates(net, problem.noise, key)
@@ -126,7 +124,7 @@ def check(
         trained = problem._replace(state=by_hand["total"].state)
         for mode in modes(trained):
             problem, added = trained, check_mode(trained, mode, precision, tolerance, rounding)
-            rows += [row for row in added if row.name in (*FORWARD, *reported) or row.name.startswith("state: ")]
+            rows += [row for row in added if row.name in reported or is_forward(row)]
             if not all(row.ok for row in added):
                 break
     else:
@@ -160,15 +158,15 @@ def _by_hand(problem: Problem) -> dict[str, reference.Result]:
     if not penalties.penalizes:
         return {"total": total}
     value, gradients = reference.penalty(problem.params, penalties)
-    penalty = total._replace(loss=value, params=gradients, x=total.x * 0)
+    penalty = total._replace(loss=value, params=gradients, x=jax.tree.map(lambda dx: dx * 0, total.x))
     return {"total": total, "data loss": problem.by_hand(), "penalty": penalty}
 
 
 def _mark_unchecked(row: LeafReport, net: Layer, loss_has_rule: bool) -> LeafReport:
     """Say in the rows of layers and losses without a hand-written rule that JAX is compared with differences alone."""
     layers = ["/".join(path) for path, _ in layers_without_rule(net)]
-    leaf = row.name.removeprefix("state: ")
-    inside = any(not layer or leaf.startswith(f"{layer}/") for layer in layers) and row.name not in FORWARD
+    leaf, is_value = row.name.removeprefix("state: "), row.name.partition("/")[0] in VALUES
+    inside = any(not layer or leaf.startswith(f"{layer}/") for layer in layers) and not is_value
     if not inside and (loss_has_rule or row.name != "loss"):
         return row
     if row.ok:
@@ -194,7 +192,7 @@ def _value_rows(
     by_hand: Mapping[str, reference.Result], by_jax: ByJax, parts: Sequence[str], tolerance: float, rounding: float
 ) -> list[LeafReport]:
     """Compare the outputs and the value of every part."""
-    rows = forward_rows({"outputs": (by_hand["total"].outputs, by_jax.outputs)}, tolerance, rounding)
+    rows = forward_rows(pairs("outputs", by_hand["total"].outputs, by_jax.outputs), tolerance, rounding)
     for part, value in zip(parts, by_jax.values, strict=True):
         (row,) = forward_rows({"loss": (np.asarray(by_hand[part].loss), value)}, tolerance, rounding)
         rows.append(row._replace(part=part))

@@ -15,6 +15,7 @@ from fnet.core.traversal import leaves
 from fnet.gradcheck.compare_leaves import nested
 from fnet.gradcheck.rounding import as_precision
 from fnet.gradcheck.rules import LossByHand
+from fnet.gradcheck.trees import differentiable, examples, named, replaced
 from fnet.losses import Loss
 from fnet.reference import network as reference
 from fnet.reference.rule import Rule
@@ -31,14 +32,14 @@ class LossFunction:
     In evaluation mode it is the data loss alone. It is hashable, so that it is compiled once per network.
 
     names: names of the parameters' leaves, in the order of the description.
-    with_input: whether to differentiate with respect to the input; an input of integers cannot be differentiated.
+    inputs: names of the inputs to differentiate with respect to; an input of integers cannot be differentiated.
     """
 
     net: Layer
     loss: Loss
     regularization: Penalties
     names: tuple[str, ...]
-    with_input: bool
+    inputs: tuple[str, ...]
     train: bool = True
 
     @property
@@ -50,7 +51,8 @@ class LossFunction:
 
     def leaves(self, params: Any, x: Any) -> list[tuple[str, Any]]:
         """List the input, if differentiated, and the parameters, with their names, in the order of the description."""
-        return [("input", x)] * self.with_input + list(leaves(self.net, params))
+        inputs = named("input", x)
+        return [(name, inputs[name]) for name in self.inputs if name in inputs] + list(leaves(self.net, params))
 
     def __call__(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
         """Map (leaves, {"state", "x", "y", "key", "mask"}) to the values."""
@@ -62,21 +64,22 @@ class LossFunction:
         total, (_, metrics) = evaluate(params, data["state"], Batch(x, data["y"], data["mask"]), data["key"])
         return jnp.stack([total, metrics.loss, metrics.penalty][: len(self.parts)])
 
-    def forward(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[jax.Array, Any]:
+    def forward(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Any]:
         """Return the network's outputs and its new state."""
         params, x = self._arguments(arrays, data)
         return self.net.apply(params, data["state"], x, train=self.train, key=data["key"], mask=data["mask"])
 
-    def _arguments(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, jax.Array]:
+    def _arguments(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Any]:
         """Return the parameters and the input."""
-        x, *arrays = arrays if self.with_input else (data["x"], *arrays)
-        return nested(dict(zip(self.names, arrays, strict=True))), x
+        given = dict(zip((*self.inputs, *self.names), arrays, strict=True))
+        params = nested({name: array for name, array in given.items() if name not in self.inputs})
+        return params, replaced("input", data["x"], {name: given[name] for name in self.inputs})
 
 
 class ByJax(NamedTuple):
     """The outputs, the new state, the value of every part, and the gradient of each value as a dict of leaves."""
 
-    outputs: np.ndarray
+    outputs: Any
     state: Any
     values: np.ndarray
     gradients: list[dict[str, np.ndarray]]
@@ -99,15 +102,14 @@ class Problem(NamedTuple):
     params: Any
     state: Any
     noise: Any
-    x: np.ndarray
-    y: np.ndarray
+    x: Any
+    y: Any
     key: jax.Array
 
     def function(self, train: bool = True) -> LossFunction:
         """Return the loss in training or evaluation mode."""
         names = tuple(name for name, _ in leaves(self.net, self.params))
-        with_input = not np.issubdtype(self.x.dtype, np.integer)
-        return LossFunction(self.net, self.loss, self.regularization, names, with_input, train)
+        return LossFunction(self.net, self.loss, self.regularization, names, differentiable("input", self.x), train)
 
     def points(self) -> dict[str, np.ndarray]:
         """Return the leaves to differentiate with respect to."""
@@ -116,11 +118,11 @@ class Problem(NamedTuple):
     def constants(self) -> list[str]:
         """List the leaves of frozen layers, whose gradient is 0 by definition."""
         frozen = ["/".join((*path, "")) for path, layer in walk(self.net) if layer.kind == "frozen"]
-        return [name for name in self.points() if name != "input" and any(name.startswith(path) for path in frozen)]
+        return [name for name in self.points() if any(name.startswith(path) for path in frozen)]
 
     def data(self, mask: np.ndarray | None = None) -> dict[str, Any]:
         """Return the other inputs of the loss; by default all examples are real."""
-        mask = np.ones(len(self.x), bool) if mask is None else mask
+        mask = np.ones(examples(self.x), bool) if mask is None else mask
         return {"state": self.state, "x": self.x, "y": self.y, "key": self.key, "mask": mask}
 
     def by_jax(self, precision: str, *, train: bool = True, mask: np.ndarray | None = None) -> ByJax:

@@ -78,7 +78,7 @@ def _gradients(f, arrays, data, precision):
             return f(arrays, data)
         # JAX keeps the float64 version of a NumPy array that f captures, if there is one: convert it explicitly.
         traced = jax.make_jaxpr(f)(arrays, data)
-        constants = [as_precision(jnp.asarray(np.asarray(constant)), precision) for constant in traced.consts]
+        constants = [as_precision(np.asarray(constant), precision) for constant in traced.consts]
         return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, constants))(*jax.tree.leaves((arrays, data)))[0]
 
     values, pull = jax.vjp(values_of, arrays)
@@ -87,5 +87,7 @@ def _gradients(f, arrays, data, precision):
 
 
 def as_precision(array: Any, precision: str) -> Any:
-    """Convert real numbers to the precision; integers and random keys stay as they are."""
-    return array.astype(precision) if jnp.issubdtype(array.dtype, jnp.floating) else array
+    """Convert real numbers to the precision, and integers to 32 bits for float32; random keys stay as they are."""
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return np.asarray(array).astype(precision)
+    return np.asarray(array).astype(np.int32) if precision == "float32" and array.dtype == np.int64 else array

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.core.layer import Layer
+from fnet.gradcheck.trees import differentiable
 from fnet.losses import Loss, loss_name_of
 from fnet.reference.losses import loss_of
 from fnet.reference.rule import NoReference, Rule, Scope, expanded, rule_of
@@ -19,7 +20,7 @@ from fnet.reference.rule import NoReference, Rule, Scope, expanded, rule_of
 UNCHECKED = "no rule by hand"
 """The remark on the rows of a layer or loss without a hand-written rule."""
 
-LossByHand = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+LossByHand = Callable[[Any, Any], tuple[np.ndarray, Any]]
 
 
 def layers_without_rule(net: Layer, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Layer]]:
@@ -52,8 +53,8 @@ def _rule_by_jax(key_implementation: Any) -> Rule:
         key = None if data is None else jax.random.wrap_key_data(jnp.asarray(data), impl=key_implementation)
         return {"train": scope.train, "key": key, "mask": scope.mask}
 
-    def forward(layer: Layer, scope: Scope, x: np.ndarray) -> tuple[np.ndarray, Any]:
-        indices = layer.indices is not None or np.issubdtype(x.dtype, np.integer)
+    def forward(layer: Layer, scope: Scope, x: Any) -> tuple[Any, Any]:
+        indices = layer.indices is not None or not differentiable("input", x)
         x = x.astype(np.int32) if indices else x
         with jax.enable_x64(True):
 
@@ -65,16 +66,15 @@ def _rule_by_jax(key_implementation: Any) -> Rule:
                 y, pull = jax.vjp(lambda params: f(params, given), params)
                 return np.asarray(y), lambda g: (np.zeros(x.shape), *pull(g))
             y, pull = jax.vjp(f, params, given)
-        return np.asarray(y), lambda g: pull(g)[::-1]
+        return jax.tree.map(np.asarray, y), lambda g: pull(g)[::-1]
 
-    def backward(_: Layer, __: Scope, cache: Any, g: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    def backward(_: Layer, __: Scope, cache: Any, g: Any) -> tuple[Any, dict[str, Any]]:
         with jax.enable_x64(True):
-            dx, gradients = cache(jnp.asarray(g))
-        return np.asarray(dx), jax.tree.map(np.asarray, gradients)
+            return jax.tree.map(np.asarray, cache(jax.tree.map(jnp.asarray, g)))
 
-    def state(layer: Layer, scope: Scope, x: np.ndarray) -> dict[str, Any]:
+    def state(layer: Layer, scope: Scope, x: Any) -> dict[str, Any]:
         with jax.enable_x64(True):
-            _, new = layer.apply(scope.params, scope.state, jnp.asarray(x), **arguments(scope))
+            _, new = layer.apply(scope.params, scope.state, jax.tree.map(jnp.asarray, x), **arguments(scope))
         return jax.tree.map(np.asarray, new)
 
     return Rule(forward, backward, state)
@@ -88,9 +88,10 @@ def loss_by_hand(loss: Loss) -> tuple[LossByHand, bool]:
     if name:
         return functools.partial(loss_of(name), **settings), True
 
-    def by_jax(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def by_jax(outputs: Any, targets: Any) -> tuple[np.ndarray, Any]:
         with jax.enable_x64(True):
-            losses, pull = jax.vjp(lambda outputs: loss.function(outputs, jnp.asarray(targets)), jnp.asarray(outputs))
-            return np.asarray(losses), np.asarray(pull(jnp.ones_like(losses))[0])
+            outputs, targets = jax.tree.map(jnp.asarray, (outputs, targets))
+            losses, pull = jax.vjp(lambda outputs: loss.function(outputs, targets), outputs)
+            return np.asarray(losses), jax.tree.map(np.asarray, pull(jnp.ones_like(losses))[0])
 
     return by_jax, False

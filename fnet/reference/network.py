@@ -9,32 +9,44 @@ import numpy as np
 from fnet.core.layer import Layer
 from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.reference.losses import loss_of
-from fnet.reference.rule import Array, Gradients, Params, Rule, Scope, add_gradients, backward, collect_state, forward
+from fnet.reference.rule import (
+    Array,
+    Gradients,
+    Params,
+    Rule,
+    Scope,
+    add_gradients,
+    backward,
+    collect_state,
+    first_array,
+    forward,
+    map_arrays,
+)
 from fnet.regularization import Penalties
 
 
 class Result(NamedTuple):
     """Results of one forward and one backward pass.
 
-    outputs: the network's outputs (batch, ...).
+    outputs: the network's outputs (batch, ...), or a tuple or dict of them.
     loss: the training loss, sum(mask * L_i) / sum(mask) plus the penalty.
     params: dloss/dp for every parameter p, nested as the parameters are.
     x: dloss/dx, with the shape of the input.
     state: the new non-trainable state of the layers that have one, nested as the parameters are.
     """
 
-    outputs: Array
+    outputs: Any
     loss: float
     params: Gradients
-    x: Array
+    x: Any
     state: dict[str, Any]
 
 
 def loss_and_gradients(
     net: Layer,
     params: Params,
-    x: Array,
-    targets: np.ndarray,
+    x: Any,
+    targets: Any,
     loss: str | Callable[..., tuple[Array, Array]],
     *,
     state: Params = MappingProxyType({}),
@@ -53,7 +65,7 @@ def loss_and_gradients(
     Args:
         net: the network; only its description is used, not its functions.
         params: nested dicts of arrays, converted to float64.
-        x: a batch of examples (batch, ...).
+        x: a batch of examples (batch, ...), or a tuple or dict of several inputs.
         targets: targets of the loss.
         loss: the name of the loss, or a function (outputs, targets) -> (losses, cotangents) as in
             `fnet.reference.losses`, such as `functools.partial(huber, delta=2.0)`.
@@ -67,21 +79,25 @@ def loss_and_gradients(
     Raises:
         NoReference: if a layer or the loss does not have a hand-written rule.
     """
-    params, x = _float64(params), np.asarray(x)
-    x = x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float64)
+    params, x = _float64(params), map_arrays(_real, x)
     scope = Scope(params, _float64(state), noise, train, mask, {}, rules)
-    weights = np.ones(len(x)) if mask is None else np.asarray(mask, np.float64)
     outputs, cache = forward(net, scope, x)
     examples = outputs
-    if weights.ndim == 2 and outputs.ndim > 2:
+    weights = None if mask is None else np.asarray(mask, np.float64)
+    if weights is None:
+        weights = np.ones(len(first_array(x)))
+    elif weights.ndim == 2 and outputs.ndim > 2:
         examples, targets = (part.reshape(-1, *part.shape[2:]) for part in (outputs, targets))
         weights = weights.reshape(-1)
     elif weights.ndim == 2:
         weights = weights.max(axis=1)
     weights = weights / weights.sum()
     losses, cotangents = (loss_of(loss) if isinstance(loss, str) else loss)(examples, targets)
-    g = cotangents * weights.reshape(-1, *[1] * (examples.ndim - 1))
-    dx, gradients = backward(net, scope, cache, g.reshape(outputs.shape))
+
+    def weighted(cotangent: Array, y: Array) -> Array:
+        return (cotangent * weights.reshape(-1, *[1] * (cotangent.ndim - 1))).reshape(y.shape)
+
+    dx, gradients = backward(net, scope, cache, map_arrays(weighted, cotangents, outputs))
     penalty_value, penalty_gradients = penalty(params, regularization)
     value, gradients = float(weights @ losses + penalty_value), add_gradients(gradients, penalty_gradients)
     return Result(outputs, value, gradients, dx, collect_state(scope.new_state or {}))
@@ -111,3 +127,9 @@ def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = (
 
 def _float64(params: Params) -> dict[str, Any]:
     return {name: _float64(p) if isinstance(p, Mapping) else np.asarray(p, np.float64) for name, p in params.items()}
+
+
+def _real(x: Any) -> np.ndarray:
+    """Convert real numbers to float64; indices stay as they are."""
+    x = np.asarray(x)
+    return x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float64)

@@ -161,3 +161,23 @@ def _stacked(trees: list[Any]) -> Any:
     if isinstance(trees[0], Mapping):
         return {name: _stacked([tree[name] for tree in trees]) for name in trees[0]}
     return np.stack(trees)
+
+
+def map_arrays(f: Callable[..., Any], x: Any, *others: Any) -> Any:
+    """Apply f to every array of the inputs or outputs of a layer, which may be a tuple or a dict of arrays.
+
+    >>> map_arrays(lambda a, b: a + b, {"left": 1, "right": (2, 3)}, {"left": 10, "right": (20, 30)})
+    {'left': 11, 'right': (22, 33)}
+    """
+    if isinstance(x, Mapping):
+        return {name: map_arrays(f, part, *(other[name] for other in others)) for name, part in x.items()}
+    if isinstance(x, tuple):
+        return tuple(map_arrays(f, *parts) for parts in zip(x, *others, strict=True))
+    return f(x, *others)
+
+
+def first_array(x: Any) -> Array:
+    """Return the first array of the inputs of a layer."""
+    while isinstance(x, Mapping | tuple):
+        x = next(iter(x.values() if isinstance(x, Mapping) else x))
+    return x
