@@ -43,7 +43,7 @@ SYMMETRIC = {
         (3,),
     ),
     "the bias of a key": (fnet.serial(fnet.attention(2), fnet.dense(2)), (3, 4)),
-    "one class": (fnet.serial(fnet.dense(3), fnet.softmax(), fnet.dense(3), fnet.layer_norm(), fnet.dense(2)), (3,)),
+    "a bias after softmax": (fnet.serial(fnet.dense(3), fnet.softmax(), fnet.dense(3), fnet.layer_norm(), fnet.dense(2)), (3,)),
 }
 
 
