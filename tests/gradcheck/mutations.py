@@ -176,7 +176,7 @@ def not_swapped(backward, layer, scope, cache, g):
 
 def used_once(backward, layer, scope, cache, g):
     """Return only the gradient of the earlier use of a layer that is used twice, not the sum."""
-    nodes, _, caches = cache
+    nodes, _, _, caches, _ = cache
     input_gradient, _ = backward(layer, scope, cache, g)
     first = next(node for node in nodes if node.operation == "shared")
     child = dict(layer.children)["shared"]

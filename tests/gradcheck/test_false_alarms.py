@@ -43,7 +43,10 @@ SYMMETRIC = {
         (3,),
     ),
     "the bias of a key": (fnet.serial(fnet.attention(2), fnet.dense(2)), (3, 4)),
-    "a bias after softmax": (fnet.serial(fnet.dense(3), fnet.softmax(), fnet.dense(3), fnet.layer_norm(), fnet.dense(2)), (3,)),
+    "a bias after softmax": (
+        fnet.serial(fnet.dense(3), fnet.softmax(), fnet.dense(3), fnet.layer_norm(), fnet.dense(2)),
+        (3,),
+    ),
 }
 
 
