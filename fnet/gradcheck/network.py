@@ -96,7 +96,7 @@ def check(
     >>> net = fnet.serial(fnet.dense(3), fnet.tanh(), fnet.dense(2))
     >>> params, state = net.init(jax.random.key(0), (4,))
     >>> report = check(net, "cross_entropy", params, state, np.ones((5, 4)), np.array([0, 1, 1, 0, 1]))
-    >>> report.ok, [row.name for row in report.rows][3:]
+    >>> report.ok, [row.name for row in report.listed][3:]
     (True, ['dense_1/w', 'dense_1/b', 'dense_2/w', 'dense_2/b'])
     """
     key = jax.random.key(0) if key is None else key
