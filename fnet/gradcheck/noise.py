@@ -18,6 +18,8 @@ def draw_noise(
 ) -> dict[str, Any]:
     """Draw the mask of every dropout layer for one batch and one key, as leaves "mask" nested like parameters.
 
+    Beside a mask are the shapes of the layer's inputs, as "shapes".
+
     The network is traced in training mode, and its dropout layers record their masks. Only the masks are computed.
 
     Args:
@@ -42,6 +44,12 @@ def _record_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array, k
             return None
         if path in keyed:
             return {"key": jax.random.key_data(application.key)}
-        return None if layer.draw is None else {"mask": layer.draw(application.key, application.x.shape)}
+        if layer.draw is None:
+            return None
+        shapes = jax.tree.map(jnp.shape, application.x)
+        return {
+            "mask": layer.draw(application.key, shapes),
+            "shapes": jax.tree.map(lambda x: jnp.asarray(x.shape), application.x),
+        }
 
     return recording(net, noise_of).apply(params, state, x, train=True, key=key)[1]

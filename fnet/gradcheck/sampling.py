@@ -4,6 +4,7 @@ Both sides of a comparison use the same mask, so that gradients do not show whet
 probability.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -34,16 +35,19 @@ def check_rates(net: Layer, noise: Any, key: jax.Array) -> list[LeafReport]:
     """
     rows: list[LeafReport] = []
     for path, layer in walk(net):
-        mask = _at(noise, path)
-        if layer.draw is None or mask is None or not 0 < (rate := layer.settings.get("rate", 0)) < 1:
+        drawn = _at(noise, path)
+        if layer.draw is None or "mask" not in drawn or not 0 < (rate := layer.settings.get("rate", 0)) < 1:
             continue
         label = "/".join(path) or layer.kind
-        shape = (math.ceil(DRAWS / max(1, math.prod(mask.shape[1:]))), *mask.shape[1:])
-        kept = np.asarray(layer.draw(key, shape))
+        batch = _shape(jax.tree.leaves(drawn["shapes"])[0])[0]
+        loops = np.asarray(jax.tree.leaves(drawn["shapes"])[0])[..., 0].size
+        larger = math.ceil(DRAWS * batch * loops / drawn["mask"].size)
+        shapes = jax.tree.map(functools.partial(_shape, batch=larger), drawn["shapes"])
+        kept = np.asarray(layer.draw(key, shapes))
         sigma = math.sqrt(rate * (1 - rate) / kept.size)
         rows.append(_row(f"kept: {label}", kept.shape, kept.mean(), 1 - rate, sigma, "the fraction of entries kept"))
-        ones = jnp.ones(shape, jnp.float32)
-        if np.array_equal(layer.apply({}, {}, ones, train=False, key=key)[0], ones):
+        if isinstance(shapes, tuple) and layer.init(key, shapes[1:]) == ({}, {}):
+            ones = jnp.ones(shapes, jnp.float32)
             y = np.asarray(layer.apply({}, {}, ones, train=True, key=key)[0], np.float64)
             what = "the mean of the outputs for inputs of 1"
             rows.append(_row(f"scale: {label}", y.shape, y.mean(), 1.0, sigma / (1 - rate), what))
@@ -65,8 +69,15 @@ def _row(name: str, shape: tuple[int, ...], measured: float, expected: float, si
     )
 
 
+def _shape(recorded: Any, batch: int | None = None) -> tuple[int, ...]:
+    """Return a recorded shape, with another batch if given; those of a loop's repetitions are stacked, and equal."""
+    recorded = np.asarray(recorded)
+    first, *others = map(int, recorded.reshape(-1, recorded.shape[-1])[0])
+    return (first if batch is None else batch, *others)
+
+
 def _at(noise: Any, path: tuple[str, ...]) -> Any:
-    """Return the mask of the layer at this path, if one was drawn."""
+    """Return what was drawn for the layer at this path."""
     for name in path:
         noise = noise.get(name, {})
-    return noise.get("mask")
+    return noise
