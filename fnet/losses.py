@@ -214,6 +214,8 @@ class Loss(NamedTuple):
             output per class (`classes`), or a distribution over the classes (`distributions`); None for any.
         summary: the task that the loss is for.
         probabilities: maps outputs to probabilities, if defined.
+        reference: the function written by hand in NumPy, (outputs, targets) -> (losses, cotangents), with which the
+            gradient check compares; the losses in `LOSSES` have theirs in `fnet.reference.losses`.
     """
 
     function: Callable[..., Array]
@@ -222,6 +224,7 @@ class Loss(NamedTuple):
     targets: Literal["values", "labels", "classes", "distributions"] | None
     summary: str
     probabilities: Callable[..., Array] | None = None
+    reference: Callable[..., Any] | None = None
 
 
 def _regression_loss(function: Callable[..., Array], summary: str) -> Loss:
@@ -290,10 +293,35 @@ def resolve_loss(loss: str | Loss | Callable[..., Array], settings: Mapping[str,
             loss = Loss(loss, identity, (), None, "a custom function")
         else:
             loss, settings = LOSSES[known[0]], {**known[1], **settings}
+    if settings:
+        reference = None if loss.reference is None else functools.partial(loss.reference, **settings)
+        loss = loss._replace(function=functools.partial(loss.function, **settings), reference=reference)
+    return with_metrics(loss, {})
+
+
+def with_metrics(loss: Loss, metrics: Mapping[str, Metric | Callable[..., Array]]) -> Loss:
+    """Return a loss with further metrics.
+
+    Args:
+        loss: the loss.
+        metrics: by name, a function (outputs, targets) -> one number per example, or a `Metric`.
+
+    Raises:
+        ValueError: for metrics with duplicate names.
+
+    >>> with_metrics(LOSSES["mse"], {"bias": lambda outputs, targets: (outputs - targets)[:, 0]}).metrics[1].of
+    'outputs'
+    """
+    added = [
+        metric._replace(name=name) if isinstance(metric, Metric) else Metric(name, metric, None, of="outputs")
+        for name, metric in metrics.items()
+    ]
+    if added:
+        loss = loss._replace(metrics=(*loss.metrics, *added))
     names = ["loss", *(metric.name for metric in loss.metrics)]
     if len(set(names)) < len(names):
         raise ValueError(f"a loss and its metrics need different names, got {', '.join(names)}")
-    return loss._replace(function=functools.partial(loss.function, **settings)) if settings else loss
+    return loss
 
 
 def _refuse_broadcast(name: str, outputs: Array, targets: Array) -> None:

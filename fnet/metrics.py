@@ -1,10 +1,10 @@
 """Metrics that are recorded alongside the loss, each with its direction and its format.
 
-A metric maps the predictions of a batch and its targets to one number per example; the caller averages.
+A metric maps the predictions (or outputs) of a batch and its targets to one number per example; the caller averages.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
@@ -52,8 +52,9 @@ class Metric(NamedTuple):
     Args:
         name: recorded as train_<name> and validation_<name>.
         function: (predictions, targets) -> one number per example.
-        higher_is_better: whether training improves when the value rises.
+        higher_is_better: whether training improves when the value rises; None if that is unknown.
         format: format specification that shows a value, such as ".1%".
+        of: whether the function receives the predictions, such as the class, or the outputs of the network.
 
     >>> f"{0.98765:{ACCURACY.format}}"
     '98.8%'
@@ -61,8 +62,9 @@ class Metric(NamedTuple):
 
     name: str
     function: Callable[..., Array]
-    higher_is_better: bool
+    higher_is_better: bool | None
     format: str = ".4g"
+    of: Literal["predictions", "outputs"] = "predictions"
 
 
 ACCURACY = Metric("accuracy", accuracy, higher_is_better=True, format=".1%")

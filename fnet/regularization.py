@@ -11,11 +11,12 @@ from typing import Annotated
 from annotated_types import Ge, Gt
 
 from fnet.core.layer import Layer, walk
-from fnet.core.settings import check_settings
+from fnet.core.settings import check_settings, is_zero
 from fnet.core.wording import suggestion
 
 Weight = Annotated[float, Ge(0)]
 Length = Annotated[float, Gt(0)]
+
 
 LAYER_SETTINGS = ("l1", "l2", "max_norm")
 """Settings of `Penalties` that single layers can replace."""
@@ -63,12 +64,14 @@ class Penalties:
 
     @property
     def penalizes(self) -> bool:
-        """Whether any weight has a penalty."""
-        return any(settings.get(name) for settings in (vars(self), *self.layers.values()) for name in ("l1", "l2"))
+        """Whether any weight has a penalty; one with a traced number counts."""
+        every = (vars(self), *self.layers.values())
+        return any(not is_zero(settings.get(name, 0)) for settings in every for name in ("l1", "l2"))
 
     def coefficients_of(self, path: tuple[str, ...]) -> tuple[float, float]:
         """Return the l1 and l2 of the weights of the layer at a path."""
-        return self._value_at(path, "l1") or 0.0, self._value_at(path, "l2") or 0.0
+        l1, l2 = (self._value_at(path, name) for name in ("l1", "l2"))
+        return 0.0 if l1 is None else l1, 0.0 if l2 is None else l2
 
     def max_norm_of(self, path: tuple[str, ...]) -> float | None:
         """Return the max_norm of the weights of the layer at a path."""

@@ -1,7 +1,7 @@
 """Arrays of examples, in memory or elsewhere, and iteration over their rows in chunks."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -25,6 +25,35 @@ class Rows(Protocol):
     def __getitem__(self, rows: Any, /) -> np.ndarray:
         """Return the rows at these indices, or in this slice."""
         ...
+
+
+Tree = Any
+"""Rows, or a dict or tuple of trees: several arrays that belong to the same examples."""
+
+
+def map_rows(function: Callable[[Any], Any], tree: Tree) -> Any:
+    """Return a tree of the same structure, with a function of every array of rows; None is an empty tree.
+
+    >>> map_rows(len, {"a": np.zeros(3), "b": (np.zeros(2), None)})
+    {'a': 3, 'b': (2, None)}
+    """
+    if isinstance(tree, Mapping):
+        return {name: map_rows(function, part) for name, part in tree.items()}
+    if isinstance(tree, tuple):
+        parts = [map_rows(function, part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    return None if tree is None else function(tree)
+
+
+def rows_of(tree: Tree) -> list[Any]:
+    """Return the arrays of rows of a tree.
+
+    >>> [len(rows) for rows in rows_of({"a": np.zeros(3), "b": (np.zeros(2), None)})]
+    [3, 2]
+    """
+    found: list[Any] = []
+    map_rows(found.append, tree)
+    return found
 
 
 ENTRIES = 1 << 18

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fnet.data.arrays import Rows, chunks
+from fnet.data.arrays import Rows, Tree, chunks, map_rows, rows_of
 
 T = TypeVar("T")
 
@@ -105,48 +105,52 @@ class Stream(NamedTuple):
     """Examples that training reads batch by batch instead of holding them in memory.
 
     Args:
-        x: examples (n, ...), such as a memory-mapped array.
-        y: targets (n, ...).
-        mask: (n, time), True for the real steps of sequences of different lengths.
+        x: examples (n, ...), such as a memory-mapped array, or a dict or tuple of several.
+        y: targets (n, ...), likewise.
+        mask: (n,), True for the real examples, or (n, time), True for the real steps of sequences of different lengths.
+        weight: (n,) or (n, time), weights of the examples or steps in the loss.
 
     >>> Stream(np.zeros((5, 2), np.float32), np.arange(5)).part(slice(1, 3)).size
     2
     """
 
-    x: Rows
-    y: Rows
+    x: Tree
+    y: Tree
     mask: Rows | None = None
+    weight: Rows | None = None
 
     @property
     def size(self) -> int:
         """Number of examples."""
-        return len(self.x)
+        return len(rows_of(self.x)[0])
 
     def part(self, rows: np.ndarray | slice) -> "Stream":
-        """Return the examples at these indices, with their targets and mask."""
-        mask = None if self.mask is None else View(self.mask, rows)
-        return Stream(View(self.x, rows), View(self.y, rows), mask)
+        """Return the examples at these indices, with their targets, mask and weights."""
+        return map_rows(lambda values: View(values, rows), self)
 
     def mapped(
         self,
         x: Callable[[np.ndarray], np.ndarray] | None = None,
         y: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> "Stream":
-        """Return the data with a row-wise function of the examples, and another of the targets, applied on reading."""
-        examples = self.x if x is None else View(self.x, function=x)
-        targets = self.y if y is None else View(self.y, function=y)
-        return Stream(examples, targets, self.mask)
+        """Return the data with a row-wise function of the examples, and another of the targets, applied on reading.
 
-    def read(self, rows: np.ndarray, length: int) -> tuple[np.ndarray, ...]:
+        If the examples or targets are several arrays, the function applies to each.
+        """
+        examples = self.x if x is None else map_rows(lambda values: View(values, function=x), self.x)
+        targets = self.y if y is None else map_rows(lambda values: View(values, function=y), self.y)
+        return self._replace(x=examples, y=targets)
+
+    def read(self, rows: np.ndarray, length: int) -> "Stream":
         """Read the rows at these indices into arrays padded with zeros to a length."""
-        return tuple(_read(values, rows, length) for values in self if values is not None)
+        return map_rows(lambda values: _read(values, rows, length), self)
 
     def batches_per_chunk(self, batch: int) -> int:
         """Return the number of batches to read together: at least two, if there are that many.
 
         XLA simplifies a loop over a single batch, and may then round a sum differently than in a loop over several.
         """
-        size = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in self if values is not None)
+        size = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in rows_of(self))
         return min(math.ceil(self.size / batch), max(2, CHUNK_BYTES // max(1, size * batch)))
 
 

@@ -38,13 +38,14 @@ def loss_and_gradients(
     state: Params = MappingProxyType({}),
     noise: Params = MappingProxyType({}),
     mask: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
     regularization: Penalties = Penalties(),
 ) -> Result:
-    """Backpropagate the training loss L = sum_i m_i L_i / sum_i m_i + the penalty on the weights.
+    """Backpropagate the training loss L = sum_i w_i m_i L_i / sum_i w_i m_i + the penalty on the parameters.
 
-    The cotangent of example i is m_i / sum(m) times the cotangent of its loss: the gradient of a mean is the mean of
-    the gradients. With a mask (batch, time) and outputs (batch, time, ...) every step is an example of its own. If the
-    outputs do not have a time axis, an example is real if any of its steps is.
+    The cotangent of example i is w_i m_i / sum(w m) times the cotangent of its loss: the gradient of a mean is the mean
+    of the gradients. With a mask (batch, time) and outputs (batch, time, ...) every step is an example of its own. If
+    the outputs do not have a time axis, an example is real if any of its steps is.
 
     Args:
         net: the network; only its description is used, not its functions.
@@ -56,6 +57,7 @@ def loss_and_gradients(
         state: non-trainable state.
         noise: the random masks of dropout layers, nested like the parameters.
         mask: (batch,), True for real examples, or (batch, time) for real steps.
+        weight: (batch,), the weights w of the examples, or (batch, time) of their steps; by default 1.
         regularization: the penalties; max_norm is not part of the loss.
 
     Raises:
@@ -64,6 +66,7 @@ def loss_and_gradients(
     params, x = _float64(params), np.asarray(x, np.float64)
     scope = Scope(params, _float64(state), noise, True, mask)
     weights = np.ones(len(x)) if mask is None else np.asarray(mask, np.float64)
+    weights = weights if weight is None else (weights.T * np.asarray(weight, np.float64).T).T
     outputs, cache = forward(net, scope, x)
     examples = outputs
     if weights.ndim == 2 and outputs.ndim > 2:

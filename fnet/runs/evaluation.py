@@ -9,7 +9,7 @@ from fnet.data.normalize import Normalizer
 from fnet.data.pipeline import Splits
 from fnet.runs.data import load_data
 from fnet.runs.experiment import Experiment
-from fnet.train.evaluate import make_score, outputs_of, score_inputs, values_of
+from fnet.train.evaluate import make_score, outputs_of, values_of
 
 Scores = dict[str, dict[str, float]]
 """Loss and metrics by the name of the part: {"train": {"loss": 0.1, "accuracy": 0.97}, ...}."""
@@ -56,7 +56,7 @@ def evaluate(experiment: Experiment, params: Any, state: Any, normalizer: Normal
 def scores_of(experiment: Experiment, params: Any, state: Any, splits: Splits[Any]) -> Scores:
     """Return the loss and the metrics of the parameters on every part of the data."""
     score = make_score(experiment.net, experiment.loss)
-    return {part: values_of(score(params, state, *score_inputs(data))) for part, data in splits.parts().items()}
+    return {part: values_of(score(params, state, data)) for part, data in splits.parts().items()}
 
 
 def sizes_of(splits: Splits[Any]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from fnet.train.loop import Fitted as Fitted
 from fnet.train.loop import Segment as Segment
 from fnet.train.loop import fit as fit
 from fnet.train.state import Batch as Batch
+from fnet.train.state import Examples as Examples
 from fnet.train.state import TrainState as TrainState
 from fnet.train.state import init_state as init_state
 from fnet.train.step import make_step as make_step

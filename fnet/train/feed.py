@@ -9,27 +9,56 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnet.data.arrays import map_rows, rows_of
 from fnet.data.stream import Stream, read_ahead
 from fnet.train.plan import Plan
+from fnet.train.state import Examples
 
-Data = tuple[jax.Array, ...]
-"""Examples, targets and, for sequences of different lengths, the mask of their steps."""
+Data = Examples | Stream | tuple[Any, Any] | tuple[Any, Any, Any]
+"""A data set: `Examples`, a `Stream`, or the tuple (x, y) or (x, y, mask)."""
+
+
+def as_examples(data: Data, part: str = "train") -> Examples | Stream:
+    """Return a data set as `Examples`, with lists as arrays, or as the `Stream` that it is.
+
+    Args:
+        data: the data set.
+        part: its name in the error message.
+
+    Raises:
+        ValueError: when it is not a data set.
+
+    >>> as_examples(([[1.0], [2.0]], [0, 1])).y.tolist()
+    [0, 1]
+    """
+    if isinstance(data, Stream):
+        return data
+    if not isinstance(data, Examples):
+        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+            raise ValueError(
+                f"{part}: expected examples and targets (x, y), or (x, y, mask), fnet.train.Examples or a Stream, got "
+                f"{f'{len(data)} values' if isinstance(data, tuple | list) else type(data).__name__}"
+            )
+        data = Examples(*data)
+    return map_rows(lambda rows: rows if hasattr(rows, "dtype") else np.asarray(rows), data)
 
 
 class Chunk(NamedTuple):
     """Examples of consecutive steps of an epoch, on the device.
 
     first, stop: half-open range [first, stop) of the steps, counted from 0 within the epoch.
-    data: examples, targets and mask, in any order.
-    order: for every row of the batches, its index into the data, (steps * batch_size,) or longer.
-    filled: number of rows with real examples; the remaining rows are padding.
+    data: the examples, in any order.
+    order: indices of the examples in the order of the batches; None for the order of the data.
+    filled: number of examples of all batches; the last one may be padded.
+    steps: number of batches that there is space for.
     """
 
     first: int
     stop: int
-    data: Data
-    order: jax.Array
+    data: Examples
+    order: jax.Array | None
     filled: int
+    steps: int
 
     def examples_in(self, first: int, stop: int, batch_size: int) -> int:
         """Return the number of examples in the steps [first, stop) of the epoch."""
@@ -46,27 +75,38 @@ def example_order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(size).astype(np.int32)
 
 
-def on_device(data: tuple[Any, ...]) -> Data:
-    """Return examples, targets and mask, if there is one, as JAX arrays."""
-    x, y, *mask = data
-    return (jnp.asarray(x), jnp.asarray(y), *(jnp.asarray(part, bool) for part in mask))
+def on_device(data: Examples) -> Examples:
+    """Return a data set as JAX arrays; arrays that are on the device already stay as and where they are."""
+    return jax.tree.map(jnp.asarray, data)
+
+
+def placement(data: Examples) -> jax.sharding.NamedSharding | None:
+    """Return the sharding that copies an array to all devices over which a data set is divided, if there are several.
+
+    The training state is copied to them.
+    """
+    shardings = (rows.sharding for rows in rows_of(data) if isinstance(rows, jax.Array))
+    for sharding in shardings:
+        if isinstance(sharding, jax.sharding.NamedSharding) and len(sharding.device_set) > 1:
+            return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return None
 
 
 class ResidentBatches:
     """Batches of data that stays on the device: an epoch is one chunk, and only the order of the examples changes.
 
     Args:
-        data: training examples, targets and mask, if there is one.
+        data: the training examples.
         plan: length of the run.
         seed: seed of the order of the examples.
     """
 
-    def __init__(self, data: tuple[Any, ...], plan: Plan, seed: int):
+    def __init__(self, data: Examples, plan: Plan, seed: int):
         self._data = on_device(data)
         self._plan = plan
         self._seed = seed
-        self._size = len(self._data[0])
-        self._rows = plan.steps_per_epoch * plan.batch_size
+        self._size = len(rows_of(data.x)[0])
+        self.placement = placement(self._data)
 
     def example(self) -> Chunk:
         """Return a chunk of the shapes and types of all others, to compile a program for."""
@@ -80,8 +120,8 @@ class ResidentBatches:
         """Do nothing: no resource is open."""
 
     def _chunk(self, order: np.ndarray) -> Chunk:
-        padded = np.pad(order, (0, self._rows - self._size))
-        return Chunk(0, self._plan.steps_per_epoch, self._data, jnp.asarray(padded), self._size)
+        steps = self._plan.steps_per_epoch
+        return Chunk(0, steps, self._data, jax.device_put(order, self.placement), self._size, steps)
 
 
 class StreamedBatches:
@@ -97,6 +137,8 @@ class StreamedBatches:
         start: number of steps completed.
     """
 
+    placement = None
+
     def __init__(self, data: Stream, plan: Plan, seed: int, start: int):
         self._data = data
         self._plan = plan
@@ -104,7 +146,6 @@ class StreamedBatches:
         self._chunks_per_epoch = math.ceil(plan.steps_per_epoch / self._steps_per_chunk)
         self._rows = self._steps_per_chunk * plan.batch_size
         self._order_of = functools.lru_cache(maxsize=2)(lambda epoch: example_order(seed, epoch, data.size))
-        self._order = jnp.arange(self._rows, dtype=jnp.int32)
         epochs, steps = divmod(start, plan.steps_per_epoch)
         next_chunk = epochs * self._chunks_per_epoch + steps // self._steps_per_chunk
         self._arrays = read_ahead(self._read, range(next_chunk, plan.epochs * self._chunks_per_epoch))
@@ -112,7 +153,7 @@ class StreamedBatches:
     def example(self) -> Chunk:
         """Return a chunk of the shapes and types of all others, to compile a program for."""
         data = _to_device(self._data.read(np.zeros(0, int), self._rows))
-        return Chunk(0, self._steps_per_chunk, data, self._order, self._rows)
+        return Chunk(0, self._steps_per_chunk, data, None, self._rows, self._steps_per_chunk)
 
     def chunks(self, epoch: int, first_step: int) -> Iterator[Chunk]:  # noqa: ARG002
         """Yield the chunks of an epoch, counted from 1, beginning with the one that contains a step.
@@ -123,22 +164,21 @@ class StreamedBatches:
             first = number * self._steps_per_chunk
             data = _to_device(next(self._arrays))
             filled = min(self._rows, self._data.size - first * self._plan.batch_size)
-            yield Chunk(first, first + math.ceil(filled / self._plan.batch_size), data, self._order, filled)
+            stop = first + math.ceil(filled / self._plan.batch_size)
+            yield Chunk(first, stop, data, None, filled, self._steps_per_chunk)
 
     def close(self) -> None:
         """Stop reading ahead."""
         self._arrays.close()
 
-    def _read(self, number: int) -> tuple[np.ndarray, ...]:
-        """Return the examples of a chunk; the last batch is padded with example 0, as it is in `ResidentBatches`."""
+    def _read(self, number: int) -> Stream:
+        """Return the examples of a chunk."""
         epochs, chunk = divmod(number, self._chunks_per_epoch)
         start = chunk * self._rows
-        rows = self._order_of(epochs + 1)[start : start + self._rows]
-        rows = np.pad(rows, (0, -len(rows) % self._plan.batch_size))
-        return self._data.read(rows, self._rows)
+        return self._data.read(self._order_of(epochs + 1)[start : start + self._rows], self._rows)
 
 
-def chunks_in_order(data: Stream, batch_size: int) -> Iterator[tuple[Data, int]]:
+def chunks_in_order(data: Stream, batch_size: int) -> Iterator[tuple[Examples, int]]:
     """Yield all examples in source order, as arrays of several full batches, each with its number of examples.
 
     All arrays have the same length; only the last may contain fewer examples.
@@ -149,7 +189,6 @@ def chunks_in_order(data: Stream, batch_size: int) -> Iterator[tuple[Data, int]]
         yield _to_device(data.read(rows, rows_per_chunk)), len(rows)
 
 
-def _to_device(arrays: tuple[np.ndarray, ...]) -> Data:
+def _to_device(arrays: Stream) -> Examples:
     """Move arrays to the device like `on_device`, but without a copy, because nothing else refers to them."""
-    x, y, *mask = jax.device_put(arrays)
-    return (x, y, *(part.astype(bool) for part in mask))
+    return Examples(*jax.device_put(tuple(arrays)))

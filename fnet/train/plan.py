@@ -3,6 +3,8 @@
 import math
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 EPOCHS = 20
 """Default number of passes over the training examples."""
 
@@ -34,12 +36,24 @@ def plan(examples: int, *, batch_size: int | Literal["all"], epochs: int, steps:
         epochs: passes over the examples; ignored if `steps` is given.
         steps: total number of steps; None for `epochs` complete passes.
 
+    Raises:
+        ValueError: when one of these numbers is not a whole number of at least 1.
+
     >>> plan(10, batch_size=4, epochs=2)
     Plan(batch_size=4, steps_per_epoch=3, epochs=2, steps=6)
     >>> plan(10, batch_size=4, epochs=2, steps=7)
     Plan(batch_size=4, steps_per_epoch=3, epochs=3, steps=7)
     """
-    batch_size = examples if batch_size == "all" else min(batch_size, examples)
+    if batch_size != "all":
+        _check("batch_size", batch_size, ", or 'all'")
+    _check(*("epochs", epochs) if steps is None else ("steps", steps))
+    batch_size = examples if batch_size == "all" else min(int(batch_size), examples)
     steps_per_epoch = math.ceil(examples / batch_size)
-    steps = epochs * steps_per_epoch if steps is None else steps
+    steps = int(epochs) * steps_per_epoch if steps is None else int(steps)
     return Plan(batch_size, steps_per_epoch, math.ceil(steps / steps_per_epoch), steps)
+
+
+def _check(name: str, value: object, alternative: str = "") -> None:
+    """Check that a length is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name}: expected a whole number of at least 1{alternative}, got {value!r}")

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.metrics import Metric, recorded_name
+from fnet.metrics import recorded_name
 from fnet.train.compile import compile_for
 from fnet.train.feed import Chunk, ResidentBatches, StreamedBatches
 from fnet.train.plan import Plan
-from fnet.train.state import Batch, Metrics, TrainState
+from fnet.train.state import Metrics, TrainState, take_batch
 from fnet.train.step import Step
 
 SEGMENT_SECONDS = 0.2
@@ -33,6 +33,7 @@ class Segment(NamedTuple):
     metrics: arrays with one entry per step.
     examples: number of examples in these steps.
     seconds: duration of these steps.
+    train_state: the training state after these steps.
     """
 
     epoch: int
@@ -41,6 +42,7 @@ class Segment(NamedTuple):
     metrics: Metrics
     examples: int
     seconds: float
+    train_state: TrainState
 
 
 class Diverged(ArithmeticError):
@@ -75,7 +77,7 @@ class Runner:
         start: state before the first step.
         batches: the training examples.
         plan: length of the run.
-        metrics: metrics of the loss.
+        metrics: names of the metrics of a step.
     """
 
     def __init__(
@@ -84,19 +86,21 @@ class Runner:
         start: TrainState,
         batches: ResidentBatches | StreamedBatches,
         plan: Plan,
-        metrics: Sequence[Metric],
+        metrics: Sequence[str],
     ):
+        start = start if batches.placement is None else jax.device_put(start, batches.placement)
         self.train_state = start
         self._batches = batches
         self._plan = plan
-        self._metrics = tuple(metric.name for metric in metrics)
+        self._metrics = tuple(metrics)
         self._history: list[Metrics] = []
         self._recent: deque[float] = deque(maxlen=50)
         self._segment_steps = 1
         chunk = batches.example()
         self._previous = _Steps(start, chunk, 0, 1)
         example = (start, chunk.data, chunk.order, chunk.filled, 0, 0)
-        self._program = compile_for(_segment_program(step, plan.batch_size, self._metrics), *example)
+        segment = _segment_program(step, plan.batch_size, self._metrics, chunk.steps, batches.placement)
+        self._program = compile_for(segment, *example)
 
     def epoch(self, epoch: int) -> Iterator[Segment]:
         """Run the remaining steps of an epoch, counted from 1, and yield a `Segment` for each group of completed steps.
@@ -117,7 +121,8 @@ class Runner:
                 growth = min(8.0, SEGMENT_SECONDS / max(seconds, 1e-6))
                 self._segment_steps = max(1, round((stop - first) * growth))
                 examples = chunk.examples_in(first, stop, self._plan.batch_size)
-                yield Segment(epoch, before_epoch + first, self._plan.steps, metrics, examples, seconds)
+                done = before_epoch + first
+                yield Segment(epoch, done, self._plan.steps, metrics, examples, seconds, self.train_state)
                 first = stop
                 began = time.perf_counter()
             if first == last:
@@ -126,12 +131,13 @@ class Runner:
     def epoch_values(self, *, penalized: bool) -> dict[str, float]:
         """Return the values to record for the current epoch.
 
-        Loss and metrics are means in which every example, or every step of a sequence, has the same weight; the penalty
-        is that of the last step.
+        Loss and metrics are means over the examples, or the steps of sequences, with their weights; the penalty is that
+        of the last step. Without any weight they are NaN.
         """
         history = jax.tree.map(lambda *parts: np.concatenate(parts, dtype=np.float64), *self._history)
         values = {"loss": history.loss} | {name: history.metrics[name] for name in self._metrics}
-        means = {name: float(np.average(x, weights=history.weight)) for name, x in values.items()}
+        total = history.weight.sum() or np.nan
+        means = {name: float(values @ history.weight / total) for name, values in values.items()}
         recorded = {recorded_name("train", name): mean for name, mean in means.items()}
         return recorded | ({"penalty": float(history.penalty[-1])} if penalized else {})
 
@@ -181,24 +187,31 @@ class Runner:
         )
 
 
-def _segment_program(step: Step, batch_size: int, metrics: Sequence[str]):
+def metric_names(step: Step, start: TrainState, batches: ResidentBatches | StreamedBatches, plan: Plan) -> list[str]:
+    """Return the names of the metrics of a step, for an objective that alone knows them."""
+
+    def metrics(train_state, data):
+        return step(train_state, take_batch(data, 0, plan.batch_size, plan.batch_size))[1]
+
+    return list(jax.eval_shape(metrics, start, batches.example().data).metrics)
+
+
+def _segment_program(
+    step: Step, batch_size: int, metrics: Sequence[str], steps: int, placement: jax.sharding.NamedSharding | None
+):
     """Return the function to compile: it runs the steps [first, stop) of a chunk."""
 
     def segment(train_state, data, order, filled, first, stop):
-        x, y, *steps_mask = data
-
         def body(i, carry):
             train_state, history = carry
-            indices = jax.lax.dynamic_slice(order, (i * batch_size,), (batch_size,))
-            mask = i * batch_size + jnp.arange(batch_size) < filled
-            if steps_mask:
-                mask = mask[:, None] & steps_mask[0][indices]
-            train_state, values = step(train_state, Batch(x[indices], y[indices], mask))
+            train_state, values = step(train_state, take_batch(data, i, batch_size, filled, order))
             return train_state, jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), history, values)
 
-        zeros = jnp.zeros(len(order) // batch_size)
+        zeros = jnp.zeros(steps)
         history = Metrics(zeros, dict.fromkeys(metrics, zeros), zeros, zeros)
         train_state, history = jax.lax.fori_loop(first, stop, body, (train_state, history))
+        if placement is not None:
+            train_state, history = jax.lax.with_sharding_constraint((train_state, history), placement)
         return train_state, history, _all_finite(train_state.params)
 
     return segment

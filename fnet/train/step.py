@@ -1,18 +1,20 @@
 """One training step: a pure function of the state and a batch."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from fnet.core.layer import Layer
+from fnet.core.settings import is_zero
 from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.data.augment import Augmentation, augmented
 from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
-from fnet.train.state import Batch, Metrics, TrainState
+from fnet.train.score import apply_to_batch, expand, score_sums, without_padding
+from fnet.train.state import Batch, Metrics, TrainState, check_optimizer
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
@@ -29,9 +31,9 @@ def penalty_of(params: Any, regularization: Penalties) -> jax.Array:
         *layer, name = _names(path)
         if name in WEIGHT_LEAVES:
             l1, l2 = regularization.coefficients_of(tuple(layer))
-            if l1:
+            if not is_zero(l1):
                 total += l1 * jnp.sum(jnp.abs(leaf))
-            if l2:
+            if not is_zero(l2):
                 total += l2 / 2 * jnp.sum(jnp.square(leaf))
     return total
 
@@ -65,60 +67,32 @@ def _names(path: Any) -> tuple[str, ...]:
     return tuple(str(getattr(entry, "key", entry)) for entry in path)
 
 
-def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Return sum(mask * values) / sum(mask); masked values do not contribute, even if they are NaN."""
-    return jnp.sum(jnp.where(mask, values, 0)) / jnp.sum(mask)
-
-
-def flatten_steps(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the outputs, targets and mask that a loss is averaged over, with one entry per example or per step.
-
-    With a (batch, time) mask and outputs (batch, time, ...), every step counts as an example, and the three have the
-    shape (batch * time, ...). Outputs without a time axis keep their shape; an example is real if any of its steps is.
-
-    Raises:
-        ValueError: when outputs, targets and mask differ in the number of steps.
-
-    >>> outputs, targets, mask = jnp.zeros((2, 3, 5)), jnp.zeros((2, 3), int), jnp.ones((2, 3), bool)
-    >>> [part.shape for part in flatten_steps(outputs, targets, mask)]
-    [(6, 5), (6,), (6,)]
-    """
-    if mask.ndim == 1:
-        return outputs, targets, mask
-    if outputs.ndim < 3:
-        return outputs, targets, mask.any(axis=1)
-    if not outputs.shape[:2] == targets.shape[:2] == mask.shape:
-        raise ValueError(
-            f"a mask {mask.shape} of steps requires outputs and targets with the same steps, got {outputs.shape} and "
-            f"{targets.shape}"
-        )
-    outputs, targets = (part.reshape(-1, *part.shape[2:]) for part in (outputs, targets))
-    return outputs, targets, mask.reshape(-1)
-
-
-class Score(NamedTuple):
-    """A loss and its metrics by name: one value per example each, or their means."""
-
-    loss: jax.Array
-    metrics: dict[str, jax.Array]
-
-
-def score_examples(loss: Loss, outputs: jax.Array, targets: jax.Array) -> Score:
-    """Return the loss and the metrics of every example."""
-    predictions = loss.predict(outputs)
-    metrics = {metric.name: metric.function(predictions, targets) for metric in loss.metrics}
-    return Score(loss.function(outputs, targets), metrics)
+Objective = Callable[[Any, Any, Batch, jax.Array | None], tuple[jax.Array, tuple[Any, Any]]]
+"""(params, state, batch, key) -> (loss, (new state, metrics)), with metrics a dict of scalars, or `Metrics`."""
 
 
 def objective(
-    net: Layer, loss: str | Loss | Callable[..., jax.Array], *, regularization: Penalties = Penalties()
+    net: Layer,
+    loss: str | Loss | Callable[..., jax.Array],
+    *,
+    regularization: Penalties = Penalties(),
+    axis_name: str | None = None,
 ) -> Callable[[Any, Any, Batch, jax.Array | None], tuple[jax.Array, tuple[Any, Metrics]]]:
     """Return the function that training minimizes.
 
+    Args:
+        net: the network.
+        loss: a name, a function or a record, as for `make_step`.
+        regularization: weight penalties.
+        axis_name: axis of `jax.shard_map` or `jax.vmap` over which the batch is divided. The function then returns the
+            share of one device: the loss and its gradient are the sums of the shares over the axis. The metrics are
+            those of the whole batch.
+
     Returns:
         The pure function (params, state, batch, key) -> (loss + penalty, (new state, metrics)), where the loss is
-        sum(mask * L_i) / sum(mask) over the examples i of the batch, or over their steps where mask and outputs have
-        steps.
+        sum(w_i m_i L_i) / sum(w_i m_i) over the examples i of the batch, with mask m and weight w, or over their steps
+        where the mask or the weight has steps. It is 0 if every example is masked or has the weight 0. Nothing depends
+        on the content of masked examples and steps.
 
     Raises:
         ValueError: when the penalties name a layer that the network does not have.
@@ -128,24 +102,64 @@ def objective(
         raise ValueError(f"regularization: {message}")
 
     def evaluate(params, state, batch, key):
-        outputs, state = net.apply(params, state, batch.x, train=True, key=key, mask=batch.mask)
-        outputs, targets, mask = flatten_steps(outputs, batch.y, batch.mask)
-        scores = score_examples(record, outputs, targets)
-        score = jax.tree.map(lambda values: masked_mean(values, mask), scores)
+        batch = without_padding(batch)
+        outputs, state = apply_to_batch(net, params, state, batch, train=True, key=key)
+        sums, weight = score_sums(record, outputs, batch)
+        weight = _over(axis_name, weight)
+        share = jax.tree.map(lambda total: total / jnp.where(weight > 0, weight, 1), sums)
         penalty = penalty_of(params, regularization)
-        metrics = Metrics(score.loss, score.metrics, penalty, jnp.sum(mask, dtype=jnp.float32))
-        return score.loss + penalty, (state, metrics)
+        devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+        whole = _over(axis_name, jax.lax.stop_gradient(share))
+        # The penalty is equal on all devices; the maximum says so to shard_map, without rounding.
+        equal = (
+            jax.lax.stop_gradient(penalty)
+            if axis_name is None
+            else jax.lax.pmax(jax.lax.stop_gradient(penalty), axis_name)
+        )
+        metrics = Metrics(whole.loss, whole.metrics, equal, weight.astype(jnp.float32))
+        return share.loss + penalty / devices, (state, metrics)
+
+    return evaluate
+
+
+def _over(axis_name: str | None, tree: Any) -> Any:
+    """Return the sum over the devices of an axis, if there is one."""
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
+def _checked(custom: Objective, axis_name: str | None) -> Objective:
+    """Return an objective of the caller's that receives no padding, and whose loss and metrics are scalars."""
+
+    def evaluate(params, state, batch, key):
+        batch = without_padding(batch)
+        loss, (state, metrics) = custom(params, state, batch, key)
+        if not isinstance(metrics, Metrics):
+            mask = jnp.asarray(batch.mask)
+            weight = mask if batch.weight is None else jnp.where(mask, expand(batch.weight, mask), 0)
+            whole = _over(axis_name, jax.lax.stop_gradient(loss))
+            weight = _over(axis_name, jnp.sum(weight, dtype=jnp.float32))
+            metrics = Metrics(whole, dict(metrics), jnp.zeros(()), weight)
+        for name, value in {"the loss": loss, **metrics.metrics}.items():
+            if jnp.shape(value) != ():
+                raise ValueError(
+                    f"objective: {name} must be one number for the whole batch, but it has the shape "
+                    f"{jnp.shape(value)}; take its mean"
+                )
+        return loss, (state, metrics)
 
     return evaluate
 
 
 def make_step(
     net: Layer,
-    loss: str | Loss | Callable[..., jax.Array],
+    loss: str | Loss | Callable[..., jax.Array] | None,
     optimizer: optax.GradientTransformation,
     *,
+    objective: Objective | None = None,
     regularization: Penalties = Penalties(),
     augment: Sequence[Augmentation] = (),
+    ema: float | None = None,
+    axis_name: str | None = None,
 ) -> Step:
     """Return the pure training step: forward, backward, W := W + update(dL/dW).
 
@@ -153,17 +167,27 @@ def make_step(
         net: the network.
         loss: a name in `fnet.losses.LOSSES`, a function (outputs, targets) -> one number per example, such as
             `functools.partial(fnet.losses.huber, delta=2.0)`, or a `fnet.losses.Loss`, which names its metrics too.
+            None with an objective.
         optimizer: any Optax transformation.
+        objective: the function to minimize in place of the mean of a loss per example: (params, state, batch, key) ->
+            (loss, (new state, metrics)), where the metrics are a dict of scalars. It contains its own penalties.
         regularization: weight penalties, and the max-norm constraint to apply after the update.
         augment: augmentations of the images, applied in this order before the network, such as
             `[fnet.data.augment.shift(2)]`; their randomness depends only on the key and the step of the state.
+        ema: decay of the moving average of the parameters, average := ema * average + (1 - ema) * params after every
+            step; it begins as the initial parameters. To scan the step, begin with a state whose `average` is its
+            `params`.
+        axis_name: axis of `jax.shard_map` or `jax.vmap` over which the batch is divided. Loss, metrics and gradient are
+            those of the whole batch, and every device makes the same update; dropout differs between devices. A custom
+            objective returns its share of the loss, which is summed over the axis.
 
     Returns:
         The function (TrainState, Batch) -> (TrainState, Metrics), for the caller to jit, scan or vmap. The metrics are
         those before the update.
 
     Raises:
-        ValueError: for an unknown loss, and for penalties of a layer that the network does not have.
+        ValueError: for an unknown loss, an optimizer that is not one, a decay out of bounds, and penalties of a layer
+            that the network does not have.
 
     >>> import fnet
     >>> from fnet.train.state import init_state
@@ -176,17 +200,57 @@ def make_step(
     >>> bool(second.loss < first.loss), int(after.step)
     (True, 1)
     """
-    evaluate = objective(net, loss, regularization=regularization)
+    check_optimizer(optimizer)
+    if isinstance(ema, int | float) and not 0 < ema < 1:
+        raise ValueError(f"ema: expected a number between 0 and 1, such as 0.999, got {ema:g}")
+    evaluate = _resolved(net, loss, objective, regularization, axis_name)
 
     def step(train_state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(train_state.key, train_state.step)
+        params = train_state.params
+        if axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+            params = _own_copies(params, axis_name)
         if augment:
             batch = batch._replace(x=augmented(augment, batch.x, key))
-        gradients, (state, metrics) = jax.grad(evaluate, has_aux=True)(
-            train_state.params, train_state.state, batch, key
-        )
+        gradients, (state, metrics) = jax.grad(evaluate, has_aux=True)(params, train_state.state, batch, key)
+        gradients = _over(axis_name, gradients)
         updates, opt_state = optimizer.update(gradients, train_state.opt_state, train_state.params)
         params = project_max_norm(optax.apply_updates(train_state.params, updates), regularization)
-        return TrainState(train_state.step + 1, params, state, opt_state, train_state.key), metrics
+        average = train_state.average if ema is None else _averaged(train_state, params, ema)
+        return TrainState(train_state.step + 1, params, state, opt_state, train_state.key, average), metrics
 
     return step
+
+
+def _own_copies(params: Any, axis_name: str) -> Any:
+    """Return the parameters as copies of each device, so that a gradient is that of its share of the loss alone.
+
+    Otherwise `jax.shard_map`, unless its `check_vma` is off, would sum the gradients of equal parameters itself.
+    """
+    if axis_name not in jax.typeof(jax.lax.axis_index(axis_name)).mat.varying:
+        return params
+    return jax.tree.map(lambda leaf: jax.lax.pcast(leaf, axis_name, to="varying"), params)
+
+
+def _resolved(
+    net: Layer,
+    loss: str | Loss | Callable[..., jax.Array] | None,
+    custom: Objective | None,
+    regularization: Penalties,
+    axis_name: str | None,
+) -> Objective:
+    """Return the function to minimize."""
+    if custom is None and loss is not None:
+        return objective(net, loss, regularization=regularization, axis_name=axis_name)
+    if custom is None:
+        raise ValueError("expected a loss, such as 'mse', or an objective, got None for both")
+    if regularization.penalizes:
+        raise ValueError("l1 and l2 penalties apply to a loss, but an objective is given; add them to the objective")
+    return _checked(custom, axis_name)
+
+
+def _averaged(before: TrainState, params: Any, ema: float) -> Any:
+    """Return the moving average of the parameters after a step."""
+    average = before.params if before.average is None else before.average
+    return jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, average, params)

@@ -57,7 +57,7 @@ def test_rows_are_padded_with_zeros(rng, monkeypatch, count, length):
     monkeypatch.setattr("fnet.data.arrays.ENTRIES", 6)
     x, y, mask = rng.standard_normal((9, 3)), np.arange(1, 10), np.ones((9, 3), bool)
     rows = rng.permutation(9)[:count]
-    for whole, result in zip((x, y, mask), Stream(x, y, mask).part(slice(None)).read(rows, length), strict=True):
+    for whole, result in zip((x, y, mask), Stream(x, y, mask).part(slice(None)).read(rows, length)[:3], strict=True):
         assert (result.shape, result.dtype) == ((length, *whole.shape[1:]), whole.dtype)
         assert np.array_equal(result[:count], whole[rows])
         assert not result[count:].any()

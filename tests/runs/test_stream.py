@@ -194,7 +194,7 @@ def test_scores_of_a_stream(rng, monkeypatch):
     for size in (1, 15, 16, 17, 50):
         for chunk_bytes in (1, 1 << 9, 1 << 20):
             monkeypatch.setattr(stream, "CHUNK_BYTES", chunk_bytes)
-            assert same(score(params, state, Stream(x[:size], y[:size])), score(params, state, x[:size], y[:size]))
+            assert same(score(params, state, Stream(x[:size], y[:size])), score(params, state, (x[:size], y[:size])))
 
 
 def test_an_error_while_reading_ends_training(rng):

@@ -45,5 +45,5 @@ def test_patience_is_at_least_one_epoch(patience):
 
 def test_settings_are_declared_once_with_bounds_defaults_and_meanings():
     model = model_of(EarlyStopping)
-    assert model().model_dump() == {"monitor": "validation_loss", "patience": 5}
+    assert model().model_dump() == {"monitor": "validation_loss", "patience": 5, "mode": None, "min_delta": 0.0}
     assert all(field.description for field in model.model_fields.values())

@@ -308,7 +308,7 @@ def test_scores_count_every_example_once(rng, size):
     net = fnet.serial(fnet.dense(1))
     params, state = net.init(jax.random.key(0), (2,))
     x, y = regression(rng, size)
-    score = make_score(net, fnet.losses.LOSSES["mse"])(params, state, jnp.asarray(x), jnp.asarray(y))
+    score = make_score(net, fnet.losses.LOSSES["mse"])(params, state, (x, y))
     outputs = outputs_of(net, params, state, x)
     assert outputs.shape == (size, 1)
     np.testing.assert_allclose(outputs, net.apply(params, state, x, train=False)[0], rtol=1e-5, atol=1e-6)

@@ -49,13 +49,14 @@ def test_an_example_with_one_output_counts_if_any_step_is_real(rng):
 
 
 @pytest.mark.parametrize("sequence", [True, False])
-def test_gradients_by_hand_agree_with_jax_under_a_mask_of_steps(sequence, rng):
+def test_gradients_by_hand_agree_with_jax_under_a_mask_of_steps_and_weights(sequence, rng):
     net, params, state = network(sequence=sequence)
     x, labels = rng.integers(0, 6, (3, 4)), rng.integers(0, 5, (3, 4) if sequence else 3)
-    hand = loss_and_gradients(net, params, x, labels, "cross_entropy", mask=MASK)
+    weight = rng.uniform(0.5, 2.0, 3)
+    hand = loss_and_gradients(net, params, x, labels, "cross_entropy", mask=MASK, weight=weight)
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-        batch = Batch(jnp.asarray(x), jnp.asarray(labels), jnp.asarray(MASK))
+        batch = Batch(jnp.asarray(x), jnp.asarray(labels), jnp.asarray(MASK), jnp.asarray(weight))
         (loss, _), gradients = jax.value_and_grad(objective(net, "cross_entropy"), has_aux=True)(
             params, state, batch, None
         )
@@ -83,7 +84,7 @@ def test_fit_trains_and_scores_only_on_the_real_steps():
         fitted = fnet.train.fit(net, "cross_entropy", optax.adam(0.1), data, validation=data, epochs=2, batch_size=4)
         results.append((fitted.params, [epoch.values for epoch in fitted.history]))
     assert jax.tree.all(jax.tree.map(np.array_equal, results[0], results[1]))
-    score = make_score(net, resolve_loss("cross_entropy"))(fitted.params, {}, x, labels, mask)
+    score = make_score(net, resolve_loss("cross_entropy"))(fitted.params, {}, (x, labels, mask))
     logits, _ = net.apply(fitted.params, {}, x, train=False, mask=mask)
     right = np.argmax(logits, axis=-1) == labels
     np.testing.assert_allclose(score.metrics["accuracy"], right[mask].mean(), rtol=1e-6)

@@ -22,15 +22,17 @@ def start(net, optimizer, in_shape=(3,)):
 
 
 def test_one_step_of_gradient_descent_matches_the_reference(rng):
-    """W := W - alpha dL/dW with the reference's gradient, including penalties and a masked example."""
+    """W := W - alpha dL/dW with the reference's gradient, including penalties, weights and a masked example."""
     net, optimizer = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2)), optax.sgd(0.1)
     before = start(net, optimizer)
     x, y = rng.standard_normal((5, 3)).astype(np.float32), rng.integers(0, 2, 5)
-    mask = np.array([True, True, True, True, False])
+    mask, weight = np.array([True, True, True, True, False]), rng.uniform(0.5, 2.0, 5)
     penalties = Penalties(l1=0.01, l2=0.1, layers={"dense_2": {"l1": 0.0, "l2": 0.3}})
     step = make_step(net, "cross_entropy", optimizer, regularization=penalties)
-    after, metrics = jax.jit(step)(before, Batch(x, y, mask))
-    hand = loss_and_gradients(net, before.params, x, y, "cross_entropy", mask=mask, regularization=penalties)
+    after, metrics = jax.jit(step)(before, Batch(x, y, mask, weight))
+    hand = loss_and_gradients(
+        net, before.params, x, y, "cross_entropy", mask=mask, weight=weight, regularization=penalties
+    )
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, hand.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.params, expected)
     assert float(metrics.loss + metrics.penalty) == pytest.approx(hand.loss, rel=1e-5)
@@ -259,3 +261,89 @@ def test_a_step_with_max_norm_can_be_differentiated():
     slopes = jax.grad(total)({"dense_1": {"w": jnp.array([[0.0, 3.0], [0.0, 4.0]])}})["dense_1"]["w"]
     # d/dw sum(w) / |w| = 1 / |w| - sum(w) w / |w|^3
     np.testing.assert_allclose(slopes, [[1, 1 / 5 - 7 * 3 / 125], [1, 1 / 5 - 7 * 4 / 125]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_a_step_over_an_axis_equals_the_step_of_the_whole_batch(steps, rng):
+    """Three devices with different numbers of real examples and different weights, with a penalty."""
+    in_shape = (4, 3) if steps else (3,)
+    net, optimizer = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2)), optax.adam(0.1)
+    before = start(net, optimizer, in_shape)
+    x, y = rng.standard_normal((6, *in_shape)), rng.standard_normal((6, *in_shape[:-1], 2))
+    mask = np.array([True, False, True, True, False, False])
+    mask = mask[:, None] & (np.arange(4) < rng.integers(1, 5, (6, 1))) if steps else mask
+    batch = Batch(x, y, mask, rng.uniform(0.5, 2.0, 6))
+    divided = jax.tree.map(lambda leaf: leaf.reshape(3, 2, *leaf.shape[1:]), batch)
+    settings = {"regularization": Penalties(l2=0.1), "ema": 0.9}
+    alone, alone_metrics = jax.jit(make_step(net, "mse", optimizer, **settings))(before, batch)
+    step = make_step(net, "mse", optimizer, axis_name="devices", **settings)
+    together, metrics = jax.jit(jax.vmap(step, (None, 0), axis_name="devices"))(before, divided)
+    for device in range(3):
+        one, one_metrics = jax.tree.map(lambda leaf: leaf[device], (together, metrics))  # noqa: B023
+        for part in ("params", "average"):
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+                getattr(one, part),
+                getattr(alone, part),
+            )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one_metrics, alone_metrics)
+
+
+def test_an_objective_over_an_axis_returns_its_share(rng):
+    net, optimizer = fnet.serial(fnet.dense(1)), optax.sgd(0.1)
+    before = start(net, optimizer)
+    x, y = rng.standard_normal((4, 3)), rng.standard_normal((4, 1))
+
+    def share(params, state, batch, key):
+        outputs, state = net.apply(params, state, batch.x, train=True, key=key, mask=batch.mask)
+        return jnp.sum((outputs - batch.y) ** 2) / 4, (state, {})
+
+    divided = Batch(x.reshape(2, 2, 3), y.reshape(2, 2, 1), np.ones((2, 2), bool))
+    step = make_step(net, None, optimizer, objective=share, axis_name="devices")
+    together, metrics = jax.jit(jax.vmap(step, (None, 0), axis_name="devices"))(before, divided)
+    alone, alone_metrics = jax.jit(make_step(net, "mse", optimizer))(before, Batch(x, y, np.ones(4, bool)))
+    np.testing.assert_allclose(together.params["dense_1"]["w"][1], alone.params["dense_1"]["w"], rtol=1e-5)
+    np.testing.assert_allclose(metrics.loss[0], alone_metrics.loss, rtol=1e-5)
+    assert metrics.weight.tolist() == [4, 4]
+
+
+def test_float_settings_may_vary_in_a_population(rng):
+    """Steps that differ in their penalties, constraint, smoothing and average, in one program and one by one."""
+    net, optimizer = fnet.serial(fnet.dense(3), fnet.relu(), fnet.dense(2)), optax.sgd(0.5)
+    before = start(net, optimizer)
+    batch = Batch(rng.standard_normal((4, 3)).astype(np.float32), np.array([0, 1, 1, 0]), np.ones(4, bool))
+
+    def step(l1, l2, max_norm, label_smoothing, ema):
+        penalties = Penalties(l1=l1, l2=l2, layers={"dense_2": {"l2": 2 * l2}}, max_norm=max_norm)
+        assert penalties.penalizes
+        loss = functools.partial(fnet.losses.cross_entropy, label_smoothing=label_smoothing)
+        after, metrics = make_step(net, loss, optimizer, regularization=penalties, ema=ema)(before, batch)
+        return after.params, after.average, metrics
+
+    settings = [np.array(values) for values in ([0.1, 0.2], [0.3, 0.01], [1.0, 0.5], [0.0, 0.2], [0.9, 0.5])]
+    together = jax.jit(jax.vmap(step))(*settings)
+    for member in range(2):
+        alone = jax.jit(functools.partial(step, *(float(values[member]) for values in settings)))()
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a[member], b, rtol=1e-5, atol=1e-7),  # noqa: B023
+            together,
+            alone,
+        )
+
+
+def test_the_threshold_of_a_loss_may_vary_in_a_population(rng):
+    outputs, targets = jnp.asarray(rng.standard_normal((5, 2))), jnp.zeros((5, 2))
+    deltas = np.array([0.3, 2.0])
+    together = jax.vmap(lambda delta: fnet.losses.huber(outputs, targets, delta=delta))(deltas)
+    for member, delta in enumerate(deltas):
+        alone = fnet.losses.huber(outputs, targets, delta=float(delta))
+        np.testing.assert_allclose(together[member], alone, rtol=1e-6)
+
+
+def test_a_rule_by_hand_receives_the_settings_of_its_loss():
+    def rule(outputs, targets, *, delta):
+        return outputs * delta, targets
+
+    record = resolve_loss(LOSSES["huber"]._replace(reference=rule), {"delta": 2.0})
+    assert record.reference(3.0, 1.0) == (6.0, 1.0)
+    assert LOSSES["huber"].reference is None

@@ -1,0 +1,230 @@
+"""The loss and the metrics of a batch, in which masked examples and steps have no part, whatever they contain.
+
+Zero times NaN is NaN, so that a weight of 0 does not remove an example from a gradient. The masked entries of x are
+therefore replaced before the network, and the masked outputs and targets before the loss.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnet.core.layer import Layer
+from fnet.losses import Loss
+from fnet.train.state import Batch, row_at
+
+
+class Score(NamedTuple):
+    """A loss and its metrics by name: one value per example each, their weighted sums, or their weighted means."""
+
+    loss: jax.Array
+    metrics: dict[str, jax.Array]
+
+
+def without_padding(batch: Batch) -> Batch:
+    """Return the batch with the content of its masked examples and steps replaced.
+
+    Masked examples become copies of the first real one, so that the network sees only examples that it can process.
+    With a (batch, time) mask, the masked steps of every array (batch, time, ...) of x become 0. The mask is unchanged.
+
+    Raises:
+        ValueError: when the mask or the weight does not have the type or shape of one.
+
+    >>> x = jnp.array([[1.0], [jnp.nan]])
+    >>> without_padding(Batch(x, jnp.zeros(2), jnp.array([True, False]))).x.tolist()
+    [[1.0], [1.0]]
+    """
+    _check(batch)
+    mask = jnp.asarray(batch.mask)
+    rows = mask if mask.ndim == 1 else mask.any(axis=1)
+    first, any_real = jnp.argmax(rows), rows.any()
+
+    def replaced(values: Any) -> jax.Array:
+        values = jnp.asarray(values)
+        row = row_at(values, first)
+        other = jnp.where(any_real, row, jnp.zeros_like(row))
+        return jnp.where(expand(rows, values), values, other)
+
+    x, y = jax.tree.map(replaced, (batch.x, batch.y))
+    if mask.ndim == 2:
+        steps = jnp.where(rows[:, None], mask, row_at(mask, first))
+        several = len(jax.tree.leaves(x)) > 1
+
+        def without_steps(values: jax.Array) -> jax.Array:
+            # Of several arrays, one without an axis of features is taken to be a vector per example, not a sequence.
+            sequence = values.shape[:2] == mask.shape and (not several or values.ndim > 2)
+            return jnp.where(expand(steps, values), values, jnp.zeros_like(values)) if sequence else values
+
+        x = jax.tree.map(without_steps, x)
+    return batch._replace(x=x, y=y)
+
+
+def apply_to_batch(
+    net: Layer, params: Any, state: Any, batch: Batch, *, train: bool, key: jax.Array | None = None
+) -> tuple[Any, Any]:
+    """Return the outputs of a network for a batch `without_padding`, and its new state.
+
+    Raises:
+        ValueError: when the network's new state lacks an entry of its state.
+    """
+    outputs, after = net.apply(params, state, batch.x, train=train, key=key, mask=batch.mask)
+    kept, had = leaf_names(after), leaf_names(state)
+    for name in had:
+        if name not in kept:
+            raise ValueError(
+                f"the state has the entry '{name}', but the network's new state does not; "
+                "apply must return every entry of the state, also those that it does not change"
+            )
+    return outputs, after
+
+
+def leaf_names(tree: Any) -> dict[str, Any]:
+    """Return the leaves of nested dicts by path.
+
+    >>> leaf_names({"dense_1": {"w": 1.0}})
+    {'dense_1/w': 1.0}
+    """
+    return {
+        "/".join(str(getattr(entry, "key", entry)) for entry in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def score_sums(loss: Loss, outputs: Any, batch: Batch) -> tuple[Score, jax.Array]:
+    """Return the sums of w m l for the loss and every metric l, and the sum of w m, over the entries of a batch.
+
+    An entry is an example, with mask m and weight w; or a step of one, where the mask or the weight has steps and the
+    outputs do as well. Entries of weight 0 count as masked.
+
+    Raises:
+        ValueError: when the loss or a metric is not one number per entry, or the shapes of the mask or the weight do
+            not match the outputs.
+    """
+    weight = None if batch.weight is None else jnp.asarray(batch.weight)
+    outputs, targets, real, weight = flatten_steps(outputs, batch.y, jnp.asarray(batch.mask), weight)
+    if weight is not None:
+        real = real & (weight > 0)
+    first, any_real = jnp.argmax(real), real.any()
+
+    def replaced(values: Any) -> jax.Array:
+        values = jnp.asarray(values)
+        row = row_at(jax.lax.stop_gradient(values), first)
+        other = jnp.where(any_real, row, jnp.zeros_like(row))
+        return jnp.where(expand(real, values), values, other)
+
+    scores = score_examples(loss, *jax.tree.map(replaced, (outputs, targets)))
+
+    def total(values: Any) -> jax.Array:
+        return jnp.sum(jnp.where(real, values if weight is None else weight * values, 0))
+
+    count = jnp.sum(real) if weight is None else jnp.sum(jnp.where(real, weight, 0))
+    return jax.tree.map(total, scores), count
+
+
+def flatten_steps(
+    outputs: Any, targets: Any, mask: jax.Array, weight: jax.Array | None = None
+) -> tuple[Any, Any, jax.Array, jax.Array | None]:
+    """Return the outputs, targets, mask and weight that a loss is averaged over, with one entry per example or step.
+
+    With a (batch, time) mask or weight and outputs (batch, time, ...), every step counts as an example, and the four
+    have the shape (batch * time, ...). Outputs without a time axis keep their shape; an example is real if any of its
+    steps is.
+
+    Raises:
+        ValueError: when outputs, targets and mask differ in the number of steps.
+
+    >>> outputs, targets, mask = jnp.zeros((2, 3, 5)), jnp.zeros((2, 3), int), jnp.ones((2, 3), bool)
+    >>> [part.shape for part in flatten_steps(outputs, targets, mask)[:3]]
+    [(6, 5), (6,), (6,)]
+    """
+    name, per_step = ("weight", weight) if weight is not None and weight.ndim == 2 else ("mask", mask)
+    if per_step.ndim == 1:
+        return outputs, targets, mask, weight
+    steps = per_step.shape
+    sequences = [jnp.ndim(part) > 2 for part in jax.tree.leaves(outputs)]
+    if not any(sequences) and name == "mask":
+        return outputs, targets, mask.any(axis=1), weight
+    shapes = [jnp.shape(part) for part in jax.tree.leaves((outputs, targets))]
+    if not all(sequences) or any(shape[:2] != steps for shape in shapes):
+        raise ValueError(
+            f"a {name} {steps} of steps requires outputs and targets with the same steps, got "
+            f"{shape_text(outputs)} and {shape_text(targets)}"
+        )
+    outputs, targets = jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), (outputs, targets))
+
+    def for_each_step(values: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(expand(values, per_step), steps).reshape(-1)
+
+    return outputs, targets, for_each_step(mask), None if weight is None else for_each_step(weight)
+
+
+def score_examples(loss: Loss, outputs: Any, targets: Any) -> Score:
+    """Return the loss and the metrics of every example.
+
+    Raises:
+        ValueError: when one of them is not one number per example.
+    """
+    received = {"predictions": loss.predict(outputs), "outputs": outputs}
+    metrics = {
+        metric.name: _per_example(f"the metric '{metric.name}'", metric.function, received[metric.of], targets)
+        for metric in loss.metrics
+    }
+    return Score(_per_example("the loss", loss.function, outputs, targets), metrics)
+
+
+def _per_example(what: str, function: Callable[..., jax.Array], outputs: Any, targets: Any) -> jax.Array:
+    values = function(outputs, targets)
+    expected = jnp.shape(jax.tree.leaves(outputs)[0])[:1]
+    if jnp.shape(values) != expected:
+        objective = ", or pass a loss of the whole batch as objective=" if what == "the loss" else ""
+        raise ValueError(
+            f"{what} must be one number per example (or step), of shape {expected}, but it has the shape "
+            f"{jnp.shape(values)} for outputs {shape_text(outputs)} and targets {shape_text(targets)}; take the mean "
+            f"over all axes but the first{objective}"
+        )
+    return values
+
+
+def shape_text(tree: Any) -> str:
+    """Return the shape of an array, or the shapes of several, as in an error message.
+
+    >>> shape_text({"a": jnp.zeros((2, 3))})
+    "{'a': (2, 3)}"
+    """
+    return str(jax.tree.map(jnp.shape, tree))
+
+
+def expand(values: Any, like: Any) -> jax.Array:
+    """Return the values with further axes of length 1, to broadcast against an array with the same first axes."""
+    values = jnp.asarray(values)
+    return values.reshape(*values.shape, *[1] * (jnp.ndim(like) - values.ndim))
+
+
+def _check(batch: Batch) -> None:
+    """Check the mask and the weight of a batch, whose values may be traced."""
+    shape = jnp.shape(jax.tree.leaves(batch.x)[0])
+    if batch.mask is None:
+        raise ValueError(
+            f"a batch needs a mask, got None; if all {shape[0]} examples are real, pass jnp.ones({shape[0]}, bool)"
+        )
+    check_mask_type(batch.mask)
+    for name, values in (("mask", batch.mask), ("weight", batch.weight)):
+        if values is not None and (jnp.ndim(values) not in (1, 2) or jnp.shape(values)[0] != shape[0]):
+            raise ValueError(f"{name}: expected the shape ({shape[0]},) or ({shape[0]}, time), got {jnp.shape(values)}")
+    mask, weight = jnp.shape(batch.mask), jnp.shape(batch.weight) if batch.weight is not None else ()
+    if len(mask) == len(weight) == 2 and mask != weight:
+        raise ValueError(f"weight: expected the shape of the mask {mask}, got {weight}")
+
+
+def check_mask_type(mask: Any) -> None:
+    """Check that a mask consists of booleans.
+
+    Raises:
+        ValueError: when it does not.
+    """
+    dtype = jnp.asarray(mask).dtype if isinstance(mask, list | tuple) else mask.dtype
+    if not jnp.issubdtype(dtype, jnp.bool_):
+        raise ValueError(
+            f"mask: expected booleans, got {dtype}; pass mask.astype(bool), or pass weights of the examples as weight"
+        )

@@ -1,0 +1,297 @@
+"""The loss of a batch: masks, weights, the shapes of losses and metrics; masked content has no effect."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fnet
+from fnet.data.stream import Stream
+from fnet.losses import LOSSES, with_metrics
+from fnet.train import Batch, Examples, fit, init_state, make_step, objective
+from fnet.train.evaluate import make_score
+
+IMAGE, SEQUENCE = (4, 4, 2), (5, 3)
+
+EXAMPLE_NETS = {
+    "mlp": (fnet.serial(fnet.dense(4), fnet.relu(), fnet.dense(2)), (3,)),
+    "batch_norm": (fnet.serial(fnet.dense(4), fnet.batch_norm(), fnet.tanh(), fnet.dense(2)), (3,)),
+    "conv": (fnet.serial(fnet.conv(3, 2), fnet.batch_norm(), fnet.max_pool(2), fnet.flatten(), fnet.dense(2)), IMAGE),
+    "rnn": (fnet.serial(fnet.gru(3, sequence=False), fnet.dense(2)), SEQUENCE),
+    "attention": (
+        fnet.serial(fnet.dense(4), fnet.attention(2), fnet.layer_norm(), fnet.flatten(), fnet.dense(2)),
+        SEQUENCE,
+    ),
+    "pooling": (fnet.serial(fnet.dense(4), fnet.global_max_pool(), fnet.dense(2)), SEQUENCE),
+}
+STEP_NETS = {
+    "mlp": fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2)),
+    "batch_norm": fnet.serial(fnet.dense(4), fnet.batch_norm(), fnet.tanh(), fnet.dense(2)),
+    "rnn": fnet.serial(fnet.lstm(3), fnet.dense(2)),
+    "attention": fnet.serial(fnet.dense(4), fnet.attention(2), fnet.dense(2)),
+    "last state": fnet.serial(fnet.gru(3, sequence=False), fnet.dense(2)),
+    "mean of the steps": fnet.serial(fnet.dense(4), fnet.global_avg_pool(), fnet.dense(2)),
+    "maximum of the steps": fnet.serial(fnet.dense(4), fnet.global_max_pool(), fnet.dense(2)),
+}
+BAD = (np.nan, np.inf, -np.inf)
+
+
+def assert_close(first, second, atol=1e-12):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=atol), first, second)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradient_of(net, params, state, batch):
+    """Return the loss, the new state, the metrics and the gradient."""
+    (loss, aux), gradient = jax.value_and_grad(objective(net, "mse"), has_aux=True)(params, state, batch, None)
+    return loss, aux, gradient
+
+
+@pytest.mark.parametrize("name", EXAMPLE_NETS)
+def test_no_gradient_depends_on_a_masked_example(name, rng):
+    """Everything equals the results for the real examples alone, whatever the others contain."""
+    net, in_shape = EXAMPLE_NETS[name]
+    with jax.enable_x64(True):
+        params, state = net.init(jax.random.key(1), in_shape)
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+        for bad in BAD:
+            x, y = rng.standard_normal((5, *in_shape)), rng.standard_normal((5, 2))
+            weight = rng.uniform(0.5, 2.0, 5)
+            mask = rng.permutation([True, True, True, False, False])
+            alone = gradient_of(net, params, state, Batch(x[mask], y[mask], np.ones(3, bool), weight[mask]))
+            x[~mask], y[~mask] = bad, bad
+            assert_close(gradient_of(net, params, state, Batch(x, y, mask, weight)), alone)
+
+
+@pytest.mark.parametrize("name", STEP_NETS)
+def test_no_gradient_depends_on_a_masked_step_or_a_row_without_real_steps(name, rng):
+    net = STEP_NETS[name]
+    lengths = np.array([3, 0, 5, 1, 0])
+    with jax.enable_x64(True):
+        params, state = net.init(jax.random.key(1), SEQUENCE)
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+        every_step = len(net.shape(SEQUENCE)) == 2
+        for bad in BAD:
+            mask = np.arange(5) < rng.permutation(lengths)[:, None]
+            x, y = rng.standard_normal((5, *SEQUENCE)), rng.standard_normal((5, 5, 2) if every_step else (5, 2))
+            real = mask.any(axis=1)
+            zeros = np.where(mask[..., None], x, 0)[real]
+            alone = gradient_of(net, params, state, Batch(zeros, y[real], mask[real]))
+            x[~mask], y[~mask if every_step else ~real] = bad, bad
+            assert_close(gradient_of(net, params, state, Batch(x, y, mask)), alone)
+
+
+@pytest.mark.parametrize("name", ["attention", "last state"])
+def test_a_padded_batch_has_the_gradient_of_its_sequences_one_by_one(name, rng):
+    net = STEP_NETS[name]
+    lengths = [3, 5, 1]
+    with jax.enable_x64(True):
+        params, state = net.init(jax.random.key(1), SEQUENCE)
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+        every_step = len(net.shape(SEQUENCE)) == 2
+        x, y = rng.standard_normal((3, *SEQUENCE)), rng.standard_normal((3, 5, 2) if every_step else (3, 2))
+
+        @jax.jit
+        def loss(params):
+            squares = []
+            for i, length in enumerate(lengths):
+                outputs, _ = net.apply(params, state, x[i : i + 1, :length], train=True)
+                targets = y[i : i + 1, :length] if every_step else y[i : i + 1]
+                squares.append(jnp.square(outputs - targets).mean(axis=-1).reshape(-1))
+            return jnp.concatenate(squares).mean()
+
+        value, (_, metrics), gradient = gradient_of(
+            net, params, state, Batch(x, y, np.arange(5) < np.array(lengths)[:, None])
+        )
+        assert_close((value, gradient), jax.value_and_grad(loss)(params))
+        assert metrics.weight == (sum(lengths) if every_step else 3)
+
+
+def test_a_short_batch_of_pooled_sequences_trains(rng):
+    """Five sequences in batches of two: the last batch has a row that is all padding."""
+    x, y = rng.standard_normal((5, *SEQUENCE)).astype(np.float32), np.ones((5, 2), np.float32)
+    mask = np.arange(5) < np.array([[3], [5], [1], [2], [4]])
+    data = (np.where(mask[..., None], x, np.nan), y, mask)
+    net = STEP_NETS["mean of the steps"]
+    fitted = fit(net, "mse", optax.sgd(0.0), data, validation=data, batch_size=2, epochs=1)
+    outputs, _ = net.apply(fitted.params, {}, x, train=False, mask=mask)
+    expected = np.mean((outputs - y) ** 2)
+    for part in ("train", "validation"):
+        np.testing.assert_allclose(fitted.history[0].values[f"{part}_loss"], expected, rtol=1e-5)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted.params))
+
+
+def test_weights_weigh_the_examples_in_loss_metrics_and_gradient(rng):
+    """A weight of 2 is an example that occurs twice."""
+    net = fnet.serial(fnet.dense(2), fnet.tanh(), fnet.dense(1))
+    params, state = net.init(jax.random.key(0), (3,))
+    x, y, weight = rng.standard_normal((4, 3)), rng.standard_normal((4, 1)), np.array([2.0, 1.0, 0.0, 3.0])
+    y[2] = np.nan  # of weight 0
+    twice = np.repeat(np.arange(4), weight.astype(int))
+    loss, (_, metrics), gradient = gradient_of(net, params, state, Batch(x, y, np.ones(4, bool), weight))
+    other, (_, expected), repeated = gradient_of(net, params, state, Batch(x[twice], y[twice], np.ones(6, bool)))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), (loss, metrics, gradient), (other, expected, repeated)
+    )
+    assert metrics.weight == 6
+    score = make_score(net, LOSSES["mse"])(params, state, Examples(x, y, weight=weight))
+    np.testing.assert_allclose(score.loss, other, rtol=1e-6)
+    np.testing.assert_allclose(score.metrics["mean_absolute_error"], expected.metrics["mean_absolute_error"], rtol=1e-6)
+
+
+def test_weights_of_sequences_and_of_steps(rng):
+    net = STEP_NETS["mlp"]
+    params, state = net.init(jax.random.key(0), SEQUENCE)
+    x, y = rng.standard_normal((3, *SEQUENCE)), rng.standard_normal((3, 5, 2))
+    mask = np.arange(5) < np.array([[3], [5], [1]])
+    squares = np.mean((np.asarray(net.apply(params, state, x, train=False)[0]) - y) ** 2, axis=-1)
+    by_example, by_step = rng.uniform(0.5, 2.0, 3), rng.uniform(0.5, 2.0, (3, 5))
+    for real, weight, factors in (
+        (mask, by_example, mask * by_example[:, None]),
+        (mask, by_step, mask * by_step),
+        (np.ones(3, bool), by_step, by_step),
+    ):
+        loss, (_, metrics), _ = gradient_of(net, params, state, Batch(x, y, real, weight))
+        np.testing.assert_allclose(loss, np.sum(factors * squares) / np.sum(factors), rtol=1e-5)
+        np.testing.assert_allclose(metrics.weight, np.sum(factors), rtol=1e-6)
+
+
+def test_a_batch_without_weight_has_the_loss_zero_and_no_gradient(rng):
+    net = EXAMPLE_NETS["batch_norm"][0]
+    params, state = net.init(jax.random.key(0), (3,))
+    x, y = np.full((2, 3), np.nan), np.full((2, 2), np.nan)
+    loss, (after, metrics), gradient = gradient_of(net, params, state, Batch(x, y, np.zeros(2, bool)))
+    assert (float(loss), float(metrics.weight)) == (0.0, 0.0)
+    assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(gradient))
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+    x, y = rng.standard_normal((2, 3)), rng.standard_normal((2, 2))
+    assert float(gradient_of(net, params, state, Batch(x, y, np.ones(2, bool), np.zeros(2)))[0]) == 0
+
+
+def test_dicts_and_tuples_of_arrays(rng):
+    """A network by hand with two inputs and two outputs, trained, scored and streamed."""
+    dense = fnet.dense(1)
+
+    def init(key, in_shape):
+        return dense.init(key, (in_shape["a"][0] + in_shape["b"][0],))
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        y, _ = dense.apply(params, state, jnp.concatenate([x["a"], x["b"]], axis=1), train=train)
+        return (y, 2 * y), {}
+
+    net = fnet.Layer("both", {}, lambda in_shape: ((1,), (1,)), init, apply)
+    x = {"a": rng.standard_normal((7, 2)).astype(np.float32), "b": rng.standard_normal((7, 1)).astype(np.float32)}
+    y = (rng.standard_normal((7, 1)).astype(np.float32), np.ones((7, 1), np.float32))
+
+    def loss(outputs, targets):
+        return sum(fnet.losses.mse(*pair) for pair in zip(outputs, targets, strict=True))
+
+    joined = np.concatenate([x["a"], x["b"]], axis=1)
+
+    def joined_loss(outputs, targets):
+        return fnet.losses.mse(outputs, targets[:, :1]) + fnet.losses.mse(2 * outputs, targets[:, 1:])
+
+    plain = (joined, np.concatenate(y, axis=1))
+    settings = {"epochs": 2, "batch_size": 3}
+    expected = fit(dense, joined_loss, optax.adam(0.1), plain, validation=plain, **settings)
+    for data in ((x, y), Examples(x, y), Stream(x, y)):
+        fitted = fit(net, loss, optax.adam(0.1), data, validation=data, **settings)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), fitted.params, expected.params)
+        for name, value in expected.history[-1].values.items():
+            np.testing.assert_allclose(fitted.history[-1].values[name], value, rtol=1e-5)
+    with pytest.raises(
+        ValueError, match=r"^train: expected .* one target per example, got 7 examples and 7 and 6 targets$"
+    ):
+        fit(net, loss, optax.adam(0.1), (x, (y[0], y[1][:6])), **settings)
+
+
+def refused(message, loss, batch, metrics=None):
+    net = fnet.serial(fnet.dense(2))
+    record = with_metrics(LOSSES["mse"]._replace(function=loss), metrics or {}) if callable(loss) else loss
+    before = init_state(net, optax.sgd(0.1), jax.random.key(0), (3,))
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        jax.eval_shape(make_step(net, record, optax.sgd(0.1)), before, batch)
+
+
+def test_a_loss_or_metric_of_the_wrong_shape_is_refused():
+    batch = Batch(np.ones((4, 3)), np.ones((4, 2)), np.ones(4, bool))
+    advice = "take the mean over all axes but the first, or pass a loss of the whole batch as objective="
+    for shape, loss in (
+        ((), lambda outputs, targets: jnp.mean((outputs - targets) ** 2)),
+        ((4, 2), lambda outputs, targets: (outputs - targets) ** 2),
+        ((2,), lambda outputs, targets: jnp.mean((outputs - targets) ** 2, axis=0)),
+    ):
+        refused(
+            f"the loss must be one number per example (or step), of shape (4,), but it has the shape {shape} for "
+            f"outputs (4, 2) and targets (4, 2); {advice}",
+            loss,
+            batch,
+        )
+    refused(
+        "the metric 'share' must be one number per example (or step), of shape (4,), but it has the shape () for "
+        "outputs (4, 2) and targets (4, 2); take the mean over all axes but the first",
+        fnet.losses.mse,
+        batch,
+        {"share": lambda outputs, targets: jnp.mean(outputs)},
+    )
+
+
+def test_a_mask_that_is_not_one_is_refused():
+    x, y = np.ones((4, 3), np.float32), np.ones((4, 2), np.float32)
+    refused(
+        "a batch needs a mask, got None; if all 4 examples are real, pass jnp.ones(4, bool)", "mse", Batch(x, y, None)
+    )
+    for dtype in (np.float32, np.int32):
+        message = (
+            f"mask: expected booleans, got {np.dtype(dtype)}; pass mask.astype(bool), or pass weights of the examples "
+            "as weight"
+        )
+        refused(message, "mse", Batch(x, y, np.ones(4, dtype)))
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            fit(fnet.serial(fnet.dense(2)), "mse", optax.sgd(0.1), (x, y, np.ones(4, dtype)))
+    refused("mask: expected the shape (4,) or (4, time), got (3,)", "mse", Batch(x, y, np.ones(3, bool)))
+    refused(
+        "weight: expected the shape (4,) or (4, time), got (4, 1, 1)",
+        "mse",
+        Batch(x, y, np.ones(4, bool), np.ones((4, 1, 1))),
+    )
+    refused(
+        "a weight (4, 5) of steps requires outputs and targets with the same steps, got (4, 2) and (4, 2)",
+        "mse",
+        Batch(x, y, np.ones(4, bool), np.ones((4, 5))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ([1.0, -1.0, 1.0], "the weight of example 1 is -1.0, but weights must be finite and at least 0; "),
+        ([1.0, 1.0, np.nan], "the weight of example 2 is nan, but weights must be finite and at least 0; "),
+        ([np.inf, 1.0, 1.0], "the weight of example 0 is inf, but weights must be finite and at least 0; "),
+        ([0.0, 0.0, 0.0], "the weights are all 0, so that no example counts; at least one must be positive"),
+        ([1.0, 1.0], "train: weight: expected the shape (3,) or (3, time), got (2,)"),
+    ],
+)
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_bad_weights_are_refused(weight, message, array):
+    x, y = np.ones((3, 2), np.float32), np.ones((3, 2), np.float32)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        fit(fnet.serial(fnet.dense(2)), "mse", optax.sgd(0.1), (x, y), weights=array(weight))
+
+
+def test_a_state_that_an_own_layer_forgets_is_named():
+    def apply(params, state, x, *, train, key=None, mask=None):
+        return x * state["count"], {}
+
+    layer = fnet.Layer("counter", {}, lambda shape: shape, lambda key, shape: ({}, {"count": jnp.zeros(())}), apply)
+    batch = Batch(np.ones((4, 3)), np.ones((4, 3)), np.ones(4, bool))
+    message = (
+        "the state has the entry 'count', but the network's new state does not; apply must return every entry of the "
+        "state, also those that it does not change"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        objective(layer, "mse")({}, {"count": jnp.ones(())}, batch, None)
