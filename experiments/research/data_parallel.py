@@ -1,0 +1,57 @@
+"""One training step on two devices, in two ways, both equal to the step on one device.
+
+1. `jax.shard_map` of the step with `axis_name`: each device computes its part of the batch, and gradients are summed.
+2. `jax.jit` of the ordinary step, given a batch that is divided over the devices: XLA inserts the sums.
+
+The devices are two parts of the CPU here; without the setting `jax_num_cpu_devices`, they are those that JAX finds.
+
+Source: Dean et al., "Large scale distributed deep networks" (2012).
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from checking import check
+from jax.sharding import NamedSharding, PartitionSpec
+from sklearn.datasets import load_digits
+
+import fnet
+from fnet.train import Batch, init_state, make_step
+
+jax.config.update("jax_num_cpu_devices", 2)  # before the first use of a device
+
+digits = load_digits()
+batch = Batch(jnp.asarray(digits.data[:64] / 16, "float32"), jnp.asarray(digits.target[:64]), jnp.arange(64) < 50)
+net, optimizer = fnet.serial(fnet.dense(32), fnet.relu(), fnet.dense(10)), optax.adam(1e-2)
+start = init_state(net, optimizer, jax.random.key(0), (64,))
+
+mesh = jax.make_mesh((jax.device_count(),), ("data",))
+rows = PartitionSpec("data")
+
+
+def on_one_device(train_state, batch):
+    return make_step(net, "cross_entropy", optimizer)(train_state, batch)
+
+
+def by_shard_map(train_state, batch):
+    step = make_step(net, "cross_entropy", optimizer, axis_name="data")
+    return jax.shard_map(step, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=PartitionSpec())(
+        train_state, batch
+    )
+
+
+def three_steps(step, batch):
+    """Return the parameters after three steps, and the loss before the third."""
+    compiled, train_state = jax.jit(step), start
+    for _ in range(3):
+        train_state, metrics = compiled(train_state, batch)
+    return train_state.params, metrics.loss
+
+
+divided = jax.device_put(batch, NamedSharding(mesh, rows))
+print(
+    f"{jax.device_count()} devices, with {[int(part.data.sum()) for part in divided.mask.addressable_shards]} examples"
+)
+expected = three_steps(on_one_device, batch)
+check("shard_map", three_steps(by_shard_map, divided), expected, tolerance=1e-5)
+check("jit of a divided batch", three_steps(on_one_device, divided), expected, tolerance=1e-5)
