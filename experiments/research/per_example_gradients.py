@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 import fnet
 
-CLIP, NOISE, EXAMPLES = 3.0, 0.5, 32
+CLIP, NOISE, EXAMPLES = 4.0, 0.5, 32
 
 pixels, labels = load_digits(return_X_y=True)
 x, y = jnp.asarray(pixels[:EXAMPLES] / 16, "float32"), jnp.asarray(labels[:EXAMPLES])
