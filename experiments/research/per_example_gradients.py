@@ -32,7 +32,7 @@ def loss_of_one(params, x, y):
 
 def clipped(gradient, clip):
     """Return a gradient scaled down to the norm `clip` if it is longer."""
-    scale = jnp.minimum(1.0, clip / optax.global_norm(gradient))
+    scale = jnp.minimum(1.0, clip / optax.tree.norm(gradient))
     return jax.tree.map(lambda leaf: scale * leaf, gradient)
 
 
@@ -63,5 +63,5 @@ def by_hand(params, x, y):
 expected, longer = by_hand(jax.tree.map(np.asarray, params), np.asarray(x), np.asarray(y))
 print(f"{longer} of {len(x)} gradients are longer than {CLIP:g}")
 noise = jax.tree.map(jnp.subtract, private_gradient(params, x, y, jax.random.key(1)), expected)
-print(f"norm of the noise {optax.global_norm(noise):.2f}, of the mean gradient {optax.global_norm(expected):.2f}")
+print(f"norm of the noise {optax.tree.norm(noise):.2f}, of the mean gradient {optax.tree.norm(expected):.2f}")
 check("mean of the clipped gradients", mean_clipped_gradient(params, x, y), expected, tolerance=1e-6)
