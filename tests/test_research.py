@@ -1,5 +1,6 @@
 """The snippets of research code: each runs and passes the check at its own end."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -31,7 +32,13 @@ def test_a_snippet_passes_its_check(script, capsys):
 
 def test_the_step_on_two_devices_passes_its_check():
     """JAX fixes the number of devices at its start, so that this one needs a process of its own."""
-    done = subprocess.run([sys.executable, FOLDER / "data_parallel.py"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, FOLDER / "data_parallel.py"],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("2 devices")
     assert done.stdout.count("largest difference") == 2

@@ -26,32 +26,24 @@ net, optimizer = fnet.serial(fnet.dense(32), fnet.relu(), fnet.dense(10)), optax
 start = init_state(net, optimizer, jax.random.key(0), (64,))
 
 mesh = jax.make_mesh((jax.device_count(),), ("data",))
-rows = PartitionSpec("data")
+equal, divided = PartitionSpec(), PartitionSpec("data")
+step = make_step(net, "cross_entropy", optimizer)
+step_of_a_part = make_step(net, "cross_entropy", optimizer, axis_name="data")
 
 
-def on_one_device(train_state, batch):
-    return make_step(net, "cross_entropy", optimizer)(train_state, batch)
-
-
-def by_shard_map(train_state, batch):
-    step = make_step(net, "cross_entropy", optimizer, axis_name="data")
-    return jax.shard_map(step, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=PartitionSpec())(
-        train_state, batch
-    )
-
-
-def three_steps(step, batch):
+def after_three_steps(step, train_state, batch):
     """Return the parameters after three steps, and the loss before the third."""
-    compiled, train_state = jax.jit(step), start
+    compiled = jax.jit(step)
     for _ in range(3):
         train_state, metrics = compiled(train_state, batch)
     return train_state.params, metrics.loss
 
 
-divided = jax.device_put(batch, NamedSharding(mesh, rows))
-print(
-    f"{jax.device_count()} devices, with {[int(part.data.sum()) for part in divided.mask.addressable_shards]} examples"
-)
-expected = three_steps(on_one_device, batch)
-check("shard_map", three_steps(by_shard_map, divided), expected, tolerance=1e-5)
-check("jit of a divided batch", three_steps(on_one_device, divided), expected, tolerance=1e-5)
+on_mesh = jax.device_put(start, NamedSharding(mesh, equal)), jax.device_put(batch, NamedSharding(mesh, divided))
+real = [int(part.data.sum()) for part in on_mesh[1].mask.addressable_shards]
+print(f"{len(real)} devices, with {' and '.join(map(str, real))} real examples")
+expected = after_three_steps(step, start, batch)
+
+mapped = jax.shard_map(step_of_a_part, mesh=mesh, in_specs=(equal, divided), out_specs=equal)
+check("shard_map", after_three_steps(mapped, *on_mesh), expected, tolerance=1e-5)
+check("jit of a divided batch", after_three_steps(step, *on_mesh), expected, tolerance=1e-5)
