@@ -214,8 +214,8 @@ class Loss(NamedTuple):
             output per class (`classes`), or a distribution over the classes (`distributions`); None for any.
         summary: the task that the loss is for.
         probabilities: maps outputs to probabilities, if defined.
-        reference: the function written by hand in NumPy, (outputs, targets) -> (losses, cotangents), with which the
-            gradient check compares; the losses in `LOSSES` have theirs in `fnet.reference.losses`.
+        reference: the loss and its derivative by hand in NumPy, for the gradient check: (outputs, targets) -> (losses,
+            cotangents), where the cotangent of an example is dL_i/d(outputs of i).
     """
 
     function: Callable[..., Array]

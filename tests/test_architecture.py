@@ -103,7 +103,7 @@ def test_files_stay_short(path):
 
 
 def test_both_interpreters_have_the_same_files():
-    shared = {"__init__", "conv_primitives", "initializer", "masking", "recurrent_scan", "vocabulary"}
+    shared = {"__init__", "conv_primitives", "initializer", "masking", "recurrent_scan", "sharding", "vocabulary"}
     assert {path.stem for path in (ROOT / "layers").glob("*.py")} == {*FAMILIES, *shared}
     assert {path.stem for path in (ROOT / "reference").glob("*.py")} == {
         *FAMILIES,

@@ -13,6 +13,9 @@ in plain forward layout at full speed inside a loop, so all three are written as
 cotangent with the flipped kernel, and `kernel_of` uses the cotangent as the kernel where that is fastest. On other
 platforms the three are XLA's own convolutions.
 
+On a mesh with Explicit axes, where every primitive has to derive the sharding of its result, the plain
+`lax.conv_general_dilated` and JAX's derivatives of it are used instead.
+
 Shapes: x (batch, height, width, in), w (height, width, in / groups, out), z and g (batch, height, width, out).
 """
 
@@ -26,6 +29,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from fnet.layers.sharding import is_explicit, vary_over_same_axes
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -61,12 +66,18 @@ def convolve(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 
     The kernel is not flipped: in signal processing this is called a cross-correlation.
     """
-    return _conv.bind(*_promoted(x, w), window=window)
+    x, w = _promoted(x, w)
+    if is_explicit(x, w):
+        return _conv_xla(x, w, window=window)
+    return _conv.bind(*vary_over_same_axes(x, w), window=window)
 
 
 def convolve_transposed(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """Apply the transpose of `convolve` with respect to its input, which maps the output shape to the input shape."""
-    return _input_of.bind(*_promoted(x, w), window=window)
+    x, w = _promoted(x, w)
+    if is_explicit(x, w):
+        return _input_of_xla(x, w, window=window)
+    return _input_of.bind(*vary_over_same_axes(x, w), window=window)
 
 
 def _promoted(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -87,13 +98,13 @@ def _conv_xla(x, w, *, window: Window):
 
 
 def _input_of_xla(g, w, *, window: Window):
-    channels = w.shape[2] * window.groups
-    x = jax.ShapeDtypeStruct((g.shape[0], *window.input_size, channels), g.dtype)
+    # The values do not matter, only the type, which includes the sharding of the batch.
+    x = jnp.broadcast_to(g[:, :1, :1, :1], (g.shape[0], *window.input_size, w.shape[2] * window.groups))
     return jax.linear_transpose(lambda x: _conv_xla(x, w, window=window), x)(g)[0]
 
 
 def _kernel_of_xla(x, g, *, window: Window):
-    w = jax.ShapeDtypeStruct((*window.kernel_size, x.shape[3] // window.groups, g.shape[3]), x.dtype)
+    w = lax.full_like(x, 0, shape=(*window.kernel_size, x.shape[3] // window.groups, g.shape[3]))
     return jax.linear_transpose(lambda w: _conv_xla(x, w, window=window), w)(g)[0]
 
 
@@ -158,7 +169,8 @@ def _kernel_of_cpu(x, g, *, window: Window):
         return total + kernel_of(images, cotangent, window), None
 
     chunks = x.reshape(-1, chunk, *x.shape[1:]), g.reshape(-1, chunk, *g.shape[1:])
-    total, _ = lax.scan(add, jnp.zeros((*window.kernel_size, x.shape[3], g.shape[3]), x.dtype), chunks)
+    zeros = lax.full_like(x, 0, shape=(*window.kernel_size, x.shape[3], g.shape[3]))
+    total, _ = lax.scan(add, zeros, chunks)
     return total
 
 

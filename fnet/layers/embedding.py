@@ -10,6 +10,7 @@ from fnet.core.constructor import Parts, constructor, no_parameters
 from fnet.core.layer import Layer, Name, ShapeError
 from fnet.layers.combine import serial
 from fnet.layers.dense import product
+from fnet.layers.sharding import sharded_like_batch
 
 __all__ = ["embedding", "one_hot", "tied"]
 
@@ -52,7 +53,8 @@ def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: StandardDeviatio
     def apply(params, state, x, *, train, key=None, mask=None):
         # A negative index would otherwise count from the end.
         indices = jnp.where((x := _indices("embedding", x)) < 0, size, x)
-        return jnp.take(params["w"], indices, axis=0, mode="fill", fill_value=jnp.nan), {}
+        rows = jnp.asarray(params["w"]).at[indices]
+        return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=sharded_like_batch(x, x.ndim + 1)), {}
 
     return Parts(lambda in_shape: (*in_shape, width), init, apply, indices=size)
 

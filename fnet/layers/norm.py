@@ -2,6 +2,10 @@
 
 Statistics are computed in float32 at least, first the mean and then the variance of the centered values: the difference
 E[x^2] - E[x]^2 can be negative in float32. The variance is always the biased one.
+
+An optimization barrier before the mean of `layer_norm` and `batch_norm` keeps XLA's compile time proportional to the
+number of blocks in a network of residual blocks that begin with a normalization. Without it, XLA computes the sum of
+all previous blocks anew in each block, in code that grows with the square of their number.
 """
 
 import math
@@ -10,6 +14,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt, Lt
+from jax import lax
 
 from fnet.core.constructor import Parts, constructor
 from fnet.core.layer import Name, ShapeError
@@ -26,6 +31,7 @@ def batch_norm(
     eps: Epsilon = 1e-5,
     scale: bool = True,
     shift: bool = True,
+    axis_name: str | None = None,
     name: Name = None,
 ) -> Parts:
     """Batch normalization: y = scale * (x - mu) / sqrt(v + eps) + shift, with mean mu and variance v per channel.
@@ -41,16 +47,22 @@ def batch_norm(
     as well. If everything is masked, the state does not change. For inputs without a time axis, (batch, channels), an
     example is real if any of its steps in a (batch, time) mask is.
 
+    Inside `jax.shard_map`, `pmap` or `vmap` the batch is the part that one device or member has. With the name of the
+    mapped axis in `axis_name`, mu and v are computed over the examples of all of them, and so is the new state, which
+    is then equal everywhere. Where this axis is not mapped the batch is whole, and axis_name has no effect.
+
     Args:
         momentum: weight of the old value in the running mean and variance.
         eps: added to the variance, so that a constant channel is divided by sqrt(eps), not by 0.
         scale: whether to multiply by a learned factor per channel.
         shift: whether to add a learned offset per channel.
+        axis_name: name of the mapped axis that divides the batch, or None for statistics of the part alone.
         name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are scalars, their number of channels has changed since initialization, or the mask
             does not match.
+        ValueError: when axis_name is not an axis of the mesh of the `jax.shard_map` that it is used in.
 
     Conventions: v is the biased variance, also in the state, where PyTorch stores the unbiased one. momentum is the
     weight of the old value, as in Keras and Flax; in PyTorch it is the weight of the new one. For a single value v is 0
@@ -77,16 +89,18 @@ def batch_norm(
         channels = len(state["mean"])
         if x.ndim < 2 or x.shape[-1] != channels:
             raise _wrong_channels(channels, x.shape)
-        wide = _wide(x)
         if not train:
-            return _affine(params, _standardize(wide, state["mean"], state["var"], eps), x), state
+            return _affine(params, _standardize(_wide(x), state["mean"], state["var"], eps), x), state
+        wide = lax.optimization_barrier(_wide(x))
         real = None if mask is None else _real_entries(mask, x)
-        mean, var = _moments(wide, tuple(range(x.ndim - 1)), real)
+        mapped = axis_name if axis_name is not None and _is_mapped(axis_name) else None
+        mean, var = _moments(wide, tuple(range(x.ndim - 1)), real, mapped)
+        any_real = None if real is None else _reduce(lax.psum, real.any().astype(int), mapped) > 0
         y = _affine(params, _standardize(wide, mean, var, eps), x)
 
         def updated(old, batch_statistic):
             new = momentum * old + (1 - momentum) * batch_statistic.reshape(channels)
-            return (new if real is None else jnp.where(real.any(), new, old)).astype(old.dtype)
+            return (new if any_real is None else jnp.where(any_real, new, old)).astype(old.dtype)
 
         return y, {"mean": updated(state["mean"], mean), "var": updated(state["var"], var)}
 
@@ -124,7 +138,7 @@ def layer_norm(*, eps: Epsilon = 1e-5, scale: bool = True, shift: bool = True, n
     def apply(params, state, x, *, train, key=None, mask=None):
         x = jnp.asarray(x)
         _check_channels(params, x)
-        wide = _wide(x)
+        wide = lax.optimization_barrier(_wide(x))
         return _affine(params, _standardize(wide, *_moments(wide, (-1,)), eps), x), {}
 
     return Parts(_shape, _init_affine(scale, shift), apply)
@@ -288,18 +302,48 @@ def _real_entries(mask: Any, x: jax.Array) -> jax.Array:
     return real.reshape(*real.shape, *[1] * (x.ndim - real.ndim))
 
 
-def _moments(x, axes, real=None):
+def _moments(x, axes, real=None, axis_name=None):
     """Return the mean and the biased variance of the real entries over the axes, which are retained with length 1.
 
-    Without real entries both are 0.
+    With the name of a mapped axis they are over the entries of all its members. Without real entries both are 0.
     """
-    if real is None:
-        mean = jnp.mean(x, axes, keepdims=True)
-        return mean, jnp.mean((x - mean) ** 2, axes, keepdims=True)
-    repeats = math.prod(x.shape[axis] for axis in axes if real.shape[axis] == 1)
-    count = jnp.maximum(repeats * jnp.sum(real, axes, keepdims=True, dtype=x.dtype), 1)
-    mean = jnp.sum(x, axes, keepdims=True, where=real) / count
-    return mean, jnp.sum((x - mean) ** 2, axes, keepdims=True, where=real) / count
+    count = 1
+    if real is not None:
+        repeats = math.prod(x.shape[axis] for axis in axes if real.shape[axis] == 1)
+        number = _reduce(lax.psum, jnp.sum(real, axes, keepdims=True, dtype=x.dtype), axis_name)
+        count = jnp.maximum(repeats * number, 1)
+
+    def average(values):
+        if real is None:
+            return _reduce(lax.pmean, jnp.mean(values, axes, keepdims=True), axis_name)
+        return _reduce(lax.psum, jnp.sum(values, axes, keepdims=True, where=real), axis_name) / count
+
+    mean = average(x)
+    return mean, average((x - mean) ** 2)
+
+
+def _reduce(collective, value, axis_name):
+    """Return the sum or mean of a value over a mapped axis, or the value itself if there is none."""
+    return value if axis_name is None else collective(value, axis_name)
+
+
+def _is_mapped(axis_name: str) -> bool:
+    """Return whether an axis of this name is mapped here: by `jax.shard_map`, `pmap` or `vmap`.
+
+    Raises:
+        ValueError: inside `jax.shard_map` over a mesh without this axis.
+    """
+    try:
+        lax.axis_size(axis_name)
+    except NameError:
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.manual_axes and axis_name not in mesh.axis_names:
+            raise ValueError(
+                f"batch_norm: expected an axis of the mesh of this shard_map {mesh.axis_names} as its axis_name, "
+                f"got {axis_name!r}; use the one that divides the batch"
+            ) from None
+        return False
+    return True
 
 
 def _standardize(x, mean, var, eps):

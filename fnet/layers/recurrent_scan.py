@@ -89,7 +89,8 @@ def _steps(cell: Cell, a: jax.Array, u: jax.Array, mask: jax.Array | None) -> tu
 
 
 def _zeros(cell: Cell, a: jax.Array, u: jax.Array) -> State:
-    return tuple(jnp.zeros((a.shape[1], u.shape[0]), a.dtype) for _ in range(cell.parts))
+    # Like a, so that on a mesh and inside `jax.shard_map` the state has the type that every step returns.
+    return tuple(jnp.zeros_like(a.sum(axis=0)[:, : u.shape[0]]) for _ in range(cell.parts))
 
 
 def _where_real(real: jax.Array | None, after: State, before: State) -> State:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ValidationError, WrapValidator
 
 from fnet.core.constructor import Parts, constructor, no_parameters
 from fnet.core.layer import Name, Shape, ShapeError
+from fnet.layers.sharding import sharded_like_batch
 
 __all__ = ["flatten", "permute", "reshape", "upsample", "zero_pad"]
 
@@ -68,7 +69,8 @@ def reshape(shape: Annotated[tuple[int, ...], AfterValidator(_sizes)], *, name: 
         return tuple(entries // known if size == -1 else size for size in shape)
 
     def apply(params, state, x, *, train, key=None, mask=None):
-        return jnp.reshape(x, (x.shape[0], *shape_(x.shape[1:]))), {}
+        new = (x.shape[0], *shape_(x.shape[1:]))
+        return jnp.reshape(x, new, out_sharding=sharded_like_batch(x, len(new))), {}
 
     return Parts(shape_, no_parameters, apply, rearranges=True)
 

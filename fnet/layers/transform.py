@@ -1,17 +1,73 @@
-"""Transforms: containers that change how the layers inside are computed or trained, not what they are."""
+"""Transforms: containers that change how, how often or in which precision the layers inside are computed."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge
 
 from fnet.core.constructor import Parts, constructor
 from fnet.core.layer import Layer, Name, walk
-from fnet.core.traversal import can_rebuild, rewire
-from fnet.layers.combine import serial
+from fnet.core.traversal import can_rebuild, key_number, name_children, rewire
+from fnet.layers.combine import same_shape, serial, shapes_of
 
-__all__ = ["frozen", "precision", "remat"]
+__all__ = ["frozen", "precision", "remat", "repeat"]
+
+
+@constructor
+def repeat(*layers: Layer, times: Annotated[int, Ge(1)], scan: bool = False, name: Name = None) -> Parts | Layer:
+    """Layers repeated several times, each time with its own parameters: a `serial` of `times` `serial` layers.
+
+    With `scan` the repetitions run in a loop (`jax.lax.scan`), so that the time to compile does not depend on their
+    number. Their parameters are stacked: every leaf has a first axis of length `times`, under the names of the layers.
+    Both forms start from the same weights and compute the same function; without `scan` the compiled program is often
+    faster, and every repetition has parameters of its own name.
+
+    Args:
+        layers: the layers to repeat, first to last; with `scan` they must preserve the shape.
+        times: number of repetitions.
+        scan: whether the repetitions run in a loop.
+        name: replaces the automatic name (kind and number).
+
+    Raises:
+        ShapeError: with `scan`, when the layers change the shape.
+        ValueError: when times is less than 1.
+
+    >>> import jax, fnet
+    >>> [name for name, _ in fnet.repeat(fnet.dense(8), fnet.relu(), times=3).children]
+    ['serial_1', 'serial_2', 'serial_3']
+    >>> params, _ = fnet.repeat(fnet.dense(8), fnet.relu(), times=3, scan=True).init(jax.random.key(0), (8,))
+    >>> params["dense_1"]["w"].shape
+    (3, 8, 8)
+    """
+    if not scan:
+        return serial(*(serial(*layers) for _ in range(times)))
+    inner = serial(*layers)
+    names = [name for name, _ in name_children([inner] * times)]
+
+    def shape(in_shape):
+        return same_shape(inner.shape(in_shape), in_shape, "repeat them without scan")
+
+    def keys_of(key):
+        numbers = jnp.array([key_number(name) for name in names], jnp.uint32)
+        return None if key is None else jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+
+    def init(key, in_shape):
+        shape(in_shape)
+        return jax.vmap(lambda key: inner.init(key, in_shape))(keys_of(key))
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shape(shapes_of(x))
+
+        def body(x, repetition):
+            params, state, key = repetition
+            y, state = inner.apply(params, state, x, train=train, key=key, mask=mask)
+            return y.astype(x.dtype), state
+
+        return jax.lax.scan(body, x, (params, state, keys_of(key)), length=times)
+
+    return Parts(shape, init, apply, inner.children, indices=inner.indices)
 
 
 @constructor

@@ -89,37 +89,6 @@ def unmerge(operation, values, g):
     return np.split(g, np.cumsum([v.shape[-1] for v in values])[:-1], axis=-1)
 
 
-def _repeat_forward(layer, scope, x):
-    """x_i = f(x_(i-1)) with the parameters of repetition i, which are entry i of every stacked array."""
-    caches = []
-    for number in range(layer.settings["times"]):
-        x, cache = _serial_forward(layer, scope.entry(number), x)
-        caches.append(cache)
-    return x, caches
-
-
-def _repeat_backward(layer, scope, caches, g):
-    """Backpropagate through the repetitions from the last to the first, and stack the gradients of their parameters."""
-    gradients = []
-    for number in reversed(range(layer.settings["times"])):
-        g, repetition = _serial_backward(layer, scope.entry(number), caches[number], g)
-        gradients.insert(0, repetition)
-    return g, _stacked(gradients)
-
-
-def _stacked(trees):
-    first = trees[0]
-    return {
-        name: _stacked([tree[name] for tree in trees])
-        if isinstance(first[name], dict)
-        else np.stack([tree[name] for tree in trees])
-        for name in first
-    }
-
-
-repeat = Rule(_repeat_forward, _repeat_backward)
-
-
 def _graph_forward(layer, scope, x):
     """Compute the values in topological order; backward needs all values and each node's cache."""
     layers, inputs = dict(layer.children), layer.settings["inputs"]

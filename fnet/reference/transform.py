@@ -1,4 +1,6 @@
-"""Transforms by hand: they change how JAX computes or trains the layers inside, not what these compute."""
+"""Transforms by hand: most change how JAX computes the layers inside, not what these compute."""
+
+import numpy as np
 
 from fnet.reference.combine import serial
 from fnet.reference.rule import Rule
@@ -26,3 +28,34 @@ def _zeros(gradients):
 
 
 frozen = Rule(_frozen_forward, _frozen_backward)
+
+
+def _repeat_forward(layer, scope, x):
+    """x_i = f(x_(i-1)) with the parameters of repetition i, which are entry i of every stacked array."""
+    caches = []
+    for number in range(layer.settings["times"]):
+        x, cache = serial.forward(layer, scope.entry(number), x)
+        caches.append(cache)
+    return x, caches
+
+
+def _repeat_backward(layer, scope, caches, g):
+    """Backpropagate through the repetitions from the last to the first, and stack the gradients of their parameters."""
+    gradients = []
+    for number in reversed(range(layer.settings["times"])):
+        g, repetition = serial.backward(layer, scope.entry(number), caches[number], g)
+        gradients.insert(0, repetition)
+    return g, _stacked(gradients)
+
+
+def _stacked(trees):
+    first = trees[0]
+    return {
+        name: _stacked([tree[name] for tree in trees])
+        if isinstance(first[name], dict)
+        else np.stack([tree[name] for tree in trees])
+        for name in first
+    }
+
+
+repeat = Rule(_repeat_forward, _repeat_backward)

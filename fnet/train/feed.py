@@ -48,7 +48,7 @@ class Chunk(NamedTuple):
 
     first, stop: half-open range [first, stop) of the steps, counted from 0 within the epoch.
     data: the examples, in any order.
-    order: indices of the examples in the order of the batches; None for the order of the data.
+    order: indices of the examples in the order of the batches.
     filled: number of examples of all batches; the last one may be padded.
     steps: number of batches that there is space for.
     """
@@ -56,7 +56,7 @@ class Chunk(NamedTuple):
     first: int
     stop: int
     data: Examples
-    order: jax.Array | None
+    order: jax.Array
     filled: int
     steps: int
 
@@ -146,6 +146,7 @@ class StreamedBatches:
         self._chunks_per_epoch = math.ceil(plan.steps_per_epoch / self._steps_per_chunk)
         self._rows = self._steps_per_chunk * plan.batch_size
         self._order_of = functools.lru_cache(maxsize=2)(lambda epoch: example_order(seed, epoch, data.size))
+        self._order = jnp.arange(self._rows, dtype=jnp.int32)  # for the program of `ResidentBatches`, and its rounding
         epochs, steps = divmod(start, plan.steps_per_epoch)
         next_chunk = epochs * self._chunks_per_epoch + steps // self._steps_per_chunk
         self._arrays = read_ahead(self._read, range(next_chunk, plan.epochs * self._chunks_per_epoch))
@@ -153,7 +154,7 @@ class StreamedBatches:
     def example(self) -> Chunk:
         """Return a chunk of the shapes and types of all others, to compile a program for."""
         data = _to_device(self._data.read(np.zeros(0, int), self._rows))
-        return Chunk(0, self._steps_per_chunk, data, None, self._rows, self._steps_per_chunk)
+        return Chunk(0, self._steps_per_chunk, data, self._order, self._rows, self._steps_per_chunk)
 
     def chunks(self, epoch: int, first_step: int) -> Iterator[Chunk]:  # noqa: ARG002
         """Yield the chunks of an epoch, counted from 1, beginning with the one that contains a step.
@@ -165,7 +166,7 @@ class StreamedBatches:
             data = _to_device(next(self._arrays))
             filled = min(self._rows, self._data.size - first * self._plan.batch_size)
             stop = first + math.ceil(filled / self._plan.batch_size)
-            yield Chunk(first, stop, data, None, filled, self._steps_per_chunk)
+            yield Chunk(first, stop, data, self._order, filled, self._steps_per_chunk)
 
     def close(self) -> None:
         """Stop reading ahead."""

@@ -59,7 +59,7 @@ class Epoch(NamedTuple):
     values: dict[str, float]
     seconds: float
     improved: bool
-    train_state: TrainState | None
+    train_state: TrainState | None = None
 
 
 class Fitted(NamedTuple):
@@ -264,7 +264,9 @@ def _start(
         if state is not None:
             start = start._replace(state=jax.tree.map(jnp.asarray, state))
     check_start(net, in_shape, start.params, start.state)
-    return start._replace(average=start.params) if averaged and start.average is None else start
+    if not averaged:
+        return start._replace(average=None)
+    return start._replace(average=start.params) if start.average is None else start
 
 
 def _batches_of(data: Examples | Stream, length: Plan, seed: int, completed: int) -> ResidentBatches | StreamedBatches:
@@ -322,7 +324,7 @@ def _run_epochs(
                     best = better_epoch(best, candidate, higher_is_better=higher_is_better, min_delta=min_delta)
                 step = min(length.steps, epoch * length.steps_per_epoch)
                 improved = best is not None and best.epoch == epoch
-                history.append(Epoch(epoch, step, values, time.perf_counter() - began, improved, None))
+                history.append(Epoch(epoch, step, values, time.perf_counter() - began, improved))
                 on_event(history[-1]._replace(train_state=runner.train_state))
                 raise_if_interrupted()
                 if early_stopping is not None and out_of_patience(early_stopping, best, epoch):

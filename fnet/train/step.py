@@ -109,13 +109,9 @@ def objective(
         share = jax.tree.map(lambda total: total / jnp.where(weight > 0, weight, 1), sums)
         penalty = penalty_of(params, regularization)
         devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-        whole = _over(axis_name, jax.lax.stop_gradient(share))
+        whole = _over(axis_name, share)
         # The penalty is equal on all devices; the maximum says so to shard_map, without rounding.
-        equal = (
-            jax.lax.stop_gradient(penalty)
-            if axis_name is None
-            else jax.lax.pmax(jax.lax.stop_gradient(penalty), axis_name)
-        )
+        equal = penalty if axis_name is None else jax.lax.pmax(jax.lax.stop_gradient(penalty), axis_name)
         metrics = Metrics(whole.loss, whole.metrics, equal, weight.astype(jnp.float32))
         return share.loss + penalty / devices, (state, metrics)
 

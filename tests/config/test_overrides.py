@@ -24,6 +24,8 @@ train: {epochs: 2}
         ("train.epochs=3", ["train", "epochs"], 3),
         ("train.batch_size=all", ["train", "batch_size"], "all"),
         ("train={batch_size: 7}", ["train", "batch_size"], 7),
+        ("train.early_stopping.mode=max", ["train", "early_stopping", "mode"], "max"),
+        ("train.early_stopping.min_delta=0.1", ["train", "early_stopping", "min_delta"], 0.1),
         ("train.early_stopping.patience=2", ["train", "early_stopping", "patience"], 2),
         ("train.early_stopping={}", ["train", "early_stopping", "monitor"], "validation_loss"),
         ("optimizer.learning_rate=1e-2", ["optimizer", "learning_rate"], 0.01),

@@ -360,3 +360,21 @@ def test_a_mask_of_another_shape_is_refused(mask):
     )
     with pytest.raises(fnet.ShapeError, match=f"^{message}$"):
         layer.apply(params, state, np.ones((4, 2, 5), np.float32), train=True, mask=mask)
+
+
+@pytest.mark.parametrize("norm", [fnet.layer_norm, fnet.batch_norm])
+def test_compiled_code_grows_in_proportion_to_depth(norm):
+    """XLA must not compute the sum of all previous residual blocks anew in each block."""
+
+    def lines(depth):
+        net = fnet.serial(*[fnet.residual(norm(), fnet.dense(4), fnet.tanh(), fnet.dense(4)) for _ in range(depth)])
+        params, state = jax.eval_shape(lambda key: net.init(key, (4,)), jax.random.key(0))
+        step = jax.jit(jax.grad(lambda params, state, x: net.apply(params, state, x, train=True)[0].sum()))
+        x = jax.ShapeDtypeStruct((3, 4), jnp.float32)
+        return len(step.lower(params, state, x).compile().as_text().splitlines())
+
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        assert lines(6) < 2.1 * lines(3)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)

@@ -11,7 +11,9 @@ from fnet.train.state import Metrics
 
 
 def segment(epoch, first_step, steps, total):
-    return Segment(epoch, first_step, total, Metrics(np.full(steps, 0.5), {}, np.zeros(steps), np.ones(steps)), 64, 0.5)
+    return Segment(
+        epoch, first_step, total, Metrics(np.full(steps, 0.5), {}, np.zeros(steps), np.ones(steps)), 64, 0.5, None
+    )
 
 
 def epoch(number, step):

@@ -230,7 +230,7 @@ def test_outputs_and_scores_of_an_equal_network_compile_nothing(rng, compilation
         net = fnet.serial(fnet.dense(3))
         params, state = net.init(jax.random.key(0), (4,))
         outputs_of(net, params, state, x)
-        make_score(net, fnet.losses.LOSSES["cross_entropy"])(params, state, x, y)
+        make_score(net, fnet.losses.LOSSES["cross_entropy"])(params, state, (x, y))
     assert len(compilations) == before > 0
 
 

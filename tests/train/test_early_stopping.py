@@ -30,6 +30,29 @@ def test_the_first_of_the_best_epochs_is_chosen_and_never_one_with_nan(values, l
     assert best_of(values, higher_is_better=True) == highest
 
 
+@pytest.mark.parametrize(("min_delta", "best"), [(0.0, 5), (0.4, 4), (0.5, 5), (0.9, 2), (2.0, 1)])
+def test_an_improvement_must_exceed_min_delta(min_delta, best):
+    """It is measured from the best epoch, so that small improvements add up."""
+    for sign in (1, -1):
+        found = None
+        for epoch, value in enumerate([4.0, 3.0, 2.75, 2.5, 2.25], 1):
+            candidate = BestEpoch(epoch, sign * value, None)
+            found = better_epoch(found, candidate, higher_is_better=sign < 0, min_delta=min_delta)
+        assert found.epoch == best
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"min_delta": -0.1}, "EarlyStopping: min_delta: expected a value of at least 0, got -0.1"),
+        ({"mode": "lowest"}, "EarlyStopping: mode: expected 'min' or 'max', got 'lowest'"),
+    ],
+)
+def test_settings_out_of_bounds_are_refused(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        EarlyStopping(**settings)
+
+
 def test_patience_counts_epochs_without_improvement():
     settings = EarlyStopping(patience=3)
     best = BestEpoch(4, 0.5, None)

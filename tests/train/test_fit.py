@@ -170,6 +170,8 @@ def test_the_moving_average_of_the_parameters(rng):
     assert fitted.history[-1].values["validation_loss"] == pytest.approx(float(np.mean((outputs - y) ** 2)), rel=1e-5)
     rest = fit(NET, "mse", optax.sgd(0.1), (x, y), epochs=4, start=after[1], **settings)
     assert same(rest.params, fitted.params)
+    without = fit(NET, "mse", optax.sgd(0.1), (x, y), epochs=4, batch_size="all", start=after[1])
+    assert same(without.params, plain.params)
     stopped = fit(
         NET,
         "mse",

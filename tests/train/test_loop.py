@@ -20,7 +20,7 @@ def regression(rng, n=11):
 
 
 def test_public_names():
-    names = "fit Fitted make_step TrainState Batch init_state EarlyStopping objective Diverged"
+    names = "fit Fitted make_step TrainState Batch Examples init_state EarlyStopping objective Diverged"
     assert all(callable(getattr(fnet.train, name)) for name in names.split())
 
 

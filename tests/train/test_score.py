@@ -14,6 +14,9 @@ from fnet.data.stream import Stream
 from fnet.losses import LOSSES, with_metrics
 from fnet.train import Batch, Examples, fit, init_state, make_step, objective
 from fnet.train.evaluate import make_score
+from fnet.train.feed import example_order
+from fnet.train.score import without_padding
+from fnet.train.state import state_of_seed
 
 IMAGE, SEQUENCE = (4, 4, 2), (5, 3)
 
@@ -123,6 +126,39 @@ def test_a_short_batch_of_pooled_sequences_trains(rng):
     for part in ("train", "validation"):
         np.testing.assert_allclose(fitted.history[0].values[f"{part}_loss"], expected, rtol=1e-5)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted.params))
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "attention"])
+def test_training_with_masked_examples_is_training_without_them(name, rng):
+    """An epoch in batches of two equals steps by hand on the real examples of the same batches."""
+    net, in_shape = EXAMPLE_NETS[name]
+    x, y = rng.standard_normal((5, *in_shape)).astype(np.float32), rng.standard_normal((5, 2)).astype(np.float32)
+    mask = np.array([True, True, False, True, True])
+    x[~mask], y[~mask] = np.nan, np.inf
+    fitted = fit(net, "mse", optax.sgd(0.1), (x, y, mask), batch_size=2, epochs=1)
+    params, state = state_of_seed(net, optax.sgd(0.1), 0, in_shape)[1:3]
+    order = example_order(0, 1, 5)
+    for start in (0, 2, 4):
+        rows = [row for row in order[start : start + 2] if mask[row]]
+        if rows:
+            _, (state, _), gradient = gradient_of(net, params, state, Batch(x[rows], y[rows], np.ones(len(rows), bool)))
+            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        (fitted.params, fitted.state),
+        (params, state),
+    )
+
+
+def test_only_sequences_among_several_inputs_lose_their_masked_steps():
+    """A vector per example may have as many features as there are steps."""
+    x = {"sequence": jnp.ones((2, 3, 4)), "tokens": jnp.ones((2, 3), int), "vector": jnp.ones((2, 3))}
+    mask = jnp.array([[True, False, False], [True, True, True]])
+    seen = without_padding(Batch(x, jnp.zeros(2), mask)).x
+    assert seen["sequence"][..., 0].tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert (seen["vector"] == 1).all()
+    alone = without_padding(Batch(x["vector"], jnp.zeros(2), mask)).x
+    assert alone.tolist() == [[1, 0, 0], [1, 1, 1]]
 
 
 def test_weights_weigh_the_examples_in_loss_metrics_and_gradient(rng):
