@@ -23,4 +23,4 @@ def _largest_difference(value: Any, expected: Any) -> float:
     value, expected = np.asarray(value, np.float64), np.asarray(expected, np.float64)
     if value.shape != expected.shape:
         return np.inf
-    return float(np.nan_to_num(np.abs(value - expected), nan=np.inf).max(initial=0.0))
+    return float(np.nan_to_num(np.abs(value - expected), nan=np.inf, posinf=np.inf).max(initial=0.0))
