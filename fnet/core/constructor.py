@@ -206,7 +206,7 @@ def _checked_apply(apply: Apply, kind: str, several: bool) -> Apply:
 
     @functools.wraps(apply)
     def checked(params, state, x=_REQUIRED, *, train: Any = _REQUIRED, key=None, mask=None):
-        _check_arguments(kind, params, state, x, train)
+        _check_arguments(kind, params, state, x, train, mask)
         if not several and isinstance(x, tuple | Mapping):
             raise _too_many(kind, x)
         try:
@@ -240,7 +240,7 @@ def _too_many(kind: str, x: Any) -> ShapeError:
     )
 
 
-def _check_arguments(kind: str, params: Any, state: Any, x: Any, train: Any) -> None:
+def _check_arguments(kind: str, params: Any, state: Any, x: Any, train: Any, mask: Any) -> None:
     if x is _REQUIRED:
         raise TypeError(
             f"{kind}: apply expects params, state and x, got two arguments; pass the state that init returned, "
@@ -258,6 +258,12 @@ def _check_arguments(kind: str, params: Any, state: Any, x: Any, train: Any) -> 
                 f"{kind}: apply expects the {name} that init returned, a dict, got {type(tree).__name__}; "
                 "call net.apply(params, state, x, train=...)"
             )
+    received = getattr(mask, "dtype", type(mask).__name__)
+    if mask is not None and str(received) != "bool":
+        raise TypeError(
+            f"{kind}: expects a Boolean mask, True for real examples or steps, got {received}; use mask.astype(bool), "
+            "and give weights to the loss"
+        )
 
 
 def _check_result(kind: str, state: Mapping[str, Any], result: Any) -> tuple[Any, dict[str, Any]]:

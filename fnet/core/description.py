@@ -24,7 +24,8 @@ def describe(net: Layer) -> Any:
     {'repeat': {'times': 2, 'layers': ['relu']}}
 
     Raises:
-        ValueError: for a layer made by hand, unless its kind is the dotted path of the function that made it.
+        ValueError: for a layer made by hand, unless its kind is the dotted path of the function that made it, or a
+            setting that is a function without a dotted path, such as a lambda.
     """
     if net.constructor is None and ("." not in net.kind or _is_constructor(net.kind)):
         raise ValueError(
@@ -52,6 +53,12 @@ def describe_item(kind: str, settings: Mapping[str, Any]) -> Any:
     >>> describe_item("relu", {}), describe_item("reshape", {"shape": (4, 4)})
     ('relu', {'reshape': {'shape': [4, 4]}})
     """
+    for key, value in settings.items():
+        if callable(value):
+            raise ValueError(
+                f"{kind}: {key}: a description cannot contain the function {getattr(value, '__qualname__', value)}, "
+                f"because no dotted path leads to it; define it in a module with def: {key}='my_module.my_function'"
+            )
     return {kind: {key: thaw(value) for key, value in settings.items()}} if settings else kind
 
 

@@ -252,7 +252,9 @@ def headline(layer: Layer) -> str:
 
 
 def _in_one_line(value: Any) -> str:
-    """Write a setting; a mapping to lists, such as the nodes of a graph, as `name = first(the others)`."""
+    """Write a setting: a function by its name; a mapping to lists, such as a graph's nodes, as `name = first(...)`."""
+    if callable(value):
+        return getattr(value, "__name__", str(value))
     if not is_frozen_mapping(value) or not all(entries for _, entries in value):
         return str(value)
     nodes = (f"{name} = {first}({', '.join(map(str, others))})" for name, (first, *others) in value)

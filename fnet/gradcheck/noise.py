@@ -18,11 +18,11 @@ def draw_noise(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> d
     The network is traced in training mode, with its dropout layers replaced by layers that record their masks. Only the
     masks are computed.
     """
-    return jax.tree.map(np.asarray, _masks(net, params, state, jnp.asarray(x), key))
+    return jax.tree.map(np.asarray, _masks(net, params, state, jax.tree.map(jnp.asarray, x), key))
 
 
 @functools.partial(jax.jit, static_argnames="net")
-def _masks(net: Layer, params: Any, state: Any, x: jax.Array, key: jax.Array) -> dict[str, Any]:
+def _masks(net: Layer, params: Any, state: Any, x: Any, key: jax.Array) -> dict[str, Any]:
     noise: dict[str, Any] = {}
 
     def recording(path: tuple[str, ...], layer: Layer) -> Layer:
@@ -34,7 +34,7 @@ def _masks(net: Layer, params: Any, state: Any, x: jax.Array, key: jax.Array) ->
             node = noise
             for name in path:
                 node = node.setdefault(name, {})
-            node["mask"] = draw(key, x.shape)
+            node["mask"] = draw(key, jax.tree.map(jnp.shape, x))
             return layer.apply(params, state, x, train=train, key=key, mask=mask)
 
         return dataclasses.replace(layer, apply=apply)

@@ -1,15 +1,24 @@
-"""Activations y = phi(z) of `jax.nn`; all are elementwise, except softmax."""
+"""Activations y = phi(z): those of `jax.nn`, and any other function without parameters."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from annotated_types import Ge
+from pydantic import PlainValidator, WithJsonSchema
 
 from fnet.core.constructor import Parts, constructor, no_parameters
+from fnet.core.functions import function_at, named_by_path
 from fnet.core.layer import Name, ShapeError
+from fnet.core.wording import format_value
 
-__all__ = ["elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "softmax", "swish", "tanh"]
+__all__ = ["elu", "gelu", "identity", "lambda_layer", "leaky_relu", "relu", "sigmoid", "softmax", "swish", "tanh"]
+
+
+def _in_dtype_of(z: Any, setting: float) -> jax.Array:
+    """Convert a setting to the dtype of z, which a traced float32 number would otherwise widen."""
+    return jnp.asarray(setting, jnp.result_type(z, 0.0))
 
 
 def _elementwise(phi) -> Parts:
@@ -73,7 +82,7 @@ def leaky_relu(slope: Annotated[float, Ge(0)] = 0.01, *, name: Name = None) -> P
         slope: a in max(a z, z), the slope for negative z.
         name: replaces the automatic name (kind and number).
     """
-    return _elementwise(lambda z: jax.nn.leaky_relu(z, slope))
+    return _elementwise(lambda z: jax.nn.leaky_relu(z, _in_dtype_of(z, slope)))
 
 
 @constructor
@@ -86,7 +95,7 @@ def elu(alpha: Annotated[float, Ge(0)] = 1.0, *, name: Name = None) -> Parts:
         alpha: the output approaches -alpha as z goes to minus infinity.
         name: replaces the automatic name (kind and number).
     """
-    return _elementwise(lambda z: jax.nn.elu(z, alpha))
+    return _elementwise(lambda z: jax.nn.elu(z, _in_dtype_of(z, alpha)))
 
 
 @constructor
@@ -123,16 +132,75 @@ def swish(*, name: Name = None) -> Parts:
 
 
 @constructor
-def gelu(form: Literal["tanh", "exact"] = "tanh", *, name: Name = None) -> Parts:
+def gelu(approximate: bool = True, *, name: Name = None) -> Parts:
     """Gaussian error linear unit y = z Phi(z), where Phi is the standard normal distribution function.
 
-    The tanh form, used in the lectures, is 0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))); the exact form
-    is 0.5 z (1 + erf(z / sqrt 2)). They differ by less than 5e-4.
+    The approximation, used in the lectures, is 0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))); the exact function is
+    0.5 z (1 + erf(z / sqrt 2)). They differ by less than 5e-4.
 
-    Source: Hendrycks and Gimpel, "Gaussian error linear units" (2016).
+    Source: Hendrycks and Gimpel, "Gaussian error linear units" (2016); the default is that of jax.nn.gelu.
 
     Args:
-        form: tanh (the approximation) or exact.
+        approximate: whether to use the approximation by tanh, or the exact function.
         name: replaces the automatic name (kind and number).
     """
-    return _elementwise(lambda z: jax.nn.gelu(z, approximate=form == "tanh"))
+    return _elementwise(lambda z: jax.nn.gelu(z, approximate=approximate))
+
+
+def _function(function: Any) -> Any:
+    if callable(function):
+        return named_by_path(function)
+    if not isinstance(function, str):
+        raise ValueError(
+            f"expected a function of an array, or its dotted path such as jax.nn.mish, got {format_value(function)}"
+        )
+    function_at(function)
+    return function
+
+
+Function = Annotated[
+    str | Callable[..., Any],
+    PlainValidator(_function),
+    WithJsonSchema({"type": "string", "pattern": r"\."}),
+]
+
+
+@constructor
+def lambda_layer(function: Function, *, name: Name = None) -> Parts:
+    """A function without parameters as a layer: y = function(x), the same in training and evaluation.
+
+    The function is applied to the whole batch (batch, ...). It must keep the batch as the first axis and process every
+    example, and with masked steps every step, independently, as an elementwise function does. The shape of the output
+    is inferred by tracing the function for a batch of float inputs. In YAML the function is a dotted path:
+
+        lambda_layer: jax.nn.mish
+
+    Its derivative is JAX's: there is none by hand, so that a gradient check compares it with numeric differences only.
+
+    Args:
+        function: a function of an array, or the dotted path of one. Only a function of a module can be described and
+            saved; a lambda or a local function runs, but `fnet.describe` refuses it.
+        name: replaces the automatic name (kind and number).
+
+    Raises:
+        ShapeError: when the function does not keep the batch as the first axis.
+
+    >>> import jax, fnet
+    >>> fnet.describe(fnet.lambda_layer(jax.nn.mish))
+    {'lambda_layer': {'function': 'jax.nn.mish'}}
+    >>> fnet.lambda_layer(lambda x: x[..., :2] ** 2).shape((4, 3))
+    (4, 2)
+    """
+    phi = function_at(function) if isinstance(function, str) else function
+
+    def shape(in_shape):
+        batch = 3
+        y = jax.eval_shape(phi, jax.ShapeDtypeStruct((batch, *in_shape), jnp.result_type(float)))
+        if y.shape[:1] != (batch,):
+            raise ShapeError(
+                f"its function must keep the batch as the first axis, but maps {(batch, *in_shape)} to {y.shape}; "
+                "reduce or rearrange other axes only"
+            )
+        return y.shape[1:]
+
+    return _elementwise(phi)._replace(shape=shape)

@@ -1,25 +1,25 @@
-"""Self-attention over sequences (batch, time, width), positional encodings, and a transformer block."""
+"""Attention over sequences (batch, time, width), and a transformer block."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge
 
-from fnet.core.constructor import Parts, constructor, no_parameters
+from fnet.core.constructor import Parts, constructor
 from fnet.core.layer import Layer, Name, Shape, ShapeError
+from fnet.core.settings import is_zero
 from fnet.core.traversal import key_number
 from fnet.layers.activation import gelu
 from fnet.layers.combine import residual, serial
 from fnet.layers.dense import dense, product
-from fnet.layers.dropout import dropout
+from fnet.layers.dropout import Rate, dropout, dropped, keep_mask, needs_key
 from fnet.layers.initializer import Initializer, initializer
 from fnet.layers.masking import step_mask
 from fnet.layers.norm import layer_norm
 
-__all__ = ["attention", "positions", "sinusoidal_positions", "transformer"]
+__all__ = ["attention", "cross_attention", "transformer"]
 
 Positive = Annotated[int, Ge(1)]
 
@@ -31,6 +31,7 @@ def attention(
     heads: Positive,
     *,
     causal: bool = False,
+    rate: Rate = 0.0,
     bias: bool = True,
     init: Initializer = "glorot_uniform",
     name: Name = None,
@@ -42,7 +43,8 @@ def attention(
 
         p_ts = softmax over s of (q_t . k_s / sqrt(d)),      a_t = sum_s p_ts v_s
 
-    and y = a w_out + b_out, where a concatenates the a of all heads.
+    and y = a w_out + b_out, where a concatenates the a of all heads. In training with a rate, dropout is applied to the
+    weights: a_t = sum_s p_ts m_ts v_s / (1 - rate), where m_ts is 0 with probability rate, else 1.
 
     Shapes: (batch, time, width) -> the same. Parameters: `query`, `key`, `value` and `out`, each with `w`
     (width, width) and `b` (width,), initialized to zero.
@@ -53,12 +55,15 @@ def attention(
     Args:
         heads: number of heads; it must divide the width, and each head has width / heads columns.
         causal: whether step t attends only to steps s <= t, as required to predict the next token.
+        rate: the probability that a weight p_ts is dropped in training.
         bias: whether b is added in the projections.
-        init: initializer of every w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of every w, one of jax.nn.initializers by name, a dotted path, or a function
+            (key, shape, dtype).
         name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: when examples are not (time, width), heads do not divide the width, or the mask does not match.
+        ValueError: in training with a rate but without a key.
 
     Conventions: the b of `key` adds q_t . b to every score of step t, which cancels in the softmax: it has no effect,
     and its gradient is 0. It is included because GPT-2 and PyTorch's layer have it.
@@ -75,48 +80,166 @@ def attention(
     """
 
     def shape(in_shape):
-        _check_rank(in_shape)
-        width = in_shape[1]
-        if width % heads:
-            divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
-            raise ShapeError(f"its heads must divide the width, but {heads} does not divide {width}; use {divisors}")
+        check_rank(in_shape)
+        _check_heads(heads, in_shape[1])
         return in_shape
 
     def init_(key, in_shape):
-        shape(in_shape)
-        width = in_shape[1]
-        params = {}
-        for name in PROJECTIONS:
-            params[name] = {"w": initializer(init)(jax.random.fold_in(key, key_number(name)), (width, width))}
-            if bias:
-                params[name]["b"] = jnp.zeros(width)
-        return params, {}
+        _, width = shape(in_shape)
+        return _init_projections(key, init, bias, width, width), {}
+
+    def draw(key, x_shape):
+        batch, time, _ = x_shape
+        return keep_mask(key, (batch, heads, time, time), rate)
 
     def apply(params, state, x, *, train, key=None, mask=None):
         x = jnp.asarray(x)
         shape(x.shape[1:])
-        _check_width(x, params["query"]["w"].shape)
-        batch, time, width = x.shape
+        check_width(x, params["query"]["w"].shape)
+        visible = _visible(step_mask(mask, x), x.shape[1], causal)
+        keep = draw(needs_key("attention", key), x.shape) if train and not is_zero(rate) else None
+        return _attend(params, heads, x, x, visible, keep, rate), {}
 
-        def projected(name, x):
-            z = product(x, params[name]["w"])
-            return z + params[name]["b"] if bias else z
+    return Parts(shape, init_, apply, draw=None if is_zero(rate) else draw)
 
-        q, k, v = (projected(name, x).reshape(batch, time, heads, width // heads) for name in PROJECTIONS[:3])
-        scores = jnp.einsum("bthd,bshd->bhts", q, k) / math.sqrt(width // heads)
-        p = _weights(scores, _visible(step_mask(mask, x), time, causal)).astype(scores.dtype)
-        a = jnp.einsum("bhts,bshd->bthd", p, v).reshape(batch, time, width)
-        return projected("out", a), {}
 
-    return Parts(shape, init_, apply)
+@constructor
+def cross_attention(
+    heads: Positive,
+    *,
+    rate: Rate = 0.0,
+    bias: bool = True,
+    init: Initializer = "glorot_uniform",
+    name: Name = None,
+) -> Parts:
+    """Multi-head attention from one sequence to another: each step of x receives a mean of the values of a memory.
+
+    As `attention`, but keys and values are computed from the memory: q = x w_query + b_query,
+    k = memory w_key + b_key and v = memory w_value + b_value.
+
+    It takes several values, the tuple (x, memory) or (x, memory, memory_mask), which a node of a `graph` lists. In
+    YAML:
+
+        graph: {layers: [{cross_attention: 4}], inputs: [x, memory], nodes: {y: [cross_attention_1, x, memory]}}
+
+    Shapes: x (batch, time, width), memory (batch, time', width') and memory_mask (batch, time') ->
+    (batch, time, width). Parameters: `query` and `out` with `w` (width, width), `key` and `value` with `w`
+    (width', width), and each with `b` (width,), initialized to zero.
+
+    memory_mask is True for the real steps of the memory; the weight of other steps is exactly 0. A mask of the steps of
+    x has no effect, because the output of a step does not depend on other steps of x.
+
+    Args:
+        heads: number of heads; it must divide the width, and each head has width / heads columns.
+        rate: the probability that a weight p_ts is dropped in training.
+        bias: whether b is added in the projections.
+        init: initializer of every w, one of jax.nn.initializers by name, a dotted path, or a function
+            (key, shape, dtype).
+        name: replaces the automatic name (kind and number).
+
+    Raises:
+        ShapeError: when the input is not such a tuple, or heads do not divide the width of x.
+        TypeError: for a memory_mask that is not Boolean.
+        ValueError: in training with a rate but without a key.
+
+    Source: Vaswani et al., "Attention is all you need" (2017), where the memory is the output of the encoder.
+
+    >>> import jax, fnet
+    >>> layer = fnet.cross_attention(2)
+    >>> layer.shape(((5, 4), (7, 3)))
+    (5, 4)
+    >>> params, _ = layer.init(jax.random.key(0), ((5, 4), (7, 3)))
+    >>> {name: leaves["w"].shape for name, leaves in params.items()}
+    {'query': (4, 4), 'key': (3, 4), 'value': (3, 4), 'out': (4, 4)}
+    """
+
+    def shape(in_shape):
+        x_shape, memory_shape, *mask_shape = _several(in_shape)
+        check_rank(x_shape)
+        check_rank(memory_shape)
+        _check_heads(heads, x_shape[1])
+        if any(one != memory_shape[:1] for one in mask_shape):
+            raise ShapeError(
+                f"expects a memory_mask (batch, time) that matches its memory {memory_shape}, got {mask_shape[0]}; "
+                "make the mask as long as the memory"
+            )
+        return x_shape
+
+    def init_(key, in_shape):
+        _, width = shape(in_shape)
+        return _init_projections(key, init, bias, width, in_shape[1][1]), {}
+
+    def draw(key, shapes):
+        (batch, time, _), (_, memory_time, _), *_ = shapes
+        return keep_mask(key, (batch, heads, time, memory_time), rate)
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shapes = jax.tree.map(jnp.shape, x)
+        shape(tuple(one[1:] for one in _several(shapes)))
+        x, memory, *memory_mask = map(jnp.asarray, x)
+        check_width(x, params["query"]["w"].shape)
+        check_width(memory, params["key"]["w"].shape, axis=0)
+        if x.shape[0] != memory.shape[0]:
+            raise ShapeError(
+                f"expects as many sequences as memories, got {x.shape[0]} and {memory.shape[0]}; pass one memory for "
+                "each example"
+            )
+        if any(real.dtype != bool for real in memory_mask):
+            raise TypeError(
+                f"cross_attention: expects a Boolean memory_mask, got {memory_mask[0].dtype}; use "
+                "memory_mask.astype(bool)"
+            )
+        visible = memory_mask[0][:, None, None, :] if memory_mask else None
+        keep = draw(needs_key("cross_attention", key), shapes) if train and not is_zero(rate) else None
+        return _attend(params, heads, x, memory, visible, keep, rate), {}
+
+    return Parts(shape, init_, apply, draw=None if is_zero(rate) else draw, several=True)
+
+
+def _init_projections(key: jax.Array, init: Initializer, bias: bool, width: int, memory_width: int) -> dict[str, Any]:
+    """Return the parameters of the four projections; keys and values are computed from the memory."""
+    params = {}
+    for name in PROJECTIONS:
+        rows = memory_width if name in ("key", "value") else width
+        params[name] = {"w": initializer(init)(jax.random.fold_in(key, key_number(name)), (rows, width))}
+        if bias:
+            params[name]["b"] = jnp.zeros(width)
+    return params
+
+
+def _attend(
+    params: Any,
+    heads: int,
+    x: jax.Array,
+    memory: jax.Array,
+    visible: jax.Array | None,
+    keep: jax.Array | None,
+    rate: float,
+) -> jax.Array:
+    """Return the output of attention from x to the memory, with dropout of the weights that `keep` does not keep."""
+    batch, time, width = x.shape
+
+    def projected(name, x):
+        z = product(x, params[name]["w"])
+        return z + params[name]["b"] if "b" in params[name] else z
+
+    def blocks(name, x):
+        return projected(name, x).reshape(*x.shape[:2], heads, width // heads)
+
+    q, k, v = blocks("query", x), blocks("key", memory), blocks("value", memory)
+    scores = jnp.einsum("bthd,bshd->bhts", q, k) / math.sqrt(width // heads)
+    p = _weights(scores, visible).astype(scores.dtype)
+    p = p if keep is None else dropped(p, keep, rate)
+    return projected("out", jnp.einsum("bhts,bshd->bthd", p, v).reshape(batch, time, width))
 
 
 def _visible(real: jax.Array | None, time: int, causal: bool) -> jax.Array | None:
     """Return which steps s are visible to a step t, (batch or 1, 1, time or 1, time); None if all are."""
-    causal_mask = np.tril(np.ones((time, time), bool))[None, None] if causal else None
+    steps = jnp.arange(time)
+    earlier = (steps <= steps[:, None])[None, None] if causal else None
     if real is None:
-        return causal_mask if causal_mask is None else jnp.asarray(causal_mask)
-    return real[:, None, None, :] if causal_mask is None else real[:, None, None, :] & causal_mask
+        return earlier
+    return real[:, None, None, :] if earlier is None else real[:, None, None, :] & earlier
 
 
 def _weights(scores: jax.Array, visible: jax.Array | None) -> jax.Array:
@@ -130,95 +253,13 @@ def _weights(scores: jax.Array, visible: jax.Array | None) -> jax.Array:
 
 
 @constructor
-def positions(length: Positive, *, std: Annotated[float, Gt(0)] = 0.02, name: Name = None) -> Parts:
-    """Learned positional encoding: y_t = x_t + w[t], which lets attention depend on the order of steps.
-
-    Shapes: (batch, time, width) -> the same, for any time up to `length`. Parameters: `w` (length, width), drawn from a
-    normal distribution.
-
-    Args:
-        length: number of positions, the length of the longest sequence.
-        std: standard deviation of the initial w.
-        name: replaces the automatic name (kind and number).
-
-    Raises:
-        ShapeError: when examples are not (time, width), or have more steps than positions.
-
-    Source: Gehring et al., "Convolutional sequence to sequence learning" (2017); std as in GPT (Radford et al. 2018).
-
-    >>> import fnet
-    >>> fnet.positions(64).shape((10, 16))
-    (10, 16)
-    """
-
-    def shape(in_shape):
-        _check_rank(in_shape)
-        if in_shape[0] > length:
-            raise ShapeError(
-                f"expects at most {length} steps, its number of positions, got {in_shape[0]}; use "
-                f"positions: {in_shape[0]}, or shorter sequences"
-            )
-        return in_shape
-
-    def init(key, in_shape):
-        shape(in_shape)
-        return {"w": std * jax.random.normal(key, (length, in_shape[1]), jnp.float32)}, {}
-
-    def apply(params, state, x, *, train, key=None, mask=None):
-        shape(x.shape[1:])
-        _check_width(x, params["w"].shape)
-        return x + params["w"][: x.shape[1]], {}
-
-    return Parts(shape, init, apply)
-
-
-@constructor
-def sinusoidal_positions(base: Annotated[float, Gt(1)] = 10000.0, *, name: Name = None) -> Parts:
-    """Sinusoidal positional encoding: y_tk = x_tk + sin or cos of t / base^(2i / width), for t = 0, 1, ...
-
-    Entry k = 2i gets the sine and k = 2i + 1 the cosine, so that a shift of t rotates every pair by a fixed angle.
-    It has no parameters and works for sequences of any length.
-
-    Shapes: (batch, time, width) -> the same.
-
-    Args:
-        base: determines the periods of the waves, which range from 2 pi to about 2 pi base steps.
-        name: replaces the automatic name (kind and number).
-
-    Raises:
-        ShapeError: when examples are not (time, width).
-
-    Source: Vaswani et al., "Attention is all you need" (2017).
-
-    >>> import jax.numpy as jnp, fnet
-    >>> y, _ = fnet.sinusoidal_positions().apply({}, {}, jnp.zeros((1, 2, 2)), train=False)
-    >>> y[0].round(3).tolist()
-    [[0.0, 1.0], [0.8..., 0.5...]]
-    """
-
-    def shape(in_shape):
-        _check_rank(in_shape)
-        return in_shape
-
-    def apply(params, state, x, *, train, key=None, mask=None):
-        x = jnp.asarray(x)
-        time, width = shape(x.shape[1:])
-        k = np.arange(width)
-        angles = np.arange(time)[:, None] / base ** (2 * (k // 2) / width)
-        waves = np.where(k % 2, np.cos(angles), np.sin(angles))
-        return x + jnp.asarray(waves, jnp.result_type(x, 0.0)), {}
-
-    return Parts(shape, no_parameters, apply)
-
-
-@constructor
 def transformer(
     width: Positive,
     heads: Positive,
     *,
     hidden: Positive | None = None,
     causal: bool = False,
-    rate: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    rate: Rate = 0.0,
     name: Name = None,
 ) -> Layer:
     """A pre-norm transformer block: z = x + attention(norm(x)) and y = z + dense(gelu(dense(norm(z)))).
@@ -230,7 +271,8 @@ def transformer(
         heads: number of attention heads; it must divide the width.
         hidden: units of the first dense layer; by default 4 times the width.
         causal: whether step t attends only to steps s <= t.
-        rate: probability that dropout drops an entry, at the end of each residual branch.
+        rate: probability that dropout drops an entry, at the end of each residual branch; the attention weights are
+            not dropped.
         name: replaces the automatic name (kind and number).
 
     Raises:
@@ -251,20 +293,38 @@ def transformer(
       gelu_1             gelu
       dense_2            dense  units=16
     """
-    dropouts = [dropout(rate)] if rate else []
+    dropouts = [] if is_zero(rate) else [dropout(rate)]
     return serial(
         residual(layer_norm(), attention(heads, causal=causal), *dropouts),
         residual(layer_norm(), dense(hidden or 4 * width), gelu(), dense(width), *dropouts),
     )
 
 
-def _check_rank(in_shape: Shape) -> None:
+def check_rank(in_shape: Shape) -> None:
+    """Raise a ShapeError for examples that are not (time, width)."""
     if len(in_shape) != 2:
         raise ShapeError(f"expects examples (time, width), got {in_shape}; put a reshape or an embedding before it")
 
 
-def _check_width(x: jax.Array, w_shape: Shape) -> None:
-    if x.shape[2] != w_shape[1]:
+def _check_heads(heads: int, width: int) -> None:
+    if width % heads:
+        divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
+        raise ShapeError(f"its heads must divide the width, but {heads} does not divide {width}; use {divisors}")
+
+
+def check_width(x: jax.Array, w_shape: Shape, axis: int = 1) -> None:
+    """Raise a ShapeError if the width of x (batch, time, width) is not the size of an axis of its w."""
+    if x.shape[2] != w_shape[axis]:
         raise ShapeError(
-            f"expects (batch, time, {w_shape[1]}), for its w {w_shape}, got {x.shape}; initialize it for this shape"
+            f"expects (batch, time, {w_shape[axis]}), for its w {w_shape}, got {x.shape}; initialize it for this shape"
         )
+
+
+def _several(shapes: Any) -> tuple[Shape, ...]:
+    """Return the shapes of x, memory and memory_mask, checking that they are a tuple of two or three shapes."""
+    if not isinstance(shapes, tuple) or len(shapes) not in (2, 3) or not all(isinstance(one, tuple) for one in shapes):
+        raise ShapeError(
+            f"expects several values, (x, memory) or (x, memory, memory_mask), got {shapes}; list them in a node of a "
+            "graph, or pass a tuple"
+        )
+    return shapes

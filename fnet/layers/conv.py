@@ -10,6 +10,7 @@ from fnet.core.constructor import Parts, constructor
 from fnet.core.layer import Name, Shape, ShapeError
 from fnet.layers.conv_primitives import Window, convolve, convolve_transposed, resolve_padding
 from fnet.layers.initializer import Initializer, initializer
+from fnet.layers.masking import zero_masked
 
 __all__ = ["conv", "conv_1d", "conv_transpose"]
 
@@ -36,7 +37,7 @@ def conv(
 
     Shapes: (batch, height, width, in) -> (batch, height', width', filters), where an axis of n pixels has
     floor((n + padding - (k-1) d - 1) / s) + 1 outputs; with stride 1 and without padding n - k + 1.
-    Parameters: `w` (kernel_h, kernel_w, in / groups, filters), `b` (filters,).
+    Parameters: `w` (kernel_h, kernel_w, in / groups, filters), `b` (filters,). A mask has no effect.
 
     Args:
         filters: number of output channels.
@@ -48,7 +49,8 @@ def conv(
         groups: number of groups of channels, which are convolved independently; with one group per channel it is a
             depthwise convolution.
         bias: whether b is added; it is initialized to zero.
-        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name, a dotted path, or a function
+            (key, shape, dtype).
         name: replaces the automatic name (kind and number).
 
     Raises:
@@ -101,6 +103,8 @@ def conv_1d(
     Shapes: (batch, time, in) -> (batch, time', filters), time' as for `conv`.
     Parameters: `w` (kernel, in / groups, filters), `b` (filters,).
 
+    The masked steps of a (batch, time) mask count as zeros, like the padding.
+
     Args:
         filters: number of output channels.
         kernel_size: k, size of the receptive field.
@@ -110,12 +114,13 @@ def conv_1d(
         dilation: d, distance between neighboring weights of the kernel in steps.
         groups: number of groups of channels, which are convolved independently.
         bias: whether b is added; it is initialized to zero.
-        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name, a dotted path, or a function
+            (key, shape, dtype).
         name: replaces the automatic name (kind and number).
 
     Raises:
-        ShapeError: for examples that are not (time, channels), a number of channels that groups does not divide, or a
-            kernel that is larger than the padded input.
+        ShapeError: for examples that are not (time, channels), a number of channels that groups does not divide, a
+            kernel that is larger than the padded input, or a mask that does not match.
         ValueError: if groups does not divide filters.
 
     >>> import fnet
@@ -139,7 +144,7 @@ def conv_1d(
     def apply(params, state, x, *, train, key=None, mask=None):
         w = params["w"]
         _check_input(x, 3, w.shape[1] * groups, "(batch, time, {})")
-        z = convolve(x[:, None], w[None], window(x.shape[1:]))[:, 0]
+        z = convolve(zero_masked(mask, x)[:, None], w[None], window(x.shape[1:]))[:, 0]
         return z + params["b"] if bias else z, {}
 
     return Parts(shape, init_, apply)
@@ -162,7 +167,7 @@ def conv_transpose(
     an axis of n pixels has (n-1) s + k outputs minus the padding, which is n s for `same`.
 
     Shapes: (batch, height, width, in) -> (batch, height', width', filters).
-    Parameters: `w` (kernel_h, kernel_w, in, filters), `b` (filters,).
+    Parameters: `w` (kernel_h, kernel_w, in, filters), `b` (filters,). A mask has no effect.
 
     Args:
         filters: number of output channels.
@@ -171,7 +176,8 @@ def conv_transpose(
         padding: same (n s outputs), valid ((n-1) s + k outputs), or the number of pixels to crop from every side of the
             `valid` output; or for height and width each a number or (before, after).
         bias: whether b is added; it is initialized to zero.
-        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name, a dotted path, or a function
+            (key, shape, dtype).
         name: replaces the automatic name (kind and number).
 
     Raises:
@@ -232,7 +238,7 @@ def _window(in_shape, kernel_size, stride, padding, dilation, groups) -> Window:
     return window
 
 
-def _parameters(key: jax.Array, shape: Shape, init: str, bias: bool) -> dict[str, jax.Array]:
+def _parameters(key: jax.Array, shape: Shape, init: Initializer, bias: bool) -> dict[str, jax.Array]:
     params = {"w": initializer(init)(key, shape)}
     return params | {"b": jnp.zeros(shape[-1])} if bias else params
 

@@ -313,7 +313,7 @@ def resolve_padding(
     if padding == "same":
         pads = []
         for n, k, s, d in zip(input_size, kernel_size, stride, dilation, strict=True):
-            total = max(0, (math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n)
+            total = max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n)
             pads.append((total // 2, total - total // 2))
         return tuple(pads)
     sides = (padding,) * len(input_size) if isinstance(padding, int) else padding

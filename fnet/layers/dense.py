@@ -29,7 +29,8 @@ def dense(
     Args:
         units: number of outputs.
         bias: whether b is added; it is initialized to zero.
-        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name, a dotted path, or a function
+            (key, shape, dtype).
         name: replaces the automatic name (kind and number).
 
     Raises:

@@ -8,6 +8,7 @@ from annotated_types import Ge, Lt
 
 from fnet.core.constructor import Parts, constructor, no_parameters
 from fnet.core.layer import Name, Shape, ShapeError
+from fnet.core.settings import is_zero
 
 __all__ = ["dropout", "spatial_dropout"]
 
@@ -95,15 +96,29 @@ def keep_mask(key: jax.Array, shape: Shape, rate: float) -> jax.Array:
 
     The probability is always a float32 number, so that a check in float64 draws the same mask.
     """
-    return jax.random.bernoulli(key, jnp.float32(1 - rate), shape)
+    return jax.random.bernoulli(key, jnp.asarray(1 - rate, jnp.float32), shape)
+
+
+def dropped(x: jax.Array, keep: jax.Array, rate: float) -> jax.Array:
+    """Return x / (1 - rate) where `keep` is True, else 0, in the dtype of x."""
+    return jnp.where(keep, x / jnp.asarray(1 - rate, jnp.result_type(x, 0.0)), 0)
+
+
+def needs_key(kind: str, key: jax.Array | None) -> jax.Array:
+    """Return the key.
+
+    Raises:
+        ValueError: if it is None.
+    """
+    if key is None:
+        raise ValueError(f"{kind}: training needs a key: net.apply(..., train=True, key=key)")
+    return key
 
 
 def _apply(kind, rate, draw):
     def apply(params, state, x, *, train, key=None, mask=None):
-        if not train or rate == 0:
+        if not train or is_zero(rate):
             return x, {}
-        if key is None:
-            raise ValueError(f"{kind}: training needs a key: net.apply(..., train=True, key=key)")
-        return jnp.where(draw(key, x.shape), x / (1 - rate), 0), {}
+        return dropped(x, draw(needs_key(kind, key), x.shape), rate), {}
 
     return apply

@@ -1,18 +1,21 @@
-"""Layers that take indices: whole numbers that represent characters, words or other categories."""
+"""Embeddings of indices, whole numbers that represent words or other categories, and of the positions of steps."""
 
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from annotated_types import Ge, Gt
 
 from fnet.core.constructor import Parts, constructor, no_parameters
 from fnet.core.layer import Layer, Name, ShapeError
+from fnet.layers.attention import check_rank, check_width
 from fnet.layers.combine import serial
 from fnet.layers.dense import product
+from fnet.layers.initializer import default_float
 from fnet.layers.sharding import sharded_like_batch
 
-__all__ = ["embedding", "one_hot", "tied"]
+__all__ = ["embedding", "one_hot", "positions", "sinusoidal_positions", "tied"]
 
 Size = Annotated[int, Ge(1)]
 StandardDeviation = Annotated[float, Gt(0)]
@@ -48,7 +51,7 @@ def embedding(size: Size, width: Annotated[int, Ge(1)], *, std: StandardDeviatio
     """
 
     def init(key, in_shape):
-        return {"w": std * jax.random.normal(key, (size, width), jnp.float32)}, {}
+        return {"w": default_float(std * jax.random.normal(key, (size, width), jnp.float32))}, {}
 
     def apply(params, state, x, *, train, key=None, mask=None):
         # A negative index would otherwise count from the end.
@@ -84,6 +87,90 @@ def one_hot(size: Size, *, name: Name = None) -> Parts:
         return jnp.where(inside[..., None], jax.nn.one_hot(x, size), jnp.nan), {}
 
     return Parts(lambda in_shape: (*in_shape, size), no_parameters, apply, indices=size)
+
+
+@constructor
+def positions(length: Size, *, std: StandardDeviation = 0.02, name: Name = None) -> Parts:
+    """Learned positional encoding: y_t = x_t + w[t], which lets attention depend on the order of steps.
+
+    Shapes: (batch, time, width) -> the same, for any time up to `length`. Parameters: `w` (length, width), drawn from a
+    normal distribution.
+
+    Args:
+        length: number of positions, the length of the longest sequence.
+        std: standard deviation of the initial w.
+        name: replaces the automatic name (kind and number).
+
+    Raises:
+        ShapeError: when examples are not (time, width), or have more steps than positions.
+
+    Source: Gehring et al., "Convolutional sequence to sequence learning" (2017); std as in GPT (Radford et al. 2018).
+
+    >>> import fnet
+    >>> fnet.positions(64).shape((10, 16))
+    (10, 16)
+    """
+
+    def shape(in_shape):
+        check_rank(in_shape)
+        if in_shape[0] > length:
+            raise ShapeError(
+                f"expects at most {length} steps, its number of positions, got {in_shape[0]}; use "
+                f"positions: {in_shape[0]}, or shorter sequences"
+            )
+        return in_shape
+
+    def init(key, in_shape):
+        shape(in_shape)
+        return {"w": default_float(std * jax.random.normal(key, (length, in_shape[1]), jnp.float32))}, {}
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        shape(x.shape[1:])
+        check_width(x, params["w"].shape)
+        return x + params["w"][: x.shape[1]], {}
+
+    return Parts(shape, init, apply)
+
+
+@constructor
+def sinusoidal_positions(base: Annotated[float, Gt(1)] = 10000.0, *, name: Name = None) -> Parts:
+    """Sinusoidal positional encoding: y_tk = x_tk + sin or cos of t / base^(2i / width), for t = 0, 1, ...
+
+    Entry k = 2i gets the sine and k = 2i + 1 the cosine, so that a shift of t rotates every pair by a fixed angle.
+    It has no parameters and works for sequences of any length.
+
+    Shapes: (batch, time, width) -> the same.
+
+    Args:
+        base: determines the periods of the waves, which range from 2 pi to about 2 pi base steps.
+        name: replaces the automatic name (kind and number).
+
+    Raises:
+        ShapeError: when examples are not (time, width).
+
+    Source: Vaswani et al., "Attention is all you need" (2017).
+
+    >>> import jax.numpy as jnp, fnet
+    >>> y, _ = fnet.sinusoidal_positions().apply({}, {}, jnp.zeros((1, 2, 2)), train=False)
+    >>> y[0].round(3).tolist()
+    [[0.0, 1.0], [0.8..., 0.5...]]
+    """
+
+    def shape(in_shape):
+        check_rank(in_shape)
+        return in_shape
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        x = jnp.asarray(x)
+        time, width = shape(x.shape[1:])
+        # NumPy computes the waves in float64, but cannot use a traced base or a symbolic number of steps.
+        xp = np if isinstance(base, float) and isinstance(time, int) else jnp
+        k = np.arange(width)
+        angles = xp.arange(time)[:, None] / base ** (2 * (k // 2) / width)
+        waves = xp.where(k % 2, xp.cos(angles), xp.sin(angles))
+        return x + jnp.asarray(waves, jnp.result_type(x, 0.0)), {}
+
+    return Parts(shape, no_parameters, apply)
 
 
 @constructor

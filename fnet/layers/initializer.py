@@ -1,15 +1,15 @@
-"""Weight initializers: those of `jax.nn.initializers` by name, or any function (key, shape, dtype) by dotted path."""
+"""Weight initializers: those of `jax.nn.initializers` by name, or any function (key, shape, dtype)."""
 
-import importlib
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import PlainValidator, WithJsonSchema
 
-from fnet.core.layer import Shape
-from fnet.core.wording import suggestion
+from fnet.core.functions import function_at, named_by_path
+from fnet.core.layer import Shape, ShapeError
+from fnet.core.wording import format_value, suggestion
 
 FACTORIES = (
     "glorot_normal",
@@ -26,42 +26,58 @@ FACTORIES = (
 PLAIN = ("ones", "zeros")
 
 
-def _imported(name: str) -> Callable[..., Any]:
-    """Return the function at a dotted path."""
-    module, dot, function = name.rpartition(".")
-    if not dot:
-        raise ValueError(f"unknown initializer '{name}'{suggestion(name, FACTORIES + PLAIN)}")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"unknown initializer '{name}': {error}") from None
+Function = Callable[..., Any]
 
 
-def _known(name: str) -> str:
-    if name not in FACTORIES + PLAIN:
-        _imported(name)
-    return name
+def _known(init: Any) -> Any:
+    if callable(init):
+        return named_by_path(init)
+    if not isinstance(init, str):
+        raise ValueError(
+            "expected an initializer of jax.nn.initializers by name, a dotted path, or a function (key, shape, dtype), "
+            f"got {format_value(init)}"
+        )
+    if "." in init:
+        function_at(init)
+    elif init not in FACTORIES + PLAIN:
+        raise ValueError(f"unknown initializer '{init}'{suggestion(init, FACTORIES + PLAIN)}")
+    return init
 
 
 Initializer = Annotated[
-    str,
-    AfterValidator(_known),
+    str | Function,
+    PlainValidator(_known),
     WithJsonSchema({"anyOf": [{"enum": [*FACTORIES, *PLAIN]}, {"type": "string", "pattern": r"\."}]}),
 ]
 
 
-def initializer(name: str) -> Callable[[Any, Shape], jax.Array]:
-    """Return the initializer (key, shape) -> float32 array for a name or a dotted path.
+def initializer(init: str | Function) -> Callable[[Any, Shape], jax.Array]:
+    """Return the initializer (key, shape) -> array for a name, a dotted path, or a function (key, shape, dtype).
 
-    Weights are always drawn in float32, so that a check in float64 uses the same network.
+    Weights are always drawn in float32 and then converted to JAX's default float type, so that a check in float64 uses
+    the same network.
 
     Raises:
-        ValueError: when a name is unknown or a dotted path cannot be imported.
+        ShapeError: from the initializer, when a function returns an array of another shape.
     """
-    if name in PLAIN:
-        draw = getattr(jax.nn.initializers, name)
-    elif name in FACTORIES:
-        draw = getattr(jax.nn.initializers, name)()
+    if not isinstance(init, str):
+        draw = init
+    elif init in PLAIN:
+        draw = getattr(jax.nn.initializers, init)
+    elif init in FACTORIES:
+        draw = getattr(jax.nn.initializers, init)()
     else:
-        draw = _imported(name)
-    return lambda key, shape: draw(key, shape, jnp.float32)
+        draw = function_at(init)
+
+    def initial(key, shape):
+        weights = jnp.asarray(draw(key, shape, jnp.float32))
+        if weights.shape != shape:
+            raise ShapeError(f"its initializer was called for the shape {shape}, but returned {weights.shape}")
+        return default_float(weights)
+
+    return initial
+
+
+def default_float(weights: jax.Array) -> jax.Array:
+    """Convert weights to JAX's default float type: float32, or float64 under `jax_enable_x64`."""
+    return weights.astype(jnp.result_type(float))

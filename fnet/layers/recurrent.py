@@ -47,7 +47,8 @@ def rnn(
         activation: phi: tanh, sigmoid or relu.
         sequence: whether to return the states of all steps, or only the last state.
         reverse: whether to process the steps from last to first; the outputs keep the order of the inputs.
-        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name, a dotted path, or a function
+            (key, shape, dtype).
         recurrent_init: initializer of u, likewise.
         name: replaces the automatic name (kind and number).
 
@@ -93,7 +94,8 @@ def gru(
         units: number of features of the state h.
         sequence: whether to return the states of all steps, or only the last state.
         reverse: whether to process the steps from last to first; the outputs keep the order of the inputs.
-        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name, a dotted path, or a function
+            (key, shape, dtype).
         recurrent_init: initializer of u, likewise.
         name: replaces the automatic name (kind and number).
 
@@ -145,7 +147,8 @@ def lstm(
         reverse: whether to process the steps from last to first; the outputs keep the order of the inputs.
         forget_bias: initial value of b_f; with 1 the cell initially keeps most of its content, and gradients reach
             early steps.
-        init: initializer of w, one of jax.nn.initializers by name or a dotted path.
+        init: initializer of w, one of jax.nn.initializers by name, a dotted path, or a function
+            (key, shape, dtype).
         recurrent_init: initializer of u, likewise.
         name: replaces the automatic name (kind and number).
 
@@ -210,7 +213,9 @@ def bidirectional(
     )
 
 
-def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, recurrent_init: str) -> Parts:
+def _layer(
+    cell: Cell, units: int, sequence: bool, reverse: bool, init: Initializer, recurrent_init: Initializer
+) -> Parts:
     """Return the parts of a recurrent layer with a given cell; its bias is initialized to zero."""
 
     def shape(in_shape):
@@ -247,7 +252,7 @@ def _layer(cell: Cell, units: int, sequence: bool, reverse: bool, init: str, rec
     return Parts(shape, init_, apply)
 
 
-def _blocks(key: jax.Array, init: str, shape: tuple[int, int], number: int) -> jax.Array:
+def _blocks(key: jax.Array, init: Initializer, shape: tuple[int, int], number: int) -> jax.Array:
     """Return `number` matrices side by side, each initialized separately."""
     draw = initializer(init)
     return jnp.concatenate([draw(jax.random.fold_in(key, block), shape) for block in range(number)], axis=1)

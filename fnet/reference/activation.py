@@ -57,15 +57,15 @@ swish = _elementwise(
 )
 
 
-def _gelu(z, form):
-    if form == "exact":
+def _gelu(z, approximate):
+    if not approximate:
         return 0.5 * z * (1 + erf(z / math.sqrt(2)))
     return 0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
 
 
-def _gelu_derivative(z, form):
-    """(z Phi(z))' = Phi(z) + z Phi'(z), with Phi' the normal density, or the derivative of the tanh form."""
-    if form == "exact":
+def _gelu_derivative(z, approximate):
+    """(z Phi(z))' = Phi(z) + z Phi'(z), with Phi' the normal density, or the derivative of the approximation."""
+    if not approximate:
         density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
         return 0.5 * (1 + erf(z / math.sqrt(2))) + z * density
     c = math.sqrt(2 / math.pi)

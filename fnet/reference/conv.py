@@ -92,20 +92,27 @@ def _conv_backward(layer, scope, cache, g):
 conv = Rule(_conv_forward, _conv_backward)
 
 
+def _real_steps(scope, x):
+    """Return m (batch, time, 1): 1 for a real step, else 0."""
+    m = np.ones(x.shape[:2]) if np.ndim(scope.mask) != 2 else np.asarray(scope.mask, np.float64)
+    return m[:, :, None]
+
+
 def _conv_1d_forward(layer, scope, x):
-    """A sequence is an image of one row."""
-    s = layer.settings
+    """A sequence is an image of one row, 0 where m_t = 0."""
+    s, m = layer.settings, _real_steps(scope, x)
     padding = s["padding"] if isinstance(s["padding"], str) else (0, s["padding"])
     w = scope.params["w"][None]
-    z, cache = _convolve(x[:, None], w, (1, s["stride"]), padding, (1, s["dilation"]), s["groups"])
-    return (z + scope.params["b"] if s["bias"] else z)[:, 0], cache
+    z, cache = _convolve((m * x)[:, None], w, (1, s["stride"]), padding, (1, s["dilation"]), s["groups"])
+    return (z + scope.params["b"] if s["bias"] else z)[:, 0], (cache, m)
 
 
 def _conv_1d_backward(layer, scope, cache, g):
-    s = layer.settings
+    """As for an image; then dx_t = m_t d(m_t x_t)."""
+    s, (cache, m) = layer.settings, cache
     w = scope.params["w"][None]
     dx, dw = _convolve_backward(g[:, None], w, cache, (1, s["stride"]), (1, s["dilation"]), s["groups"])
-    return dx[:, 0], {"w": dw[0]} | ({"b": g.sum(axis=(0, 1))} if s["bias"] else {})
+    return m * dx[:, 0], {"w": dw[0]} | ({"b": g.sum(axis=(0, 1))} if s["bias"] else {})
 
 
 conv_1d = Rule(_conv_1d_forward, _conv_1d_backward)

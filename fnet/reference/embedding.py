@@ -1,4 +1,4 @@
-"""Layers that take indices, by hand. An index does not have a gradient; the rules return 0 for their input."""
+"""Embeddings by hand. An index does not have a gradient; the rules return 0 for it."""
 
 import numpy as np
 
@@ -35,6 +35,39 @@ def _one_hot_backward(layer, scope, shape, g):
 
 
 one_hot = Rule(_one_hot_forward, _one_hot_backward)
+
+
+def _positions_forward(layer, scope, x):
+    """y_t = x_t + w[t]."""
+    return x + scope.params["w"][: x.shape[1]], None
+
+
+def _positions_backward(layer, scope, cache, g):
+    """dx = g; dw[t] = sum over the examples of g_t, and 0 for positions after the end of the sequences."""
+    dw = np.zeros_like(scope.params["w"])
+    dw[: g.shape[1]] = g.sum(axis=0)
+    return g, {"w": dw}
+
+
+positions = Rule(_positions_forward, _positions_backward)
+
+
+def _sinusoidal_forward(layer, scope, x):
+    """The sine and cosine of t / base^(2i / width) are added to the i-th pair of entries of step t."""
+    _, time, width = x.shape
+    waves = np.zeros((time, width))
+    for k in range(width):
+        angle = np.arange(time) * layer.settings["base"] ** (-2 * (k // 2) / width)
+        waves[:, k] = np.sin(angle) if k % 2 == 0 else np.cos(angle)
+    return x + waves, None
+
+
+def _sinusoidal_backward(layer, scope, cache, g):
+    """dx = g: the encoding does not depend on x."""
+    return g, {}
+
+
+sinusoidal_positions = Rule(_sinusoidal_forward, _sinusoidal_backward)
 
 
 def _tied_forward(layer, scope, x):

@@ -31,15 +31,35 @@ def _out_size(layer, size):
     return tuple(1 + max(axis) for axis in zip(*(index for index, _ in _windows(layer, size)), strict=True))
 
 
+def _real_entries(scope, x):
+    """Return m, the mask as numbers (batch, *spatial, 1): 1 for the entries of a real step, else 0.
+
+    Pooling by windows takes a (batch, time) mask for examples (time, channels) only.
+    """
+    m = np.ones((*x.shape[:-1], 1))
+    if np.ndim(scope.mask) != 2:
+        return m
+    return m * np.asarray(scope.mask, np.float64).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+
+
+def _window_mask(scope, x):
+    return _real_entries(scope if x.ndim == 3 else scope._replace(mask=None), x)
+
+
 def _max_forward(layer, scope, x):
-    """y = max of the window; backward needs the index of the maximum, the first of equal entries in row-major order."""
-    size, channels = x.shape[1:-1], x.shape[-1]
+    """y = max over the real entries of the window, or 0 if there are none.
+
+    Backward needs the index of the maximum, the first of equal entries in row-major order, and where there is one.
+    """
+    size, channels, m = x.shape[1:-1], x.shape[-1], _window_mask(scope, x)
     y = np.empty((len(x), *_out_size(layer, size), channels))
     maxima = {}
     for index, region in _windows(layer, size):
         entries = x[(slice(None), *region)].reshape(len(x), -1, channels)
-        maxima[index] = np.argmax(entries, axis=1)
-        y[(slice(None), *index)] = np.take_along_axis(entries, maxima[index][:, None], axis=1)[:, 0]
+        real = m[(slice(None), *region)].reshape(len(x), -1, 1) > 0
+        maximum, exists = np.argmax(np.where(real, entries, -np.inf), axis=1), real.any(axis=1)
+        maxima[index] = maximum, exists
+        y[(slice(None), *index)] = exists * np.take_along_axis(entries, maximum[:, None], axis=1)[:, 0]
     return y, (x.shape, maxima)
 
 
@@ -50,7 +70,8 @@ def _max_backward(layer, scope, cache, g):
     for index, region in _windows(layer, in_shape[1:-1]):
         part = dx[(slice(None), *region)]
         routed = np.zeros_like(part).reshape(len(part), -1, in_shape[-1])
-        np.put_along_axis(routed, maxima[index][:, None], g[(slice(None), *index)][:, None], axis=1)
+        maximum, exists = maxima[index]
+        np.put_along_axis(routed, maximum[:, None], (exists * g[(slice(None), *index)])[:, None], axis=1)
         part += routed.reshape(part.shape)
     return dx, {}
 
@@ -59,48 +80,47 @@ max_pool = Rule(_max_forward, _max_backward)
 
 
 def _avg_forward(layer, scope, x):
-    """y = the mean of the n entries of the window that lie inside the input."""
-    size = x.shape[1:-1]
+    """y = sum m x / n over the entries of the window inside the input, n = sum m; 0 if n = 0."""
+    size, m = x.shape[1:-1], _window_mask(scope, x)
     axes = tuple(range(1, x.ndim - 1))
     y = np.empty((len(x), *_out_size(layer, size), x.shape[-1]))
     for index, region in _windows(layer, size):
-        y[(slice(None), *index)] = x[(slice(None), *region)].mean(axis=axes)
-    return y, x.shape
+        entries, real = x[(slice(None), *region)], m[(slice(None), *region)]
+        y[(slice(None), *index)] = (real * entries).sum(axis=axes) / np.maximum(real.sum(axis=axes), 1)
+    return y, m
 
 
-def _avg_backward(layer, scope, in_shape, g):
-    """dx = g / n for every entry of a window, summed over the windows that contain it."""
-    dx = np.zeros(in_shape)
-    for index, region in _windows(layer, in_shape[1:-1]):
-        part = dx[(slice(None), *region)]
-        n = np.prod(part.shape[1:-1])
-        part += np.expand_dims(g[(slice(None), *index)], tuple(range(1, part.ndim - 1))) / n
+def _avg_backward(layer, scope, m, g):
+    """dx = g m / n for every entry of a window, summed over the windows that contain it."""
+    dx = np.zeros((*m.shape[:-1], g.shape[-1]))
+    for index, region in _windows(layer, m.shape[1:-1]):
+        real = m[(slice(None), *region)]
+        axes = tuple(range(1, real.ndim - 1))
+        shares = real / np.maximum(real.sum(axis=axes, keepdims=True), 1)
+        dx[(slice(None), *region)] += shares * np.expand_dims(g[(slice(None), *index)], axes)
     return dx, {}
 
 
 avg_pool = Rule(_avg_forward, _avg_backward)
 
 
-def _steps(scope, x):
-    """Return the entries of every channel (batch, n, channels) and a mask of the real ones (batch, n, 1)."""
-    entries = x.reshape(len(x), -1, x.shape[-1])
-    if scope.mask is None or scope.mask.ndim == 1:
-        return entries, np.ones((len(x), entries.shape[1], 1), bool)
-    return entries, scope.mask[:, :, None]
+def _flat(scope, x):
+    """Return the entries of every channel (batch, n, channels) and m (batch, n, 1)."""
+    return x.reshape(len(x), -1, x.shape[-1]), _real_entries(scope, x).reshape(len(x), -1, 1)
 
 
 def _global_max_forward(layer, scope, x):
-    """y_c = max of channel c over the real entries; backward needs the index of the first maximum."""
-    entries, real = _steps(scope, x)
-    maximum = np.argmax(np.where(real, entries, -np.inf), axis=1)[:, None]
-    return np.take_along_axis(entries, maximum, axis=1)[:, 0], (x.shape, maximum)
+    """y_c = max of channel c over the real entries, or 0 if there are none; backward needs the index of the maximum."""
+    entries, m = _flat(scope, x)
+    maximum, exists = np.argmax(np.where(m > 0, entries, -np.inf), axis=1)[:, None], m.max(axis=1)
+    return exists * np.take_along_axis(entries, maximum, axis=1)[:, 0], (x.shape, maximum, exists)
 
 
 def _global_max_backward(layer, scope, cache, g):
     """dx = g at the maximum, 0 elsewhere."""
-    in_shape, maximum = cache
+    in_shape, maximum, exists = cache
     dx = np.zeros((in_shape[0], int(np.prod(in_shape[1:-1])), in_shape[-1]))
-    np.put_along_axis(dx, maximum, g[:, None], axis=1)
+    np.put_along_axis(dx, maximum, (exists * g)[:, None], axis=1)
     return dx.reshape(in_shape), {}
 
 
@@ -108,15 +128,15 @@ global_max_pool = Rule(_global_max_forward, _global_max_backward)
 
 
 def _global_avg_forward(layer, scope, x):
-    """y_c = sum m x_c / sum m over the entries, m = 1 for real ones."""
-    entries, real = _steps(scope, x)
-    return (real * entries).sum(axis=1) / real.sum(axis=1), x.shape
+    """y_c = sum m x_c / n over the entries, n = sum m; 0 if n = 0."""
+    entries, m = _flat(scope, x)
+    shares = m / np.maximum(m.sum(axis=1, keepdims=True), 1)
+    return (shares * entries).sum(axis=1), (x.shape, shares)
 
 
-def _global_avg_backward(layer, scope, in_shape, g):
-    """dx_c = g_c m / sum m."""
-    _, real = _steps(scope, np.empty(in_shape))
-    shares = real / real.sum(axis=1, keepdims=True)
+def _global_avg_backward(layer, scope, cache, g):
+    """dx_c = g_c m / n."""
+    in_shape, shares = cache
     return (shares * g[:, None]).reshape(in_shape), {}
 
 

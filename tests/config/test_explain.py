@@ -56,7 +56,7 @@ def test_a_section_that_is_one_of_several_lists_them_all(section, names):
         ("dense.units", "dense.units", "whole number, at least 1", "required", "number of outputs."),
         ("dense", "dense.bias", "true or false", "true", "whether b is added; it is initialized to zero."),
         ("leaky_relu.slope", "leaky_relu.slope", "number, at least 0", "0.01", "the slope for negative z"),
-        ("gelu", "gelu.form", "one of tanh, exact", "tanh", "tanh (the approximation) or exact."),
+        ("rnn", "rnn.activation", "one of tanh, sigmoid, relu", "tanh", "phi: tanh, sigmoid or relu."),
         ("epochs", "train.epochs", "whole number, at least 1", "20", "passes over the training examples"),
         ("train.epochs", "train.epochs", "whole number, at least 1", "20", "passes over the training examples"),
         ("batch_size", "train.batch_size", "whole number, at least 1 or all", "32", "examples per step"),

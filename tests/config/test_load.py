@@ -139,7 +139,7 @@ def test_the_resolved_config_loads_to_the_same(config, tmp_path):
     [
         NET + "optimizer: {name: lion, learning_rate: 1e-12, schedule: {name: step, every: 0.1}, clip_value: 3}\n",
         NET + "train: {batch_size: all, early_stopping: {patience: 2}, log_every: 7}\nname: no\nout: 'a: b'\n",
-        "data: digits\nmodel: [{flatten: {name: '1e3'}}, [{gelu: exact}, {elu: 1}], {dense: {units: 10, name: yes}}]\n",
+        "data: digits\nmodel: [{flatten: {name: '1e3'}}, [{gelu: false}, {elu: 1}], {dense: {units: 10, name: yes}}]\n",
     ],
 )
 def test_a_resolved_config_with_rare_values_loads_to_the_same(resolve_text, text):

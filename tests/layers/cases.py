@@ -7,17 +7,22 @@ reference with numeric differences.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 import fnet
 
 
 class Case(NamedTuple):
-    """A network of one kind of layer, the shape of its examples, and the mask of a batch of three of them."""
+    """A network of one kind of layer, the shape of its examples, and the mask of a batch of three of them.
+
+    A layer that takes several values has a tuple of shapes. `masks` are further inputs: Boolean arrays.
+    """
 
     make: Callable[[], fnet.Layer]
-    in_shape: tuple[int, ...]
+    in_shape: tuple
     mask: np.ndarray | None = None
+    masks: tuple[np.ndarray, ...] = ()
 
 
 STEPS = np.array([[True, True, False], [True, True, True], [False, False, False]])
@@ -49,6 +54,7 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: fnet.conv_1d(4, 2, padding="valid", dilation=3, groups=2, bias=False), (7, 4)),
         Case(lambda: fnet.conv_1d(2, 3, padding=(4, 0), stride=2), (5, 2)),
         Case(lambda: fnet.conv_1d(2, 3, padding=1), (5, 2)),
+        Case(lambda: fnet.conv_1d(2, 2, stride=2), (3, 2), STEPS),
     ],
     "conv_transpose": [
         Case(lambda: fnet.conv_transpose(3, 3), (3, 4, 2)),
@@ -63,20 +69,24 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: fnet.max_pool((2, 3), stride=(1, 2), padding="same"), (4, 5, 2)),
         Case(lambda: fnet.max_pool(2, padding="same"), (5, 2)),
         Case(lambda: fnet.max_pool(2), (2, 4, 2, 3)),
+        Case(lambda: fnet.max_pool(2, stride=1, padding="same"), (3, 2), STEPS),
     ],
     "avg_pool": [
         Case(lambda: fnet.avg_pool(2), (4, 5, 2)),
         Case(lambda: fnet.avg_pool(3, stride=2, padding="same"), (6, 5, 2)),
         Case(lambda: fnet.avg_pool((3, 2), stride=1), (4, 4, 1)),
         Case(lambda: fnet.avg_pool(2, stride=3), (8, 2)),
+        Case(lambda: fnet.avg_pool(2, stride=1), (3, 2), STEPS),
     ],
     "global_max_pool": [
         Case(fnet.global_max_pool, (3, 4, 2)),
-        Case(fnet.global_max_pool, (4, 3), mask=np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1]], bool)),
+        Case(fnet.global_max_pool, (3, 2), STEPS),
+        Case(fnet.global_max_pool, (3, 2, 2), GAPS),
     ],
     "global_avg_pool": [
         Case(fnet.global_avg_pool, (3, 4, 2)),
-        Case(fnet.global_avg_pool, (4, 3), mask=np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1]], bool)),
+        Case(fnet.global_avg_pool, (3, 2), STEPS),
+        Case(fnet.global_avg_pool, (3, 2, 2), GAPS),
         Case(fnet.global_avg_pool, (4, 3), mask=np.array([True, False, True])),
     ],
     "flatten": [Case(fnet.flatten, (2, 3, 2)), Case(fnet.flatten, (4,)), Case(fnet.flatten, ())],
@@ -172,6 +182,12 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: fnet.attention(1, causal=True, bias=False), (3, 2)),
         Case(lambda: fnet.attention(3, init="orthogonal"), (3, 3), STEPS),
         Case(lambda: fnet.attention(2, causal=True), (3, 4), GAPS),
+        Case(lambda: fnet.attention(2, rate=0.4), (3, 4), STEPS),
+    ],
+    "cross_attention": [
+        Case(lambda: fnet.cross_attention(2), ((3, 4), (2, 3))),
+        Case(lambda: fnet.cross_attention(1, bias=False, rate=0.4), ((2, 2), (3, 3), (3,)), masks=(STEPS,)),
+        Case(lambda: fnet.cross_attention(2, init="orthogonal"), ((3, 4), (3, 4), (3,)), STEPS, masks=(GAPS,)),
     ],
     "positions": [Case(lambda: fnet.positions(5), (3, 2)), Case(lambda: fnet.positions(3, std=1.0), (3, 2))],
     "sinusoidal_positions": [
@@ -219,7 +235,11 @@ CASES: dict[str, list[Case]] = {
     "elu": [Case(fnet.elu, (5,)), Case(lambda: fnet.elu(0.3), (5,))],
     "softmax": [Case(fnet.softmax, (5,)), Case(fnet.softmax, (2, 3))],
     "swish": [Case(fnet.swish, (5,))],
-    "gelu": [Case(fnet.gelu, (5,)), Case(lambda: fnet.gelu("exact"), (5,))],
+    "gelu": [Case(fnet.gelu, (5,)), Case(lambda: fnet.gelu(approximate=False), (5,))],
+    "lambda_layer": [
+        Case(lambda: fnet.lambda_layer(jax.nn.mish), (5,)),
+        Case(lambda: fnet.lambda_layer("jax.nn.glu"), (2, 4)),
+    ],
     "residual": [
         Case(lambda: fnet.residual(fnet.dense(4), fnet.tanh(), fnet.dense(4)), (4,)),
         Case(lambda: fnet.residual(fnet.residual(fnet.swish()), fnet.dense(3)), (2, 3)),
@@ -292,12 +312,35 @@ FIRST = {kind: cases[0] for kind, cases in CASES.items()}
 ALL = [(f"{kind}-{number}", case) for kind, cases in CASES.items() for number, case in enumerate(cases)]
 
 
-def inputs(rng: np.random.Generator, case: Case, batch: int = 3) -> np.ndarray:
+WITHOUT_RULE = {"lambda_layer"}
+"""Kinds of layers without a hand-written derivative."""
+
+BY_HAND = [(name, case) for name, case in ALL if name.partition("-")[0] not in WITHOUT_RULE]
+
+
+def inputs(rng: np.random.Generator, case: Case, batch: int = 3):
     """Return random examples whose entries are not close to the kinks at 0; indices if the network takes indices.
 
     The first and the last index are excluded, so that an index plus or minus 1 is also in range.
     """
     if (number := case.make().indices) is not None:
         return rng.integers(1, number - 1, (batch, *case.in_shape))
-    x = rng.standard_normal((batch, *case.in_shape))
-    return x + 0.1 * np.sign(x)
+
+    def draw(shape):
+        x = rng.standard_normal((batch, *shape))
+        return x + 0.1 * np.sign(x)
+
+    if not case.in_shape or isinstance(case.in_shape[0], int):
+        return draw(case.in_shape)
+    arrays = case.in_shape[: len(case.in_shape) - len(case.masks)]
+    return (*map(draw, arrays), *(mask[:batch] for mask in case.masks))
+
+
+def is_real(x) -> bool:
+    """Return whether an array contains real numbers, not indices or Booleans."""
+    return np.issubdtype(x.dtype, np.floating)
+
+
+def on_reals(f, x):
+    """Apply a function to the real arrays of an input; indices and Booleans stay as they are."""
+    return jax.tree.map(lambda part: f(part) if is_real(part) else part, x)

@@ -23,7 +23,7 @@ FORMULAS = {
         fnet.gelu(),
         lambda z: 0.5 * z * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
     ),
-    "gelu exact": (fnet.gelu("exact"), lambda z: 0.5 * z * (1 + math.erf(z / math.sqrt(2)))),
+    "gelu exact": (fnet.gelu(approximate=False), lambda z: 0.5 * z * (1 + math.erf(z / math.sqrt(2)))),
 }
 
 
@@ -62,3 +62,42 @@ def test_derivative_at_the_kink(layer, derivative):
     by_hand, _ = rule_of(layer.kind).backward(layer, Scope({}), cache, np.ones((1, 1)))
     assert float(by_jax[0, 0]) == pytest.approx(derivative)
     assert by_hand[0, 0] == pytest.approx(derivative)
+
+
+def test_a_function_is_a_layer(rng):
+    x = rng.standard_normal((2, 5)).astype(np.float32)
+    layer = fnet.lambda_layer(jax.nn.mish)
+    assert layer.shape((5,)) == (5,)
+    y, state = layer.apply({}, {}, x, train=True)
+    np.testing.assert_allclose(y, x * np.tanh(np.log1p(np.exp(x))), rtol=1e-5)
+    assert (layer.init(jax.random.key(0), (5,)), state) == (({}, {}), {})
+    assert fnet.describe(layer) == {"lambda_layer": {"function": "jax.nn.mish"}}
+    assert layer == fnet.lambda_layer("jax.nn.mish") == fnet.build({"lambda_layer": "jax.nn.mish"})
+
+
+def test_a_local_function_is_a_layer_that_cannot_be_described():
+    def pairs(x):
+        return x.reshape(len(x), -1, 2)
+
+    layer = fnet.lambda_layer(pairs)
+    assert layer.shape((6,)) == (3, 2)
+    assert "function=pairs" in str(layer)
+    with pytest.raises(
+        ValueError, match=r"lambda_layer: function: a description cannot contain the function .*pairs, because"
+    ):
+        fnet.describe(layer)
+    with pytest.raises(ValueError, match=r"lambda_layer: function: .* cannot contain the function .*<lambda>, because"):
+        fnet.describe(fnet.serial(fnet.lambda_layer(lambda x: x)))
+
+
+def test_invalid_functions_are_refused():
+    with pytest.raises(ValueError, match=r"lambda_layer: function: cannot import the function 'jax.nn.mihs': .*mihs"):
+        fnet.lambda_layer("jax.nn.mihs")
+    with pytest.raises(ValueError, match=r"'math.pi' is not a function, but float; give the path of a function"):
+        fnet.lambda_layer("math.pi")
+    with pytest.raises(ValueError, match=r"expected a function of an array, or its dotted path such as .*, got 3"):
+        fnet.lambda_layer(3)
+    with pytest.raises(
+        fnet.ShapeError, match=r"must keep the batch as the first axis, but maps \(3, 4\) to \(4,\); reduce"
+    ):
+        fnet.lambda_layer(lambda x: x.sum(axis=0)).shape((4,))

@@ -1,4 +1,4 @@
-"""Attention, positions and the transformer block: worked examples, masks, causality, and invalid inputs."""
+"""Attention and the transformer block: worked examples, masks, causality, and invalid inputs."""
 
 import re
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy import cos, exp, sin
+from numpy import exp
 
 import fnet
 
@@ -133,29 +133,6 @@ def test_the_bias_of_the_keys_has_no_effect(rng):
     np.testing.assert_allclose(run(layer, changed, x), run(layer, params, x), rtol=1e-12)
 
 
-def test_positions_are_added_starting_with_the_first():
-    y, _ = fnet.positions(3).apply({"w": jnp.array([[1.0], [2.0], [4.0]])}, {}, jnp.full((1, 2, 1), 10.0), train=False)
-    assert y[0, :, 0].tolist() == [11, 12]
-
-
-def test_a_sequence_longer_than_the_positions_is_refused():
-    layer = fnet.positions(3)
-    message = (
-        "positions: expects at most 3 steps, its number of positions, got 5; use positions: 5, or shorter sequences"
-    )
-    with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}$"):
-        layer.shape((5, 2))
-    params, _ = layer.init(jax.random.key(0), (3, 2))
-    with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}$"):
-        layer.apply(params, {}, jnp.zeros((1, 5, 2)), train=False)
-
-
-def test_the_waves_of_sinusoidal_positions():
-    """At t = 2 with width 4: the first pair turns by t, the second by t / base^(2/4)."""
-    y = run(fnet.sinusoidal_positions(100.0), {}, np.zeros((1, 3, 4)))
-    np.testing.assert_allclose(y[0, 2], [sin(2), cos(2), sin(0.2), cos(0.2)], rtol=1e-14)
-
-
 @pytest.mark.parametrize("layer", [fnet.attention(2), fnet.positions(9), fnet.sinusoidal_positions()])
 def test_inputs_of_invalid_shape_are_refused(layer):
     message = f"{layer.kind}: expects examples (time, width), got (8,); put a reshape or an embedding before it"
@@ -186,3 +163,84 @@ def test_a_mask_of_another_shape_is_refused():
 def test_the_settings_of_a_block_are_checked(settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         fnet.transformer(**settings)
+
+
+def test_weights_are_dropped_with_the_rate_and_scaled_up():
+    """With zero scores all weights are 1 / time, so that the output of v = 1 is the share of weights that remain."""
+    layer, time = fnet.attention(1, rate=0.25, bias=False), 40
+    params = projections([[0.0]], [[0.0]], [[1.0]], [[1.0]])
+    x, key = jnp.ones((5, time, 1)), jax.random.key(3)
+    keep = layer.draw(key, x.shape)
+    assert keep.shape == (5, 1, time, time)
+    assert np.mean(keep) == pytest.approx(0.75, abs=0.02)
+    y, _ = layer.apply(params, {}, x, train=True, key=key)
+    np.testing.assert_allclose(y[..., 0], np.mean(keep[:, 0], axis=-1) / 0.75, rtol=1e-5)
+    np.testing.assert_allclose(layer.apply(params, {}, x, train=False)[0], 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (fnet.attention(1, rate=0.5), np.ones((1, 2, 2))),
+        (fnet.cross_attention(1, rate=0.5), (np.ones((1, 2, 2)), np.ones((1, 3, 2)))),
+    ],
+    ids=["attention", "cross_attention"],
+)
+def test_dropping_weights_needs_a_key(layer, x):
+    params, _ = layer.init(jax.random.key(0), jax.tree.map(lambda part: part.shape[1:], x))
+    with pytest.raises(ValueError, match=rf"^{layer.kind}: training needs a key: net.apply"):
+        layer.apply(params, {}, x, train=True)
+    plain = layer.constructor(1)
+    assert plain.draw is None
+    plain.apply(params, {}, x, train=True)
+
+
+def test_cross_attention_to_the_input_itself_is_attention(rng):
+    layer, params = initialized()
+    cross = fnet.cross_attention(2)
+    assert jax.tree.all(jax.tree.map(np.array_equal, cross.init(jax.random.key(0), ((5, 4), (5, 4)))[0], params))
+    x, mask = rng.standard_normal((2, 5, 4)), np.arange(5) < np.array([[3], [5]])
+    with jax.enable_x64(True):
+        y, _ = cross.apply(params, {}, (x, x, mask), train=False)
+    np.testing.assert_allclose(y, run(layer, params, x, mask), rtol=1e-12)
+
+
+def test_cross_attention_by_hand():
+    """One head, two steps of x and three of a wider memory."""
+    q, k, v = np.array([[2.0]]), np.array([[1.0], [0.5]]), np.array([[-1.0], [1.0]])
+    params = projections(q, k, v, [[3.0]])
+    x, memory = np.array([[[1.0], [-1.0]]]), np.array([[[1.0, 0.0], [0.0, 2.0], [3.0, 1.0]]])
+    p = exp((x[0] @ q) @ (memory[0] @ k).T)
+    expected = 3 * (p @ (memory[0] @ v)) / p.sum(axis=1, keepdims=True)
+    with jax.enable_x64(True):
+        y, _ = fnet.cross_attention(1, bias=False).apply(params, {}, (x, memory), train=False)
+    np.testing.assert_allclose(y[0], expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("in_shape", "message"),
+    [
+        ((5, 4), r"expects several values, \(x, memory\) or \(x, memory, memory_mask\), got \(5, 4\); list them in"),
+        (((5, 4),), r"expects several values, .*, got \(\(5, 4\),\)"),
+        (((5, 4), (3,)), r"expects examples \(time, width\), got \(3,\)"),
+        (((5, 3), (3, 4)), r"its heads must divide the width, but 2 does not divide 3; use 1, 3"),
+        (((5, 4), (3, 4), (5,)), r"expects a memory_mask \(batch, time\) that matches its memory \(3, 4\), got \(5,\)"),
+    ],
+)
+def test_invalid_inputs_of_cross_attention(in_shape, message):
+    with pytest.raises(fnet.ShapeError, match=rf"^cross_attention: {message}"):
+        fnet.cross_attention(2).shape(in_shape)
+
+
+def test_other_inputs_than_at_initialization():
+    layer = fnet.cross_attention(2)
+    params, _ = layer.init(jax.random.key(0), ((5, 4), (3, 2)))
+    x, memory = np.ones((2, 5, 4)), np.ones((2, 3, 2))
+    with pytest.raises(fnet.ShapeError, match=r"expects \(batch, time, 2\), for its w \(2, 4\), got \(2, 3, 4\)"):
+        layer.apply(params, {}, (x, np.ones((2, 3, 4))), train=False)
+    with pytest.raises(fnet.ShapeError, match=r"expects as many sequences as memories, got 2 and 1"):
+        layer.apply(params, {}, (x, memory[:1]), train=False)
+    with pytest.raises(TypeError, match=r"expects a Boolean memory_mask, got float32; use memory_mask.astype\(bool\)"):
+        layer.apply(params, {}, (x, memory, np.ones((2, 3))), train=False)
+    with pytest.raises(fnet.ShapeError, match=r"cross_attention: expects several values, .*, got \(2, 5, 4\)"):
+        layer.apply(params, {}, x, train=False)

@@ -60,7 +60,7 @@ def test_invalid_settings_are_named(arguments, message):
 
 
 def test_an_unknown_dotted_initializer_is_refused():
-    with pytest.raises(ValueError, match=r"unknown initializer 'no\.such': No module named 'no'"):
+    with pytest.raises(ValueError, match=r"dense: init: cannot import the function 'no\.such': No module named 'no'"):
         fnet.dense(1, init="no.such").init(jax.random.key(0), (2,))
 
 
@@ -71,3 +71,49 @@ def test_errors_for_invalid_inputs_name_the_expected_shape():
         net.apply(params, state, np.ones((5, 7)), train=False)
     with pytest.raises(fnet.ShapeError, match=r"^dense: expects examples with at least one axis"):
         fnet.dense(2).shape(())
+
+
+def quarter(key, shape, dtype):
+    return jnp.full(shape, 0.25, dtype)
+
+
+def test_a_function_is_an_initializer():
+    """It is called with a key, the shape and float32; without a path it runs, but cannot be described."""
+    calls = []
+
+    def halves(key, shape, dtype):
+        calls.append((shape, dtype))
+        return jnp.full(shape, 0.5, dtype)
+
+    layer = fnet.dense(2, init=halves)
+    params, _ = layer.init(jax.random.key(0), (3,))
+    assert params["w"].tolist() == [[0.5, 0.5]] * 3
+    assert calls == [((3, 2), jnp.float32)]
+    assert layer == fnet.dense(2, init=halves) != fnet.dense(2)
+    assert "init=halves" in str(layer)
+    message = r"dense: init: a description cannot contain the function .*halves, because .*init='my_module.my_function'"
+    with pytest.raises(ValueError, match=message):
+        fnet.describe(fnet.serial(layer))
+    he = jax.nn.initializers.he_normal()
+    params, _ = fnet.conv_1d(2, init=he).init(jax.random.key(0), (5, 3))
+    assert np.array_equal(params["w"], he(jax.random.key(0), (3, 3, 2), jnp.float32))
+    params, _ = fnet.gru(2, init=halves, recurrent_init=quarter).init(jax.random.key(0), (5, 3))
+    assert set(np.ravel(params["w"])) == {0.5}
+    assert set(np.ravel(params["u"])) == {0.25}
+
+
+def test_a_function_of_a_module_is_described_by_its_path():
+    layer = fnet.dense(2, init=quarter)
+    description = fnet.describe(layer)
+    assert description["dense"]["init"] == f"{__name__}.quarter"
+    assert fnet.build(description) == layer
+    assert fnet.dense(1, init=jax.nn.initializers.ones).settings["init"] == "jax.nn.initializers.ones"
+
+
+def test_invalid_initializers_are_refused():
+    with pytest.raises(ValueError, match=r"dense: init: expected an initializer of .*, or a function .*, got 3"):
+        fnet.dense(2, init=3)
+    with pytest.raises(
+        fnet.ShapeError, match=r"its initializer was called for the shape \(3, 2\), but returned \(2,\)"
+    ):
+        fnet.dense(2, init=lambda key, shape, dtype: jnp.ones(2)).init(jax.random.key(0), (3,))

@@ -1,4 +1,4 @@
-"""Indices: their vectors and gradients, shared weights, and invalid indices."""
+"""Embeddings of indices and positions: vectors and gradients, shared weights, and invalid inputs."""
 
 import re
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy import cos, sin
 
 import fnet
 
@@ -118,3 +119,27 @@ def counts(size: int, *, name: str | None = None):
 )
 def test_the_number_of_indices_that_a_network_takes(net, number):
     assert net.indices == number
+
+
+def test_positions_are_added_starting_with_the_first():
+    y, _ = fnet.positions(3).apply({"w": jnp.array([[1.0], [2.0], [4.0]])}, {}, jnp.full((1, 2, 1), 10.0), train=False)
+    assert y[0, :, 0].tolist() == [11, 12]
+
+
+def test_a_sequence_longer_than_the_positions_is_refused():
+    layer = fnet.positions(3)
+    message = (
+        "positions: expects at most 3 steps, its number of positions, got 5; use positions: 5, or shorter sequences"
+    )
+    with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}$"):
+        layer.shape((5, 2))
+    params, _ = layer.init(jax.random.key(0), (3, 2))
+    with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}$"):
+        layer.apply(params, {}, jnp.zeros((1, 5, 2)), train=False)
+
+
+def test_the_waves_of_sinusoidal_positions():
+    """At t = 2 with width 4: the first pair turns by t, the second by t / base^(2/4)."""
+    with jax.enable_x64(True):
+        y, _ = fnet.sinusoidal_positions(100.0).apply({}, {}, np.zeros((1, 3, 4)), train=False)
+    np.testing.assert_allclose(y[0, 2], [sin(2), cos(2), sin(0.2), cos(0.2)], rtol=1e-14)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from layers.cases import ALL, CASES, FIRST, inputs
+from layers.cases import ALL, BY_HAND, CASES, FIRST, WITHOUT_RULE, inputs, is_real, on_reals
 from ruamel.yaml import YAML
 
 import fnet
@@ -18,6 +18,7 @@ from fnet.reference.network import backward, forward
 from fnet.reference.rule import Rule, Scope, rule_of
 
 every_case = pytest.mark.parametrize("case", [case for _, case in ALL], ids=[name for name, _ in ALL])
+every_rule = pytest.mark.parametrize("case", [case for _, case in BY_HAND], ids=[name for name, _ in BY_HAND])
 both_modes = pytest.mark.parametrize("train", [False, True], ids=["apply", "train"])
 every_kind = pytest.mark.parametrize("case", FIRST.values(), ids=FIRST.keys())
 
@@ -38,13 +39,12 @@ def _initialized(make, in_shape):
     return net, params, state
 
 
-def is_index(x):
-    return np.issubdtype(x.dtype, np.integer)
-
-
 def as_float32(x):
-    """Convert real numbers to float32; indices stay as they are."""
-    return x if is_index(x) else x.astype(np.float32)
+    return on_reals(lambda part: part.astype(np.float32), x)
+
+
+def takes_indices(x):
+    return not any(map(is_real, jax.tree.leaves(x)))
 
 
 def largest_relative(a, b):
@@ -58,9 +58,14 @@ def test_every_public_layer_is_in_the_table():
 
 
 def test_every_public_layer_has_a_hand_written_rule():
-    for kind, case in FIRST.items():
-        net = case.make()
+    for kind in CASES.keys() - WITHOUT_RULE:
+        net = FIRST[kind].make()
         assert isinstance(rule_of(kind if net.expansion is None else net.expansion.kind), Rule)
+
+
+def parts_of(x):
+    """Return the arrays of an input, one or a tuple of several."""
+    return x if isinstance(x, tuple) else (x,)
 
 
 def scope_of(net, params, state, x, *, train, mask):
@@ -72,7 +77,7 @@ def scope_of(net, params, state, x, *, train, mask):
 
 
 @both_modes
-@every_case
+@every_rule
 def test_hand_and_jax_agree(case, train, rng):
     """Outputs and all gradients agree within 1e-10 in float64, for a random cotangent of the outputs."""
     net, params, state = initialized(case)
@@ -90,13 +95,16 @@ def test_hand_and_jax_agree(case, train, rng):
 
         g = rng.standard_normal(jax.eval_shape(f, scope.params, x).shape)
         y, (params_bar, x_bar) = jax.tree.map(np.asarray, pulled(scope.params, x, g))
-    if is_index(x):
-        x_bar = np.zeros(x.shape)
     by_hand, cache = forward(net, scope, x)
     dx, gradients = backward(net, scope, cache, g)
     assert largest_relative(by_hand, y) <= 1e-10
-    assert dx.shape == x_bar.shape
-    assert largest_relative(dx, x_bar) <= 1e-10
+    for part, actual, expected in zip(*map(parts_of, (x, dx, x_bar)), strict=True):
+        if np.issubdtype(part.dtype, np.bool_):
+            assert actual is None
+            continue
+        expected = expected if is_real(part) else np.zeros(part.shape)
+        assert actual.shape == expected.shape
+        assert largest_relative(actual, expected) <= 1e-10
     assert jax.tree.structure(gradients) == jax.tree.structure(params_bar)
     for actual, expected in zip(jax.tree.leaves(gradients), jax.tree.leaves(params_bar), strict=True):
         assert actual.shape == expected.shape
@@ -105,7 +113,7 @@ def test_hand_and_jax_agree(case, train, rng):
 
 
 @both_modes
-@every_case
+@every_rule
 def test_hand_agrees_with_numeric_differences(case, train, rng):
     """Central differences of <g, f> in float64, for every entry of the input and of the parameters."""
     net, params, state = initialized(case)
@@ -123,7 +131,7 @@ def test_hand_agrees_with_numeric_differences(case, train, rng):
     constant = tuple("/".join(path) for path, layer in walk(net) if layer.kind == "frozen")
     pairs = zip(fnet.leaves(net, scope.params), fnet.leaves(net, gradients), strict=True)
     for array, gradient in [
-        *([] if is_index(x) else [(x, dx)]),
+        *((part, d) for part, d in zip(parts_of(x), parts_of(dx), strict=True) if is_real(part)),
         *((array, gradient) for (name, array), (_, gradient) in pairs if not name.startswith(constant)),
     ]:
         numeric = np.empty(array.shape)
@@ -141,7 +149,7 @@ def test_hand_agrees_with_numeric_differences(case, train, rng):
 @every_case
 def test_shape_agrees_with_the_outputs_of_apply(case, rng):
     net, params, state = initialized(case)
-    x = jax.ShapeDtypeStruct((3, *case.in_shape), as_float32(inputs(rng, case)).dtype)
+    x = as_float32(inputs(rng, case))
     y, _ = jax.eval_shape(lambda x: net.apply(params, state, x, train=False), x)
     assert y.shape == (3, *net.shape(case.in_shape))
 
@@ -195,9 +203,9 @@ def test_jvp_is_the_transpose_of_vjp(case, rng):
             return net.apply(params, state, x, train=False)[0]
 
         def tangent(leaf):
-            return np.zeros(leaf.shape, jax.dtypes.float0) if is_index(leaf) else rng.standard_normal(leaf.shape)
+            return rng.standard_normal(leaf.shape) if is_real(leaf) else np.zeros(leaf.shape, jax.dtypes.float0)
 
-        tangents = jax.tree.map(tangent, (params, jnp.asarray(x)))
+        tangents = jax.tree.map(tangent, (params, jax.tree.map(jnp.asarray, x)))
         _, pushed = jax.jit(lambda *primals: jax.jvp(f, primals, tangents))(params, x)
         g = rng.standard_normal(pushed.shape)
         pulled = jax.jit(lambda *primals: jax.vjp(f, *primals)[1](jnp.asarray(g)))(params, x)
@@ -213,10 +221,12 @@ def test_hessian_is_symmetric(case, rng):
     x = inputs(rng, case, batch=1)
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-        flat, restored = ravel_pytree(params if is_index(x) else jnp.asarray(x))
+        real = [part for part in parts_of(x) if is_real(part)]
+        flat, restored = ravel_pytree(jax.tree.map(jnp.asarray, real or params))
 
         def f(flat):
-            arguments = (restored(flat), x) if is_index(x) else (params, restored(flat))
+            parts = iter(restored(flat))
+            arguments = (params, on_reals(lambda _: next(parts), x)) if real else (restored(flat), x)
             return jnp.sum(jnp.sin(net.apply(arguments[0], state, arguments[1], train=False)[0]))
 
         hessian = np.asarray(jax.jit(jax.hessian(f))(flat))
@@ -235,9 +245,10 @@ def test_vmap_over_parameters_agrees_with_a_loop(case, rng):
     def f(params, x):
         return net.apply(params, state, x, train=False)[0]
 
-    together = np.asarray(jax.jit(jax.vmap(f, axis_size=3))(stacked, np.stack([x, x + 1, x - 1])))
-    for member, shift, y in zip(members, (0, 1, -1), together, strict=True):
-        np.testing.assert_allclose(f(member, x + shift), y, rtol=1e-5, atol=1e-6)
+    inputs_of = [jax.tree.map(lambda part, shift=shift: part + shift, x) for shift in (0, 1, -1)]
+    together = np.asarray(jax.jit(jax.vmap(f, axis_size=3))(stacked, jax.tree.map(lambda *x: np.stack(x), *inputs_of)))
+    for member, x, y in zip(members, inputs_of, together, strict=True):
+        np.testing.assert_allclose(f(member, x), y, rtol=1e-5, atol=1e-6)
 
 
 @every_kind
@@ -246,9 +257,9 @@ def test_bfloat16_stays_bfloat16(case, rng):
     x = inputs(rng, case)
     params16 = jax.tree.map(lambda leaf: np.asarray(leaf).astype(jnp.bfloat16), params)
     apply = jax.jit(net.apply, static_argnames="train")
-    y16, _ = apply(params16, state, x if is_index(x) else x.astype(jnp.bfloat16), train=False)
+    y16, _ = apply(params16, state, on_reals(lambda part: part.astype(jnp.bfloat16), x), train=False)
     y, _ = apply(params, state, as_float32(x), train=False)
-    assert y16.dtype == jnp.bfloat16 or (is_index(x) and not params)
+    assert y16.dtype == jnp.bfloat16 or (takes_indices(x) and not params)
     np.testing.assert_allclose(np.asarray(y16, np.float32), y, rtol=0.1, atol=0.1)
 
 
@@ -259,8 +270,8 @@ def test_examples_are_independent(case, rng):
     x = as_float32(inputs(rng, case))
     apply = jax.jit(net.apply, static_argnames="train")
     whole, _ = apply(params, state, x, train=False)
-    for number in range(len(x)):
-        alone, _ = apply(params, state, x[number : number + 1], train=False)
+    for number in range(3):
+        alone, _ = apply(params, state, jax.tree.map(lambda part: part[number : number + 1], x), train=False)  # noqa: B023
         np.testing.assert_allclose(alone[0], whole[number], rtol=1e-5, atol=1e-6)
 
 

@@ -1,0 +1,46 @@
+"""Functions as settings: one that can be imported is replaced by its dotted path, such as "jax.nn.mish"."""
+
+import importlib
+import itertools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def function_at(path: str) -> Callable[..., Any]:
+    """Return the function at a dotted path.
+
+    >>> function_at("math.sqrt")(9)
+    3.0
+
+    Raises:
+        ValueError: if the path cannot be imported or does not lead to a function.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"cannot import the function '{path}': {error}") from None
+    if not callable(function):
+        raise ValueError(f"'{path}' is not a function, but {type(function).__name__}; give the path of a function")
+    return function
+
+
+def named_by_path(function: Callable[..., Any]) -> str | Callable[..., Any]:
+    """Return the dotted path of a function of a module, the shortest one without private names if there is one.
+
+    No path leads to a lambda, a local function or a method, which are returned unchanged; nor, in another program, to a
+    function of the main program.
+
+    >>> import math
+    >>> named_by_path(math.sqrt)
+    'math.sqrt'
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if module and module != "__main__" and name.isidentifier():
+        # A library may define a function in a private module, jax._src.nn.functions, and export it from jax.nn.
+        public = [part for part in module.split(".") if not part.startswith("_")]
+        for package in (*itertools.accumulate(public, "{}.{}".format), module):
+            if getattr(sys.modules.get(package), name, None) is function:
+                return f"{package}.{name}"
+    return function
