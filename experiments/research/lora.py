@@ -27,7 +27,7 @@ def lora(*layers: fnet.Layer, rank: Annotated[int, Ge(1)], alpha: float = 8.0, n
     def init(key, in_shape):
         trees = fnet.ChildTrees()
         trees.init(base, layer, key, in_shape)
-        a = jax.random.normal(key, (in_shape[-1], rank)) / rank
+        a = jax.random.normal(jax.random.fold_in(key, 0), (in_shape[-1], rank)) / rank
         b = jnp.zeros((rank, layer.shape(in_shape)[-1]))
         return {**trees.params, "a": a, "b": b}, trees.state
 
