@@ -21,7 +21,7 @@ def describe(net: Layer) -> Any:
     >>> describe(fnet.serial(fnet.flatten(), fnet.dense(3), fnet.relu()))
     ['flatten', {'dense': {'units': 3, 'bias': True, 'init': 'glorot_uniform'}}, 'relu']
     >>> describe(fnet.repeat(fnet.relu(), times=2))
-    {'repeat': {'times': 2, 'layers': ['relu']}}
+    {'repeat': {'times': 2, 'scan': False, 'layers': ['relu']}}
 
     Raises:
         ValueError: for a layer made by hand, unless its kind is the dotted path of the function that made it, or a

@@ -50,7 +50,7 @@ def test_its_description_contains_its_own_settings_and_layers():
     assert fnet.describe(fnet.transformer(8, 2)) == {
         "transformer": {"width": 8, "heads": 2, "hidden": None, "causal": False, "rate": 0.0}
     }
-    assert fnet.describe(fnet.repeat(fnet.relu(), times=2)) == {"repeat": {"times": 2, "layers": ["relu"]}}
+    assert fnet.describe(fnet.repeat(fnet.relu(), times=2)) == {"repeat": {"times": 2, "scan": False, "layers": ["relu"]}}
     assert fnet.describe(bottleneck(fnet.tanh(), units=2, name="b")) == {
         f"{__name__}.bottleneck": {"units": 2, "width": 4, "layers": ["tanh"], "name": "b"}
     }
@@ -66,7 +66,7 @@ def test_print_shows_the_layers_inside():
         "  serial_2   serial",
         "    dense_1  dense  units=3",
     ]
-    assert repr(fnet.repeat(fnet.relu(), times=2)) == "repeat(relu(), times=2)"
+    assert repr(fnet.repeat(fnet.relu(), times=2)) == "repeat(relu(), times=2, scan=False)"
 
 
 @every_composite

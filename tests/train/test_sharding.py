@@ -26,16 +26,20 @@ START = """
 """
 
 SHARD_MAP = """
+    def normalized(**settings):
+        return fnet.serial(fnet.dense(3, bias=False), fnet.batch_norm(**settings), fnet.tanh(), fnet.dense(1))
+
     mesh = jax.make_mesh((2,), ("devices",))
     batch, penalties = Batch(x, y, mask, weight), fnet.Penalties(l2=0.1)
-    before = init_state(net, optimizer, jax.random.key(0), (2,))
-    alone = make_step(net, "mse", optimizer, regularization=penalties)(before, batch)
-    step = make_step(net, "mse", optimizer, regularization=penalties, axis_name="devices")
+    before = init_state(normalized(), optimizer, jax.random.key(0), (2,))
+    alone = make_step(normalized(), "mse", optimizer, regularization=penalties)(before, batch)
+    over = {"axis_name": "devices"}
+    step = make_step(normalized(**over), "mse", optimizer, regularization=penalties, **over)
     divided = jax.device_put(batch, NamedSharding(mesh, P("devices")))
     for check in (True, False):
         mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P("devices")), out_specs=P(), check_vma=check)
         after, metrics = jax.jit(mapped)(before, divided)
-        close((after.params, metrics), (alone[0].params, alone[1]))
+        close((after.params, after.state, metrics), (alone[0].params, alone[0].state, alone[1]))
 """
 
 FIT = """
