@@ -46,7 +46,7 @@ def kl_divergence(code):
 
 def negative_elbo(params, state, batch, key):
     """Return the mean over the real examples of the batch, and its two terms."""
-    (code, logits), state = net.apply(params, state, batch.x, train=True, key=key)
+    (code, logits), state = net.apply(params, state, batch.x, train=True, key=key, mask=batch.mask)
     terms = {"reconstruction": 64 * fnet.losses.binary_cross_entropy(logits, batch.x), "kl": kl_divergence(code)}
     means = {name: jnp.sum(batch.mask * term) / jnp.sum(batch.mask) for name, term in terms.items()}
     return means["reconstruction"] + means["kl"], (state, means)
