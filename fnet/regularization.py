@@ -17,7 +17,6 @@ from fnet.core.wording import suggestion
 Weight = Annotated[float, Ge(0)]
 Length = Annotated[float, Gt(0)]
 
-
 LAYER_SETTINGS = ("l1", "l2", "max_norm")
 """Settings of `Penalties` that single layers can replace."""
 
@@ -38,6 +37,9 @@ class Penalties:
         max_norm: maximum length of a column; longer ones are scaled down to it after each update (Srebro and Shraibman
             2005; Hinton et al. 2012). None for no constraint.
 
+    Attributes:
+        frozen: paths of the frozen layers of a network, which have neither penalty nor constraint.
+
     Raises:
         ValueError: for a value out of bounds, and for an unknown value of a layer.
 
@@ -52,6 +54,7 @@ class Penalties:
     l2: Weight = 0.0
     layers: Mapping[str, Mapping[str, float | None]] = dataclasses.field(default_factory=dict)
     max_norm: Length | None = None
+    frozen: tuple[tuple[str, ...], ...] = dataclasses.field(default=(), init=False)
 
     def __post_init__(self):
         check_settings(Penalties, {name: getattr(self, name) for name in LAYER_SETTINGS})
@@ -60,7 +63,14 @@ class Penalties:
 
     def __hash__(self) -> int:
         layers = frozenset((path, frozenset(settings.items())) for path, settings in self.layers.items())
-        return hash((self.l1, self.l2, layers, self.max_norm))
+        return hash((self.l1, self.l2, layers, self.max_norm, self.frozen))
+
+    def for_network(self, net: Layer) -> "Penalties":
+        """Return the penalties of a network, whose frozen layers have none."""
+        penalties = dataclasses.replace(self)
+        frozen = tuple(path for path, layer in walk(net) if layer.kind == "frozen")
+        object.__setattr__(penalties, "frozen", frozen)
+        return penalties
 
     @property
     def penalizes(self) -> bool:
@@ -78,7 +88,9 @@ class Penalties:
         return self._value_at(path, "max_norm")
 
     def _value_at(self, path: tuple[str, ...], name: str) -> float | None:
-        """Return a value from the longest path that sets it, else the one for all layers."""
+        """Return a value from the longest path that sets it, else the one for all layers; None in a frozen layer."""
+        if any(path[: len(frozen)] == frozen for frozen in self.frozen):
+            return None
         for length in range(len(path), 0, -1):
             settings = self.layers.get("/".join(path[:length]), {})
             if name in settings:

@@ -73,8 +73,10 @@ def input_values(inputs: tuple[str, ...] | None, x: Any) -> dict[str, Any]:
     Raises:
         ShapeError: when x does not have these inputs.
 
-    >>> input_values(None, 1), input_values(("a", "b"), {"b": 2, "a": 1}), input_values(("a", "b"), (1, 2))
-    ({'input': 1}, {'a': 1, 'b': 2}, {'a': 1, 'b': 2})
+    >>> input_values(None, (3,)), input_values(("a", "b"), {"b": (2,), "a": (1,)})
+    ({'input': (3,)}, {'a': (1,), 'b': (2,)})
+    >>> input_values(("a", "b"), ((1,), (2,)))
+    {'a': (1,), 'b': (2,)}
     """
     if inputs is None:
         return {INPUT: x}

@@ -78,7 +78,7 @@ def loss_and_gradients(
     losses, cotangents = (loss_of(loss) if isinstance(loss, str) else loss)(examples, targets)
     g = cotangents * weights.reshape(-1, *[1] * (examples.ndim - 1))
     dx, gradients = backward(net, scope, cache, g.reshape(outputs.shape))
-    penalty_value, penalty_gradients = penalty(params, regularization)
+    penalty_value, penalty_gradients = penalty(params, regularization.for_network(net))
     return Result(outputs, float(weights @ losses + penalty_value), add_gradients(gradients, penalty_gradients), dx)
 
 

@@ -36,7 +36,7 @@ from fnet.train.plan import BATCH_SIZE, EPOCHS, Plan, plan
 from fnet.train.segments import Diverged as Diverged
 from fnet.train.segments import Runner, metric_names
 from fnet.train.segments import Segment as Segment
-from fnet.train.state import Examples, TrainState, state_of_seed
+from fnet.train.state import Examples, TrainState, optimizer_for, state_of_seed
 from fnet.train.step import Objective, make_step
 
 Stopped = Literal["done", "early", "interrupted"]
@@ -260,7 +260,7 @@ def _start(
         if params is not None:
             params = jax.tree.map(jnp.asarray, params)
             check_start(net, in_shape, params, start.state)
-            start = start._replace(params=params, opt_state=optimizer.init(params))
+            start = start._replace(params=params, opt_state=optimizer_for(net, optimizer).init(params))
         if state is not None:
             start = start._replace(state=jax.tree.map(jnp.asarray, state))
     check_start(net, in_shape, start.params, start.state)

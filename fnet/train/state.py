@@ -1,6 +1,7 @@
 """Inputs and outputs of a training step, as pytrees."""
 
 import math
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fnet.core.layer import Layer, Shape
+from fnet.core.layer import Layer, Shape, walk
 from fnet.train.compile import compile_for
 from fnet.train.initialize import initialize
 
@@ -131,15 +132,30 @@ class Metrics(NamedTuple):
     weight: jax.Array | np.ndarray
 
 
-def check_optimizer(optimizer: Any) -> None:
-    """Check that an optimizer is an Optax transformation.
+def optimizer_for(net: Layer, optimizer: Any) -> optax.GradientTransformation:
+    """Return the optimizer of a network: it has no state for frozen layers, and does not change their parameters.
 
     Raises:
-        ValueError: when it is not.
+        ValueError: when the optimizer is not an Optax transformation.
     """
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         name = optimizer if isinstance(optimizer, str) and hasattr(optax, optimizer) else "adam"
         raise ValueError(f"optimizer: expected an Optax transformation, got {optimizer!r}; pass optax.{name}(1e-3)")
+    frozen = [path for path, layer in walk(net) if layer.kind == "frozen"]
+    if not frozen:
+        return optimizer
+
+    def is_frozen(path: Any, _: Any) -> bool:
+        names = tuple(entry.key for entry in path)
+        return any(names[: len(container)] == container for container in frozen)
+
+    def frozen_leaves(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(is_frozen, params)
+
+    def trained_leaves(params: Any) -> Any:
+        return jax.tree.map(operator.not_, frozen_leaves(params))
+
+    return optax.chain(optax.masked(optimizer, trained_leaves), optax.masked(optax.set_to_zero(), frozen_leaves))
 
 
 def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Array, in_shape: Shape) -> TrainState:
@@ -153,7 +169,7 @@ def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Arr
         key: random key of the run.
         in_shape: shape of one example, or a dict or tuple of shapes, as the examples are.
     """
-    check_optimizer(optimizer)
+    optimizer = optimizer_for(net, optimizer)
     init_key, step_key = jax.random.split(key)
     params, state = net.init(init_key, in_shape)
     return TrainState(jnp.zeros((), "int32"), params, state, optimizer.init(params), step_key)
@@ -161,6 +177,7 @@ def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Arr
 
 def state_of_seed(net: Layer, optimizer: optax.GradientTransformation, seed: int, in_shape: Shape) -> TrainState:
     """Return the state of `init_state` before the first step of a run with this seed, computed by compiled programs."""
+    optimizer = optimizer_for(net, optimizer)
     init_key, step_key = jax.random.split(jax.random.key(seed))
     params, state = initialize(net, init_key, in_shape)
     opt_state = compile_for(optimizer.init, params)(params)

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fnet.core.layer import Layer
+from fnet.core.layer import Layer, walk
 from fnet.core.settings import is_zero
 from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.data.augment import Augmentation, augmented
 from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
 from fnet.train.score import apply_to_batch, expand, score_sums, without_padding
-from fnet.train.state import Batch, Metrics, TrainState, check_optimizer
+from fnet.train.state import Batch, Metrics, TrainState, optimizer_for
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
@@ -38,10 +38,15 @@ def penalty_of(params: Any, regularization: Penalties) -> jax.Array:
     return total
 
 
-def project_max_norm(params: Any, regularization: Penalties) -> Any:
+def project_max_norm(params: Any, regularization: Penalties, loops: Sequence[tuple[str, ...]] = ()) -> Any:
     """Return the parameters with every weight column longer than its max_norm scaled down to that length.
 
     Shorter columns are bitwise unchanged.
+
+    Args:
+        params: parameters of a network.
+        regularization: the constraint.
+        loops: paths of loops over repeated layers, whose weights are stacked along an additional first axis.
 
     >>> params = {"dense_1": {"w": jnp.array([[3.0, 0.3], [4.0, 0.4]]), "b": jnp.array([100.0, 100.0])}}
     >>> w = project_max_norm(params, Penalties(max_norm=1.0))["dense_1"]["w"]
@@ -54,7 +59,8 @@ def project_max_norm(params: Any, regularization: Penalties) -> Any:
         max_norm = regularization.max_norm_of(tuple(layer)) if name in WEIGHT_LEAVES else None
         if max_norm is None:
             return leaf
-        squares = jnp.sum(jnp.square(leaf), axis=tuple(range(leaf.ndim - 1)), keepdims=True)
+        stacked = sum(tuple(layer[: len(loop)]) == loop for loop in loops)
+        squares = jnp.sum(jnp.square(leaf), axis=tuple(range(stacked, leaf.ndim - 1)), keepdims=True)
         # The square root has no derivative at 0, and a step may be differentiated: take it of long columns only.
         scale = max_norm / jnp.sqrt(jnp.maximum(squares, max_norm**2))
         return jnp.where(squares > max_norm**2, leaf * scale, leaf)
@@ -100,6 +106,7 @@ def objective(
     record = resolve_loss(loss)
     for _, message in regularization.unknown_layers(net):
         raise ValueError(f"regularization: {message}")
+    regularization = regularization.for_network(net)
 
     def evaluate(params, state, batch, key):
         batch = without_padding(batch)
@@ -164,7 +171,8 @@ def make_step(
         loss: a name in `fnet.losses.LOSSES`, a function (outputs, targets) -> one number per example, such as
             `functools.partial(fnet.losses.huber, delta=2.0)`, or a `fnet.losses.Loss`, which names its metrics too.
             None with an objective.
-        optimizer: any Optax transformation.
+        optimizer: any Optax transformation. If the network has frozen layers, it applies to the other layers only, and
+            its state is that of `init_state`.
         objective: the function to minimize in place of the mean of a loss per example: (params, state, batch, key) ->
             (loss, (new state, metrics)), where the metrics are a dict of scalars. It contains its own penalties.
         regularization: weight penalties, and the max-norm constraint to apply after the update.
@@ -196,10 +204,12 @@ def make_step(
     >>> bool(second.loss < first.loss), int(after.step)
     (True, 1)
     """
-    check_optimizer(optimizer)
+    optimizer = optimizer_for(net, optimizer)
     if isinstance(ema, int | float) and not 0 < ema < 1:
         raise ValueError(f"ema: expected a number between 0 and 1, such as 0.999, got {ema:g}")
     evaluate = _resolved(net, loss, objective, regularization, axis_name)
+    constraint = regularization.for_network(net)
+    loops = [path for path, layer in walk(net) if layer.settings.get("scan")]
 
     def step(train_state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(train_state.key, train_state.step)
@@ -212,7 +222,7 @@ def make_step(
         gradients, (state, metrics) = jax.grad(evaluate, has_aux=True)(params, train_state.state, batch, key)
         gradients = _over(axis_name, gradients)
         updates, opt_state = optimizer.update(gradients, train_state.opt_state, train_state.params)
-        params = project_max_norm(optax.apply_updates(train_state.params, updates), regularization)
+        params = project_max_norm(optax.apply_updates(train_state.params, updates), constraint, loops)
         average = train_state.average if ema is None else _averaged(train_state, params, ema)
         return TrainState(train_state.step + 1, params, state, opt_state, train_state.key, average), metrics
 

@@ -50,7 +50,9 @@ def test_its_description_contains_its_own_settings_and_layers():
     assert fnet.describe(fnet.transformer(8, 2)) == {
         "transformer": {"width": 8, "heads": 2, "hidden": None, "causal": False, "rate": 0.0}
     }
-    assert fnet.describe(fnet.repeat(fnet.relu(), times=2)) == {"repeat": {"times": 2, "scan": False, "layers": ["relu"]}}
+    assert fnet.describe(fnet.repeat(fnet.relu(), times=2)) == {
+        "repeat": {"times": 2, "scan": False, "layers": ["relu"]}
+    }
     assert fnet.describe(bottleneck(fnet.tanh(), units=2, name="b")) == {
         f"{__name__}.bottleneck": {"units": 2, "width": 4, "layers": ["tanh"], "name": "b"}
     }

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from trees import same
 
 import fnet
 from fnet.core.settings import explanations, model_of
@@ -13,7 +14,7 @@ from fnet.losses import LOSSES, resolve_loss
 from fnet.reference.network import loss_and_gradients
 from fnet.regularization import Penalties
 from fnet.train import make_step
-from fnet.train.state import Batch, init_state
+from fnet.train.state import Batch, TrainState, init_state
 from fnet.train.step import penalty_of, project_max_norm
 
 
@@ -347,3 +348,42 @@ def test_a_rule_by_hand_receives_the_settings_of_its_loss():
     record = resolve_loss(LOSSES["huber"]._replace(reference=rule), {"delta": 2.0})
     assert record.reference(3.0, 1.0) == (6.0, 1.0)
     assert LOSSES["huber"].reference is None
+
+
+def test_frozen_layers_are_neither_updated_nor_penalized_nor_tracked(rng):
+    """The trained layers move as they do behind constant features."""
+    trunk = fnet.serial(fnet.dense(3), fnet.tanh(), name="trunk")
+    net = fnet.serial(fnet.frozen(trunk), fnet.dense(2, name="head"))
+    head = fnet.serial(fnet.dense(2, name="head"))
+    x, y = rng.standard_normal((6, 4)).astype(np.float32), rng.standard_normal((6, 2)).astype(np.float32)
+    penalties = Penalties(l1=0.1, l2=0.3, max_norm=0.5)
+    optimizer = optax.adamw(0.1, weight_decay=0.5)
+    state = init_state(net, optimizer, jax.random.key(0), (4,))
+    before = state.params["frozen_1"]
+    features, _ = trunk.apply(before["trunk"], {}, x, train=False)
+    params = {"head": state.params["head"]}
+    alone = TrainState(state.step, params, {}, optimizer.init(params), state.key)
+    tracked = jax.tree.leaves(state.opt_state)
+    assert sum(leaf.size for leaf in tracked) == sum(leaf.size for leaf in jax.tree.leaves(alone.opt_state))
+    step, step_alone = (jax.jit(make_step(one, "mse", optimizer, regularization=penalties)) for one in (net, head))
+    for _ in range(3):
+        state, metrics = step(state, Batch(x, y, np.ones(6, bool)))
+        alone, expected = step_alone(alone, Batch(features, y, np.ones(6, bool)))
+        np.testing.assert_allclose(metrics.penalty, expected.penalty, rtol=1e-6)
+    assert same(state.params["frozen_1"], before)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.params["head"], alone.params["head"]
+    )
+
+
+def test_max_norm_applies_to_every_repetition_of_a_loop():
+    unrolled, loop = (fnet.repeat(fnet.dense(3), times=2, scan=scan) for scan in (False, True))
+    batch = Batch(jnp.ones((2, 3)), jnp.zeros((2, 3)), jnp.ones(2, bool))
+    weights = []
+    for net in (unrolled, loop):
+        state = init_state(net, optax.sgd(0.0), jax.random.key(0), (3,))
+        after, _ = make_step(net, "mse", optax.sgd(0.0), regularization=Penalties(max_norm=0.7))(state, batch)
+        weights.append(after.params)
+    expected = np.stack([part["dense_1"]["w"] for part in weights[0].values()])
+    np.testing.assert_allclose(weights[1]["dense_1"]["w"], expected, rtol=1e-6)
+    assert np.linalg.norm(expected, axis=1).max() < 0.7 + 1e-6
