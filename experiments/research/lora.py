@@ -71,7 +71,8 @@ trained = fnet.train.fit(net, "cross_entropy", optax.adam(1e-2), (x[y < 5], y[y 
 small = adapted(net, rank=2)
 params, _ = small.init(jax.random.key(1), (64,))
 params = with_base(params, trained)
-tuned = fnet.train.fit(small, "cross_entropy", optax.adam(1e-2), (x, y), epochs=5, params=params)
+optimizer = optax.adamw(1e-2, weight_decay=1e-3)  # decays a and b; frozen layers are left alone
+tuned = fnet.train.fit(small, "cross_entropy", optimizer, (x, y), epochs=5, params=params)
 trainable = fnet.count({name: {"a": p["a"], "b": p["b"]} for name, p in params.items()})
 print(f"{trainable} of {fnet.count(params)} parameters are trained")
 print(f"accuracy {tuned.history[0].values['train_accuracy']:.2f} -> {tuned.history[-1].values['train_accuracy']:.2f}")
