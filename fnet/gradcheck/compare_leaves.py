@@ -3,7 +3,7 @@
 import functools
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,12 +14,23 @@ from jax import lax
 from fnet.gradcheck import numeric
 from fnet.gradcheck.diagnosis import Context, cosine_of, diagnose, ratio_of
 from fnet.gradcheck.report import LeafReport, Verdict
+from fnet.gradcheck.rounding import measure_rounding
 
 SAMPLES = 20
 """The default number of entries of a leaf that are compared with finite differences."""
 
 ROUNDING = 1e-13
-"""Absolute differences up to this one count as rounding, since a gradient may itself be zero up to rounding."""
+"""Differences up to this fraction of the largest gradient of the network count as rounding: a gradient may be zero.
+
+A gradient that is zero by symmetry, such as that of a bias before a normalization, is a sum of terms that cancel. Its
+rounding error is relative to these terms, which are of the size of other gradients.
+"""
+
+ROUNDING_LIMITS = {"float64": ROUNDING, "float32": 1e-6}
+"""The same limit by the precision of JAX's gradients."""
+
+DIFFERENT = 1000
+"""The maximum number of entries of a leaf that are searched for kinks because the two gradients differ there."""
 
 AGREEMENT = 1e-6
 """Tolerance of a finite difference relative to the leaf's largest entry, on top of its estimated error."""
@@ -48,9 +59,14 @@ def compare_leaves(
     samples: int = SAMPLES,
     tolerance: float = 1e-10,
     rounding: float = ROUNDING,
+    precision: str = "float64",
+    exclude_kinks: bool = False,
+    constants: Collection[str] = (),
     context: Callable[[str, str], Context] | None = None,
 ) -> list[LeafReport]:
     """Compare the gradients of every part with respect to every leaf; the reports of the first part come first.
+
+    If gradients differ, the rounding errors of JAX's gradients are measured, and differences below them pass.
 
     Args:
         f: (leaves, data) -> (k,), one value per part, computed by JAX.
@@ -60,26 +76,79 @@ def compare_leaves(
         samples: the number of entries of each leaf to compare with finite differences. A leaf with more entries is
             sampled with a seed that depends only on its name, and the entry that differs most is added.
         tolerance: the maximum relative difference between the two sides.
-        rounding: the absolute difference that passes regardless of the size of the gradient.
+        rounding: the difference that passes regardless of the size of a leaf's gradient, relative to the largest
+            gradient of any leaf.
+        precision: the precision of JAX's gradients, "float64" or "float32".
+        constants: leaves whose gradient is 0 by definition although the value depends on them, such as those of
+            `fnet.frozen`; finite differences do not apply to them.
+        exclude_kinks: whether entries on a kink count as equal, whatever the gradients there are.
         context: (name of the leaf, name of the part) -> the context of the diagnosis.
     """
     context = context or (lambda name, _: Context(name.rpartition("/")[2]))
-    entries = {name: _sampled_entries(name, leaf, parts, samples) for name, leaf in leaves.items()}
-    numeric_gradients = _differentiate(f, leaves, data, parts, entries)
-    return [
-        _compare_leaf(name, part, numeric_gradients[part.name, name], tolerance, rounding, context(name, part.name))
-        for part in parts
+    differing = tolerance if exclude_kinks else None
+    entries = {name: _sampled_entries(name, leaf, parts, samples, differing) for name, leaf in leaves.items()}
+    entries |= {name: np.zeros(0, int) for name in constants}
+    numeric_gradients, values = _differentiate(f, leaves, data, parts, entries)
+    if exclude_kinks:
+        parts = [_without_kinks(part, numeric_gradients) for part in parts]
+    limits = {
+        (part.name, name): rounding * _gradient_scale(part, value)
+        for part, value in zip(parts, values, strict=True)
         for name in leaves
-    ]
+    }
+
+    def compare() -> list[LeafReport]:
+        return [
+            _compare_leaf(name, part, numeric_gradients[place], tolerance, limits[place], context(name, part.name))
+            for part in parts
+            for name in leaves
+            for place in [(part.name, name)]
+        ]
+
+    reports = compare()
+    if all(report.ok for report in reports):
+        return reports
+    measured, noise = measure_rounding(f, leaves, data, [part.name for part in parts], precision)
+    limits = {place: max(limit, measured[place]) for place, limit in limits.items()}
+    numeric_gradients, _ = _differentiate(f, leaves, data, parts, entries, noise)
+    return compare()
 
 
-def _sampled_entries(name: str, leaf: np.ndarray, parts: Sequence[Part], samples: int) -> np.ndarray:
-    """Choose the flat indices of a leaf's entries to compare with finite differences."""
+def _gradient_scale(part: Part, value: float) -> float:
+    """Return the largest gradient of any leaf. If all are tiny, a value of the function below 1 is the scale."""
+    sizes = [np.max(np.abs(gradient), initial=0.0, where=np.isfinite(gradient)) for gradient in part.by_jax.values()]
+    return float(max([*sizes, min(1.0, abs(value))]))
+
+
+def _without_kinks(part: Part, differences: Mapping[tuple[str, str], "_Numeric"]) -> Part:
+    """Replace the gradient by hand with JAX's at all entries on a kink."""
+    by_hand = dict(part.by_hand)
+    for name, gradient in part.by_jax.items():
+        candidate, numeric_gradient = by_hand.get(name), differences[part.name, name]
+        if candidate is not None and candidate.shape == gradient.shape:
+            on_kink = numeric_gradient.entries[numeric_gradient.kinks]
+            by_hand[name] = candidate.astype(np.float64)
+            by_hand[name].flat[on_kink] = gradient.flat[on_kink]
+    return part._replace(by_hand=by_hand)
+
+
+def _sampled_entries(
+    name: str, leaf: np.ndarray, parts: Sequence[Part], samples: int, tolerance: float | None
+) -> np.ndarray:
+    """Choose the flat indices of a leaf's entries to compare with finite differences.
+
+    With a tolerance, they include the entries that differ by more, up to `DIFFERENT`, since each may lie on a kink.
+    """
     if leaf.size <= samples:
         return np.arange(leaf.size)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    worst = [int(np.argmax(np.abs(_candidate(part, name) - part.by_jax[name]))) for part in parts]
-    return np.concatenate([np.sort(rng.choice(leaf.size, samples, replace=False)), worst])
+    distances = [np.abs(_candidate(part, name) - part.by_jax[name]).reshape(-1) for part in parts]
+    chosen = [np.sort(rng.choice(leaf.size, samples, replace=False)), [int(np.argmax(d)) for d in distances]]
+    if tolerance is not None:
+        for part, distance in zip(parts, distances, strict=True):
+            chosen.append(np.flatnonzero(distance > tolerance * np.max(np.abs(part.by_jax[name])))[:DIFFERENT])
+        return np.unique(np.concatenate(chosen).astype(int))
+    return np.concatenate(chosen).astype(int)
 
 
 def _candidate(part: Part, name: str) -> np.ndarray:
@@ -105,9 +174,20 @@ class _Numeric(NamedTuple):
 
 
 def _differentiate(
-    f: Function, leaves: Leaves, data: Any, parts: Sequence[Part], entries: Mapping[str, np.ndarray]
-) -> dict[tuple[str, str], _Numeric]:
-    """Differentiate f numerically with respect to some entries of every leaf; the result is keyed by part and leaf."""
+    f: Function,
+    leaves: Leaves,
+    data: Any,
+    parts: Sequence[Part],
+    entries: Mapping[str, np.ndarray],
+    noise: np.ndarray | None = None,
+) -> tuple[dict[tuple[str, str], _Numeric], np.ndarray]:
+    """Differentiate f numerically with respect to some entries of every leaf.
+
+    noise, (k,), is the rounding error of f's values, if it is larger than usual.
+
+    Returns:
+        The finite differences by part and leaf, and the value of every part.
+    """
     flat = np.concatenate([leaf.reshape(-1) for leaf in leaves.values()])
     ends = np.cumsum([leaf.size for leaf in leaves.values()])
     starts = ends - [leaf.size for leaf in leaves.values()]
@@ -119,27 +199,31 @@ def _differentiate(
     candidates = np.stack([np.concatenate([_candidate(part, name).reshape(-1) for name in leaves]) for part in parts])
     signs = np.random.default_rng(0).choice([-1.0, 1.0], flat.size)
     shapes = tuple(leaf.shape for leaf in leaves.values())
+    noise = np.zeros(len(parts)) if noise is None else noise
     ranges = np.stack([starts, ends], axis=1)
     with jax.enable_x64(True):
         differences, remainders, values = jax.tree.map(
-            np.asarray, _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates)
+            np.asarray, _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates, noise)
         )
     offsets = np.cumsum([0, *map(len, entries.values())])
-    return {
+    # At the edge of its domain, such as sqrt at 0, a function has no two-sided derivative either.
+    kinks = differences.kinks | ~np.isfinite(differences.values).all(axis=1)
+    results = {
         (part.name, name): _Numeric(
             entries[name],
             differences.values[offsets[leaf] : offsets[leaf + 1], k],
             differences.errors[offsets[leaf] : offsets[leaf + 1], k],
-            differences.kinks[offsets[leaf] : offsets[leaf + 1]],
+            kinks[offsets[leaf] : offsets[leaf + 1]],
             numeric.order_of(remainders[leaf, :, k], float(values[k])),
         )
         for k, part in enumerate(parts)
         for leaf, name in enumerate(leaves)
     }
+    return results, values
 
 
 @functools.partial(jax.jit, static_argnames=("f", "shapes"))
-def _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates):
+def _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candidates, noise):
     """Return differences at the indices, Taylor remainders along the signs within each leaf, and the values of f."""
     splits = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
 
@@ -153,7 +237,7 @@ def _measure(f, shapes, flat, data, indices, sizes, ranges, scales, signs, candi
         return numeric.taylor_remainders(f_of_flat, flat, direction, candidates @ direction)
 
     remainders, values = lax.map(remainders_of_leaf, (ranges, scales))
-    return numeric.differences(f_of_flat, flat, indices, sizes), remainders, values[0]
+    return numeric.differences(f_of_flat, flat, indices, sizes, noise), remainders, values[0]
 
 
 def _scale(leaf: np.ndarray) -> float:
@@ -175,7 +259,7 @@ def _compare_leaf(
     if len(worst) and usable[worst[0]]:
         report = report._replace(values=(*report.values[:2], float(differences.values[worst[0]])))
     largest = max(np.max(np.abs(by_hand), initial=0.0), np.max(np.abs(by_jax), initial=0.0))
-    allowed = AGREEMENT * largest + 4 * differences.errors + rounding
+    allowed = max(AGREEMENT, tolerance) * largest + 4 * differences.errors + rounding
     if report.ok:
         return _check_both(report, part, differences, allowed, context)
     return _find_wrong_side(report, part, differences, allowed, max(tolerance * largest, rounding), context)

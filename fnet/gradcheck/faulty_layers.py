@@ -15,14 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.core.layer import Layer
-from fnet.core.traversal import leaves, rewire
+from fnet.core.layer import Layer, walk
+from fnet.core.traversal import Application, leaves, recorded, recording
 from fnet.gradcheck.compare_leaves import Part, compare_arrays, compare_leaves, nested
 from fnet.gradcheck.diagnosis import Context, diagnose
+from fnet.gradcheck.modes import pairs, state_rows
+from fnet.gradcheck.problem import Problem
 from fnet.gradcheck.report import Culprit, LeafReport
-from fnet.losses import Loss
+from fnet.gradcheck.rules import layers_without_rule, loss_by_hand
+from fnet.gradcheck.trees import differentiable, examples, named, replaced
 from fnet.reference import network as reference
-from fnet.reference.rule import Scope
+from fnet.reference.rule import Scope, expanded
+from fnet.train.score import flatten_steps
 
 TOLERANCE = 1e-9
 """The maximum relative difference that passes between a layer's results by hand and by JAX."""
@@ -32,64 +36,60 @@ SAMPLES = 6
 
 
 class Call(NamedTuple):
-    """A layer and its arguments in the forward pass."""
+    """A layer, the arguments and outputs of its application in the forward pass, and the dropout masks inside it."""
 
     layer: Layer
-    params: Any
-    state: Any
-    x: Any
-    key: jax.Array | None
-    mask: jax.Array | None
+    arguments: Application
+    noise: Any
 
 
-def find_faulty_layers(
-    net: Layer,
-    loss: Loss,
-    loss_by_hand: Callable[..., tuple[np.ndarray, np.ndarray]],
-    params: Any,
-    state: Any,
-    noise: Mapping[str, Any],
-    x: np.ndarray,
-    y: np.ndarray,
-    key: jax.Array,
-    *,
-    loss_name: str,
-) -> list[Culprit]:
+def find_faulty_layers(problem: Problem, *, train: bool = True, mask: np.ndarray | None = None) -> list[Culprit]:
     """Find the layers, and the loss, whose own forward or backward pass is wrong, in the order of the description.
 
     Args:
-        net, params, state, noise, x, y, key: the arguments of the check that failed, in float64.
-        loss, loss_by_hand: the loss on the two sides.
-        loss_name: the name of the loss.
+        problem: the arguments of the check that failed.
+        train: whether it failed in training mode.
+        mask: the mask with which it failed; None if all examples are real.
     """
+    real = np.ones(examples(problem.x), bool) if mask is None else mask
     with jax.enable_x64(True):
-        calls, outputs = _record_calls(net, params, state, x, key)
+        calls, outputs = _record_calls(problem, train, real)
         culprits: dict[tuple[str, ...], list[Culprit]] = {}
         for path in sorted(calls, key=len, reverse=True):
             if not any(other[: len(path)] == path for other in culprits):
-                mistakes = _check_layer(path, calls[path], noise)
+                mistakes = _check_layer(path, calls[path], problem)
                 if mistakes:
                     culprits[path] = mistakes
-        loss_culprits = _check_loss(loss, loss_by_hand, outputs, y, loss_name)
+        scored = flatten_steps(*jax.tree.map(jnp.asarray, (outputs, problem.y, real)))
+        loss_culprits = _check_loss(problem, *scored[:2]) if isinstance(scored[0], jax.Array) else []
     return [culprit for path in calls for culprit in culprits.get(path, [])] + loss_culprits
 
 
-def _record_calls(
-    net: Layer, params: Any, state: Any, x: Any, key: jax.Array
-) -> tuple[dict[tuple[str, ...], Call], Any]:
-    """Return every layer's call in JAX's forward pass, containers first, and the network's outputs."""
+def _record_calls(problem: Problem, train: bool, mask: np.ndarray) -> tuple[dict[tuple[str, ...], Call], Any]:
+    """Return every layer's call in JAX's forward pass, containers first, and the network's outputs.
+
+    The layers inside a layer without a hand-written rule are not listed: the rule by JAX covers them.
+    """
+    net, x = recording(problem.net, lambda _, __, application: application), jax.tree.map(jnp.asarray, problem.x)
+    outputs, state = net.apply(problem.params, problem.state, x, train=train, key=problem.key, mask=jnp.asarray(mask))
+    applications = dict(recorded(state))
+    opaque = [path for path, _ in layers_without_rule(problem.net)]
+    layers = dict(walk(problem.net))
     calls: dict[tuple[str, ...], Call] = {}
+    for path, layer in layers.items():
+        if path in applications and not any(path[: len(outer)] == outer != path for outer in opaque):
+            application = applications[path]
+            noise = functools.reduce(lambda tree, name: tree.get(name, {}), path, problem.noise if train else {})
+            for number in range(len(path)):
+                if _is_loop(layers[path[:number]]):
+                    application, noise = jax.tree.map(lambda stacked: stacked[0], (application, noise))
+            calls[path] = Call(layer, application, noise)
+    return calls, outputs
 
-    def recording(path: tuple[str, ...], layer: Layer) -> Layer:
-        def apply(params, state, x, *, train, key=None, mask=None):
-            calls.setdefault(path, Call(layer, params, state, x, key, mask))
-            return layer.apply(params, state, x, train=train, key=key, mask=mask)
 
-        return dataclasses.replace(layer, apply=apply)
-
-    mask = jnp.ones(len(x), bool)
-    outputs, _ = rewire(net, recording).apply(params, state, jnp.asarray(x), train=True, key=key, mask=mask)
-    return calls, np.asarray(outputs)
+def _is_loop(layer: Layer) -> bool:
+    """Return whether what the layers inside record is stacked; the first repetition is checked."""
+    return layer.kind == "repeat" and bool(layer.settings["scan"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,47 +97,64 @@ class Projection:
     """<g, layer(params, x)> for a cotangent g, as a function of the input and the parameters.
 
     names: names of the parameters' leaves.
-    with_input: whether to differentiate with respect to the input; an input of integers cannot be differentiated.
+    inputs: names of the inputs to differentiate with respect to; an input of integers cannot be differentiated.
     """
 
     layer: Layer
     names: tuple[str, ...]
-    with_input: bool
+    inputs: tuple[str, ...]
+    train: bool
 
     def __call__(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
         """Map (leaves, {"x", "state", "key", "mask", "g"}) to an array of shape (1,)."""
-        return jnp.sum(self.outputs(arrays, data) * data["g"])[None]
+        products = jax.tree.map(lambda y, g: jnp.sum(y * g), self.forward(arrays, data)[0], data["g"])
+        return jnp.asarray(sum(jax.tree.leaves(products)))[None]
 
-    def outputs(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
-        """Return layer(params, x)."""
-        x, *arrays = arrays if self.with_input else (data["x"], *arrays)
-        params = nested(dict(zip(self.names, arrays, strict=True)))
-        return self.layer.apply(params, data["state"], x, train=True, key=data["key"], mask=data["mask"])[0]
+    def forward(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Return layer(params, x) and the new state."""
+        count = len(self.inputs)
+        x = replaced("input", data["x"], dict(zip(self.inputs, arrays[:count], strict=True)))
+        params = nested(dict(zip(self.names, arrays[count:], strict=True)))
+        return self.layer.apply(params, data["state"], x, train=self.train, key=data["key"], mask=data["mask"])
 
 
-def _check_layer(path: tuple[str, ...], call: Call, noise: Mapping[str, Any]) -> list[Culprit]:
-    """Check the forward and the backward pass of one layer."""
-    layer, x = call.layer, np.asarray(call.x)
-    layer_noise = functools.reduce(lambda tree, name: tree.get(name, {}), path, noise)
-    params, state = jax.tree.map(np.asarray, (call.params, call.state))
-    scope = Scope(params, state, layer_noise, True, None if call.mask is None else np.asarray(call.mask))
-    named = list(leaves(layer, params))
-    f = Projection(layer, tuple(name for name, _ in named), not np.issubdtype(x.dtype, np.integer))
-    points = dict([("input", x)] * f.with_input + named)
-    data = {"x": call.x, "state": call.state, "key": call.key, "mask": call.mask}
-    outputs, pull = jax.vjp(lambda arrays: f.outputs(arrays, data), list(points.values()))
-    label = "/".join(path)
+def _check_layer(path: tuple[str, ...], call: Call, problem: Problem) -> list[Culprit]:
+    """Check the forward pass, the new state and the backward pass of one layer."""
+    layer, arguments, noise = call
+    train, label = bool(arguments.train), "/".join(path)
+    params, state, x, mask = jax.tree.map(np.asarray, (arguments.params, arguments.state, arguments.x, arguments.mask))
+    scope = Scope(params, state, noise if train else {}, train, mask, {}, problem.rules)
+    parameters = dict(leaves(layer, params))
+    f = Projection(layer, tuple(parameters), differentiable("input", x), train)
+    inputs = named("input", x)
+    points = {name: inputs[name] for name in f.inputs} | parameters
+    data = {"x": arguments.x, "state": arguments.state, "key": arguments.key, "mask": arguments.mask}
+    outputs, pull, new_state = jax.vjp(lambda arrays: f.forward(arrays, data), list(points.values()), has_aux=True)
     y, cache = reference.forward(layer, scope, x)
-    diagnosis = _forward_mistake(y, np.asarray(outputs))
-    if diagnosis:
-        return [Culprit(label, layer.kind, "output", "forward", diagnosis)]
-    g = np.random.default_rng(zlib.crc32(label.encode())).standard_normal(outputs.shape)
+    for hand, jaxs in pairs("output", y, jax.tree.map(np.asarray, outputs)).values():
+        diagnosis = _forward_mistake(hand, jaxs)
+        if diagnosis:
+            return [Culprit(label, layer.kind, "output", "forward", diagnosis)]
+    wrong = [row for row in state_rows(layer, scope.new_state, new_state, TOLERANCE) if not row.ok]
+    if wrong:
+        return [Culprit(label, layer.kind, row.name, "forward", row.diagnosis) for row in wrong]
+    rng = np.random.default_rng(zlib.crc32(label.encode()))
+    g = jax.tree.map(lambda output: rng.standard_normal(output.shape), outputs)
     dx, gradients = reference.backward(layer, scope, cache, g)
-    by_hand = dict([("input", dx)] * f.with_input + list(leaves(layer, gradients)))
-    by_jax = dict(zip(points, map(np.asarray, pull(jnp.asarray(g, outputs.dtype))[0]), strict=True))
-    context = functools.partial(_context, len(x), g.shape)
-    wrong = _wrong_leaves(f, points, data | {"g": g}, Part("total", by_hand, by_jax), context)
-    return [Culprit(label, layer.kind, report.name, report.verdict, report.diagnosis) for report in wrong]
+    by_hand = named("input", dx) | dict(leaves(layer, gradients))
+    cotangents = jax.tree.map(lambda part, output: jnp.asarray(part, output.dtype), g, outputs)
+    by_jax = dict(zip(points, map(np.asarray, pull(cotangents)[0]), strict=True))
+    context = functools.partial(_context, examples(x), jax.tree.leaves(g)[0].shape)
+    has_rule = expanded(layer) not in problem.rules
+    wrong = _wrong_leaves(f, points, data | {"g": g}, Part("total", by_hand, by_jax), context, has_rule)
+    return [_culprit(label, layer.kind, row, has_rule) for row in wrong]
+
+
+def _culprit(label: str, kind: str, row: LeafReport, has_rule: bool) -> Culprit:
+    """Return the mistake of a row; without a rule by hand, it is JAX's."""
+    if has_rule:
+        return Culprit(label, kind, row.name, row.verdict, row.diagnosis)
+    return Culprit(label, kind, row.name, "by JAX", row.diagnosis.rpartition("differences: ")[2])
 
 
 def _forward_mistake(by_hand: np.ndarray, by_jax: np.ndarray) -> str:
@@ -153,9 +170,11 @@ def _wrong_leaves(
     data: Any,
     part: Part,
     context: Callable[[str, str], Context],
+    has_rule: bool,
 ) -> list[LeafReport]:
-    """List the leaves with a wrong gradient; without any, finite differences are not computed."""
-    if all(compare_arrays(name, part.by_hand.get(name), leaf, TOLERANCE).ok for name, leaf in part.by_jax.items()):
+    """List the leaves with a wrong gradient; finite differences are not computed if hand and JAX agree."""
+    agree = all(compare_arrays(name, part.by_hand.get(name), leaf, TOLERANCE).ok for name, leaf in part.by_jax.items())
+    if has_rule and agree:
         return []
     reports = compare_leaves(f, points, data, [part], samples=SAMPLES, tolerance=TOLERANCE, context=context)
     return [report for report in reports if not report.ok]
@@ -177,16 +196,16 @@ class SumOfLosses:
         return jnp.sum(self.function(arrays[0], data))[None]
 
 
-def _check_loss(
-    loss: Loss, by_hand: Callable[..., Any], outputs: np.ndarray, y: np.ndarray, name: str
-) -> list[Culprit]:
+def _check_loss(problem: Problem, outputs: Any, y: Any) -> list[Culprit]:
     """Check the values of the loss and their derivatives with respect to the outputs."""
-    losses, cotangents = by_hand(outputs, y)
-    expected, pull = jax.vjp(lambda outputs: loss.function(outputs, jnp.asarray(y)), jnp.asarray(outputs))
+    outputs, y, name, function = np.asarray(outputs), np.asarray(y), problem.loss_name, problem.loss.function
+    losses, cotangents = problem.loss_by_hand(outputs, y)
+    expected, pull = jax.vjp(lambda outputs: function(outputs, jnp.asarray(y)), jnp.asarray(outputs))
     diagnosis = _forward_mistake(losses, np.asarray(expected))
     if diagnosis:
         return [Culprit("loss", name, "output", "forward", diagnosis)]
     part = Part("total", {"input": cotangents}, {"input": np.asarray(pull(jnp.ones_like(expected))[0])})
     context = Context("input", len(y), {"outputs": int(np.prod(outputs.shape[1:]))})
-    wrong = _wrong_leaves(SumOfLosses(loss.function), {"input": outputs}, y, part, lambda *_: context)
-    return [Culprit("loss", name, report.name, report.verdict, report.diagnosis) for report in wrong]
+    _, has_rule = loss_by_hand(problem.loss)
+    wrong = _wrong_leaves(SumOfLosses(function), {"input": outputs}, y, part, lambda *_: context, has_rule)
+    return [_culprit("loss", name, row, has_rule) for row in wrong]

@@ -1,36 +1,32 @@
 """Check of the gradients of a network's training loss: by hand, by JAX and by finite differences."""
 
-import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from fnet.core.layer import Layer
-from fnet.core.traversal import leaves
 from fnet.core.wording import suggestion
-from fnet.gradcheck.compare_leaves import ROUNDING, SAMPLES, Part, compare_arrays, compare_leaves, nested
+from fnet.gradcheck.compare_leaves import ROUNDING, ROUNDING_LIMITS, SAMPLES, Part, compare_leaves
 from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.faulty_layers import find_faulty_layers
+from fnet.gradcheck.modes import VALUES, Mode, check_mode, forward_rows, is_forward, modes, pairs, state_rows
 from fnet.gradcheck.noise import draw_noise
+from fnet.gradcheck.problem import ByJax, LossFunction, Problem
 from fnet.gradcheck.report import Culprit, LeafReport, Report
+from fnet.gradcheck.rules import UNCHECKED, layers_without_rule, loss_by_hand, rules_by_jax
+from fnet.gradcheck.sampling import check_rates
+from fnet.gradcheck.trees import examples
 from fnet.losses import Loss, loss_name_of, resolve_loss
 from fnet.reference import network as reference
-from fnet.reference.losses import loss_of
 from fnet.regularization import Penalties
-from fnet.train.state import Batch
-from fnet.train.step import objective
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-3}
 """The default maximum relative difference that passes, by the precision that JAX computes in."""
 
-FORWARD = ("outputs", "loss")
-"""The rows that compare forward values."""
+UNFINISHED = "Evaluation mode and masks were not checked: correct the training loss first."
 
 REMARKS = {
     "float64": "",
@@ -68,12 +64,18 @@ def check(
     errors are far smaller than the effect of a mistake. The network is in training mode: it uses the statistics of the
     batch, and both sides use the same dropout masks. The finite differences are those of JAX's loss. Of the three
     gradients, the two that agree outvote the third. With penalties, the data loss and the penalty are also checked
-    separately. If something is wrong, every layer is checked alone, with a random cotangent, to locate the mistake.
+    separately. The new state, such as running averages, is compared too, and the rate of every dropout layer
+    statistically. If all of this is right, the data loss is compared by hand and by JAX in evaluation mode, with a mask
+    of examples and, for sequences, with a mask of steps, all with the new state. If something is wrong, every layer is
+    checked alone, with a random cotangent, to locate the mistake.
+
+    A layer or loss without a hand-written rule is checked as well: there JAX is compared with finite differences alone,
+    and the row says "no rule by hand".
 
     Args:
         net: the network.
-        loss: a name of `fnet.losses.LOSSES`, a function of `fnet.losses`, or a `functools.partial` of one with
-            settings, which also apply to the hand-written loss.
+        loss: a name of `fnet.losses.LOSSES`, a function of `fnet.losses`, a `functools.partial` of one with settings,
+            which also apply to the hand-written loss, or a `fnet.losses.Loss`, whose `reference` is the one by hand.
         params: its parameters, of any precision.
         state: its non-trainable state.
         x: examples (batch, ...).
@@ -87,7 +89,6 @@ def check(
         precision: the precision of JAX's gradients, "float64" or "float32"; the other two gradients are in float64.
 
     Raises:
-        NoReference: if a layer or the loss does not have a hand-written backward pass.
         UnknownLeaf: if the network does not have the requested leaf.
         ValueError: for an unknown loss, or an unknown layer in the penalties.
 
@@ -95,54 +96,88 @@ def check(
     >>> net = fnet.serial(fnet.dense(3), fnet.tanh(), fnet.dense(2))
     >>> params, state = net.init(jax.random.key(0), (4,))
     >>> report = check(net, "cross_entropy", params, state, np.ones((5, 4)), np.array([0, 1, 1, 0, 1]))
-    >>> report.ok, [row.name for row in report.rows][3:]
+    >>> report.ok, [row.name for row in report.listed][3:]
     (True, ['dense_1/w', 'dense_1/b', 'dense_2/w', 'dense_2/b'])
     """
     key = jax.random.key(0) if key is None else key
     tolerance = TOLERANCES[precision] if tolerance is None else tolerance
-    noise = draw_noise(net, params, state, x, key)
-    params, state, x, y = jax.tree.map(_float64, (params, state, x, y))
-    record = resolve_loss(loss)
-    loss_name, settings = loss_name_of(record.function) or (getattr(loss, "__name__", repr(loss)), {})
-    loss_by_hand = functools.partial(loss_of(loss_name), **settings)
-    hand = functools.partial(reference.loss_and_gradients, net, params, x, y, loss_by_hand, state=state, noise=noise)
-    by_hand = _by_hand(hand, params, regularization)
-    names = tuple(name for name, _ in leaves(net, params))
-    f = TrainingLoss(net, record, regularization, names, not np.issubdtype(x.dtype, np.integer))
-    points = dict(f.leaves(params, x))
+    problem, has_rule = _problem(net, loss, params, state, x, y, regularization, key)
+    f, points, data = problem.function(), problem.points(), problem.data()
     reported = _reported_leaves(points, leaf)
-    data = {"state": state, "x": x, "y": y, "key": key}
-    by_jax = _by_jax(f, points, data, precision)
+    by_hand, by_jax = _by_hand(problem), problem.by_jax(precision)
     parts = _parts(f, points, by_hand, by_jax)
-    rounding = _rounding(parts[0], precision)
-    context = _contexts(len(x), by_jax.outputs.shape, parts[-1].by_jax if regularization.penalizes else {})
-    rows = _forward_rows(by_hand, by_jax, f.parts, tolerance, rounding)
+    rounding = ROUNDING_LIMITS[precision]
+    penalty = parts[-1].by_jax if regularization.penalizes else {}
+    context = _contexts(examples(problem.x), jax.tree.leaves(by_jax.outputs)[0].shape, penalty)
+    rows = _value_rows(by_hand, by_jax, f.parts, tolerance, max(rounding, ROUNDING))
     rows += compare_leaves(
-        f, points, data, parts, samples=samples, tolerance=tolerance, rounding=rounding, context=context
-    )
-    rows = [row for row in rows if row.name in (*FORWARD, *reported) and not _is_unpenalized(row)]
+        f, points, data, parts, samples=samples, tolerance=tolerance, rounding=rounding, precision=precision,
+        constants=problem.constants(), context=context,
+    )  # fmt: skip
+    rows = [row for row in rows if (row.name in reported or is_forward(row)) and not _is_unpenalized(row)]
     rows.sort(key=lambda row: f.parts.index(row.part))
-    report = Report(rows, tolerance, precision, remark=REMARKS[precision].format(tolerance=tolerance))
+    rows += state_rows(net, by_hand["total"].state, by_jax.state, tolerance)
+    rows += check_rates(net, problem.noise, key)
+    remarks = [REMARKS[precision].format(tolerance=tolerance)]
+    mode = Mode("total", True, None)
+    if all(row.ok for row in rows):
+        trained = problem._replace(state=by_hand["total"].state)
+        for mode in modes(trained):
+            problem, added = trained, check_mode(trained, mode, precision, tolerance, rounding)
+            rows += [row for row in added if row.name in reported or is_forward(row)]
+            if not all(row.ok for row in added):
+                break
+    else:
+        remarks.append(UNFINISHED)
+    rows = [_mark_unchecked(row, net, has_rule) for row in rows]
+    report = Report(rows, tolerance, precision, remark="\n".join(filter(None, remarks)))
     if report.ok:
         return report
-    culprits = find_faulty_layers(net, record, loss_by_hand, params, state, noise, x, y, key, loss_name=loss_name)
+    culprits = find_faulty_layers(problem, train=mode.train, mask=mode.mask)
     return report._replace(rows=[_attribute(row, culprits) for row in rows], culprits=culprits)
 
 
-def _by_hand(
-    hand: Callable[..., reference.Result], params: Any, regularization: Penalties
-) -> dict[str, reference.Result]:
+def _problem(
+    net: Layer, loss: Any, params: Any, state: Any, x: Any, y: Any, regularization: Penalties, key: jax.Array
+) -> tuple[Problem, bool]:
+    """Return the problem in float64, and whether the loss has a hand-written derivative."""
+    rules = rules_by_jax(net, key)
+    noise = draw_noise(net, params, state, x, key, frozenset(path for path, _ in layers_without_rule(net)))
+    params, state, x, y = jax.tree.map(_float64, (params, state, x, y))
+    record = resolve_loss(loss)
+    name = loss_name_of(record.function)
+    by_hand, has_rule = loss_by_hand(record)
+    label = name[0] if name else getattr(record.function, "__name__", repr(record.function))
+    return Problem(
+        net, record, by_hand, label, regularization.for_network(net), rules, params, state, noise, x, y, key
+    ), has_rule
+
+
+def _by_hand(problem: Problem) -> dict[str, reference.Result]:
     """Compute values and gradients of every part by hand."""
-    total = hand(regularization=regularization)
-    if not regularization.penalizes:
+    penalties = problem.regularization
+    total = problem.by_hand(penalties)
+    if not penalties.penalizes:
         return {"total": total}
-    value, gradients = reference.penalty(params, regularization)
-    return {"total": total, "data loss": hand(), "penalty": total._replace(loss=value, params=gradients, x=total.x * 0)}
+    value, gradients = reference.penalty(problem.params, penalties)
+    penalty = total._replace(loss=value, params=gradients, x=jax.tree.map(lambda dx: dx * 0, total.x))
+    return {"total": total, "data loss": problem.by_hand(), "penalty": penalty}
 
 
-def _parts(
-    f: "TrainingLoss", points: Mapping[str, np.ndarray], by_hand: Mapping[str, Any], by_jax: "ByJax"
-) -> list[Part]:
+def _mark_unchecked(row: LeafReport, net: Layer, loss_has_rule: bool) -> LeafReport:
+    """Say in the rows of layers and losses without a hand-written rule that JAX is compared with differences alone."""
+    layers = ["/".join(path) for path, _ in layers_without_rule(net)]
+    leaf, is_value = row.name.removeprefix("state: "), row.name.partition("/")[0] in VALUES
+    inside = any(not layer or leaf.startswith(f"{layer}/") for layer in layers) and not is_value
+    if not inside and (loss_has_rule or row.name != "loss"):
+        return row
+    if row.ok:
+        return row._replace(diagnosis=UNCHECKED)
+    verdict = "by JAX" if row.verdict == "both" else row.verdict
+    return row._replace(verdict=verdict, diagnosis=f"{UNCHECKED}; {row.diagnosis.rpartition('differences: ')[2]}")
+
+
+def _parts(f: LossFunction, points: Mapping[str, np.ndarray], by_hand: Mapping[str, Any], by_jax: ByJax) -> list[Part]:
     """Pair the gradients of the two sides; a leaf without penalty has the penalty gradient 0."""
     zeros = {name: np.zeros_like(leaf) for name, leaf in points.items()}
     return [
@@ -155,95 +190,15 @@ def _parts(
     ]
 
 
-def _rounding(total: Part, precision: str) -> float:
-    """Return the absolute difference that counts as rounding."""
-    if precision == "float64":
-        return ROUNDING
-    return 1e-6 * max(np.max(np.abs(gradient)) for gradient in total.by_jax.values())
-
-
-def _forward_rows(
-    by_hand: Mapping[str, Any], by_jax: "ByJax", parts: Sequence[str], tolerance: float, rounding: float
+def _value_rows(
+    by_hand: Mapping[str, reference.Result], by_jax: ByJax, parts: Sequence[str], tolerance: float, rounding: float
 ) -> list[LeafReport]:
     """Compare the outputs and the value of every part."""
-    rows = [compare_arrays("outputs", by_hand["total"].outputs, by_jax.outputs, tolerance, rounding)]
-    rows += [
-        compare_arrays("loss", np.asarray(by_hand[part].loss), value, tolerance, rounding)._replace(part=part)
-        for part, value in zip(parts, by_jax.values, strict=True)
-    ]
-    return [row if row.ok else row._replace(verdict="forward") for row in rows]
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingLoss:
-    """The training loss as a function of the parameters' leaves and the input.
-
-    Its values are the total and, with penalties, the data loss and the penalty. It is hashable, so that it is
-    compiled once per network.
-
-    names: names of the parameters' leaves, in the order of the description.
-    with_input: whether to differentiate with respect to the input; an input of integers cannot be differentiated.
-    """
-
-    net: Layer
-    loss: Loss
-    regularization: Penalties
-    names: tuple[str, ...]
-    with_input: bool
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Return the names of the values."""
-        return ("total", "data loss", "penalty") if self.regularization.penalizes else ("total",)
-
-    def leaves(self, params: Any, x: Any) -> list[tuple[str, Any]]:
-        """List the input, if differentiated, and the parameters, with their names, in the order of the description."""
-        return [("input", x)] * self.with_input + list(leaves(self.net, params))
-
-    def __call__(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
-        """Map (leaves, {"state", "x", "y", "key"}) to the values."""
-        params, batch = self._arguments(arrays, data)
-        evaluate = objective(self.net, self.loss, regularization=self.regularization)
-        total, (_, metrics) = evaluate(params, data["state"], batch, data["key"])
-        return jnp.stack([total, metrics.loss, metrics.penalty][: len(self.parts)])
-
-    def outputs(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
-        """Return the network's outputs."""
-        params, batch = self._arguments(arrays, data)
-        return self.net.apply(params, data["state"], batch.x, train=True, key=data["key"], mask=batch.mask)[0]
-
-    def _arguments(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Batch]:
-        """Return the parameters and the batch."""
-        x, *arrays = arrays if self.with_input else (data["x"], *arrays)
-        return nested(dict(zip(self.names, arrays, strict=True))), Batch(x, data["y"], jnp.ones(len(x), bool))
-
-
-class ByJax(NamedTuple):
-    """The outputs, the value of every part, and the gradient of each value as a dict of leaves."""
-
-    outputs: np.ndarray
-    values: np.ndarray
-    gradients: list[dict[str, np.ndarray]]
-
-
-def _by_jax(f: TrainingLoss, points: Mapping[str, np.ndarray], data: Mapping[str, Any], precision: str) -> ByJax:
-    with jax.enable_x64(precision == "float64"):
-        arrays, data = jax.tree.map(lambda a: _as(a, precision), (list(points.values()), data))
-        outputs, values, gradients = jax.tree.map(np.asarray, _values_and_gradients(f, arrays, data))
-    return ByJax(outputs, values, [dict(zip(points, part, strict=True)) for part in zip(*gradients, strict=True)])
-
-
-@functools.partial(jax.jit, static_argnames="f")
-def _values_and_gradients(f, arrays, data):
-    values, pull = jax.vjp(lambda arrays: f(arrays, data), arrays)
-    # In a loop over the values the backward pass is compiled only once.
-    gradients = lax.map(lambda unit: pull(unit)[0], jnp.eye(len(f.parts), dtype=values.dtype))
-    return f.outputs(arrays, data), values, gradients
-
-
-def _as(array: Any, precision: str) -> Any:
-    """Convert real numbers to the precision; integers and random keys stay as they are."""
-    return array.astype(precision) if jnp.issubdtype(array.dtype, jnp.floating) else array
+    rows = forward_rows(pairs("outputs", by_hand["total"].outputs, by_jax.outputs), tolerance, rounding)
+    for part, value in zip(parts, by_jax.values, strict=True):
+        (row,) = forward_rows({"loss": (np.asarray(by_hand[part].loss), value)}, tolerance, rounding)
+        rows.append(row._replace(part=part))
+    return rows
 
 
 def _contexts(batch: int, outputs: tuple[int, ...], penalty: Mapping[str, np.ndarray]) -> Callable[[str, str], Context]:

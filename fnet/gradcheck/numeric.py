@@ -47,7 +47,9 @@ Traced = Callable[[jax.Array], tuple[jax.Array, list[jax.Array]]]
 """A function that also returns the outcomes of its comparisons."""
 
 
-def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array) -> Differences:
+def differences(
+    f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array, noise: jax.Array | float = 0.0
+) -> Differences:
     """Differentiate f: (m,) -> (k,) at x with respect to some entries by central differences; traceable by JAX.
 
     D(h) = (f(x + h e) - f(x - h e)) / 2h has the error c_2 h^2 + c_4 h^4 + ..., whose first two terms two levels of
@@ -55,14 +57,16 @@ def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array)
 
         E(h) = (4 D(h/2) - D(h)) / 3,    R(h) = (16 E(h/2) - E(h)) / 15.
 
-    |R(h) - E(h/2)| plus rounding, eps |f| / (h/4), estimates the error (Richardson 1911; Ridders 1982). A step crosses
-    a kink if a comparison in f does not have the same outcome at all six points; the step is then reduced.
+    |R(h) - E(h/2)| plus rounding, eps |f| / (h/4), estimates the error (Richardson 1911; Ridders 1982). A function that
+    amplifies rounding errors of intermediate values has a larger error than eps |f|, its noise. A step crosses a kink
+    if a comparison in f does not have the same outcome at all six points; the step is then reduced.
 
     Args:
         f: the function, in float64.
         x: the point.
         entries: (n,), indices of the entries to vary.
         sizes: (n,), the sizes that the steps are scaled by.
+        noise: (k,), the rounding errors of the values of f, if larger.
     """
     traced = with_branches(f)
     shapes = jax.eval_shape(traced, x)
@@ -76,7 +80,7 @@ def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array)
 
         def retry(carry):
             attempt, h, *best = carry
-            value, error, crossed = _extrapolate(traced, shapes, x, entry, h)
+            value, error, crossed = _extrapolate(traced, shapes, x, entry, h, noise)
             better = ~crossed & (best[2] | (jnp.sum(error) < jnp.sum(best[1])))
             best = [jnp.where(better, new, old) for new, old in zip((value, error, crossed), best, strict=True)]
             return attempt + 1, h * SHRINK, *best
@@ -89,14 +93,14 @@ def differences(f: Function, x: jax.Array, entries: jax.Array, sizes: jax.Array)
 
 
 def _extrapolate(
-    traced: Traced, shapes: Any, x: jax.Array, entry: jax.Array, h: jax.Array
+    traced: Traced, shapes: Any, x: jax.Array, entry: jax.Array, h: jax.Array, noise: jax.Array | float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return R(h), its estimated error, and whether the step h crosses a kink."""
     at, values, crossed = _evaluate(traced, shapes, x, entry, h)
     d = (values[0::2] - values[1::2]) / (at[0::2] - at[1::2])[:, None]
     e = (4 * d[1:] - d[:-1]) / 3
     r = (16 * e[1] - e[0]) / 15
-    rounding = EPSILON * jnp.max(jnp.abs(values), axis=0) / (h / 4)
+    rounding = jnp.maximum(EPSILON * jnp.max(jnp.abs(values), axis=0), noise) / (h / 4)
     return r, jnp.abs(r - e[1]) + rounding, crossed
 
 

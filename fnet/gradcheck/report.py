@@ -23,11 +23,44 @@ VERDICT_TEXTS: dict[Verdict, str] = {
 }
 
 
+EXTRA_PARTS = {
+    "state": "new state",
+    "dropout": "dropout rates",
+    "evaluation": "evaluation mode",
+    "masked": "one example masked",
+    "masked steps": "random steps masked",
+}
+"""The parts that are summarized if all of their rows are right, with their headings.
+
+state: the new state in training mode.
+dropout: the fraction of entries that every dropout layer keeps, and its scale, with statistical limits.
+evaluation, masked, masked steps: the data loss in evaluation mode, with a mask of examples, and with a mask of steps.
+"""
+
+
+class Summary(NamedTuple):
+    """A part whose rows are all right: its name, the number of its rows, and their largest differences.
+
+    Rows with a remark, such as "zero up to rounding", do not count in the relative difference.
+    """
+
+    part: str
+    rows: int
+    absolute: float
+    relative: float
+
+    @property
+    def size(self) -> str:
+        """Return the number of rows in words."""
+        return f"{self.rows} row{'s' * (self.rows != 1)}"
+
+
 class LeafReport(NamedTuple):
     """The comparison of one array: forward values, or the gradient with respect to a leaf.
 
     name: "outputs" or "loss" for forward values; "input" or a leaf such as "dense_1/w" for a gradient.
-    part: the value whose gradient it is: "total" for the training loss, or "data loss" or "penalty".
+    part: the value whose gradient it is: "total" for the training loss, or "data loss" or "penalty"; or one of
+        `EXTRA_PARTS`.
     shape: shape of the array.
     absolute: max|a - b|, where a is computed by hand and b by JAX.
     relative: max|a - b| / max(|a|, |b|), each maximum taken over the whole array; 0 if both are all 0.
@@ -69,7 +102,8 @@ class Culprit(NamedTuple):
 
     layer: its name, such as "block/tanh_1"; "loss" for the loss, "" for the outermost container.
     kind: the kind of the layer, or the name of the loss.
-    what: the result that is wrong: the gradient of "input" or of a leaf such as "w", or "output" for the forward pass.
+    what: the result that is wrong: the gradient of "input" or of a leaf such as "w", "output" for the forward pass, or
+        "state: mean" for an entry of the new state.
     verdict, diagnosis: as in `LeafReport`.
     """
 
@@ -86,7 +120,8 @@ class Culprit(NamedTuple):
         'tanh_1 (tanh), gradient of the input, wrong by hand: sign flipped: every entry is negated'
         """
         kind = f" ({self.kind})" if self.layer and self.kind != self.layer else ""
-        what = {"input": "gradient of the input", "output": "forward pass"}.get(self.what, f"gradient of {self.what}")
+        other = self.what if self.what.startswith("state: ") else f"gradient of {self.what}"
+        what = {"input": "gradient of the input", "output": "forward pass"}.get(self.what, other)
         verdict = {
             "by hand": "wrong by hand",
             "by JAX": "wrong in JAX",
@@ -118,16 +153,34 @@ class Report(NamedTuple):
         return all(row.ok for row in self.rows)
 
     @property
+    def listed(self) -> list[LeafReport]:
+        """Return the rows that tables list: all but those of extra parts in which all rows are right."""
+        parts = {summary.part for summary in self.summaries}
+        return [row for row in self.rows if row.part not in parts]
+
+    @property
+    def summaries(self) -> list[Summary]:
+        """Summarize the extra parts in which all rows are right."""
+        summaries: list[Summary] = []
+        for part in EXTRA_PARTS:
+            rows = [row for row in self.rows if row.part == part]
+            if rows and all(row.ok for row in rows):
+                absolute = max(row.absolute for row in rows)
+                relative = max([row.relative for row in rows if not row.diagnosis], default=0.0)
+                summaries.append(Summary(part, len(rows), absolute, relative))
+        return summaries
+
+    @property
     def verdict(self) -> str:
         """Return a sentence that says that everything agrees, or what does not."""
         wrong = [row for row in self.rows if not row.ok]
         if not wrong:
             agreement = f"all values and gradients agree within {self.tolerance:g} (relative, {self.precision})"
             return agreement + self._counts()
-        forward = ", ".join(row.name for row in wrong if row.verdict == "forward")
+        forward = ", ".join(_label(row) for row in wrong if row.verdict == "forward")
         if forward:
             return f"the forward values differ ({forward}): fix these before looking at the gradients"
-        return f"{len(wrong)} of {len(self.rows)} rows differ: {', '.join(dict.fromkeys(row.name for row in wrong))}"
+        return f"{len(wrong)} of {len(self.rows)} rows differ: {', '.join(dict.fromkeys(map(_label, wrong)))}"
 
     def _counts(self) -> str:
         """Write how many entries were compared with finite differences."""
@@ -143,17 +196,21 @@ class Report(NamedTuple):
         return "\n".join([*lines, self.remark] if self.remark else lines)
 
     def _table(self) -> Iterator[str]:
-        names = max(len(row.name) for row in self.rows)
-        shapes = max(len(str(row.shape)) for row in self.rows)
+        listed, summaries = self.listed, self.summaries
+        names = max([len(row.name) for row in listed] + [len(summary.part) for summary in summaries])
+        shapes = max([len(str(row.shape)) for row in listed] + [len(summary.size) for summary in summaries])
         yield f"{'':<{names}}  {'shape':<{shapes}}  {'absolute':>9}  {'relative':>9}"
-        for part in dict.fromkeys(row.part for row in self.rows):
+        for part in dict.fromkeys(row.part for row in listed):
             if part != "total":
-                yield f"{part}:"
-            for row in (row for row in self.rows if row.part == part):
+                yield f"{EXTRA_PARTS.get(part, part)}:"
+            for row in (row for row in listed if row.part == part):
                 numbers = f"{row.absolute:9.2e}  {row.relative:9.2e}"
                 diagnosis = f": {row.diagnosis}" if row.diagnosis else ""
                 text = f"{VERDICT_TEXTS[row.verdict]}{diagnosis}"
                 yield f"{row.name:<{names}}  {row.shape!s:<{shapes}}  {numbers}  {text}"
+        for summary in summaries:
+            numbers = f"{summary.absolute:9.2e}  {summary.relative:9.2e}"
+            yield f"{summary.part:<{names}}  {summary.size:<{shapes}}  {numbers}  ok"
 
     def plain(self) -> dict[str, Any]:
         """Return the report as plain data, as `fnet gradcheck --json` prints it."""
@@ -166,3 +223,8 @@ class Report(NamedTuple):
             "rows": [row._asdict() | {"ok": row.ok} for row in self.rows],
             "culprits": [culprit._asdict() for culprit in self.culprits],
         }
+
+
+def _label(row: LeafReport) -> str:
+    """Return the name of a row, with the mode if it is not the training loss of all examples."""
+    return f"{row.name} ({row.part})" if row.part in ("evaluation", "masked", "masked steps") else row.name

@@ -89,7 +89,7 @@ def loss_of(name):
         return LOSSES[name]
     raise NoReference(
         f"no hand-written derivative exists for the loss '{name}', so JAX's gradient cannot be compared with one; use "
-        f"one of {', '.join(LOSSES)}"
+        f"one of {', '.join(LOSSES)}, or a function (outputs, targets) -> (losses, cotangents)"
     )
 
 

@@ -9,37 +9,53 @@ import numpy as np
 from fnet.core.layer import Layer
 from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.reference.losses import loss_of
-from fnet.reference.rule import Array, Gradients, Params, Scope, add_gradients, backward, forward
+from fnet.reference.rule import (
+    Array,
+    Gradients,
+    Params,
+    Rule,
+    Scope,
+    add_gradients,
+    backward,
+    collect_state,
+    first_array,
+    forward,
+    map_arrays,
+)
 from fnet.regularization import Penalties
 
 
 class Result(NamedTuple):
     """Results of one forward and one backward pass.
 
-    outputs: the network's outputs (batch, ...).
+    outputs: the network's outputs (batch, ...), or a tuple or dict of them.
     loss: the training loss, sum(mask * L_i) / sum(mask) plus the penalty.
     params: dloss/dp for every parameter p, nested as the parameters are.
     x: dloss/dx, with the shape of the input.
+    state: the new non-trainable state of the layers that have one, nested as the parameters are.
     """
 
-    outputs: Array
+    outputs: Any
     loss: float
     params: Gradients
-    x: Array
+    x: Any
+    state: dict[str, Any]
 
 
 def loss_and_gradients(
     net: Layer,
     params: Params,
-    x: Array,
-    targets: np.ndarray,
+    x: Any,
+    targets: Any,
     loss: str | Callable[..., tuple[Array, Array]],
     *,
     state: Params = MappingProxyType({}),
     noise: Params = MappingProxyType({}),
     mask: np.ndarray | None = None,
     weight: np.ndarray | None = None,
+    train: bool = True,
     regularization: Penalties = Penalties(),
+    rules: Mapping[Layer, Rule] = MappingProxyType({}),
 ) -> Result:
     """Backpropagate the training loss L = sum_i w_i m_i L_i / sum_i w_i m_i + the penalty on the parameters.
 
@@ -50,7 +66,7 @@ def loss_and_gradients(
     Args:
         net: the network; only its description is used, not its functions.
         params: nested dicts of arrays, converted to float64.
-        x: a batch of examples (batch, ...).
+        x: a batch of examples (batch, ...), or a tuple or dict of several inputs.
         targets: targets of the loss.
         loss: the name of the loss, or a function (outputs, targets) -> (losses, cotangents) as in
             `fnet.reference.losses`, such as `functools.partial(huber, delta=2.0)`.
@@ -58,14 +74,16 @@ def loss_and_gradients(
         noise: the random masks of dropout layers, nested like the parameters.
         mask: (batch,), True for real examples, or (batch, time) for real steps.
         weight: (batch,), the weights w of the examples, or (batch, time) of their steps; by default 1.
+        train: whether the network is in training mode.
         regularization: the penalties; max_norm is not part of the loss.
+        rules: rules of layers that have no hand-written rule.
 
     Raises:
         NoReference: if a layer or the loss does not have a hand-written rule.
     """
-    params, x = _float64(params), np.asarray(x, np.float64)
-    scope = Scope(params, _float64(state), noise, True, mask)
-    weights = np.ones(len(x)) if mask is None else np.asarray(mask, np.float64)
+    params, x = _float64(params), map_arrays(_real, x)
+    scope = Scope(params, _float64(state), noise, train, mask, {}, rules)
+    weights = np.ones(len(first_array(x))) if mask is None else np.asarray(mask, np.float64)
     weights = weights if weight is None else (weights.T * np.asarray(weight, np.float64).T).T
     outputs, cache = forward(net, scope, x)
     examples = outputs
@@ -76,10 +94,14 @@ def loss_and_gradients(
         weights = weights.max(axis=1)
     weights = weights / weights.sum()
     losses, cotangents = (loss_of(loss) if isinstance(loss, str) else loss)(examples, targets)
-    g = cotangents * weights.reshape(-1, *[1] * (examples.ndim - 1))
-    dx, gradients = backward(net, scope, cache, g.reshape(outputs.shape))
+
+    def weighted(cotangent: Array, y: Array) -> Array:
+        return (cotangent * weights.reshape(-1, *[1] * (cotangent.ndim - 1))).reshape(y.shape)
+
+    dx, gradients = backward(net, scope, cache, map_arrays(weighted, cotangents, outputs))
     penalty_value, penalty_gradients = penalty(params, regularization.for_network(net))
-    return Result(outputs, float(weights @ losses + penalty_value), add_gradients(gradients, penalty_gradients), dx)
+    value, gradients = float(weights @ losses + penalty_value), add_gradients(gradients, penalty_gradients)
+    return Result(outputs, value, gradients, dx, collect_state(scope.new_state or {}))
 
 
 def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = ()) -> tuple[float, Gradients]:
@@ -106,3 +128,9 @@ def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = (
 
 def _float64(params: Params) -> dict[str, Any]:
     return {name: _float64(p) if isinstance(p, Mapping) else np.asarray(p, np.float64) for name, p in params.items()}
+
+
+def _real(x: Any) -> np.ndarray:
+    """Convert real numbers to float64; indices stay as they are."""
+    x = np.asarray(x)
+    return x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float64)

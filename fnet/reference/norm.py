@@ -27,11 +27,16 @@ def standardize(x: Array, axes: tuple[int, ...], m: Array, eps: float) -> Standa
 
     mu = sum_i m_i x_i / n and v = sum_i m_i (x_i - mu)^2 / n, where n = sum_i m_i, or 1 if that is 0.
     """
-    n = np.maximum(np.sum(np.broadcast_to(m, x.shape), axis=axes, keepdims=True), 1)
-    mu = np.sum(m * x, axis=axes, keepdims=True) / n
-    v = np.sum(m * (x - mu) ** 2, axis=axes, keepdims=True) / n
+    mu, v, n = moments(x, axes, m)
     s = 1 / np.sqrt(v + eps)
     return Standardized((x - mu) * s, s, axes, m / n)
+
+
+def moments(x: Array, axes: tuple[int, ...], m: Array) -> tuple[Array, Array, Array]:
+    """Return the mean mu and the biased variance v of the entries with m_i = 1, and their number n, at least 1."""
+    n = np.maximum(np.sum(np.broadcast_to(m, x.shape), axis=axes, keepdims=True), 1)
+    mu = np.sum(m * x, axis=axes, keepdims=True) / n
+    return mu, np.sum(m * (x - mu) ** 2, axis=axes, keepdims=True) / n, n
 
 
 def standardize_backward(cache: Standardized, h: Array) -> Array:
@@ -99,6 +104,22 @@ def _batch_norm_backward(layer, scope, cache, g):
     return standardize_backward(cache, h), gradients
 
 
+def _batch_norm_state(layer, scope, x):
+    """mean := a mean + (1 - a) mu and var := a var + (1 - a) v, with a = momentum and the statistics of the batch.
+
+    In evaluation, and without any real entry, the state does not change.
+    """
+    m = _real_entries(scope, x)
+    if not scope.train or not m.any():
+        return dict(scope.state)
+    a = layer.settings["momentum"]
+    mu, v, _ = moments(x, tuple(range(x.ndim - 1)), m)
+    return {
+        "mean": a * scope.state["mean"] + (1 - a) * mu.reshape(-1),
+        "var": a * scope.state["var"] + (1 - a) * v.reshape(-1),
+    }
+
+
 def _layer_norm_forward(layer, scope, x):
     """The statistics of a position are over its channels."""
     cache = standardize(x, (-1,), np.ones([1] * x.ndim), layer.settings["eps"])
@@ -146,7 +167,7 @@ def _rms_norm_backward(layer, scope, cache, g):
     return r * (h - xhat * np.mean(h * xhat, axis=-1, keepdims=True)), gradients
 
 
-batch_norm = Rule(_batch_norm_forward, _batch_norm_backward)
+batch_norm = Rule(_batch_norm_forward, _batch_norm_backward, _batch_norm_state)
 
 layer_norm = Rule(_layer_norm_forward, _layer_norm_backward)
 

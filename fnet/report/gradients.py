@@ -9,22 +9,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fnet.gradcheck.report import VERDICT_TEXTS, LeafReport, Report
+from fnet.gradcheck.report import EXTRA_PARTS, VERDICT_TEXTS, LeafReport, Report, Summary
 from fnet.runs.gradcheck import Checked
 
 MAX_NAME_WIDTH = 36
 """A longer name is folded, to leave room for the verdict."""
 
-HEADINGS = {"total": "", "data loss": "data loss alone", "penalty": "penalty alone"}
+HEADINGS = {"total": "", "data loss": "data loss alone", "penalty": "penalty alone", **EXTRA_PARTS}
 
 
 def print_check(console: Console, title: str, report: Report) -> None:
-    """Print the tables of a check, the entries that differ most, the verdict and its causes."""
+    """Print the tables of a check, the entries that differ most, the verdict and its causes.
+
+    The first table ends with a summary of every part that has nothing to list, such as evaluation mode.
+    """
     console.print(title, soft_wrap=True)
-    for heading, rows in by_part(report):
+    for number, (heading, rows) in enumerate(by_part(report)):
         if heading:
             console.print(heading)
-        console.print(_table(rows))
+        console.print(_table(rows, () if number else report.summaries))
     for row in report.rows:
         if not row.ok and row.worst is not None:
             console.print(Text(format_worst(row)), soft_wrap=True)
@@ -36,12 +39,12 @@ def print_check(console: Console, title: str, report: Report) -> None:
 
 
 def by_part(report: Report) -> list[tuple[str, list[LeafReport]]]:
-    """Group the rows by part, each part with its heading; the total has none."""
-    parts = dict.fromkeys(row.part for row in report.rows)
-    return [(HEADINGS[part], [row for row in report.rows if row.part == part]) for part in parts]
+    """Group the listed rows by part, each part with its heading; the total has none."""
+    parts = dict.fromkeys(row.part for row in report.listed)
+    return [(HEADINGS[part], [row for row in report.listed if row.part == part]) for part in parts]
 
 
-def _table(rows: Sequence[LeafReport]) -> Table:
+def _table(rows: Sequence[LeafReport], summaries: Sequence[Summary] = ()) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     longest = max(len(row.name) for row in rows)
     table.add_column("", overflow="fold", no_wrap=longest <= MAX_NAME_WIDTH)
@@ -55,6 +58,8 @@ def _table(rows: Sequence[LeafReport]) -> Table:
         if row.diagnosis:
             verdict.append(f": {row.diagnosis}", "default")
         table.add_row(row.name, str(row.shape), f"{row.relative:.1e}", format_checked(row), format_order(row), verdict)
+    for summary in summaries:
+        table.add_row(HEADINGS[summary.part], summary.size, f"{summary.relative:.1e}", "", "", Text("ok", "green"))
     return table
 
 
@@ -91,7 +96,7 @@ def page(name: str, checks: Sequence[Checked]) -> str:
     templates = Environment(loader=PackageLoader("fnet.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     templates.globals |= {
         "bar": _bar, "checked": format_checked, "order": format_order, "worst": format_worst,
-        "verdicts": VERDICT_TEXTS, "by_part": by_part,
+        "verdicts": VERDICT_TEXTS, "by_part": by_part, "headings": HEADINGS,
     }  # fmt: skip
     return templates.get_template("gradcheck.html").render(name=name, checks=checks)
 

@@ -63,7 +63,6 @@ def check_gradients(
 
     Raises:
         DataError: when the data cannot be used.
-        NoReference: when a layer or the loss has no hand-written backward pass.
         RunFailed: when training diverges before the second check.
         UnknownLeaf: when the network has no such leaf.
     """

@@ -26,7 +26,12 @@ def planted(monkeypatch):
 
 def test_one_leaf_and_a_sample():
     (check,) = checks(XOR, "--leaf", "dense_1/w", "--samples", "3")
-    assert [row["name"] for row in check["rows"]] == ["outputs", "loss", "dense_1/w"]
+    rows = [(row["part"], row["name"]) for row in check["rows"]]
+    assert rows == [
+        *[("total", name) for name in ("outputs", "loss", "dense_1/w")],
+        *[("evaluation", name) for name in ("outputs", "loss", "dense_1/w")],
+        *[("masked", name) for name in ("loss", "dense_1/w")],
+    ]
     assert check["rows"][2]["checked"] == 4
     assert len(check["rows"][2]["worst"]) == 2
     assert all(isinstance(value, float) for value in check["rows"][2]["values"])
@@ -41,8 +46,9 @@ def test_an_unknown_leaf_gets_a_suggestion():
 def test_after_steps_the_loss_differs():
     before, after = checks(XOR, "--after-steps", "5", "--samples", "2")
     assert (before["when"], after["when"]) == ("at initialization", "after 5 steps")
-    values = [row["values"] for check in (before, after) for row in check["rows"] if row["name"] == "loss"]
-    assert values[0] != values[1]
+    first, second = (check["rows"][1] for check in (before, after))
+    assert first["name"] == second["name"] == "loss"
+    assert first["values"] != second["values"]
 
 
 def test_a_run_is_checked_as_it_was_trained(tmp_path):
@@ -61,11 +67,17 @@ def test_float32_states_its_accuracy():
     assert 1e-9 < max(row["relative"] for row in check["rows"]) < 1e-4
 
 
+def test_evaluation_mode_and_masks_are_summarized():
+    out = output_of("gradcheck", XOR, "--samples", "2")
+    assert re.search(r"\nevaluation mode +7 rows +\S+ +ok *\none example masked +6 rows +\S+ +ok *\n", out)
+
+
 def test_penalties_are_reported_separately():
     out = output_of("gradcheck", ELASTIC_NET, "--samples", "2")
     assert re.search(r"data loss alone\n.*penalty alone\n", out, re.DOTALL)
     (check,) = checks(ELASTIC_NET, "--samples", "2")
-    assert {row["part"] for row in check["rows"]} == {"total", "data loss", "penalty"}
+    parts = ["total", "data loss", "penalty", "dropout", "evaluation", "masked"]
+    assert list(dict.fromkeys(row["part"] for row in check["rows"])) == parts
     assert {row["name"] for row in check["rows"] if row["part"] == "penalty"} == {"loss", "select/w", "decide/w"}
 
 

@@ -162,7 +162,7 @@ def last_branch_only(backward, layer, scope, cache, g):
     share = g if layer.settings["combine"] == "add" else g[..., -outputs[-1].shape[-1] :]
     if layer.settings["combine"] == "multiply":
         share = g * np.prod(outputs[:-1], axis=0)
-    input_gradient, _ = rule_of(child.kind).backward(child, scope.child(name), caches[-1], share)
+    input_gradient, _ = rule_of(child).backward(child, scope.child(name), caches[-1], share)
     return input_gradient, backward(layer, scope, cache, g)[1]
 
 
@@ -176,13 +176,13 @@ def not_swapped(backward, layer, scope, cache, g):
 
 def used_once(backward, layer, scope, cache, g):
     """Return only the gradient of the earlier use of a layer that is used twice, not the sum."""
-    nodes, _, caches = cache
+    nodes, _, _, caches, _ = cache
     input_gradient, _ = backward(layer, scope, cache, g)
     first = next(node for node in nodes if node.operation == "shared")
     child = dict(layer.children)["shared"]
     # The earlier use receives the cotangent of a, which is g plus the one from b.
-    from_b, _ = rule_of(child.kind).backward(child, scope.child("shared"), caches["b"], g)
-    _, gradients = rule_of(child.kind).backward(child, scope.child("shared"), caches[first.name], g + from_b)
+    from_b, _ = rule_of(child).backward(child, scope.child("shared"), caches["b"], g)
+    _, gradients = rule_of(child).backward(child, scope.child("shared"), caches[first.name], g + from_b)
     return input_gradient, {"shared": gradients}
 
 

@@ -112,8 +112,8 @@ def test_total_derivative_over_two_paths():
         net = fnet.graph(nodes=nodes)
         x = np.array([[1.5, -2.0, 0.0]])
         by_jax = jax.grad(lambda x: net.apply({}, {}, x, train=False)[0].sum())(x.astype(np.float32))  # noqa: B023
-        _, cache = rule_of("graph").forward(net, Scope({}), x)
-        by_hand, _ = rule_of("graph").backward(net, Scope({}), cache, np.ones_like(x))
+        _, cache = rule_of(net).forward(net, Scope({}), x)
+        by_hand, _ = rule_of(net).backward(net, Scope({}), cache, np.ones_like(x))
         np.testing.assert_allclose(by_jax, derivative(x), rtol=1e-6)
         np.testing.assert_allclose(by_hand, derivative(x), rtol=1e-12)
 

@@ -145,9 +145,9 @@ def test_adjoint_of_the_reference(case, rng):
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), net.init(jax.random.key(0), case.in_shape)[0])
     scope = Scope(params, mask=case.mask)
     x = inputs(rng, case)
-    ax, cache = rule_of(net.kind).forward(net, scope, x)
+    ax, cache = rule_of(net).forward(net, scope, x)
     y = rng.standard_normal(ax.shape)
-    aty, _ = rule_of(net.kind).backward(net, scope, cache, y)
+    aty, _ = rule_of(net).backward(net, scope, cache, y)
     np.testing.assert_allclose(np.sum(ax * y), np.sum(x * aty), rtol=1e-12)
 
 

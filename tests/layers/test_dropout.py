@@ -21,7 +21,7 @@ def apply_in_training(layer, x, seed=0):
 def test_by_hand():
     """With rate 0.75 every entry that is not dropped is multiplied by 4, and so is its cotangent."""
     layer, scope = fnet.dropout(0.75), Scope({}, noise={"mask": np.array([[True, False, True]])}, train=True)
-    rule = rule_of("dropout")
+    rule = rule_of(fnet.dropout(0.5))
     y, cache = rule.forward(layer, scope, np.array([[1.0, 2.0, -3.0]]))
     dx, gradients = rule.backward(layer, scope, cache, np.array([[10.0, 20.0, 30.0]]))
     assert y.tolist() == [[4.0, 0.0, -12.0]]

@@ -53,7 +53,7 @@ def test_reference_by_hand():
     """The same numbers, without JAX."""
     layer, x = fnet.batch_norm(eps=0.5), np.array(VALUES)[:, None]
     scope = Scope({"scale": np.array([2.0]), "shift": np.array([10.0])}, train=True)
-    rule = rule_of("batch_norm")
+    rule = rule_of(fnet.batch_norm())
     y, cache = rule.forward(layer, scope, x)
     dx, gradients = rule.backward(layer, scope, cache, np.array([[1.0], [0.0], [0.0], [0.0]]))
     assert y[:, 0].tolist() == [8.0, 9.0, 10.0, 13.0]

@@ -1,0 +1,112 @@
+"""Networks with transforms, loops, and several inputs: correct ones pass, and mistakes inside are located."""
+
+import jax
+import numpy as np
+import pytest
+
+import fnet
+from fnet.gradcheck import check
+from fnet.reference import Rule, activation, embedding
+
+INSIDE = (fnet.dense(4), fnet.batch_norm(), fnet.tanh(), fnet.dropout(0.3))
+
+NETS = {
+    "remat": fnet.remat(*INSIDE),
+    "frozen": fnet.frozen(*INSIDE),
+    "precision": fnet.precision(*INSIDE),
+    "repeat": fnet.repeat(*INSIDE, times=3),
+    "a loop": fnet.repeat(*INSIDE, times=3, scan=True),
+    "a loop in a loop": fnet.repeat(fnet.repeat(*INSIDE, times=2, scan=True), times=2, scan=True),
+}
+
+
+def checked(layer):
+    net = fnet.serial(fnet.dense(4), layer, fnet.dense(2))
+    params, state = net.init(jax.random.key(0), (3,))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape), params)
+    return check(net, "mse", params, state, rng.standard_normal((5, 3)), rng.standard_normal((5, 2)), samples=3)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_networks_without_a_mistake_pass(name):
+    report = checked(NETS[name])
+    assert report.ok, str(report)
+    assert any(row.part == "state" for row in report.rows)
+    assert any(row.part == "dropout" for row in report.rows) == (name != "frozen")
+
+
+@pytest.mark.parametrize("name", ["remat", "frozen", "a loop", "a loop in a loop"])
+def test_a_mistake_inside_is_located(name, monkeypatch):
+    right = activation.tanh
+    monkeypatch.setattr(activation, "tanh", Rule(right.forward, lambda *a: (1.01 * right.backward(*a)[0], {})))
+    report = checked(NETS[name])
+    assert {culprit.kind for culprit in report.culprits} == {"tanh"}, str(report)
+    assert {(culprit.what, culprit.verdict) for culprit in report.culprits} == {("input", "by hand")}
+
+
+def test_the_gradient_of_a_frozen_parameter_is_0():
+    """The loss depends on these parameters, so that finite differences do not apply to them."""
+    report = checked(NETS["frozen"])
+    rows = [row for row in report.listed if row.name.startswith("frozen_1/")]
+    assert len(rows) == 4
+    assert all((row.absolute, row.checked, row.verdict) == (0.0, 0, "ok") for row in rows)
+
+
+TWO_INPUTS = fnet.graph(
+    fnet.dense(3, name="left"),
+    fnet.embedding(5, 3, name="right"),
+    fnet.global_avg_pool(name="pooled"),
+    fnet.dense(2, name="last"),
+    nodes={
+        "a": ("left", "values"),
+        "b": ("right", "indices"),
+        "c": ("pooled", "b"),
+        "d": ("multiply", "a", "c"),
+        "y": ("last", "d"),
+    },
+    inputs=("values", "indices"),
+)
+
+
+def check_two_inputs():
+    params, state = TWO_INPUTS.init(jax.random.key(0), {"values": (4,), "indices": (3,)})
+    rng = np.random.default_rng(2)
+    x = {"values": rng.standard_normal((5, 4)), "indices": rng.integers(0, 5, (5, 3))}
+    return check(TWO_INPUTS, "mse", params, state, x, rng.standard_normal((5, 2)), samples=3)
+
+
+def test_several_inputs_are_checked():
+    report = check_two_inputs()
+    assert report.ok, str(report)
+    names = [row.name for row in report.listed]
+    assert names[:3] == ["outputs", "loss", "input/values"]
+    assert "input/indices" not in names
+
+
+def test_a_mistake_behind_several_inputs_is_located(monkeypatch):
+    right = embedding.embedding
+    mistake = Rule(right.forward, lambda *a: (right.backward(*a)[0], {"w": 2 * right.backward(*a)[1]["w"]}))
+    monkeypatch.setattr(embedding, "embedding", mistake)
+    report = check_two_inputs()
+    assert [(c.layer, c.what, c.verdict) for c in report.culprits] == [("right", "w", "by hand")], str(report)
+
+
+def test_several_outputs_are_checked():
+    """The loss is a function of both outputs, without a rule by hand."""
+    net = fnet.graph(
+        fnet.dense(3, name="f"),
+        fnet.dense(2, name="g"),
+        nodes={"a": ("f", "input"), "b": ("g", "a")},
+        output=("a", "b"),
+    )
+    params, state = net.init(jax.random.key(0), (4,))
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((5, 4)), (rng.standard_normal((5, 3)), rng.standard_normal((5, 2)))
+
+    def both(outputs, targets):
+        return fnet.losses.mse(outputs[0], targets[0]) + 2 * fnet.losses.huber(outputs[1], targets[1])
+
+    report = check(net, both, params, state, x, y, samples=3)
+    assert report.ok, str(report)
+    assert [row.name for row in report.listed][:4] == ["outputs/0", "outputs/1", "loss", "input"]
