@@ -109,6 +109,7 @@ def test_both_interpreters_have_the_same_files():
         *FAMILIES,
         "__init__",
         "losses",
+        "masking",
         "network",
         "rule",
     }

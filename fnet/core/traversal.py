@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fnet.core.layer import Layer, made_by
+from fnet.core.layer import Layer, made_by, walk
 from fnet.core.wording import format_value, suggestion
 
 WEIGHT_LEAVES = frozenset({"w", "u"})
@@ -159,6 +159,25 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(part, f"{path}{name}/")
         else:
             yield f"{path}{name}", part
+
+
+def frozen_paths(net: Layer) -> tuple[tuple[str, ...], ...]:
+    """Return the paths of the layers whose parameters are constants, such as `fnet.frozen`."""
+    return _paths(net, lambda layer: layer.kind == "frozen")
+
+
+def loop_paths(net: Layer) -> tuple[tuple[str, ...], ...]:
+    """Return the paths of the loops over repeated layers, whose parameters are stacked along a first axis."""
+    return _paths(net, lambda layer: layer.kind == "repeat" and bool(layer.settings["scan"]))
+
+
+def _paths(net: Layer, test: Callable[[Layer], bool]) -> tuple[tuple[str, ...], ...]:
+    """Return the paths of the layers that pass a test; a composite passes if its innermost expansion does."""
+    return tuple(path for path, layer in walk(net) if test(_expanded(layer)))
+
+
+def _expanded(layer: Layer) -> Layer:
+    return layer if layer.expansion is None else _expanded(layer.expansion)
 
 
 def map_layers(f: Callable[[str, Layer], Layer], net: Layer) -> Layer:

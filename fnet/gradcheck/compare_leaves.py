@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fnet.core.wording import suggestion
 from fnet.gradcheck import numeric
 from fnet.gradcheck.diagnosis import Context, cosine_of, diagnose, ratio_of
 from fnet.gradcheck.report import LeafReport, Verdict
@@ -276,11 +277,13 @@ def _check_both(
         return report
     worst = int(np.argmax(np.where(wrong, distances, -1.0)))
     diagnosis = diagnose(j[wrong], differences.values[wrong], context)
+    if context.has_rule:
+        diagnosis = f"hand and JAX agree, but not with finite differences: {diagnosis}"
     return report._replace(
-        verdict="both",
+        verdict="both" if context.has_rule else "by JAX",
         worst=tuple(map(int, np.unravel_index(differences.entries[worst], report.shape))),
         values=(float(h[worst]), float(j[worst]), float(differences.values[worst])),
-        diagnosis=f"hand and JAX agree, but not with finite differences: {diagnosis}",
+        diagnosis=diagnosis,
     )
 
 
@@ -349,8 +352,25 @@ def compare_arrays(
         ratio=ratio_of(by_hand, by_jax),
         worst=worst,
         values=(float(by_hand[worst]), float(by_jax[worst]), None) if worst is not None else (None, None, None),
-        diagnosis="zero up to rounding" if ok and relative > tolerance else "",
+        diagnosis=_remark(largest, rounding) if ok and relative > tolerance else "",
     )
+
+
+def _remark(largest: float, rounding: float) -> str:
+    return "zero up to rounding" if largest <= rounding else "equal up to measured rounding"
+
+
+def check_choice(function: str, name: str, value: str, choices: Collection[str]) -> None:
+    """Check an argument that is one of a few words.
+
+    Raises:
+        ValueError: when it is not.
+    """
+    if value not in choices:
+        expected = " or ".join(map(repr, choices))
+        raise ValueError(
+            f"{function}: {name}: expected {expected}, got {value!r}{suggestion(value, choices, listing=False)}"
+        )
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:

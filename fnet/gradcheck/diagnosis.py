@@ -25,6 +25,7 @@ class Context(NamedTuple):
     sizes: other numbers that a mean or a sum may be taken over, by name, such as {"outputs": 10}.
     penalty: the gradient of the penalty with respect to this leaf, if any.
     at_kinks: whether all wrong entries lie on kinks, where there are no finite differences.
+    has_rule: whether there is a hand-written rule; else the gradient by hand is JAX's.
     """
 
     leaf: str
@@ -32,6 +33,7 @@ class Context(NamedTuple):
     sizes: Mapping[str, int] = {}
     penalty: np.ndarray | None = None
     at_kinks: bool = False
+    has_rule: bool = True
 
 
 def diagnose(wrong: np.ndarray, right: np.ndarray, context: Context) -> str:

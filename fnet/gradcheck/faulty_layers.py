@@ -16,17 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.core.layer import Layer, walk
-from fnet.core.traversal import Application, leaves, recorded, recording
+from fnet.core.traversal import Application, leaves, loop_paths, recorded, recording
 from fnet.gradcheck.compare_leaves import Part, compare_arrays, compare_leaves, nested
 from fnet.gradcheck.diagnosis import Context, diagnose
 from fnet.gradcheck.modes import pairs, state_rows
-from fnet.gradcheck.problem import Problem
+from fnet.gradcheck.problem import Mode, Problem, constants_of
 from fnet.gradcheck.report import Culprit, LeafReport
 from fnet.gradcheck.rules import layers_without_rule, loss_by_hand
 from fnet.gradcheck.trees import differentiable, examples, named, replaced
 from fnet.reference import network as reference
 from fnet.reference.rule import Scope, expanded
-from fnet.train.score import flatten_steps
+from fnet.train.score import flatten_steps, without_padding
+from fnet.train.state import Batch
 
 TOLERANCE = 1e-9
 """The maximum relative difference that passes between a layer's results by hand and by JAX."""
@@ -43,53 +44,48 @@ class Call(NamedTuple):
     noise: Any
 
 
-def find_faulty_layers(problem: Problem, *, train: bool = True, mask: np.ndarray | None = None) -> list[Culprit]:
+def find_faulty_layers(problem: Problem, mode: Mode) -> list[Culprit]:
     """Find the layers, and the loss, whose own forward or backward pass is wrong, in the order of the description.
 
     Args:
         problem: the arguments of the check that failed.
-        train: whether it failed in training mode.
-        mask: the mask with which it failed; None if all examples are real.
+        mode: the mode that failed.
     """
-    real = np.ones(examples(problem.x), bool) if mask is None else mask
     with jax.enable_x64(True):
-        calls, outputs = _record_calls(problem, train, real)
+        mask = jnp.asarray(problem.mask_of(mode))
+        batch = without_padding(Batch(problem.x, jax.tree.map(jnp.asarray, problem.y), mask))
+        calls, outputs = _record_calls(problem, mode.train, batch)
         culprits: dict[tuple[str, ...], list[Culprit]] = {}
         for path in sorted(calls, key=len, reverse=True):
             if not any(other[: len(path)] == path for other in culprits):
                 mistakes = _check_layer(path, calls[path], problem)
                 if mistakes:
                     culprits[path] = mistakes
-        scored = flatten_steps(*jax.tree.map(jnp.asarray, (outputs, problem.y, real)))
+        scored = flatten_steps(outputs, batch.y, mask)
         loss_culprits = _check_loss(problem, *scored[:2]) if isinstance(scored[0], jax.Array) else []
     return [culprit for path in calls for culprit in culprits.get(path, [])] + loss_culprits
 
 
-def _record_calls(problem: Problem, train: bool, mask: np.ndarray) -> tuple[dict[tuple[str, ...], Call], Any]:
+def _record_calls(problem: Problem, train: bool, batch: Batch) -> tuple[dict[tuple[str, ...], Call], Any]:
     """Return every layer's call in JAX's forward pass, containers first, and the network's outputs.
 
     The layers inside a layer without a hand-written rule are not listed: the rule by JAX covers them.
     """
-    net, x = recording(problem.net, lambda _, __, application: application), jax.tree.map(jnp.asarray, problem.x)
-    outputs, state = net.apply(problem.params, problem.state, x, train=train, key=problem.key, mask=jnp.asarray(mask))
+    net = recording(problem.net, lambda _, __, application: application)
+    outputs, state = net.apply(problem.params, problem.state, batch.x, train=train, key=problem.key, mask=batch.mask)
     applications = dict(recorded(state))
     opaque = [path for path, _ in layers_without_rule(problem.net)]
-    layers = dict(walk(problem.net))
+    loops = loop_paths(problem.net)
     calls: dict[tuple[str, ...], Call] = {}
-    for path, layer in layers.items():
+    for path, layer in walk(problem.net):
         if path in applications and not any(path[: len(outer)] == outer != path for outer in opaque):
             application = applications[path]
             noise = functools.reduce(lambda tree, name: tree.get(name, {}), path, problem.noise if train else {})
-            for number in range(len(path)):
-                if _is_loop(layers[path[:number]]):
-                    application, noise = jax.tree.map(lambda stacked: stacked[0], (application, noise))
+            for _ in filter(lambda loop: path[: len(loop)] == loop != path, loops):
+                # What the layers in a loop record is stacked: the first repetition is checked.
+                application, noise = jax.tree.map(lambda stacked: stacked[0], (application, noise))
             calls[path] = Call(layer, application, noise)
     return calls, outputs
-
-
-def _is_loop(layer: Layer) -> bool:
-    """Return whether what the layers inside record is stacked; the first repetition is checked."""
-    return layer.kind == "repeat" and bool(layer.settings["scan"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +131,7 @@ def _check_layer(path: tuple[str, ...], call: Call, problem: Problem) -> list[Cu
         diagnosis = _forward_mistake(hand, jaxs)
         if diagnosis:
             return [Culprit(label, layer.kind, "output", "forward", diagnosis)]
-    wrong = [row for row in state_rows(layer, scope.new_state, new_state, TOLERANCE) if not row.ok]
+    wrong = [row for row in state_rows(layer, scope.new_state, dict(leaves(layer, new_state)), TOLERANCE) if not row.ok]
     if wrong:
         return [Culprit(label, layer.kind, row.name, "forward", row.diagnosis) for row in wrong]
     rng = np.random.default_rng(zlib.crc32(label.encode()))
@@ -144,17 +140,16 @@ def _check_layer(path: tuple[str, ...], call: Call, problem: Problem) -> list[Cu
     by_hand = named("input", dx) | dict(leaves(layer, gradients))
     cotangents = jax.tree.map(lambda part, output: jnp.asarray(part, output.dtype), g, outputs)
     by_jax = dict(zip(points, map(np.asarray, pull(cotangents)[0]), strict=True))
-    context = functools.partial(_context, examples(x), jax.tree.leaves(g)[0].shape)
     has_rule = expanded(layer) not in problem.rules
-    wrong = _wrong_leaves(f, points, data | {"g": g}, Part("total", by_hand, by_jax), context, has_rule)
+    context = functools.partial(_context, examples(x), jax.tree.leaves(g)[0].shape, has_rule)
+    constants = constants_of(layer, f.names)
+    wrong = _wrong_leaves(f, points, data | {"g": g}, Part("total", by_hand, by_jax), context, constants)
     return [_culprit(label, layer.kind, row, has_rule) for row in wrong]
 
 
 def _culprit(label: str, kind: str, row: LeafReport, has_rule: bool) -> Culprit:
     """Return the mistake of a row; without a rule by hand, it is JAX's."""
-    if has_rule:
-        return Culprit(label, kind, row.name, row.verdict, row.diagnosis)
-    return Culprit(label, kind, row.name, "by JAX", row.diagnosis.rpartition("differences: ")[2])
+    return Culprit(label, kind, row.name, row.verdict if has_rule else "by JAX", row.diagnosis)
 
 
 def _forward_mistake(by_hand: np.ndarray, by_jax: np.ndarray) -> str:
@@ -170,19 +165,22 @@ def _wrong_leaves(
     data: Any,
     part: Part,
     context: Callable[[str, str], Context],
-    has_rule: bool,
+    constants: Sequence[str] = (),
 ) -> list[LeafReport]:
     """List the leaves with a wrong gradient; finite differences are not computed if hand and JAX agree."""
     agree = all(compare_arrays(name, part.by_hand.get(name), leaf, TOLERANCE).ok for name, leaf in part.by_jax.items())
-    if has_rule and agree:
+    if agree and context("input", "total").has_rule:
         return []
-    reports = compare_leaves(f, points, data, [part], samples=SAMPLES, tolerance=TOLERANCE, context=context)
+    reports = compare_leaves(
+        f, points, data, [part], samples=SAMPLES, tolerance=TOLERANCE, constants=constants, context=context
+    )
     return [report for report in reports if not report.ok]
 
 
-def _context(batch: int, outputs: tuple[int, ...], name: str, _: str) -> Context:
+def _context(batch: int, outputs: tuple[int, ...], has_rule: bool, name: str, _: str) -> Context:
     positions = int(np.prod(outputs[1:-1]))
-    return Context(name.rpartition("/")[2], batch, {"positions": positions, "batch * positions": batch * positions})
+    sizes = {"positions": positions, "batch * positions": batch * positions}
+    return Context(name.rpartition("/")[2], batch, sizes, has_rule=has_rule)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +203,7 @@ def _check_loss(problem: Problem, outputs: Any, y: Any) -> list[Culprit]:
     if diagnosis:
         return [Culprit("loss", name, "output", "forward", diagnosis)]
     part = Part("total", {"input": cotangents}, {"input": np.asarray(pull(jnp.ones_like(expected))[0])})
-    context = Context("input", len(y), {"outputs": int(np.prod(outputs.shape[1:]))})
     _, has_rule = loss_by_hand(problem.loss)
-    wrong = _wrong_leaves(SumOfLosses(function), {"input": outputs}, y, part, lambda *_: context, has_rule)
+    context = Context("input", len(y), {"outputs": int(np.prod(outputs.shape[1:]))}, has_rule=has_rule)
+    wrong = _wrong_leaves(SumOfLosses(function), {"input": outputs}, y, part, lambda *_: context)
     return [_culprit("loss", name, row, has_rule) for row in wrong]

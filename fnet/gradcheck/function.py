@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fnet.gradcheck.compare_leaves import ROUNDING_LIMITS, SAMPLES, Part, compare_leaves
+from fnet.gradcheck.compare_leaves import ROUNDING_LIMITS, SAMPLES, Part, check_choice, compare_leaves
 from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.report import Report
 from fnet.gradcheck.rounding import gradients_of
@@ -60,6 +60,7 @@ def compare(
     Raises:
         BadFunction: if f does not return a real scalar or is not differentiable at the parameters, or if the gradients
             and the parameters have different structures.
+        ValueError: for an unknown precision or treatment of kinks.
 
     >>> x = np.array([[1.0, 2.0], [3.0, 5.0], [4.0, 1.0]])
     >>> y = np.array([1.0, 0.0, 2.0])
@@ -70,6 +71,8 @@ def compare(
     >>> print(compare(2 * x.T @ error, lambda w: jnp.mean((x @ w - y) ** 2), w, batch=3).rows[0].diagnosis)
     norm ratio 3 = batch: sum in place of mean
     """
+    check_choice("compare", "precision", precision, TOLERANCES)
+    check_choice("compare", "kinks", kinks, ("include", "exclude"))
     tolerance = TOLERANCES[precision] if tolerance is None else tolerance
     leaves = _named(params)
     for name, leaf in leaves.items():

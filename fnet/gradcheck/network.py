@@ -2,23 +2,22 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from fnet.core.layer import Layer
 from fnet.core.wording import suggestion
-from fnet.gradcheck.compare_leaves import ROUNDING, ROUNDING_LIMITS, SAMPLES, Part, compare_leaves
+from fnet.gradcheck.compare_leaves import ROUNDING_LIMITS, SAMPLES, Part, check_choice, compare_leaves
 from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.faulty_layers import find_faulty_layers
-from fnet.gradcheck.modes import VALUES, Mode, check_mode, forward_rows, is_forward, modes, pairs, state_rows
+from fnet.gradcheck.modes import VALUES, check_mode, is_forward, modes, value_rows
 from fnet.gradcheck.noise import draw_noise
-from fnet.gradcheck.problem import ByJax, LossFunction, Problem
+from fnet.gradcheck.problem import TRAINING, ByJax, LossFunction, Problem
 from fnet.gradcheck.report import Culprit, LeafReport, Report
 from fnet.gradcheck.rules import UNCHECKED, layers_without_rule, loss_by_hand, rules_by_jax
 from fnet.gradcheck.sampling import check_rates
-from fnet.gradcheck.trees import examples
 from fnet.losses import Loss, loss_name_of, resolve_loss
 from fnet.reference import network as reference
 from fnet.regularization import Penalties
@@ -56,7 +55,7 @@ def check(
     tolerance: float | None = None,
     samples: int = SAMPLES,
     leaf: str | None = None,
-    precision: str = "float64",
+    precision: Literal["float64", "float32"] = "float64",
 ) -> Report:
     """Compare backpropagation by hand with JAX and with finite differences, for the training loss of one batch.
 
@@ -78,8 +77,8 @@ def check(
             which also apply to the hand-written loss, or a `fnet.losses.Loss`, whose `reference` is the one by hand.
         params: its parameters, of any precision.
         state: its non-trainable state.
-        x: examples (batch, ...).
-        y: targets.
+        x: examples (batch, ...), or a tuple or dict of arrays.
+        y: targets, (batch, ...), or a tuple or dict of arrays.
         regularization: penalties on the weights.
         key: random key of dropout; by default jax.random.key(0).
         tolerance: the maximum relative difference that passes; by default 1e-10, and 1e-3 in float32.
@@ -90,7 +89,7 @@ def check(
 
     Raises:
         UnknownLeaf: if the network does not have the requested leaf.
-        ValueError: for an unknown loss, or an unknown layer in the penalties.
+        ValueError: for an unknown loss or precision, or an unknown layer in the penalties.
 
     >>> import fnet
     >>> net = fnet.serial(fnet.dense(3), fnet.tanh(), fnet.dense(2))
@@ -99,41 +98,45 @@ def check(
     >>> report.ok, [row.name for row in report.listed][3:]
     (True, ['dense_1/w', 'dense_1/b', 'dense_2/w', 'dense_2/b'])
     """
+    check_choice("check", "precision", precision, TOLERANCES)
     key = jax.random.key(0) if key is None else key
     tolerance = TOLERANCES[precision] if tolerance is None else tolerance
     problem, has_rule = _problem(net, loss, params, state, x, y, regularization, key)
-    f, points, data = problem.function(), problem.points(), problem.data()
+    f, points = problem.function(), problem.points()
     reported = _reported_leaves(points, leaf)
     by_hand, by_jax = _by_hand(problem), problem.by_jax(precision)
     parts = _parts(f, points, by_hand, by_jax)
     rounding = ROUNDING_LIMITS[precision]
-    penalty = parts[-1].by_jax if regularization.penalizes else {}
-    context = _contexts(examples(problem.x), jax.tree.leaves(by_jax.outputs)[0].shape, penalty)
-    rows = _value_rows(by_hand, by_jax, f.parts, tolerance, max(rounding, ROUNDING))
+    sizes, penalty = _sizes(by_jax.outputs), parts[-1].by_jax if regularization.penalizes else {}
+
+    def context(name: str, part: str) -> Context:
+        return problem.context(name)._replace(sizes=sizes, penalty=penalty.get(name) if part == "total" else None)
+
+    rows = value_rows(problem, TRAINING, by_hand, by_jax, precision, tolerance)
     rows += compare_leaves(
-        f, points, data, parts, samples=samples, tolerance=tolerance, rounding=rounding, precision=precision,
+        f, points, problem.data(), parts, samples=samples, tolerance=tolerance, rounding=rounding, precision=precision,
         constants=problem.constants(), context=context,
     )  # fmt: skip
     rows = [row for row in rows if (row.name in reported or is_forward(row)) and not _is_unpenalized(row)]
-    rows.sort(key=lambda row: f.parts.index(row.part))
-    rows += state_rows(net, by_hand["total"].state, by_jax.state, tolerance)
-    rows += check_rates(net, problem.noise, key)
-    remarks = [REMARKS[precision].format(tolerance=tolerance)]
-    mode = Mode("total", True, None)
+    rows.sort(key=lambda row: [*f.parts, "state"].index(row.part))
+    rows += check_rates(net, problem.params, problem.state, problem.noise, key)
+    remarks, mode = [REMARKS[precision].format(tolerance=tolerance)], TRAINING
     if all(row.ok for row in rows):
         trained = problem._replace(state=by_hand["total"].state)
-        for mode in modes(trained):
+        listed, refusals = modes(trained)
+        remarks += refusals
+        for mode in listed:
             problem, added = trained, check_mode(trained, mode, precision, tolerance, rounding)
             rows += [row for row in added if row.name in reported or is_forward(row)]
             if not all(row.ok for row in added):
                 break
     else:
         remarks.append(UNFINISHED)
-    rows = [_mark_unchecked(row, net, has_rule) for row in rows]
+    rows = [_mark_unchecked(row, problem, has_rule) for row in rows]
     report = Report(rows, tolerance, precision, remark="\n".join(filter(None, remarks)))
     if report.ok:
         return report
-    culprits = find_faulty_layers(problem, train=mode.train, mask=mode.mask)
+    culprits = find_faulty_layers(problem, mode)
     return report._replace(rows=[_attribute(row, culprits) for row in rows], culprits=culprits)
 
 
@@ -164,17 +167,13 @@ def _by_hand(problem: Problem) -> dict[str, reference.Result]:
     return {"total": total, "data loss": problem.by_hand(), "penalty": penalty}
 
 
-def _mark_unchecked(row: LeafReport, net: Layer, loss_has_rule: bool) -> LeafReport:
+def _mark_unchecked(row: LeafReport, problem: Problem, loss_has_rule: bool) -> LeafReport:
     """Say in the rows of layers and losses without a hand-written rule that JAX is compared with differences alone."""
-    layers = ["/".join(path) for path, _ in layers_without_rule(net)]
-    leaf, is_value = row.name.removeprefix("state: "), row.name.partition("/")[0] in VALUES
-    inside = any(not layer or leaf.startswith(f"{layer}/") for layer in layers) and not is_value
-    if not inside and (loss_has_rule or row.name != "loss"):
+    is_value = row.name.partition("/")[0] in VALUES
+    has_rule = problem.has_rule(row.name.removeprefix("state: ")) or is_value
+    if has_rule and (loss_has_rule or row.name != "loss"):
         return row
-    if row.ok:
-        return row._replace(diagnosis=UNCHECKED)
-    verdict = "by JAX" if row.verdict == "both" else row.verdict
-    return row._replace(verdict=verdict, diagnosis=f"{UNCHECKED}; {row.diagnosis.rpartition('differences: ')[2]}")
+    return row._replace(diagnosis=UNCHECKED if row.ok else f"{UNCHECKED}; {row.diagnosis}")
 
 
 def _parts(f: LossFunction, points: Mapping[str, np.ndarray], by_hand: Mapping[str, Any], by_jax: ByJax) -> list[Part]:
@@ -190,26 +189,10 @@ def _parts(f: LossFunction, points: Mapping[str, np.ndarray], by_hand: Mapping[s
     ]
 
 
-def _value_rows(
-    by_hand: Mapping[str, reference.Result], by_jax: ByJax, parts: Sequence[str], tolerance: float, rounding: float
-) -> list[LeafReport]:
-    """Compare the outputs and the value of every part."""
-    rows = forward_rows(pairs("outputs", by_hand["total"].outputs, by_jax.outputs), tolerance, rounding)
-    for part, value in zip(parts, by_jax.values, strict=True):
-        (row,) = forward_rows({"loss": (np.asarray(by_hand[part].loss), value)}, tolerance, rounding)
-        rows.append(row._replace(part=part))
-    return rows
-
-
-def _contexts(batch: int, outputs: tuple[int, ...], penalty: Mapping[str, np.ndarray]) -> Callable[[str, str], Context]:
-    """Return a function from a leaf and a part to the context of a diagnosis."""
-    per_example = math.prod(outputs[1:])
-    sizes = {"outputs": per_example, "batch * outputs": batch * per_example}
-
-    def context_of(name: str, part: str) -> Context:
-        return Context(name.rpartition("/")[2], batch, sizes, penalty.get(name) if part == "total" else None)
-
-    return context_of
+def _sizes(outputs: Any) -> dict[str, int]:
+    """Return the numbers of outputs that a mean or a sum may be taken over."""
+    batch, *shape = jax.tree.leaves(outputs)[0].shape
+    return {"outputs": math.prod(shape), "batch * outputs": batch * math.prod(shape)}
 
 
 def _attribute(row: LeafReport, culprits: Sequence[Culprit]) -> LeafReport:

@@ -8,21 +8,39 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from fnet.core.layer import Layer, walk
-from fnet.core.traversal import leaves
+from fnet.core.layer import Layer
+from fnet.core.traversal import frozen_paths, leaves
 from fnet.gradcheck.compare_leaves import nested
-from fnet.gradcheck.rounding import as_precision
-from fnet.gradcheck.rules import LossByHand
+from fnet.gradcheck.diagnosis import Context
+from fnet.gradcheck.rounding import as_precision, values_and_gradients
+from fnet.gradcheck.rules import LossByHand, layers_without_rule
 from fnet.gradcheck.trees import differentiable, examples, named, replaced
 from fnet.losses import Loss
 from fnet.reference import network as reference
 from fnet.reference.rule import Rule
 from fnet.regularization import Penalties
-from fnet.train.score import score_sums
+from fnet.train.score import score_sums, without_padding
 from fnet.train.state import Batch
 from fnet.train.step import objective
+
+
+class Mode(NamedTuple):
+    """A way to apply the network to the batch.
+
+    part: its name in the report.
+    train: whether the network is in training mode.
+    mask: (batch,) or (batch, time), True for real examples or steps; None if all are real.
+    weight: (batch,), the weights of the examples; None if all are 1.
+    """
+
+    part: str = "total"
+    train: bool = True
+    mask: np.ndarray | None = None
+    weight: np.ndarray | None = None
+
+
+TRAINING = Mode()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,26 +74,27 @@ class LossFunction:
         return [(name, inputs[name]) for name in self.inputs if name in inputs] + list(leaves(self.net, params))
 
     def __call__(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> jax.Array:
-        """Map (leaves, {"state", "x", "y", "key", "mask"}) to the values."""
+        """Map (leaves, {"state", "x", "y", "key", "mask", "weight"}) to the values."""
+        params, x = self._arguments(arrays, data)
+        batch = Batch(x, data["y"], data["mask"], data["weight"])
         if not self.train:
-            batch = Batch(data["x"], data["y"], data["mask"])
             sums, count = score_sums(self.loss, self.forward(arrays, data)[0], batch)
             return (sums.loss / count)[None]
-        params, x = self._arguments(arrays, data)
         evaluate = objective(self.net, self.loss, regularization=self.regularization)
-        total, (_, metrics) = evaluate(params, data["state"], Batch(x, data["y"], data["mask"]), data["key"])
+        total, (_, metrics) = evaluate(params, data["state"], batch, data["key"])
         return jnp.stack([total, metrics.loss, metrics.penalty][: len(self.parts)])
 
     def forward(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Any]:
         """Return the network's outputs and its new state."""
         params, x = self._arguments(arrays, data)
+        x = without_padding(Batch(x, data["y"], data["mask"])).x
         return self.net.apply(params, data["state"], x, train=self.train, key=data["key"], mask=data["mask"])
 
     def _arguments(self, arrays: Sequence[jax.Array], data: Mapping[str, Any]) -> tuple[Any, Any]:
         """Return the parameters and the input."""
-        given = dict(zip((*self.inputs, *self.names), arrays, strict=True))
-        params = nested({name: array for name, array in given.items() if name not in self.inputs})
-        return params, replaced("input", data["x"], {name: given[name] for name in self.inputs})
+        count = len(self.inputs)
+        params = nested(dict(zip(self.names, arrays[count:], strict=True)))
+        return params, replaced("input", data["x"], dict(zip(self.inputs, arrays[:count], strict=True)))
 
 
 class ByJax(NamedTuple):
@@ -108,6 +127,14 @@ class Problem(NamedTuple):
     y: Any
     key: jax.Array
 
+    def has_rule(self, name: str) -> bool:
+        """Return whether the layer of a leaf, or the network of an input, has a hand-written rule."""
+        return not any(not path or name.startswith("/".join((*path, ""))) for path, _ in layers_without_rule(self.net))
+
+    def context(self, name: str) -> Context:
+        """Return the context of the diagnosis of a leaf's gradient."""
+        return Context(name.rpartition("/")[2], examples(self.x), has_rule=self.has_rule(name))
+
     def function(self, train: bool = True) -> LossFunction:
         """Return the loss in training or evaluation mode."""
         names = tuple(name for name, _ in leaves(self.net, self.params))
@@ -119,26 +146,31 @@ class Problem(NamedTuple):
 
     def constants(self) -> list[str]:
         """List the leaves of frozen layers, whose gradient is 0 by definition."""
-        frozen = ["/".join((*path, "")) for path, layer in walk(self.net) if layer.kind == "frozen"]
-        return [name for name in self.points() if any(name.startswith(path) for path in frozen)]
+        return constants_of(self.net, self.function().names)
 
-    def data(self, mask: np.ndarray | None = None) -> dict[str, Any]:
-        """Return the other inputs of the loss; by default all examples are real."""
-        mask = np.ones(examples(self.x), bool) if mask is None else mask
-        return {"state": self.state, "x": self.x, "y": self.y, "key": self.key, "mask": mask}
+    def mask_of(self, mode: Mode) -> np.ndarray:
+        """Return the mask of a mode, also if all examples are real."""
+        return np.ones(examples(self.x), bool) if mode.mask is None else mode.mask
 
-    def by_jax(self, precision: str, *, train: bool = True, mask: np.ndarray | None = None) -> ByJax:
+    def data(self, mode: Mode = TRAINING) -> dict[str, Any]:
+        """Return the other inputs of the loss.
+
+        In training mode there always are weights, so that all modes with a mask of examples are compiled once.
+        """
+        weight = np.ones(examples(self.x)) if mode.weight is None and mode.train else mode.weight
+        rest = {"mask": self.mask_of(mode), "weight": weight}
+        return {"state": self.state, "x": self.x, "y": self.y, "key": self.key, **rest}
+
+    def by_jax(self, precision: str, mode: Mode = TRAINING) -> ByJax:
         """Compute the values and gradients of every part by JAX."""
-        f, points = self.function(train), self.points()
+        f, points = self.function(mode.train), self.points()
         with jax.enable_x64(precision == "float64"):
-            arrays, data = jax.tree.map(lambda a: as_precision(a, precision), (list(points.values()), self.data(mask)))
+            arrays, data = jax.tree.map(lambda a: as_precision(a, precision), (list(points.values()), self.data(mode)))
             outputs, state, values, gradients = jax.tree.map(np.asarray, _values_and_gradients(f, arrays, data))
         by_part = [dict(zip(points, part, strict=True)) for part in zip(*gradients, strict=True)]
         return ByJax(outputs, state, values, by_part or [{} for _ in f.parts])
 
-    def by_hand(
-        self, regularization: Penalties = Penalties(), *, train: bool = True, mask: np.ndarray | None = None
-    ) -> reference.Result:
+    def by_hand(self, regularization: Penalties = Penalties(), mode: Mode = TRAINING) -> reference.Result:
         """Compute the loss and its gradients by hand."""
         return reference.loss_and_gradients(
             self.net,
@@ -147,9 +179,10 @@ class Problem(NamedTuple):
             self.y,
             self.loss_by_hand,
             state=self.state,
-            noise=self.noise if train else {},
-            mask=mask,
-            train=train,
+            noise=self.noise if mode.train else {},
+            mask=mode.mask,
+            weight=mode.weight,
+            train=mode.train,
             regularization=regularization,
             rules=self.rules,
         )
@@ -157,7 +190,10 @@ class Problem(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="f")
 def _values_and_gradients(f, arrays, data):
-    values, pull = jax.vjp(lambda arrays: f(arrays, data), arrays)
-    # In a loop over the values the backward pass is compiled only once.
-    gradients = lax.map(lambda unit: pull(unit)[0], jnp.eye(len(f.parts), dtype=values.dtype))
-    return *f.forward(arrays, data), values, gradients
+    return *f.forward(arrays, data), *values_and_gradients(lambda arrays: f(arrays, data), arrays)
+
+
+def constants_of(net: Layer, names: Sequence[str]) -> list[str]:
+    """List the leaves inside the frozen layers of a network."""
+    frozen = ["".join(f"{name}/" for name in path) for path in frozen_paths(net)]
+    return [name for name in names if any(name.startswith(path) for path in frozen)]

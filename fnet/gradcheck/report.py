@@ -41,7 +41,7 @@ evaluation, masked, masked steps: the data loss in evaluation mode, with a mask 
 class Summary(NamedTuple):
     """A part whose rows are all right: its name, the number of its rows, and their largest differences.
 
-    Rows with a remark, such as "zero up to rounding", do not count in the relative difference.
+    Rows with a remark, such as "equal up to measured rounding", do not count in the relative difference.
     """
 
     part: str

@@ -56,6 +56,12 @@ def measure_rounding(
     return limits, SAFETY * RATIO * noise
 
 
+def value_limit(low: np.ndarray, high: np.ndarray, precision: str) -> float:
+    """Return an upper limit of the rounding errors of values of this precision, from float32 and float64 values."""
+    distance = np.max(np.abs(low.astype(np.float64) - high), initial=0.0)
+    return float(distance) * SAFETY * (RATIO if precision == "float64" else 1.0) if np.isfinite(distance) else 0.0
+
+
 def _distances(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Return the largest difference for every part, (k,); 0 where it is not finite, as after an overflow."""
     distances = np.abs(low.astype(np.float64) - high).reshape(len(high), -1).max(axis=1, initial=0.0)
@@ -81,7 +87,12 @@ def _gradients(f, arrays, data, precision):
         constants = [as_precision(np.asarray(constant), precision) for constant in traced.consts]
         return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, constants))(*jax.tree.leaves((arrays, data)))[0]
 
-    values, pull = jax.vjp(values_of, arrays)
+    return values_and_gradients(values_of, arrays)
+
+
+def values_and_gradients(f: Callable[[Any], jax.Array], arrays: Any) -> tuple[jax.Array, Any]:
+    """Return the values of f, (k,), and their gradients with respect to every array, (k, ...)."""
+    values, pull = jax.vjp(f, arrays)
     # In a loop over the values the backward pass is compiled only once.
     return values, lax.map(lambda unit: pull(unit)[0], jnp.eye(len(values), dtype=values.dtype))
 

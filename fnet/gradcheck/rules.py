@@ -61,11 +61,11 @@ def _rule_by_jax(key_implementation: Any) -> Rule:
             def f(params, x):
                 return layer.apply(params, scope.state, x, **arguments(scope))[0]
 
-            params, given = jax.tree.map(jnp.asarray, (scope.params, x))
+            params, inputs = jax.tree.map(jnp.asarray, (scope.params, x))
             if indices:
-                y, pull = jax.vjp(lambda params: f(params, given), params)
+                y, pull = jax.vjp(lambda params: f(params, inputs), params)
                 return np.asarray(y), lambda g: (np.zeros(x.shape), *pull(g))
-            y, pull = jax.vjp(f, params, given)
+            y, pull = jax.vjp(f, params, inputs)
         return jax.tree.map(np.asarray, y), lambda g: pull(g)[::-1]
 
     def backward(_: Layer, __: Scope, cache: Any, g: Any) -> tuple[Any, dict[str, Any]]:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.core.layer import Layer, walk
+from fnet.core.layer import Layer, is_shape, walk
+from fnet.core.traversal import leaves
 from fnet.gradcheck.report import LeafReport
 
 DRAWS = 2**18
@@ -22,18 +23,21 @@ DEVIATIONS = 6.0
 """The largest deviation that passes, in standard deviations: more has a probability of 2e-9."""
 
 
-def check_rates(net: Layer, noise: Any, key: jax.Array) -> list[LeafReport]:
+def check_rates(net: Layer, params: Any, state: Any, noise: Any, key: jax.Array) -> list[LeafReport]:
     """Compare the fraction of entries that every dropout layer keeps with 1 - rate, and the mean of its outputs with 1.
 
-    The fraction kept of n independent entries has the standard deviation sqrt(r (1 - r) / n). For inputs of 1, the mean
-    of the outputs m / (1 - r) is 1, with the standard deviation sqrt(r / ((1 - r) n)).
+    The fraction of n independent entries that is kept has the standard deviation sqrt(r (1 - r) / n). For inputs of 1,
+    the mean of the outputs m / (1 - r) is 1, with the standard deviation sqrt(r / ((1 - r) n)). The mean is checked for
+    layers that have one input and neither parameters nor state, unlike attention.
 
     Args:
         net: the network.
+        params, state: its parameters and its non-trainable state.
         noise: the dropout masks of one batch, which have the shapes of the masks to draw.
         key: random key.
     """
     rows: list[LeafReport] = []
+    owners = [name for tree in (params, state) for name, _ in leaves(net, tree)]
     for path, layer in walk(net):
         drawn = _at(noise, path)
         if layer.draw is None or "mask" not in drawn or not 0 < (rate := layer.settings.get("rate", 0)) < 1:
@@ -43,10 +47,11 @@ def check_rates(net: Layer, noise: Any, key: jax.Array) -> list[LeafReport]:
         loops = np.asarray(jax.tree.leaves(drawn["shapes"])[0])[..., 0].size
         larger = math.ceil(DRAWS * batch * loops / drawn["mask"].size)
         shapes = jax.tree.map(functools.partial(_shape, batch=larger), drawn["shapes"])
-        kept = np.asarray(layer.draw(key, shapes))
-        sigma = math.sqrt(rate * (1 - rate) / kept.size)
-        rows.append(_row(f"kept: {label}", kept.shape, kept.mean(), 1 - rate, sigma, "the fraction of entries kept"))
-        if isinstance(shapes, tuple) and layer.init(key, shapes[1:]) == ({}, {}):
+        mask = np.asarray(layer.draw(key, shapes))
+        sigma = math.sqrt(rate * (1 - rate) / mask.size)
+        rows.append(_row(f"kept: {label}", mask.shape, mask.mean(), 1 - rate, sigma, "the fraction of entries kept"))
+        inside = "".join(f"{name}/" for name in path)
+        if is_shape(shapes) and not any(name.startswith(inside) for name in owners):
             ones = jnp.ones(shapes, jnp.float32)
             y = np.asarray(layer.apply({}, {}, ones, train=True, key=key)[0], np.float64)
             what = "the mean of the outputs for inputs of 1"
@@ -70,7 +75,10 @@ def _row(name: str, shape: tuple[int, ...], measured: float, expected: float, si
 
 
 def _shape(recorded: Any, batch: int | None = None) -> tuple[int, ...]:
-    """Return a recorded shape, with another batch if given; those of a loop's repetitions are stacked, and equal."""
+    """Return a recorded shape, with another number of examples unless it is None.
+
+    The shapes of a loop's repetitions are stacked, and equal.
+    """
     recorded = np.asarray(recorded)
     first, *others = map(int, recorded.reshape(-1, recorded.shape[-1])[0])
     return (first if batch is None else batch, *others)

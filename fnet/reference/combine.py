@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fnet.core.wiring import INPUT, MERGES, input_values, outputs_of, wire
-from fnet.reference.rule import Rule, add_gradients, backward, forward
+from fnet.reference.rule import Rule, add_gradients, backward, forward, map_arrays
 
 
 def _serial_forward(layer, scope, x):
@@ -59,13 +59,19 @@ def _parallel_backward(layer, scope, cache, g):
     """The input is copied to every branch, so that the gradients of the branches add up."""
     outputs, caches = cache
     cotangents = unmerge(layer.settings["combine"], outputs, g)
-    dx, gradients = np.zeros(()), {}
+    branches, gradients = [], {}
     for (name, child), branch_cache, cotangent in zip(layer.children, caches, cotangents, strict=True):
-        branch_dx, child_gradients = backward(child, scope.child(name), branch_cache, cotangent)
-        dx = dx + branch_dx
+        dx, child_gradients = backward(child, scope.child(name), branch_cache, cotangent)
+        branches.append(dx)
         if child_gradients:
             gradients[name] = child_gradients
-    return dx, gradients
+    return map_arrays(_total, *branches), gradients
+
+
+def _total(*cotangents):
+    """Return the sum of cotangents, without those of masks, which are None."""
+    present = [cotangent for cotangent in cotangents if cotangent is not None]
+    return sum(present) if present else None
 
 
 parallel = Rule(_parallel_forward, _parallel_backward)

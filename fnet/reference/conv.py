@@ -11,6 +11,7 @@ where dx is the sum of dp_uv over all offsets that meet a pixel.
 
 import numpy as np
 
+from fnet.reference.masking import real_steps
 from fnet.reference.rule import Rule
 
 
@@ -92,15 +93,9 @@ def _conv_backward(layer, scope, cache, g):
 conv = Rule(_conv_forward, _conv_backward)
 
 
-def _real_steps(scope, x):
-    """Return m (batch, time, 1): 1 for a real step, else 0."""
-    m = np.ones(x.shape[:2]) if np.ndim(scope.mask) != 2 else np.asarray(scope.mask, np.float64)
-    return m[:, :, None]
-
-
 def _conv_1d_forward(layer, scope, x):
     """A sequence is an image of one row, 0 where m_t = 0."""
-    s, m = layer.settings, _real_steps(scope, x)
+    s, m = layer.settings, real_steps(scope, x)
     padding = s["padding"] if isinstance(s["padding"], str) else (0, s["padding"])
     w = scope.params["w"][None]
     z, cache = _convolve((m * x)[:, None], w, (1, s["stride"]), padding, (1, s["dilation"]), s["groups"])

@@ -9,6 +9,7 @@ import numpy as np
 from fnet.core.layer import Layer
 from fnet.core.traversal import WEIGHT_LEAVES
 from fnet.reference.losses import loss_of
+from fnet.reference.masking import expand, without_masked_steps, without_padding
 from fnet.reference.rule import (
     Array,
     Gradients,
@@ -28,7 +29,7 @@ from fnet.regularization import Penalties
 class Result(NamedTuple):
     """Results of one forward and one backward pass.
 
-    outputs: the network's outputs (batch, ...), or a tuple or dict of them.
+    outputs: the network's outputs (batch, ...), or a tuple or dict of arrays.
     loss: the training loss, sum(mask * L_i) / sum(mask) plus the penalty.
     params: dloss/dp for every parameter p, nested as the parameters are.
     x: dloss/dx, with the shape of the input.
@@ -61,13 +62,14 @@ def loss_and_gradients(
 
     The cotangent of example i is w_i m_i / sum(w m) times the cotangent of its loss: the gradient of a mean is the mean
     of the gradients. With a mask (batch, time) and outputs (batch, time, ...) every step is an example of its own. If
-    the outputs do not have a time axis, an example is real if any of its steps is.
+    the outputs do not have a time axis, an example is real if any of its steps is. Masked examples become copies of the
+    first real one, and masked steps 0, so that nothing depends on their content; their dloss/dx is 0.
 
     Args:
         net: the network; only its description is used, not its functions.
         params: nested dicts of arrays, converted to float64.
-        x: a batch of examples (batch, ...), or a tuple or dict of several inputs.
-        targets: targets of the loss.
+        x: examples (batch, ...), or a tuple or dict of arrays.
+        targets: targets of the loss, (batch, ...), or a tuple or dict of arrays.
         loss: the name of the loss, or a function (outputs, targets) -> (losses, cotangents) as in
             `fnet.reference.losses`, such as `functools.partial(huber, delta=2.0)`.
         state: non-trainable state.
@@ -82,13 +84,16 @@ def loss_and_gradients(
         NoReference: if a layer or the loss does not have a hand-written rule.
     """
     params, x = _float64(params), map_arrays(_real, x)
+    if mask is not None:
+        targets = map_arrays(np.asarray, targets)
+        x, targets = without_masked_steps(without_padding(x, mask), mask), without_padding(targets, mask)
     scope = Scope(params, _float64(state), noise, train, mask, {}, rules)
     weights = np.ones(len(first_array(x))) if mask is None else np.asarray(mask, np.float64)
     weights = weights if weight is None else (weights.T * np.asarray(weight, np.float64).T).T
     outputs, cache = forward(net, scope, x)
     examples = outputs
-    if weights.ndim == 2 and outputs.ndim > 2:
-        examples, targets = (part.reshape(-1, *part.shape[2:]) for part in (outputs, targets))
+    if weights.ndim == 2 and first_array(outputs).ndim > 2:
+        examples, targets = (map_arrays(_flat_steps, part) for part in (outputs, targets))
         weights = weights.reshape(-1)
     elif weights.ndim == 2:
         weights = weights.max(axis=1)
@@ -96,9 +101,10 @@ def loss_and_gradients(
     losses, cotangents = (loss_of(loss) if isinstance(loss, str) else loss)(examples, targets)
 
     def weighted(cotangent: Array, y: Array) -> Array:
-        return (cotangent * weights.reshape(-1, *[1] * (cotangent.ndim - 1))).reshape(y.shape)
+        return (cotangent * expand(weights, cotangent.ndim)).reshape(y.shape)
 
     dx, gradients = backward(net, scope, cache, map_arrays(weighted, cotangents, outputs))
+    dx = dx if mask is None else without_masked_steps(dx, mask)
     penalty_value, penalty_gradients = penalty(params, regularization.for_network(net))
     value, gradients = float(weights @ losses + penalty_value), add_gradients(gradients, penalty_gradients)
     return Result(outputs, value, gradients, dx, collect_state(scope.new_state or {}))
@@ -128,6 +134,11 @@ def penalty(params: Params, regularization: Penalties, path: tuple[str, ...] = (
 
 def _float64(params: Params) -> dict[str, Any]:
     return {name: _float64(p) if isinstance(p, Mapping) else np.asarray(p, np.float64) for name, p in params.items()}
+
+
+def _flat_steps(values: Array) -> Array:
+    """(batch, time, ...) -> (batch * time, ...)."""
+    return values.reshape(-1, *values.shape[2:])
 
 
 def _real(x: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fnet.reference.masking import real_entries
 from fnet.reference.rule import Array, Gradients, Rule, Scope
 
 
@@ -74,17 +75,6 @@ def affine_backward(scope: Scope, xhat: Array, g: Array) -> tuple[Array, Gradien
     return g * scope.params.get("scale", 1.0), {name: gradients[name] for name in scope.params}
 
 
-def _real_entries(scope: Scope, x: Array) -> Array:
-    """Return m, the mask as numbers that broadcast against x: 1 for a real entry, else 0.
-
-    With a (batch, time) mask and no time axis in x, an example is real if any of its steps is.
-    """
-    m = np.ones(len(x)) if scope.mask is None else np.asarray(scope.mask, np.float64)
-    if m.ndim == 2 and x.ndim == 2:
-        m = m.max(axis=1)
-    return m.reshape(*m.shape, *[1] * (x.ndim - m.ndim))
-
-
 def _batch_norm_forward(layer, scope, x):
     """In training, the statistics of a channel are over all other axes.
 
@@ -92,7 +82,7 @@ def _batch_norm_forward(layer, scope, x):
     """
     eps, axes = layer.settings["eps"], tuple(range(x.ndim - 1))
     if scope.train:
-        cache = standardize(x, axes, _real_entries(scope, x), eps)
+        cache = standardize(x, axes, real_entries(scope, x), eps)
     else:
         s = 1 / np.sqrt(scope.state["var"] + eps)
         cache = Standardized((x - scope.state["mean"]) * s, s, axes, np.zeros(1))
@@ -109,7 +99,7 @@ def _batch_norm_state(layer, scope, x):
 
     In evaluation, and without any real entry, the state does not change.
     """
-    m = _real_entries(scope, x)
+    m = real_entries(scope, x)
     if not scope.train or not m.any():
         return dict(scope.state)
     a = layer.settings["momentum"]
@@ -140,7 +130,7 @@ def _group_norm_forward(layer, scope, x):
     grouped = x.reshape(*x.shape[:-1], layer.settings["groups"], -1)
     axes = (*range(1, x.ndim - 1), x.ndim)
     steps = scope.mask is not None and np.ndim(scope.mask) == 2 and x.ndim > 2
-    m = _real_entries(scope, x)[..., None] if steps else np.ones([1] * grouped.ndim)
+    m = real_entries(scope, x)[..., None] if steps else np.ones([1] * grouped.ndim)
     cache = standardize(grouped, axes, m, layer.settings["eps"])
     return affine(scope, cache.xhat.reshape(x.shape)), cache
 

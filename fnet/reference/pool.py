@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from fnet.reference.masking import real_steps
 from fnet.reference.rule import Rule
 
 
@@ -31,19 +32,16 @@ def _out_size(layer, size):
     return tuple(1 + max(axis) for axis in zip(*(index for index, _ in _windows(layer, size)), strict=True))
 
 
-def _real_entries(scope, x):
+def _step_mask(scope, x):
     """Return m, the mask as numbers (batch, *spatial, 1): 1 for the entries of a real step, else 0.
 
     Pooling by windows takes a (batch, time) mask for examples (time, channels) only.
     """
-    m = np.ones((*x.shape[:-1], 1))
-    if np.ndim(scope.mask) != 2:
-        return m
-    return m * np.asarray(scope.mask, np.float64).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+    return np.ones((*x.shape[:-1], 1)) * real_steps(scope, x)
 
 
 def _window_mask(scope, x):
-    return _real_entries(scope if x.ndim == 3 else scope._replace(mask=None), x)
+    return _step_mask(scope if x.ndim == 3 else scope._replace(mask=None), x)
 
 
 def _max_forward(layer, scope, x):
@@ -106,7 +104,7 @@ avg_pool = Rule(_avg_forward, _avg_backward)
 
 def _flat(scope, x):
     """Return the entries of every channel (batch, n, channels) and m (batch, n, 1)."""
-    return x.reshape(len(x), -1, x.shape[-1]), _real_entries(scope, x).reshape(len(x), -1, 1)
+    return x.reshape(len(x), -1, x.shape[-1]), _step_mask(scope, x).reshape(len(x), -1, 1)
 
 
 def _global_max_forward(layer, scope, x):

@@ -13,6 +13,7 @@ Every step function processes one step of a batch; shapes are x_t (batch, in), h
 import numpy as np
 
 from fnet.reference.activation import logistic
+from fnet.reference.masking import real_steps
 from fnet.reference.rule import Rule
 
 
@@ -131,18 +132,12 @@ def _steps(layer, x):
     return list(reversed(order)) if layer.settings["reverse"] else list(order)
 
 
-def _real(scope, x):
-    """Return m (batch, time, 1): 1 for a real step, else 0."""
-    m = np.ones(x.shape[:2]) if np.ndim(scope.mask) != 2 else np.asarray(scope.mask, np.float64)
-    return m[:, :, None]
-
-
 def _through_time(step, step_backward, parts):
     """Return the rule of a layer whose state consists of `parts` arrays, the first of which is the output h."""
 
     def forward(layer, scope, x):
         """state_t = m_t step(x_t, state_(t-1)) + (1 - m_t) state_(t-1), from zeros; backward needs all caches."""
-        m, units = _real(scope, x), len(scope.params["u"])
+        m, units = real_steps(scope, x), len(scope.params["u"])
         state = (np.zeros((len(x), units)),) * parts
         h, caches = np.zeros((*x.shape[:2], units)), {}
         for t in _steps(layer, x):

@@ -1,7 +1,7 @@
 """The hand-written rule of a layer, forward and backward, and the lookup of the rule of a kind."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -153,13 +153,19 @@ def collect_state(new_state: Params) -> dict[str, Any]:
     tree = {name: collect_state(part) if isinstance(part, Mapping) else part for name, part in new_state.items()}
     tree = {name: part for name, part in tree.items() if not isinstance(part, Mapping) or part}
     if ENTRY.format(0) in tree:
-        return _stacked([tree[ENTRY.format(number)] for number in range(len(tree))])
+        return stacked([tree[ENTRY.format(number)] for number in range(len(tree))])
     return tree
 
 
-def _stacked(trees: list[Any]) -> Any:
+def stacked(trees: Sequence[Any]) -> Any:
+    """Return one tree whose arrays are those of all trees, stacked along a new first axis.
+
+    >>> stacked([{"w": np.ones(2)}, {"w": np.zeros(2)}])
+    {'w': array([[1., 1.],
+           [0., 0.]])}
+    """
     if isinstance(trees[0], Mapping):
-        return {name: _stacked([tree[name] for tree in trees]) for name in trees[0]}
+        return {name: stacked([tree[name] for tree in trees]) for name in trees[0]}
     return np.stack(trees)
 
 

@@ -1,9 +1,7 @@
 """Transforms by hand: most change how JAX computes the layers inside, not what these compute."""
 
-import numpy as np
-
 from fnet.reference.combine import serial
-from fnet.reference.rule import Rule
+from fnet.reference.rule import Rule, stacked
 
 remat = precision = serial
 
@@ -45,17 +43,7 @@ def _repeat_backward(layer, scope, caches, g):
     for number in reversed(range(layer.settings["times"])):
         g, repetition = serial.backward(layer, scope.entry(number), caches[number], g)
         gradients.insert(0, repetition)
-    return g, _stacked(gradients)
-
-
-def _stacked(trees):
-    first = trees[0]
-    return {
-        name: _stacked([tree[name] for tree in trees])
-        if isinstance(first[name], dict)
-        else np.stack([tree[name] for tree in trees])
-        for name in first
-    }
+    return g, stacked(gradients)
 
 
 repeat = Rule(_repeat_forward, _repeat_backward)
