@@ -23,8 +23,9 @@ def real_steps(scope: Scope, x: Array) -> Array:
 
     With a (batch,) mask all steps are real: layers that process each example independently ignore it.
     """
-    m = np.asarray(scope.mask, np.float64) if np.ndim(scope.mask) == 2 else np.ones(x.shape[:2])
-    return expand(m, x.ndim)
+    if scope.mask is None or np.ndim(scope.mask) == 1:
+        return np.ones((*x.shape[:2], *[1] * (x.ndim - 2)))
+    return expand(np.asarray(scope.mask, np.float64), x.ndim)
 
 
 def expand(m: Array, ndim: int) -> Array:
@@ -40,11 +41,14 @@ def without_padding(x: Any, mask: Array) -> Any:
     >>> without_padding(np.array([[np.nan], [2.0]]), np.array([False, True])).tolist()
     [[2.0], [2.0]]
     """
-    rows = np.asarray(mask).reshape(len(mask), -1).any(axis=1)
+    rows = np.any(mask, axis=tuple(range(1, np.ndim(mask))))
     first = int(np.argmax(rows))
-    return map_arrays(
-        lambda values: np.where(expand(rows, values.ndim), values, np.where(rows.any(), values[first], 0)), x
-    )
+
+    def replaced(values: Array) -> Array:
+        other = values[first] if rows.any() else np.zeros_like(values[first])
+        return np.where(expand(rows, values.ndim), values, other)
+
+    return map_arrays(replaced, x)
 
 
 def without_masked_steps(x: Any, mask: Array) -> Any:

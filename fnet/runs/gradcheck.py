@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import optax
@@ -45,7 +45,7 @@ def check_gradients(
     examples: int | None = None,
     leaf: str | None = None,
     samples: int | None = None,
-    precision: str = "float64",
+    precision: Literal["float64", "float32"] = "float64",
 ) -> list[Checked]:
     """Check the gradients of an experiment's network on the first training examples.
 

@@ -251,3 +251,15 @@ def test_complex_leaves_are_compared_by_real_pairs(rng):
     assert "sign flipped" in str(conjugate)
     single = compare(gradients, complex_loss, {"z": z.astype(np.complex64), "w": w}, precision="float32")
     assert single.ok, str(single)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("precision", "f32", "'float64' or 'float32', got 'f32'; did you mean 'float32'"),
+        ("kinks", "excluded", "'include' or 'exclude', got 'excluded'; did you mean 'exclude'"),
+    ],
+)
+def test_unknown_settings_are_refused(setting, value, expected):
+    with pytest.raises(ValueError, match=rf"^compare: {setting}: expected {expected}\?$"):
+        compare(np.ones(2), jnp.sum, np.ones(2), **{setting: value})

@@ -12,6 +12,7 @@ import pytest
 import fnet
 from fnet.gradcheck import check
 from fnet.reference import activation, dropout, embedding, norm, recurrent
+from fnet.reference import network as reference_network
 from fnet.reference.rule import Rule
 
 BATCH = 6
@@ -247,3 +248,19 @@ def test_a_network_that_refuses_a_mask_of_steps_is_checked_without():
     assert report.ok, str(report)
     assert {"evaluation", "masked"} <= {row.part for row in report.rows}
     assert "masked steps" not in {row.part for row in report.rows}
+    assert report.remark.startswith("A mask of steps was not checked: global_avg_pool_1: expects a mask")
+
+
+def test_the_content_of_masked_steps_is_not_part_of_a_vector_made_of_all_steps():
+    """A layer that does not take the mask receives zeros at the masked steps of the input, on both sides."""
+    report = check_net(fnet.flatten(), in_shape=(3, 2))
+    assert report.ok, str(report)
+    assert "masked steps" in {row.part for row in report.rows}
+
+
+def test_weights_of_examples_that_are_ignored_by_hand(monkeypatch):
+    right = reference_network.loss_and_gradients
+    monkeypatch.setattr(reference_network, "loss_and_gradients", lambda *a, **s: right(*a, **s | {"weight": None}))
+    report = check_net(fnet.dense(3), fnet.tanh())
+    assert {part for _, part in wrong(report)} == {"masked"}
+    assert ("loss", "masked") in wrong(report)

@@ -178,3 +178,14 @@ def test_a_small_error_in_one_entry_is_detected(rng, monkeypatch):
 def test_compare_arrays(by_hand, by_jax, ok, diagnosis):
     row = compare_arrays("leaf", None if by_hand is None else np.array(by_hand), np.array(by_jax), 1e-10)
     assert (row.ok, row.diagnosis) == (ok, diagnosis)
+
+
+def test_a_difference_below_the_measured_rounding_errors_is_not_called_zero():
+    row = compare_arrays("leaf", np.array([1.0, 2.0]), np.array([1.0, 2.1]), 1e-3, rounding=0.2)
+    assert (row.ok, row.diagnosis) == (True, "equal up to measured rounding")
+
+
+def test_an_unknown_precision_is_refused(rng):
+    message = "^check: precision: expected 'float64' or 'float32', got 'float16'; did you mean 'float64'\\?$"
+    with pytest.raises(ValueError, match=message):
+        check(*problem(rng), precision="float16")  # pyright: ignore[reportArgumentType]

@@ -92,21 +92,77 @@ def test_a_mistake_behind_several_inputs_is_located(monkeypatch):
     assert [(c.layer, c.what, c.verdict) for c in report.culprits] == [("right", "w", "by hand")], str(report)
 
 
-def test_several_outputs_are_checked():
-    """The loss is a function of both outputs, without a rule by hand."""
+def test_branches_of_several_inputs_with_dropout_of_their_weights():
+    net = fnet.parallel(fnet.cross_attention(1, rate=0.3), fnet.cross_attention(2))
+    params, state = net.init(jax.random.key(0), ((2, 4), (3, 2)))
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((4, 2, 4)), rng.standard_normal((4, 3, 2))
+    report = check(net, "mse", params, state, x, rng.standard_normal((4, 2, 8)), samples=1)
+    assert report.ok, str(report)
+    assert [row.name for row in report.rows if row.part == "dropout"] == ["kept: cross_attention_1"]
+
+
+def test_several_outputs_with_steps_are_checked():
+    """The loss is a function of both outputs, without a rule by hand. One of them is returned twice."""
     net = fnet.graph(
         fnet.dense(3, name="f"),
         fnet.dense(2, name="g"),
         nodes={"a": ("f", "input"), "b": ("g", "a")},
-        output=("a", "b"),
+        output=("a", "b", "b"),
     )
-    params, state = net.init(jax.random.key(0), (4,))
+    params, state = net.init(jax.random.key(0), (2, 4))
     rng = np.random.default_rng(2)
-    x, y = rng.standard_normal((5, 4)), (rng.standard_normal((5, 3)), rng.standard_normal((5, 2)))
+    x, y = rng.standard_normal((4, 2, 4)), (rng.standard_normal((4, 2, 3)), rng.standard_normal((4, 2, 2)))
 
     def both(outputs, targets):
-        return fnet.losses.mse(outputs[0], targets[0]) + 2 * fnet.losses.huber(outputs[1], targets[1])
+        a, b, again = outputs
+        return fnet.losses.mse(a, targets[0]) + 2 * fnet.losses.huber(b, targets[1]) + fnet.losses.mse(again, 0 * again)
 
-    report = check(net, both, params, state, x, y, samples=3)
+    report = check(net, both, params, state, x, y, samples=1)
     assert report.ok, str(report)
-    assert [row.name for row in report.listed][:4] == ["outputs/0", "outputs/1", "loss", "input"]
+    assert [row.name for row in report.listed][:4] == ["outputs/0", "outputs/1", "outputs/2", "loss"]
+    assert "masked steps" in {row.part for row in report.rows}
+
+
+@fnet.constructor
+def iced(*layers: fnet.Layer, name: str | None = None):
+    """Layers whose parameters do not change."""
+    return fnet.frozen(*layers)
+
+
+@fnet.constructor
+def block(*, name: str | None = None):
+    """Two dense layers with a tanh each."""
+    return fnet.repeat(fnet.dense(2), fnet.tanh(), times=2, scan=True)
+
+
+def checked_composite(*layers):
+    net = fnet.serial(*layers)
+    params, state = net.init(jax.random.key(0), (2,))
+    rng = np.random.default_rng(1)
+    return check(net, "mse", params, state, rng.standard_normal((3, 2)), rng.standard_normal((3, 2)), samples=1)
+
+
+def test_a_composite_around_frozen_layers_has_constants():
+    report = checked_composite(fnet.tanh(), iced(fnet.dense(2)))
+    assert report.ok, str(report)
+    assert [row.checked for row in report.listed if "iced" in row.name] == [0, 0]
+
+
+def test_a_mistake_in_a_composite_around_a_loop_is_located(monkeypatch):
+    right = activation.tanh
+    monkeypatch.setattr(activation, "tanh", Rule(right.forward, lambda *a: (-right.backward(*a)[0], {})))
+    report = checked_composite(block(name="block"))
+    assert [(c.layer, c.what, c.verdict) for c in report.culprits] == [("block/tanh_1", "input", "by hand")]
+
+
+def test_forward_values_of_a_lower_precision_are_compared_within_its_rounding_errors():
+    net = fnet.serial(fnet.precision(fnet.dense(3), fnet.batch_norm(), fnet.tanh()), fnet.dense(2))
+    params, state = net.init(jax.random.key(0), (4,))
+    rng = np.random.default_rng(1)
+    arguments = net, "mse", params, state, rng.standard_normal((5, 4)), rng.standard_normal((5, 2))
+    report = check(*arguments, samples=1, precision="float32")
+    assert report.ok, str(report)
+    row = next(row for row in report.rows if row.name == "outputs")
+    assert row.relative > 1e-3
+    assert row.diagnosis == "equal up to measured rounding"

@@ -29,6 +29,23 @@ def test_masked_examples_have_no_effect(rng):
     assert not masked.x[~mask].any()
 
 
+def test_the_content_of_masked_examples_and_steps_has_no_effect(rng):
+    """All steps of the last example are masked; the vector of an example contains all of its steps."""
+    net = fnet.serial(fnet.flatten(), fnet.dense(2))
+    params, _ = net.init(jax.random.key(0), (3, 2))
+    x, y = rng.standard_normal((4, 3, 2)), rng.standard_normal((4, 2))
+    mask = np.array([[True, True, True], [True, False, True], [False, True, False], [False, False, False]])
+    weight = np.array([1.0, 2.0, 0.5, 3.0])
+    zeros = np.where(mask[..., None], x, 0.0)
+    expected = loss_and_gradients(net, params, zeros[:3], y[:3], "mse", weight=weight[:3])
+    x[~mask], y[3] = np.nan, np.nan
+    result = loss_and_gradients(net, params, x, y, "mse", mask=mask, weight=weight)
+    assert result.loss == pytest.approx(expected.loss, rel=1e-14)
+    np.testing.assert_allclose(result.params["dense_1"]["w"], expected.params["dense_1"]["w"], rtol=1e-13)
+    np.testing.assert_allclose(result.x[:3], np.where(mask[:3, :, None], expected.x, 0.0), rtol=1e-13)
+    assert not result.x[~mask].any()
+
+
 def test_gradient_of_the_mean_is_the_mean_of_the_gradients(rng):
     net, params, x, y = network(rng)
     whole = loss_and_gradients(net, params, x, y, "cross_entropy")
