@@ -150,11 +150,11 @@ def value_rows(
 
 def _value_limits(problem: Problem, mode: Mode, precision: str) -> dict[str, float]:
     """Return upper limits of the rounding errors of JAX's forward values, by the name of their row."""
-    low, high = (problem.by_jax(name, mode) for name in ("float32", "float64"))
+    (outputs, state, losses), high = (problem.forward_by_jax(name, mode) for name in ("float32", "float64"))
     values = {
-        **pairs("outputs", low.outputs, high.outputs),
-        **{f"state: {name}": pair for name, pair in pairs("", low.state, high.state).items()},
-        "loss": (low.values, high.values),
+        **pairs("outputs", outputs, high[0]),
+        **{f"state: {name}": pair for name, pair in pairs("", state, high[1]).items()},
+        "loss": (losses, high[2]),
     }
     return {name: value_limit(*pair, precision) for name, pair in values.items()}
 

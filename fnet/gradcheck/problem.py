@@ -170,6 +170,13 @@ class Problem(NamedTuple):
         by_part = [dict(zip(points, part, strict=True)) for part in zip(*gradients, strict=True)]
         return ByJax(outputs, state, values, by_part or [{} for _ in f.parts])
 
+    def forward_by_jax(self, precision: str, mode: Mode) -> tuple[Any, Any, np.ndarray]:
+        """Return the outputs, the new state, and the value of every part."""
+        points = list(self.points().values())
+        with jax.enable_x64(precision == "float64"):
+            arrays, data = jax.tree.map(lambda a: as_precision(a, precision), (points, self.data(mode)))
+            return jax.tree.map(np.asarray, _forward(self.function(mode.train), arrays, data))
+
     def by_hand(self, regularization: Penalties = Penalties(), mode: Mode = TRAINING) -> reference.Result:
         """Compute the loss and its gradients by hand."""
         return reference.loss_and_gradients(
@@ -186,6 +193,11 @@ class Problem(NamedTuple):
             regularization=regularization,
             rules=self.rules,
         )
+
+
+@functools.partial(jax.jit, static_argnames="f")
+def _forward(f, arrays, data):
+    return *f.forward(arrays, data), f(arrays, data)
 
 
 @functools.partial(jax.jit, static_argnames="f")

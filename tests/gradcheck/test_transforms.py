@@ -8,24 +8,23 @@ import fnet
 from fnet.gradcheck import check
 from fnet.reference import Rule, activation, embedding
 
-INSIDE = (fnet.dense(4), fnet.batch_norm(), fnet.tanh(), fnet.dropout(0.3))
+INSIDE = (fnet.batch_norm(), fnet.tanh(), fnet.dropout(0.3))
 
 NETS = {
-    "remat": fnet.remat(*INSIDE),
-    "frozen": fnet.frozen(*INSIDE),
-    "precision": fnet.precision(*INSIDE),
-    "repeat": fnet.repeat(*INSIDE, times=3),
-    "a loop": fnet.repeat(*INSIDE, times=3, scan=True),
-    "a loop in a loop": fnet.repeat(fnet.repeat(*INSIDE, times=2, scan=True), times=2, scan=True),
+    "remat": fnet.remat(fnet.precision(fnet.dense(2), *INSIDE)),
+    "frozen": fnet.frozen(fnet.dense(2), *INSIDE),
+    "a loop in a loop": fnet.repeat(fnet.dense(3), fnet.repeat(*INSIDE, times=2, scan=True), times=2, scan=True),
 }
 
 
 def checked(layer):
-    net = fnet.serial(fnet.dense(4), layer, fnet.dense(2))
+    net = fnet.serial(fnet.dense(3), layer)
     params, state = net.init(jax.random.key(0), (3,))
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape), params)
-    return check(net, "mse", params, state, rng.standard_normal((5, 3)), rng.standard_normal((5, 2)), samples=3)
+    return check(
+        net, "mse", params, state, rng.standard_normal((4, 3)), rng.standard_normal((4, *net.shape((3,)))), samples=1
+    )
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -36,7 +35,7 @@ def test_networks_without_a_mistake_pass(name):
     assert any(row.part == "dropout" for row in report.rows) == (name != "frozen")
 
 
-@pytest.mark.parametrize("name", ["remat", "frozen", "a loop", "a loop in a loop"])
+@pytest.mark.parametrize("name", NETS)
 def test_a_mistake_inside_is_located(name, monkeypatch):
     right = activation.tanh
     monkeypatch.setattr(activation, "tanh", Rule(right.forward, lambda *a: (1.01 * right.backward(*a)[0], {})))
@@ -73,7 +72,7 @@ def check_two_inputs():
     params, state = TWO_INPUTS.init(jax.random.key(0), {"values": (4,), "indices": (3,)})
     rng = np.random.default_rng(2)
     x = {"values": rng.standard_normal((5, 4)), "indices": rng.integers(0, 5, (5, 3))}
-    return check(TWO_INPUTS, "mse", params, state, x, rng.standard_normal((5, 2)), samples=3)
+    return check(TWO_INPUTS, "mse", params, state, x, rng.standard_normal((5, 2)), samples=1)
 
 
 def test_several_inputs_are_checked():
