@@ -1,4 +1,4 @@
-"""Initial parameters and state, compiled layer by layer.
+"""Initial parameters and state, compiled layer by layer, and the check of those that a caller passes.
 
 The time that XLA takes to compile the initialization of a whole network grows faster than its depth. Most layers of a
 deep network are equal, and equal layers with inputs of the same shape share one small program.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.core import Tracer
 
 from fnet.core.constructor import no_parameters
@@ -51,3 +52,45 @@ def _init(layer: Layer, programs: dict[Hashable, Init], key: Any, in_shape: Any)
     if call not in programs:
         programs[call] = compile_for(lambda key: layer.init(key, in_shape), key)
     return programs[call](key)
+
+
+def check_start(net: Layer, in_shape: Any, params: Any, state: Any) -> None:
+    """Check that parameters and a state have the names and shapes of those that the network initializes.
+
+    Raises:
+        ValueError: for the first difference.
+
+    >>> import fnet
+    >>> check_start(fnet.serial(fnet.dense(2)), (3,), {"dense_1": {"w": np.zeros((3, 4)), "b": np.zeros(2)}}, {})
+    Traceback (most recent call last):
+        ...
+    ValueError: params: 'dense_1/w' has the shape (3, 4), but the network's has the shape (3, 2); pass parameters of
+    this network, such as those of net.init
+    """
+    expected = jax.eval_shape(lambda key: net.init(key, in_shape), jax.random.key(0))
+    for what, given, wanted in zip(("params", "state"), (params, state), expected, strict=True):
+        noun = "parameters" if what == "params" else "the state"
+        fix = f"pass {noun} of this network, such as those of net.init"
+        got, known = leaf_names(given), leaf_names(wanted)
+        for name in [*(name for name in known if name not in got), *(name for name in got if name not in known)]:
+            where = "misses" if name in known else "has"
+            other = "has" if name in known else "does not have"
+            raise ValueError(f"{what}: it {where} the entry '{name}', which the network {other}; {fix}")
+        for name, leaf in got.items():
+            if np.shape(leaf) != known[name].shape:
+                raise ValueError(
+                    f"{what}: '{name}' has the shape {np.shape(leaf)}, but the network's has the shape "
+                    f"{known[name].shape}; {fix}"
+                )
+
+
+def leaf_names(tree: Any) -> dict[str, Any]:
+    """Return the leaves of nested dicts by path.
+
+    >>> leaf_names({"dense_1": {"w": 1.0}})
+    {'dense_1/w': 1.0}
+    """
+    return {
+        "/".join(str(getattr(entry, "key", entry)) for entry in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

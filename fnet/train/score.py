@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from fnet.core.layer import Layer
 from fnet.losses import Loss
+from fnet.train.initialize import leaf_names
 from fnet.train.state import Batch, row_at
 
 
@@ -79,18 +80,6 @@ def apply_to_batch(
     return outputs, after
 
 
-def leaf_names(tree: Any) -> dict[str, Any]:
-    """Return the leaves of nested dicts by path.
-
-    >>> leaf_names({"dense_1": {"w": 1.0}})
-    {'dense_1/w': 1.0}
-    """
-    return {
-        "/".join(str(getattr(entry, "key", entry)) for entry in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
 def score_sums(loss: Loss, outputs: Any, batch: Batch) -> tuple[Score, jax.Array]:
     """Return the sums of w m l for the loss and every metric l, and the sum of w m, over the entries of a batch.
 
@@ -101,6 +90,11 @@ def score_sums(loss: Loss, outputs: Any, batch: Batch) -> tuple[Score, jax.Array
         ValueError: when the loss or a metric is not one number per entry, or the shapes of the mask or the weight do
             not match the outputs.
     """
+    if batch.y is None and loss.targets is not None:
+        raise ValueError(
+            "the loss compares outputs with targets, but the batch has none; pass them as y, or minimize an objective "
+            "without targets"
+        )
     weight = None if batch.weight is None else jnp.asarray(batch.weight)
     outputs, targets, real, weight = flatten_steps(outputs, batch.y, jnp.asarray(batch.mask), weight)
     if weight is not None:
@@ -120,6 +114,58 @@ def score_sums(loss: Loss, outputs: Any, batch: Batch) -> tuple[Score, jax.Array
 
     count = jnp.sum(real) if weight is None else jnp.sum(jnp.where(real, weight, 0))
     return jax.tree.map(total, scores), count
+
+
+def weighted_mean(values: Any, batch: Batch, *, axis_name: str | None = None) -> jax.Array:
+    """Return sum(w m v) / sum(w m) over the examples of a batch, or their steps, with mask m and weight w.
+
+    It is the mean for an objective, in which padding has no part; 0 if every example is masked or has the weight 0.
+
+    Args:
+        values: v, one number per example (batch,) or per step (batch, time).
+        batch: the batch, for its mask and its weight.
+        axis_name: axis of `jax.shard_map` or `jax.vmap` over which the batch is divided. The result is then the share
+            of one device, and the sum of the shares is the mean over the whole batch.
+
+    Raises:
+        ValueError: when the values are neither one number per example nor one per step.
+
+    >>> batch = Batch(jnp.zeros((3, 2)), None, jnp.array([True, True, False]), jnp.array([3.0, 1.0, 1.0]))
+    >>> float(weighted_mean(jnp.array([1.0, 5.0, jnp.nan]), batch))
+    2.0
+    """
+    values, mask = jnp.asarray(values), jnp.asarray(batch.mask)
+    if values.ndim == 1 and mask.ndim == 2:
+        batch = batch._replace(mask=mask.any(axis=1))
+    weight = weights_of(batch)
+    if values.ndim not in (1, 2) or values.shape[: weight.ndim] != weight.shape:
+        steps = str(weight.shape) if weight.ndim == 2 else f"({len(weight)}, time)"
+        example = "" if batch.weight is not None and jnp.ndim(batch.weight) == 2 else f"({len(weight)},) or "
+        raise ValueError(
+            f"weighted_mean: expected one number per example or step of the batch, of shape {example}{steps}, got the "
+            f"shape {values.shape}; take the mean over the other axes first"
+        )
+    weight = jnp.broadcast_to(expand(weight, values), values.shape)
+    total = over_axis(axis_name, jnp.sum(weight))
+    return jnp.sum(jnp.where(weight > 0, weight * values, 0)) / jnp.where(total > 0, total, 1)
+
+
+def weights_of(batch: Batch) -> jax.Array:
+    """Return w m for every example (batch,), or for every step (batch, time) if the mask or the weight has steps.
+
+    >>> weights_of(Batch(jnp.zeros(2), None, jnp.array([True, False]), jnp.array([[2.0, 3.0], [4.0, 5.0]]))).tolist()
+    [[2.0, 3.0], [0.0, 0.0]]
+    """
+    mask = jnp.asarray(batch.mask)
+    if batch.weight is None:
+        return mask
+    weight = jnp.asarray(batch.weight)
+    return jnp.where(expand(mask, weight), expand(weight, mask), 0)
+
+
+def over_axis(axis_name: str | None, tree: Any) -> Any:
+    """Return the sum over the devices of an axis, if there is one."""
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
 def flatten_steps(
