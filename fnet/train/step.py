@@ -179,8 +179,9 @@ def _kind(value: Any) -> str:
     """
     if isinstance(value, tuple | list) and not hasattr(value, "_fields"):
         return f"({', '.join(map(_kind, value))})"
-    if hasattr(value, "shape"):
-        return f"an array of shape {value.shape}" if value.shape else "a number"
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"an array of shape {shape}" if shape else "a number"
     if value is None or isinstance(value, int | float):
         return "None" if value is None else "a number"
     return "a dict" if isinstance(value, Mapping) else f"a {type(value).__name__}"
