@@ -8,7 +8,13 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fnet import data, gradcheck, losses, metrics, reference, trace, train
+    from fnet import data as data
+    from fnet import gradcheck as gradcheck
+    from fnet import losses as losses
+    from fnet import metrics as metrics
+    from fnet import reference as reference
+    from fnet import trace as trace
+    from fnet import train as train
     from fnet.core.constructor import Parts as Parts
     from fnet.core.constructor import constructor as constructor
     from fnet.core.constructor import no_parameters as no_parameters

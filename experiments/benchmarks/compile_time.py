@@ -1,4 +1,4 @@
-"""Compile time of the gradient of a deep pre-norm network, with one program for all blocks, compared with Flax.
+"""Compile time of the gradient of a deep pre-norm network, unrolled and in a loop, compared with Flax, unrolled.
 
 python experiments/benchmarks/compile_time.py [--depths 24,48,96]
 """
@@ -20,8 +20,21 @@ WIDTH, BATCH, ROUNDS = 32, 8, 3
 
 def fnet_unrolled(depth: int) -> tuple[Callable[..., Any], Any]:
     """Return fnet's network as a function of parameters and x, and the shapes of its parameters."""
-    block = (fnet.layer_norm(), fnet.dense(4 * WIDTH), fnet.gelu(), fnet.dense(WIDTH))
-    net = fnet.serial(*[fnet.residual(*block) for _ in range(depth)])
+    return functions_of(fnet.repeat(block(), times=depth))
+
+
+def fnet_in_a_loop(depth: int) -> tuple[Callable[..., Any], Any]:
+    """Return fnet's network, whose blocks run in a loop."""
+    return functions_of(fnet.repeat(block(), times=depth, scan=True))
+
+
+def block() -> fnet.Layer:
+    """Return one block."""
+    return fnet.residual(fnet.layer_norm(), fnet.dense(4 * WIDTH), fnet.gelu(), fnet.dense(WIDTH))
+
+
+def functions_of(net: fnet.Layer) -> tuple[Callable[..., Any], Any]:
+    """Return a network as a function of parameters and x, and the shapes of its parameters."""
     params, state = jax.eval_shape(lambda key: net.init(key, (WIDTH,)), jax.random.key(0))
     return lambda params, x: net.apply(params, state, x, train=True)[0], params
 
@@ -45,7 +58,7 @@ def flax_unrolled(depth: int) -> tuple[Callable[..., Any], Any]:
     return net.apply, jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((BATCH, WIDTH)))
 
 
-NETWORKS = {"fnet": fnet_unrolled, "Flax": flax_unrolled}
+NETWORKS = {"fnet": fnet_unrolled, "Flax": flax_unrolled, "fnet in a loop": fnet_in_a_loop}
 """The networks to compare, by name; the ratio is that of the first to the second."""
 
 

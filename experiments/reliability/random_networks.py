@@ -86,7 +86,7 @@ def _penalties(rng: np.random.Generator) -> fnet.Penalties:
 def _activation(rng: np.random.Generator) -> fnet.Layer:
     makers = (
         fnet.identity, fnet.sigmoid, fnet.tanh, fnet.relu, fnet.leaky_relu, fnet.elu, fnet.softmax, fnet.swish,
-        fnet.gelu, lambda: fnet.gelu("exact"), lambda: fnet.leaky_relu(0.3), lambda: fnet.elu(0.5),
+        fnet.gelu, lambda: fnet.gelu(approximate=False), lambda: fnet.leaky_relu(0.3), lambda: fnet.elu(0.5),
     )  # fmt: skip
     return makers[rng.integers(len(makers))]()
 

@@ -181,7 +181,7 @@ def _checked_shape(shape: Callable[[Any], Any], kind: str, several: bool) -> Cal
 
 
 def _checked_init(init: Callable[[Any, Any], Any], kind: str) -> Callable[[Any, Any], Any]:
-    """Make an `init` function check that it receives a shape."""
+    """Make an `init` function check that it receives a key and a shape."""
 
     @functools.wraps(init)
     def checked(key, in_shape):
@@ -191,6 +191,8 @@ def _checked_init(init: Callable[[Any, Any], Any], kind: str) -> Callable[[Any, 
                 f"{kind}: init expects the shape of one example, without the batch axis, such as (28, 28, 1), got "
                 f"{received}; pass a tuple, such as x.shape[1:]"
             )
+        if isinstance(key, int):
+            raise TypeError(f"{kind}: init expects a random key, got {key}; pass jax.random.key({key})")
         with _located(kind):
             return init(key, in_shape)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from fnet.core.layer import Layer, thaw
+from fnet.core.layer import Layer, is_scalar_array, thaw
 from fnet.core.settings import first_parameter, layers_parameter, named_parameters
 from fnet.core.wording import format_value, suggestion
 
@@ -24,14 +24,21 @@ def describe(net: Layer) -> Any:
     {'repeat': {'times': 2, 'scan': False, 'layers': ['relu']}}
 
     Raises:
-        ValueError: for a layer made by hand, unless its kind is the dotted path of the function that made it, or a
-            setting that is a function without a dotted path, such as a lambda.
+        ValueError: for a layer made by hand, unless its kind is the dotted path of the function that made it; for one
+            whose constructor has no dotted path; and for a setting that is a traced number, or a function without a
+            dotted path, such as a lambda.
     """
-    if net.constructor is None and ("." not in net.kind or _is_constructor(net.kind)):
+    at_path = _function_at(net.kind)
+    if net.constructor is None and ("." not in net.kind or hasattr(at_path, "record")):
         raise ValueError(
             f"the layer '{net.kind}' was made or changed without a constructor, so that its settings do not describe "
             "what it computes: make it with @fnet.constructor, or in a function that returns it, and give it the "
             f'dotted path of this function, kind="my_module.{net.kind.rpartition(".")[2]}"'
+        )
+    if net.constructor is not None and "." in net.kind and at_path is not net.constructor:
+        raise ValueError(
+            f"the layer '{net.kind}' has a constructor that this path does not lead to, because it was defined inside "
+            "a function, or defined again since; define it once, at the top of a module"
         )
     layers = [describe(layer) for layer in net.layers]
     if net.kind == "serial" and layers and net.name is None:
@@ -41,10 +48,10 @@ def describe(net: Layer) -> Any:
     return describe_item(net.kind, {**net.settings, **children, **name})
 
 
-def _is_constructor(kind: str) -> bool:
-    """Return whether a dotted path leads to a constructor, whose layers know it."""
-    module, _, name = kind.rpartition(".")
-    return hasattr(getattr(sys.modules.get(module), name, None), "record")
+def _function_at(path: str) -> Any:
+    """Return what a dotted path leads to in the modules that are loaded, or None."""
+    module, _, name = path.rpartition(".")
+    return getattr(sys.modules.get(module), name, None)
 
 
 def describe_item(kind: str, settings: Mapping[str, Any]) -> Any:
@@ -54,6 +61,8 @@ def describe_item(kind: str, settings: Mapping[str, Any]) -> Any:
     ('relu', {'reshape': {'shape': [4, 4]}})
     """
     for key, value in settings.items():
+        if is_scalar_array(value):
+            raise ValueError(f"{kind}: {key}: a description cannot contain a traced number; give a Python number")
         if callable(value):
             raise ValueError(
                 f"{kind}: {key}: a description cannot contain the function {getattr(value, '__qualname__', value)}, "

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fnet.core.layer import Layer, walk
-from fnet.core.traversal import recorded, recording
+from fnet.core.traversal import recorded, recording, require_params
 from fnet.core.wording import suggestion
 
 
@@ -38,6 +38,9 @@ def features(
     >>> features(net, params, state, jnp.ones((5, 3)), "tanh_1").shape
     (5, 4)
     """
+    if not isinstance(name, str):
+        raise TypeError(f"features: expected the name of one layer, such as 'dense_1', got {name!r}")
+    require_params("features", params)
     path = tuple(name.split("/"))
     known = {"/".join(names) for names, _ in walk(net) if names}
     if name not in known:

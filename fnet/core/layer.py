@@ -246,7 +246,7 @@ def headline(layer: Layer) -> str:
     settings = [
         f"{key}={_in_one_line(value)}"
         for key, value in layer.settings.items()
-        if key not in parameters or parameters[key].default != value
+        if key not in parameters or is_scalar_array(value) or parameters[key].default != value
     ]
     return "  ".join([layer.kind, " ".join(settings)]).rstrip()
 

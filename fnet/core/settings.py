@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, PydanticSchemaGenerationError, ValidationError, create_model
 
 from fnet.core.layer import is_scalar_array, unwrap_scalar
 from fnet.core.wording import errors_in_words, format_number, suggestion
@@ -59,7 +59,13 @@ def model_of(
         if name not in skip:
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             fields[name] = (hints[name], Field(default, description=meanings.get(name)))
-    return create_model(function.__name__, __base__=base, __doc__=inspect.getdoc(function), **fields)
+    try:
+        return create_model(function.__name__, __base__=base, __doc__=inspect.getdoc(function), **fields)
+    except PydanticSchemaGenerationError as error:
+        raise TypeError(
+            f"{function.__name__}: a setting is annotated with a type that settings do not have: use None, bool, int, "
+            "float, str, Callable, Literal or tuples of them; a container takes its layers as *layers: fnet.Layer"
+        ) from error
 
 
 def summary(documented: Callable[..., Any]) -> str:

@@ -70,7 +70,18 @@ def leaves(net: Layer, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             if name in params:
                 yield from leaves_below(child, params[name], f"{path}{name}/")
 
+    require_params("leaves", params)
     return leaves_below(net, params, "")
+
+
+def require_params(function: str, params: Any) -> None:
+    """Check that parameters are a dict.
+
+    Raises:
+        TypeError: when they are not.
+    """
+    if not isinstance(params, Mapping):
+        raise TypeError(f"{function}: expected the params that init returned, a dict, got a {type(params).__name__}")
 
 
 def count(params: Mapping[str, Any]) -> int:
@@ -81,6 +92,7 @@ def count(params: Mapping[str, Any]) -> int:
     >>> count(params)
     15
     """
+    require_params("count", params)
     return sum(count(leaf) if isinstance(leaf, Mapping) else math.prod(leaf.shape) for leaf in params.values())
 
 
@@ -104,10 +116,14 @@ def transfer(params: Mapping[str, Any], into: Mapping[str, Any], *, only: str = 
     >>> bool((params["trunk"]["w"] == trained["trunk"]["w"]).all()), params["head"]["w"].shape
     (True, (4, 2))
     """
+    for tree in (params, into):
+        require_params("transfer", tree)
     available = dict(_flat(params))
     selected = [name for name, _ in _flat(into) if fnmatch.fnmatchcase(name, only)]
     if not selected:
-        raise ValueError(f"transfer: only={only!r} selects no parameter; known: {', '.join(dict(_flat(into)))}")
+        inside = f"{only}/*"
+        hint = f"did you mean {inside!r}" if any(fnmatch.fnmatchcase(name, inside) for name, _ in _flat(into)) else ""
+        raise ValueError(f"transfer: only={only!r} selects no parameter; {hint or f'known: {_listed(into)}'}")
 
     def chosen(leaf: Any, name: str) -> Any:
         if name not in selected:
@@ -131,6 +147,10 @@ def transfer(params: Mapping[str, Any], into: Mapping[str, Any], *, only: str = 
         }
 
     return copied(into, "")
+
+
+def _listed(params: Mapping[str, Any]) -> str:
+    return ", ".join(name for name, _ in _flat(params))
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

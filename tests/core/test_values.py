@@ -189,6 +189,24 @@ def test_a_changed_function_is_never_described_as_if_it_were_not(tmp_path):
             fnet.describe(layer)
 
 
+def test_a_constructor_without_a_path_is_not_described():
+    @fnet.constructor
+    def local(*, name: str | None = None) -> fnet.Layer:
+        return fnet.serial(fnet.relu())
+
+    with pytest.raises(ValueError, match=r"local' has a constructor that this path does not lead to, because it was"):
+        fnet.describe(local())
+    jax.eval_shape(lambda rate: _refused(fnet.dropout(rate)), 0.5)
+
+
+def _refused(layer):
+    """A traced setting appears in the table of layers, not in a description."""
+    assert "rate=" in str(layer)
+    with pytest.raises(ValueError, match="dropout: rate: a description cannot contain a traced number"):
+        fnet.describe(layer)
+    return 0
+
+
 def test_features_are_those_of_a_changed_function():
     def shifted(params, state, x, *, train, key=None, mask=None):
         return x + 100, {}
@@ -211,6 +229,11 @@ def own(returns: str = "pair", *, name: str | None = None) -> fnet.Parts:
         return {"output": x, "triple": (x, {}, {}), "empty": (x, {}), "pair": (x, state)}[returns]
 
     return fnet.Parts(lambda in_shape: in_shape, lambda key, in_shape: ({}, {"seen": jnp.zeros(())}), apply)
+
+
+@fnet.constructor
+def one_layer(layer: fnet.Layer, *, name: str | None = None) -> fnet.Layer:
+    return fnet.serial(layer)
 
 
 NET = fnet.serial(fnet.dense(3), fnet.batch_norm())
@@ -240,6 +263,13 @@ OTHER, _ = fnet.serial(fnet.dense(3, name="first"), fnet.batch_norm()).init(jax.
             TypeError,
             r"use fnet\.relu\(\) if fnet has this layer, or fnet\.lambda_layer",
         ),
+        (lambda: NET.init(0, (2,)), TypeError, r"init expects a random key, got 0; pass jax\.random\.key\(0\)"),
+        (lambda: fnet.count(NET), TypeError, "count: expected the params that init returned, a dict, got a Layer"),
+        (lambda: fnet.leaves(PARAMS, NET), TypeError, "leaves: expected the params that init returned, a dict"),
+        (lambda: fnet.transfer(PARAMS, NET), TypeError, "transfer: expected the params that init returned, a dict"),
+        (lambda: fnet.transfer(PARAMS, PARAMS, only="dense_1"), ValueError, "did you mean 'dense_1/\\*'"),
+        (lambda: fnet.features(NET, PARAMS, STATE, X, ["dense_1"]), TypeError, "expected the name of one layer"),
+        (lambda: one_layer(fnet.relu()), TypeError, r"a container takes its layers as \*layers: fnet\.Layer"),
         (lambda: fnet.serial(fnet.relu), TypeError, r"did you mean relu\(\)\?$"),
         (lambda: own("output").apply({}, {"seen": 0}, X, train=True), TypeError, r"must return \(y, state\)"),
         (lambda: own("triple").apply({}, {"seen": 0}, X, train=True), TypeError, "got a tuple of 3; return y, {}"),
