@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt
 
 from fnet.core.layer import Layer, walk
 from fnet.core.settings import check_settings, is_zero
+from fnet.core.traversal import frozen_paths
 from fnet.core.wording import suggestion
 
 Weight = Annotated[float, Ge(0)]
@@ -68,8 +69,7 @@ class Penalties:
     def for_network(self, net: Layer) -> "Penalties":
         """Return the penalties of a network, whose frozen layers have none."""
         penalties = dataclasses.replace(self)
-        frozen = tuple(path for path, layer in walk(net) if layer.kind == "frozen")
-        object.__setattr__(penalties, "frozen", frozen)
+        object.__setattr__(penalties, "frozen", frozen_paths(net))
         return penalties
 
     @property

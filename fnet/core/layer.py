@@ -178,9 +178,9 @@ class Layer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.constructor is not None:
-            return _made_again, (self.constructor, self.layers, dict(self.settings), self.name)
+            return _call_again, (self.constructor, self.layers, dict(self.settings), self.name)
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
-        return _copied, (fields | {"settings": dict(self.settings)},)
+        return _layer_of, (fields | {"settings": dict(self.settings)},)
 
     def __repr__(self) -> str:
         arguments = [repr(layer) for layer in self.layers]
@@ -196,14 +196,14 @@ class Layer:
         return "\n".join(f"{name:<{width}}  {headline(layer)}".rstrip() for name, layer in rows)
 
 
-def _made_again(
+def _call_again(
     constructor: Callable[..., Layer], layers: tuple[Layer, ...], settings: dict[str, Any], name: str | None
 ) -> Layer:
     """Return the layer of a constructor's call, for `pickle`."""
     return constructor(*layers, **settings, **({} if name is None else {"name": name}))
 
 
-def _copied(fields: dict[str, Any]) -> Layer:
+def _layer_of(fields: dict[str, Any]) -> Layer:
     """Return a layer with these fields, for `pickle`."""
     return Layer(**fields)
 
