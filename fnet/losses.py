@@ -144,9 +144,9 @@ def cross_entropy(
             f"cross_entropy: logits {logits.shape} take integer labels {logits.shape[:-1]} or one-hot labels "
             f"{logits.shape}, got {labels.dtype} labels {labels.shape}"
         )
-    # Without smoothing, a class of probability 0 must not contribute: 0 * inf is NaN.
-    spread = jnp.where(label_smoothing > 0, -label_smoothing * jnp.mean(log_p, axis=-1), 0.0)
-    return per_example((1 - label_smoothing) * losses + spread)
+    if isinstance(label_smoothing, int | float) and label_smoothing == 0:
+        return per_example(losses)  # a class of probability 0 must not contribute: 0 * inf is NaN
+    return per_example((1 - label_smoothing) * losses - label_smoothing * jnp.mean(log_p, axis=-1))
 
 
 def kl_divergence(
@@ -325,12 +325,22 @@ def with_metrics(loss: Loss, metrics: Mapping[str, Metric | Callable[..., Array]
 
 
 def _refuse_broadcast(name: str, outputs: AnyArray, targets: AnyArray) -> None:
+    _refuse_several(name, outputs)
     if outputs.shape != targets.shape:
         raise ValueError(f"{name}: outputs {outputs.shape} and targets {targets.shape} must have the same shape")
     if outputs.ndim == 0:
         raise ValueError(f"{name}: expects a batch axis, got outputs of shape ()")
 
 
+def _refuse_several(name: str, outputs: Any) -> None:
+    if isinstance(outputs, tuple | Mapping):
+        raise ValueError(
+            f"{name}: expects one array of outputs, got a {type(outputs).__name__} of {len(outputs)}; pass a function "
+            "(outputs, targets) -> one number per example for a network with several outputs"
+        )
+
+
 def _refuse_no_classes(name: str, logits: AnyArray) -> None:
+    _refuse_several(name, logits)
     if logits.ndim < 2:
         raise ValueError(f"{name}: expects logits (batch, ..., classes), got {logits.shape}")

@@ -149,7 +149,7 @@ class Layer:
     @functools.cached_property
     def _identity(self) -> tuple[Any, ...]:
         """What determines the layer: the call of its constructor, or all fields of a layer made by hand."""
-        settings = tuple(self.settings.items())
+        settings = tuple((key, _exact(value)) for key, value in self.settings.items())
         if self.constructor is not None:
             return self.constructor, settings, self.layers, self.name
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
@@ -194,6 +194,13 @@ class Layer:
         rows = [("  " * (len(path) - 1) + path[-1] if path else "network", layer) for path, layer in walk(self)]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {headline(layer)}".rstrip() for name, layer in rows)
+
+
+def _exact(value: Any) -> Any:
+    """Return a setting that equals only settings of the same type and sign: in Python, 0.0 == -0.0 and 1 == True."""
+    if isinstance(value, tuple):
+        return tuple(map(_exact, value))
+    return (type(value), value.hex()) if isinstance(value, float) else (type(value), value)
 
 
 def _call_again(
@@ -274,12 +281,9 @@ def freeze(value: Any) -> Any:
 
 def unwrap_scalar(value: Any) -> Any:
     """Return a scalar of NumPy or JAX as a Python number, unless it is traced, and any other value unchanged."""
-    if not is_scalar_array(value):
-        return value
-    try:
-        return value.item()
-    except TypeError:  # JAX's error for a traced number
-        return value
+    # A tracer of a derivative may have a value, but the value does not have the derivative.
+    traced = any(base.__name__ == "Tracer" for base in type(value).__mro__)
+    return value.item() if is_scalar_array(value) and not traced else value
 
 
 def is_scalar_array(value: Any) -> bool:

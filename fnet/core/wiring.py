@@ -43,6 +43,8 @@ def wire(
         raise ValueError("graph: expected at least one node, such as {y: [dense_1, input]}")
     names = [*inputs, *(name for name, _ in nodes)]
     outputs = outputs_of(nodes, output)
+    for name in sorted({*MERGES} & {*layers}):
+        raise ValueError(f"graph: a layer may not be named '{name}', which is an operation; choose another name")
     for what, repeated in (("input", inputs), ("output", outputs)):
         if len(set(repeated)) < len(repeated):
             raise ValueError(f"graph: expected different {what}s, got {', '.join(repeated)}")

@@ -67,7 +67,7 @@ def repeat(*layers: Layer, times: Annotated[int, Ge(1)], scan: bool = False, nam
 
         return jax.lax.scan(body, x, (params, state, keys_of(key)), length=times)
 
-    return Parts(shape, init, apply, inner.children, indices=inner.indices)
+    return Parts(shape, init, apply, inner.children, indices=inner.indices, rearranges=inner.rearranges)
 
 
 @constructor
@@ -105,10 +105,10 @@ def precision(
     """Layers in series that compute in another floating-point format; mixed precision.
 
     Parameters and state remain as they are, in float32 by default; a copy of the parameters and the input of every
-    layer inside are converted, except inside another `precision`. Normalization layers compute their statistics and
-    attention its softmax in float32 nevertheless. The output is converted back to the format of the input, or to JAX's
-    default for an input of indices, so that a loss is computed in float32. Arrays of float64 are not converted: the
-    gradient check sees through this layer.
+    layer inside, containers included, are converted, except inside another `precision`. Normalization layers compute
+    their statistics and attention its softmax in float32 nevertheless. The output is converted back to the format of
+    the input, or to JAX's default for an input of indices, so that a loss is computed in float32. Arrays of float64 are
+    not converted: the gradient check sees through this layer.
 
     Args:
         layers: the layers, first to last, named as in `serial`.

@@ -108,7 +108,7 @@ def _check_weights(data: Examples | Stream) -> None:
         value = np.asarray(weight[wrong[0]])[wrong[1:]]
         raise ValueError(
             f"the weight of example {wrong[0]} is {value}, but weights must be finite and at least 0; "
-            "for an example that does not count, use 0"
+            "to leave out an example, use a mask"
         )
     if not _any(lambda weight: weight > 0, weight):
         raise ValueError("the weights are all 0, so that no example counts; at least one must be positive")

@@ -19,7 +19,7 @@ PROGRAMS = 128
 """Maximum number of compiled programs to keep; the least recently used is dropped first."""
 
 _ON_HOST = ("callback", "host_transfer")
-"""Words in the text of a program that calls Python, but not which function."""
+"""Words in the text of a program that calls back into Python; the text does not identify the function."""
 
 _LOGGING = ("jax_log_compiles", "jax_explain_cache_misses")
 """Settings of JAX that do not change programs."""
@@ -134,14 +134,16 @@ def clear_programs() -> None:
 
 
 def _key_of(traced: jax.stages.Traced, lowered: jax.stages.Lowered, args: Any) -> Hashable | None:
-    """Return the key of a program, equal for equal programs; None if its text does not tell all that it does.
+    """Return the key of a program, equal for equal programs; None if the text does not determine the result.
 
     The text of a lowered program contains every constant in full, but neither the Python functions that it calls nor
     constants that JAX passes as arguments. It does not tell the types of the trees, of random keys and of weakly typed
     numbers, nor the devices.
     """
     text = lowered.as_text()
-    if any(word in text for word in _ON_HOST) or getattr(lowered._lowering, "const_args", ()):
+    lowering = getattr(lowered, "_lowering", None)  # without what JAX keeps there, programs are not shared
+    constants_in_text = not getattr(lowering, "const_args", True)
+    if not constants_in_text or any(word in text for word in _ON_HOST):
         return None
     return (
         hashlib.sha256(text.encode()).digest(),

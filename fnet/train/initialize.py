@@ -11,12 +11,13 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
 from fnet.core.constructor import no_parameters
 from fnet.core.layer import Layer, freeze
-from fnet.core.traversal import can_rebuild, renamed, with_children
+from fnet.core.traversal import can_rebuild, loop_paths, renamed, with_children
 from fnet.train.compile import compile_for
 
 Init = Callable[[Any], tuple[Any, Any]]
@@ -33,11 +34,8 @@ def initialize(net: Layer, key: jax.Array, in_shape: Any) -> tuple[Any, Any]:
 
 def _compiled(layer: Layer, programs: dict[Hashable, Init]) -> Layer:
     """Return a layer that initializes itself, or the layers inside it, by programs, which equal layers share."""
-    body = layer
-    while body.expansion is not None:
-        body = body.expansion
-    at_once = body.settings.get("scan", False)  # repetitions that draw their weights together, by one small program
-    if body.children and can_rebuild(body) and not at_once:
+    at_once = () in loop_paths(layer)  # repetitions that draw their weights together, by one small program
+    if layer.children and can_rebuild(layer) and not at_once:
         return with_children(layer, [_compiled(child, programs) for _, child in layer.children])
     if inspect.unwrap(layer.init) is no_parameters:
         return layer
@@ -82,6 +80,9 @@ def check_start(net: Layer, in_shape: Any, params: Any, state: Any) -> None:
                     f"{what}: '{name}' has the shape {np.shape(leaf)}, but the network's has the shape "
                     f"{known[name].shape}; {fix}"
                 )
+            dtype = jnp.result_type(leaf)
+            if jnp.issubdtype(known[name].dtype, jnp.floating) and not jnp.issubdtype(dtype, jnp.floating):
+                raise ValueError(f"{what}: '{name}' is {dtype}, but the network's is {known[name].dtype}; {fix}")
 
 
 def leaf_names(tree: Any) -> dict[str, Any]:

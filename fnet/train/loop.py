@@ -52,7 +52,7 @@ class Epoch(NamedTuple):
         step; validation_loss and validation_<metric> after the epoch, if there are validation examples.
     seconds: duration of the epoch, including validation.
     improved: whether the value monitored by early stopping was the best so far.
-    train_state: the training state after the epoch; None in the history, which would otherwise hold every epoch's.
+    train_state: the training state after the epoch; None in `Fitted.history`, so that old parameters are not kept.
     """
 
     epoch: int
@@ -177,7 +177,7 @@ def fit(
     data = _weighted(as_examples(train), weights)
     held_out = None if validation is None else resident(validation, "validation")
     record = None if loss is None else with_metrics(resolve_loss(loss), metrics)
-    _check_settings(record, objective, start, held_out, metrics, given=params is not None or state is not None)
+    _check_settings(record, objective, start, held_out, metrics, ema, given=params is not None or state is not None)
     trained = record if objective is None else None
     step = make_step(
         net, trained, optimizer, objective=objective, regularization=regularization, augment=augment, ema=ema
@@ -216,6 +216,7 @@ def _check_settings(
     start: TrainState | None,
     validation: Examples | Stream | None,
     metrics: Mapping[str, Any],
+    ema: float | None,
     *,
     given: bool,
 ) -> None:
@@ -227,6 +228,8 @@ def _check_settings(
     if objective is not None and loss is None and (validation is not None or metrics):
         what = "validation examples are" if validation is not None else "metrics are"
         raise ValueError(f"{what} scored by a loss, but only an objective is given; pass a loss as well, such as 'mse'")
+    if start is not None and start.average is not None and ema is None:
+        raise ValueError("start= has a moving average of the parameters; pass the decay that it was made with as ema=")
     if start is not None and given:
         raise ValueError("start= already contains parameters and a state; pass either start=, or params= and state=")
 

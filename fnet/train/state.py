@@ -10,7 +10,8 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fnet.core.layer import Layer, Shape, walk
+from fnet.core.layer import Layer, Shape
+from fnet.core.traversal import frozen_paths
 from fnet.train.compile import compile_for
 from fnet.train.initialize import check_start, initialize
 
@@ -154,7 +155,7 @@ def optimizer_for(net: Layer, optimizer: Any) -> optax.GradientTransformation:
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         name = optimizer if isinstance(optimizer, str) and hasattr(optax, optimizer) else "adam"
         raise ValueError(f"optimizer: expected an Optax transformation, got {optimizer!r}; pass optax.{name}(1e-3)")
-    frozen = [path for path, layer in walk(net) if layer.kind == "frozen"]
+    frozen = frozen_paths(net)
     if not frozen:
         return optimizer
 

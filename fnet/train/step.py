@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fnet.core.layer import Layer, walk
+from fnet.core.layer import Layer
 from fnet.core.settings import is_zero
-from fnet.core.traversal import WEIGHT_LEAVES
+from fnet.core.traversal import WEIGHT_LEAVES, loop_paths
 from fnet.data.augment import Augmentation, augmented
 from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
@@ -135,7 +135,7 @@ def _checked(custom: Objective, axis_name: str | None) -> Objective:
         if not isinstance(metrics, Metrics):
             whole = over_axis(axis_name, jax.lax.stop_gradient(loss))
             weight = over_axis(axis_name, jnp.sum(weights_of(batch), dtype=jnp.float32))
-            metrics = Metrics(whole, dict(metrics), jnp.zeros(()), weight)
+            metrics = Metrics(whole, dict(over_axis(axis_name, metrics)), jnp.zeros(()), weight)
         return loss, (state, metrics)
 
     return evaluate
@@ -217,7 +217,7 @@ def make_step(
             step; it begins as the initial parameters, as in `init_state(..., averaged=True)`.
         axis_name: axis of `jax.shard_map` or `jax.vmap` over which the batch is divided. Loss, metrics and gradient are
             those of the whole batch, and every device makes the same update; dropout differs between devices. A custom
-            objective returns its share of the loss, which is summed over the axis.
+            objective returns its shares of the loss and the metrics, which are summed over the axis.
 
     Returns:
         The function (TrainState, Batch) -> (TrainState, Metrics), for the caller to jit, scan or vmap. The metrics are
@@ -244,7 +244,7 @@ def make_step(
         raise ValueError(f"ema: expected a number between 0 and 1, such as 0.999, got {ema:g}")
     evaluate = _resolved(net, loss, objective, regularization, axis_name)
     constraint = regularization.for_network(net)
-    loops = [path for path, layer in walk(net) if layer.settings.get("scan")]
+    loops = loop_paths(net)
 
     def step(train_state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         _check_arguments(train_state, batch, averaged=ema is not None)

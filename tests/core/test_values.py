@@ -57,6 +57,31 @@ def test_different_calls_make_different_layers():
     assert fnet.dense(3) != "dense"
 
 
+@fnet.constructor
+def power(exponent: float | int | bool, *, name: str | None = None) -> fnet.Parts:
+    """y = x^exponent."""
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        return x**exponent, {}
+
+    return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, apply)
+
+
+def test_settings_of_other_types_or_signs_are_different():
+    layers = [power(1), power(True), power(1.0), power(0.0), power(-0.0), power(0)]
+    assert len(set(layers)) == len(layers)
+
+
+def test_the_gradient_of_a_setting_is_that_of_jit():
+    """Without jit, a traced number has a value, which must not replace it."""
+
+    def f(slope):
+        return fnet.leaky_relu(slope).apply({}, {}, jnp.array([-2.0]), train=False)[0].sum()
+
+    assert jax.grad(f)(0.3) == jax.jit(jax.grad(f))(0.3) == -2.0
+    assert jax.jvp(f, (0.3,), (1.0,))[1] == -2.0
+
+
 def test_an_equal_network_is_an_equal_static_argument():
     traced = []
 

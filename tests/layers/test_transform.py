@@ -261,6 +261,10 @@ def test_a_graph_gives_several_outputs_with_gradients_by_hand(rng):
             lambda: fnet.parallel(two_towers(output=("score", "a")), combine="add").shape(((4,), (4,))),
             r"add expects single arrays, got graph_1 \(\(1,\), \(3,\)\); choose one of several outputs",
         ),
+        (
+            lambda: fnet.graph(fnet.relu(name="add"), nodes={"y": ("add", "input", "input")}),
+            "a layer may not be named 'add', which is an operation",
+        ),
         (lambda: two_towers(output=("score", "b", "c")), "the output 'c' is not a node"),
     ],
 )

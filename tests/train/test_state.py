@@ -1,5 +1,7 @@
 """The state before the first step, and the arguments of a step."""
 
+import copy
+import pickle
 import re
 
 import jax
@@ -122,3 +124,57 @@ def test_a_key_that_is_not_one_is_refused(key, seed):
 def test_keys_of_both_kinds():
     raw, typed = (init_state(NET, optax.sgd(0.1), of(3), (2,)).params for of in (jax.random.PRNGKey, jax.random.key))
     assert same(raw, typed)
+
+
+@fnet.constructor
+def base(*, name: str | None = None) -> fnet.Layer:
+    """A composite that is defined by frozen layers."""
+    return fnet.frozen(fnet.dense(3))
+
+
+@fnet.constructor
+def loop(*, name: str | None = None) -> fnet.Layer:
+    """A composite that is defined by a loop."""
+    return fnet.repeat(fnet.dense(3), times=2, scan=True)
+
+
+@fnet.constructor
+def scanner(scan: bool = True, *, name: str | None = None) -> fnet.Parts:
+    """A layer of one's own with a setting of the same name as that of repeat."""
+    inner = fnet.dense(3)
+    return fnet.Parts(inner.shape, inner.init, inner.apply)
+
+
+def test_a_composite_of_frozen_layers_is_not_trained():
+    net = fnet.serial(base(), fnet.dense(3))
+    optimizer = optax.adamw(0.1, weight_decay=0.5)
+    state = init_state(net, optimizer, jax.random.key(0), (3,))
+    batch = Batch(np.ones((2, 3), np.float32), np.zeros((2, 3)), np.ones(2, bool))
+    after, _ = make_step(net, "mse", optimizer, regularization=fnet.Penalties(l2=0.1))(state, batch)
+    assert same(after.params["base_1"], state.params["base_1"])
+    assert not same(after.params["dense_1"], state.params["dense_1"])
+
+
+@pytest.mark.parametrize("make", [loop, scanner])
+def test_max_norm_constrains_columns_whatever_a_loop_is_called(make):
+    net, optimizer = make(), optax.sgd(0.0)
+    state = init_state(net, optimizer, jax.random.key(0), (3,))
+    batch = Batch(np.ones((2, 3), np.float32), np.zeros((2, 3)), np.ones(2, bool))
+    after, _ = make_step(net, "mse", optimizer, regularization=fnet.Penalties(max_norm=0.7))(state, batch)
+    (w,) = (leaf for name, leaf in fnet.leaves(net, after.params) if name.endswith("w"))
+    lengths = np.linalg.norm(w, axis=-2)
+    assert lengths.max() < 0.7 + 1e-6
+    assert np.isclose(lengths, 0.7).any()
+
+
+def test_integers_are_no_parameters():
+    net = fnet.serial(fnet.batch_norm())
+    params, state = net.init(jax.random.key(0), (2,))
+    integers = jax.tree.map(lambda leaf: leaf.astype(int), state)
+    with pytest.raises(ValueError, match="state: 'batch_norm_1/mean' is int32, but the network's is float32"):
+        init_state(net, optax.sgd(0.1), jax.random.key(0), (2,), params=params, state=integers)
+
+
+def test_penalties_are_values():
+    penalties = fnet.Penalties(l1=0.1, layers={"a": {"l2": 0.5}}, max_norm=2.0)
+    assert pickle.loads(pickle.dumps(penalties)) == penalties == copy.deepcopy(penalties)
