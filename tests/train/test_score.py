@@ -296,7 +296,8 @@ def test_a_mask_that_is_not_one_is_refused():
         Batch(x, y, np.ones(4, bool), np.ones((4, 1, 1))),
     )
     refused(
-        "a weight (4, 5) of steps requires outputs (batch, time, ...) and targets with the same steps, got (4, 2) and (4, 2)",
+        "a weight (4, 5) of steps requires outputs (batch, time, ...) and targets with the same steps, got (4, 2) and "
+        "(4, 2)",
         "mse",
         Batch(x, y, np.ones(4, bool), np.ones((4, 5))),
     )
