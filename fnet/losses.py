@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from annotated_types import Gt, Interval
 from jaxtyping import Array, Float, Int, Num
 
-from fnet.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, Metric, per_example
+from fnet.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, AnyArray, Metric, per_example
 
 
-def mse(outputs: Float[Array, "batch *outputs"], targets: Num[Array, "batch *outputs"]) -> Float[Array, " batch"]:
+def mse(outputs: Float[AnyArray, "batch *outputs"], targets: Num[AnyArray, "batch *outputs"]) -> Float[Array, " batch"]:
     """Squared error: L_i = mean over the outputs of (g - y)^2, for outputs g and targets y.
 
     Raises:
@@ -34,8 +34,8 @@ def mse(outputs: Float[Array, "batch *outputs"], targets: Num[Array, "batch *out
 
 
 def huber(
-    outputs: Float[Array, "batch *outputs"],
-    targets: Num[Array, "batch *outputs"],
+    outputs: Float[AnyArray, "batch *outputs"],
+    targets: Num[AnyArray, "batch *outputs"],
     *,
     delta: Annotated[float, Gt(0)] = 1.0,
 ) -> Float[Array, " batch"]:
@@ -63,7 +63,7 @@ def huber(
 
 
 def binary_cross_entropy(
-    logits: Float[Array, "batch *labels"], labels: Num[Array, "batch *labels"]
+    logits: Float[AnyArray, "batch *labels"], labels: Num[AnyArray, "batch *labels"]
 ) -> Float[Array, " batch"]:
     """L_i = mean over the labels of -[y log p + (1-y) log(1-p)], with p = sigmoid(z), for labels y in [0, 1].
 
@@ -81,7 +81,7 @@ def binary_cross_entropy(
     return per_example(jax.nn.softplus(logits) - labels * logits)
 
 
-def hinge(logits: Float[Array, "batch *labels"], labels: Num[Array, "batch *labels"]) -> Float[Array, " batch"]:
+def hinge(logits: Float[AnyArray, "batch *labels"], labels: Num[AnyArray, "batch *labels"]) -> Float[Array, " batch"]:
     """L_i = mean over the labels of max(0, 1 - t z), with t = 2y - 1, for labels y that are 0 or 1.
 
     The loss of a support vector machine (Cortes and Vapnik 1995): 0 beyond the margin t z = 1. The derivative at that
@@ -105,8 +105,8 @@ def hinge(logits: Float[Array, "batch *labels"], labels: Num[Array, "batch *labe
 
 
 def cross_entropy(
-    logits: Float[Array, "batch *positions classes"],
-    labels: Int[Array, "batch *positions"] | Num[Array, "batch *positions classes"],
+    logits: Float[AnyArray, "batch *positions classes"],
+    labels: Int[AnyArray, "batch *positions"] | Num[AnyArray, "batch *positions classes"],
     *,
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
 ) -> Float[Array, " batch"]:
@@ -144,13 +144,13 @@ def cross_entropy(
             f"cross_entropy: logits {logits.shape} take integer labels {logits.shape[:-1]} or one-hot labels "
             f"{logits.shape}, got {labels.dtype} labels {labels.shape}"
         )
-    # Without smoothing, a class of probability 0 must not contribute: 0 * inf is NaN.
-    spread = jnp.where(label_smoothing > 0, -label_smoothing * jnp.mean(log_p, axis=-1), 0.0)
-    return per_example((1 - label_smoothing) * losses + spread)
+    if isinstance(label_smoothing, int | float) and label_smoothing == 0:
+        return per_example(losses)  # a class of probability 0 must not contribute: 0 * inf is NaN
+    return per_example((1 - label_smoothing) * losses - label_smoothing * jnp.mean(log_p, axis=-1))
 
 
 def kl_divergence(
-    logits: Float[Array, "batch *positions classes"], targets: Num[Array, "batch *positions classes"]
+    logits: Float[AnyArray, "batch *positions classes"], targets: Num[AnyArray, "batch *positions classes"]
 ) -> Float[Array, " batch"]:
     """L_i = sum_c y_c (log y_c - log p_c), with p = softmax(z) and 0 log 0 = 0, for distributions y.
 
@@ -324,13 +324,23 @@ def with_metrics(loss: Loss, metrics: Mapping[str, Metric | Callable[..., Array]
     return loss
 
 
-def _refuse_broadcast(name: str, outputs: Array, targets: Array) -> None:
+def _refuse_broadcast(name: str, outputs: AnyArray, targets: AnyArray) -> None:
+    _refuse_several(name, outputs)
     if outputs.shape != targets.shape:
         raise ValueError(f"{name}: outputs {outputs.shape} and targets {targets.shape} must have the same shape")
     if outputs.ndim == 0:
         raise ValueError(f"{name}: expects a batch axis, got outputs of shape ()")
 
 
-def _refuse_no_classes(name: str, logits: Array) -> None:
+def _refuse_several(name: str, outputs: Any) -> None:
+    if isinstance(outputs, tuple | Mapping):
+        raise ValueError(
+            f"{name}: expects one array of outputs, got a {type(outputs).__name__} of {len(outputs)}; pass a function "
+            "(outputs, targets) -> one number per example for a network with several outputs"
+        )
+
+
+def _refuse_no_classes(name: str, logits: AnyArray) -> None:
+    _refuse_several(name, logits)
     if logits.ndim < 2:
         raise ValueError(f"{name}: expects logits (batch, ..., classes), got {logits.shape}")

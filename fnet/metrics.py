@@ -7,10 +7,16 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num
 
+AnyArray = Array | np.ndarray
+"""An array of JAX or NumPy."""
 
-def accuracy(predictions: Num[Array, "batch *labels"], targets: Num[Array, "batch ..."]) -> Float[Array, " batch"]:
+
+def accuracy(
+    predictions: Num[AnyArray, "batch *labels"], targets: Num[AnyArray, "batch ..."]
+) -> Float[Array, " batch"]:
     """Fraction of an example's labels that are predicted correctly; with one label, 1 or 0.
 
     Args:
@@ -31,7 +37,7 @@ def accuracy(predictions: Num[Array, "batch *labels"], targets: Num[Array, "batc
 
 
 def absolute_error(
-    predictions: Num[Array, "batch *outputs"], targets: Num[Array, "batch *outputs"]
+    predictions: Num[AnyArray, "batch *outputs"], targets: Num[AnyArray, "batch *outputs"]
 ) -> Float[Array, " batch"]:
     """Mean over the outputs of |g - y|, for predictions g and targets y, in the unit of the target.
 
@@ -85,7 +91,7 @@ def per_example(values: Array) -> Array:
     return values.reshape(values.shape[0], -1).mean(axis=1)
 
 
-def _require_same_shape(name: str, predictions: Array, targets: Array) -> None:
+def _require_same_shape(name: str, predictions: AnyArray, targets: AnyArray) -> None:
     if predictions.shape != targets.shape:
         raise ValueError(
             f"{name}: predictions {predictions.shape} and targets {targets.shape} must have the same shape"

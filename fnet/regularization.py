@@ -6,12 +6,13 @@ Both interpreters of a network read it. This module imports neither JAX nor NumP
 import dataclasses
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt
 
 from fnet.core.layer import Layer, walk
 from fnet.core.settings import check_settings, is_zero
+from fnet.core.traversal import frozen_paths
 from fnet.core.wording import suggestion
 
 Weight = Annotated[float, Ge(0)]
@@ -65,12 +66,13 @@ class Penalties:
         layers = frozenset((path, frozenset(settings.items())) for path, settings in self.layers.items())
         return hash((self.l1, self.l2, layers, self.max_norm, self.frozen))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        layers = {path: dict(settings) for path, settings in self.layers.items()}
+        return _restored, (self.l1, self.l2, layers, self.max_norm, self.frozen)
+
     def for_network(self, net: Layer) -> "Penalties":
         """Return the penalties of a network, whose frozen layers have none."""
-        penalties = dataclasses.replace(self)
-        frozen = tuple(path for path, layer in walk(net) if layer.kind == "frozen")
-        object.__setattr__(penalties, "frozen", frozen)
-        return penalties
+        return _restored(self.l1, self.l2, self.layers, self.max_norm, frozen_paths(net))
 
     @property
     def penalizes(self) -> bool:
@@ -108,6 +110,13 @@ class Penalties:
         for path in self.layers:
             if path not in known:
                 yield path, f"no layer is called '{path}'{suggestion(path, known)}"
+
+
+def _restored(l1: float, l2: float, layers: Any, max_norm: float | None, frozen: Any) -> Penalties:
+    """Return the penalties with these fields."""
+    penalties = Penalties(l1, l2, layers, max_norm)
+    object.__setattr__(penalties, "frozen", frozen)
+    return penalties
 
 
 def _checked_layer(path: str, settings: Mapping[str, float | None]) -> Mapping[str, float]:

@@ -33,6 +33,16 @@ WRONG = {
 }
 """Calls that are refused, by the name of their file."""
 
+RIGHT = (
+    "net.apply(params, state, x, train=True, key=jax.random.key(0))",
+    "import numpy as np",
+    "fnet.losses.cross_entropy(net.apply(params, state, x, train=False)[0], np.zeros(2, int))",
+    "fnet.losses.mse(np.ones((2, 1)), np.ones((2, 1)))",
+    "fnet.metrics.accuracy(np.zeros(2, int), np.zeros(2, int))",
+    "fnet.train.Batch(np.ones((2, 4)), None, np.ones(2, bool), np.ones(2))",
+)
+"""Lines that pass."""
+
 SETUP = """import jax, jax.numpy as jnp, fnet
 net, x = fnet.serial(fnet.dense(3)), jnp.ones((2, 4))
 params, state = net.init(jax.random.key(0), (4,))
@@ -46,7 +56,7 @@ def errors(tmp_path_factory):
     (folder / "pyrightconfig.json").write_text(json.dumps(RULES))
     for name, call in WRONG.items():
         (folder / f"{name}.py").write_text(f"{SETUP}{call}\n")
-    (folder / "right.py").write_text(f"{SETUP}net.apply(params, state, x, train=True, key=jax.random.key(0))\n")
+    (folder / "right.py").write_text(SETUP + "\n".join(RIGHT))
     for page in (README, *GUIDE):
         program = ""
         for block in blocks(page):

@@ -13,7 +13,7 @@ import optax
 from checking import check
 
 import fnet
-from fnet.train import Batch, init_state, make_step
+from fnet.train import Batch, init_state, make_step, weighted_mean
 
 NOISE = 2
 generator = fnet.serial(fnet.dense(16), fnet.tanh(), fnet.dense(1))
@@ -25,23 +25,23 @@ def generated(params, key, examples):
     return generator.apply(params, {}, jax.random.normal(key, (examples, NOISE)), train=True)[0]
 
 
-def loss_of(params, x, label):
-    """Return the loss of a discriminator that should take x for real (1) or for generated (0)."""
+def loss_of(params, x, label, batch):
+    """Return the loss of a discriminator that should take x, as many as in the batch, for real (1) or generated (0)."""
     logits, _ = discriminator.apply(params, {}, x, train=True)
-    return fnet.losses.binary_cross_entropy(logits, jnp.full_like(logits, label)).mean()
+    return weighted_mean(fnet.losses.binary_cross_entropy(logits, jnp.full_like(logits, label)), batch)
 
 
 def gan_step(g, d, batch):
     """Return the training states of generator and discriminator after one step each."""
 
     def discriminator_objective(params, state, batch, key):
-        loss = loss_of(params, batch.x, 1) + loss_of(params, generated(g.params, key, len(batch.x)), 0)
-        return loss, (state, {})
+        fake = generated(g.params, key, len(batch.x))
+        return loss_of(params, batch.x, 1, batch) + loss_of(params, fake, 0, batch), (state, {})
 
     d, _ = make_step(discriminator, None, optimizer, objective=discriminator_objective)(d, batch)
 
     def generator_objective(params, state, batch, key):
-        return loss_of(d.params, generated(params, key, len(batch.x)), 1), (state, {})
+        return loss_of(d.params, generated(params, key, len(batch.x)), 1, batch), (state, {})
 
     g, _ = make_step(generator, None, optimizer, objective=generator_objective)(g, batch)
     return g, d

@@ -48,7 +48,7 @@ def negative_elbo(params, state, batch, key):
     """Return the mean over the real examples of the batch, and its two terms."""
     (code, logits), state = net.apply(params, state, batch.x, train=True, key=key, mask=batch.mask)
     terms = {"reconstruction": 64 * fnet.losses.binary_cross_entropy(logits, batch.x), "kl": kl_divergence(code)}
-    means = {name: jnp.sum(batch.mask * term) / jnp.sum(batch.mask) for name, term in terms.items()}
+    means = {name: fnet.train.weighted_mean(term, batch) for name, term in terms.items()}
     return means["reconstruction"] + means["kl"], (state, means)
 
 
@@ -59,7 +59,7 @@ def in_standard_errors(samples, mean):
 
 
 x = (load_digits().data / 16).astype("float32")
-fitted = fnet.train.fit(net, None, optax.adam(3e-3), (x, x), objective=negative_elbo, epochs=5)
+fitted = fnet.train.fit(net, None, optax.adam(3e-3), (x,), objective=negative_elbo, epochs=5)
 for record in fitted.history[:: len(fitted.history) - 1]:
     print(f"epoch {record.epoch}: " + ", ".join(f"{name} {value:.2f}" for name, value in record.values.items()))
 

@@ -6,6 +6,7 @@
 import contextlib
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -191,8 +192,8 @@ def _checked_init(init: Callable[[Any, Any], Any], kind: str) -> Callable[[Any, 
                 f"{kind}: init expects the shape of one example, without the batch axis, such as (28, 28, 1), got "
                 f"{received}; pass a tuple, such as x.shape[1:]"
             )
-        if isinstance(key, int):
-            raise TypeError(f"{kind}: init expects a random key, got {key}; pass jax.random.key({key})")
+        if key is None or isinstance(key, numbers.Integral):
+            raise TypeError(f"{kind}: init expects a random key, got {key}; pass jax.random.key({key or 0})")
         with _located(kind):
             return init(key, in_shape)
 
@@ -216,7 +217,8 @@ def _checked_apply(apply: Apply, kind: str, several: bool) -> Apply:
                 result = apply(params, state, x, train=train, key=key, mask=mask)
         except KeyError as error:
             missing = error.args[0] if error.args else None
-            if not isinstance(missing, str) or (missing in params and missing in state):
+            own = "." in kind  # may look for keys of other mappings
+            if own or not isinstance(missing, str) or (missing in params and missing in state):
                 raise
             raise ValueError(
                 f"{kind}: apply did not find the entry '{missing}' (parameters: {_names(params)}; state: "

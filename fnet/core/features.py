@@ -8,7 +8,7 @@ from fnet.core.wording import suggestion
 
 
 def features(
-    net: Layer, params: Any, state: Any, x: Any, name: str, *, train: bool = False, key: Any = None, mask: Any = None
+    net: Layer, params: Any, state: Any, x: Any, name: str, *, train: bool, key: Any = None, mask: Any = None
 ) -> Any:
     """Return the output of a named layer, at any depth, for a batch of examples.
 
@@ -18,7 +18,7 @@ def features(
         net: the network.
         params: its parameters.
         state: its non-trainable state.
-        x: examples (batch, ...).
+        x: examples (batch, ...), or a tuple or dict of arrays.
         name: name of the layer with the names of its containers, such as "dense_1" or "block/dense_1". If a graph uses
             the layer more than once, the last output is returned; inside `repeat(scan=True)`, the outputs of all
             repetitions, stacked along a new first axis.
@@ -35,7 +35,7 @@ def features(
     >>> import jax, jax.numpy as jnp, fnet
     >>> net = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2))
     >>> params, state = net.init(jax.random.key(0), (3,))
-    >>> features(net, params, state, jnp.ones((5, 3)), "tanh_1").shape
+    >>> features(net, params, state, jnp.ones((5, 3)), "tanh_1", train=False).shape
     (5, 4)
     """
     if not isinstance(name, str):

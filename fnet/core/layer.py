@@ -149,7 +149,7 @@ class Layer:
     @functools.cached_property
     def _identity(self) -> tuple[Any, ...]:
         """What determines the layer: the call of its constructor, or all fields of a layer made by hand."""
-        settings = tuple(self.settings.items())
+        settings = tuple((key, _exact(value)) for key, value in self.settings.items())
         if self.constructor is not None:
             return self.constructor, settings, self.layers, self.name
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
@@ -178,9 +178,9 @@ class Layer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.constructor is not None:
-            return _made_again, (self.constructor, self.layers, dict(self.settings), self.name)
+            return _call_again, (self.constructor, self.layers, dict(self.settings), self.name)
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
-        return _copied, (fields | {"settings": dict(self.settings)},)
+        return _layer_of, (fields | {"settings": dict(self.settings)},)
 
     def __repr__(self) -> str:
         arguments = [repr(layer) for layer in self.layers]
@@ -196,14 +196,21 @@ class Layer:
         return "\n".join(f"{name:<{width}}  {headline(layer)}".rstrip() for name, layer in rows)
 
 
-def _made_again(
+def _exact(value: Any) -> Any:
+    """Return a setting that equals only settings of the same type and sign: in Python, 0.0 == -0.0 and 1 == True."""
+    if isinstance(value, tuple):
+        return tuple(map(_exact, value))
+    return (type(value), value.hex()) if isinstance(value, float) else (type(value), value)
+
+
+def _call_again(
     constructor: Callable[..., Layer], layers: tuple[Layer, ...], settings: dict[str, Any], name: str | None
 ) -> Layer:
     """Return the layer of a constructor's call, for `pickle`."""
     return constructor(*layers, **settings, **({} if name is None else {"name": name}))
 
 
-def _copied(fields: dict[str, Any]) -> Layer:
+def _layer_of(fields: dict[str, Any]) -> Layer:
     """Return a layer with these fields, for `pickle`."""
     return Layer(**fields)
 
@@ -274,12 +281,9 @@ def freeze(value: Any) -> Any:
 
 def unwrap_scalar(value: Any) -> Any:
     """Return a scalar of NumPy or JAX as a Python number, unless it is traced, and any other value unchanged."""
-    if not is_scalar_array(value):
-        return value
-    try:
-        return value.item()
-    except TypeError:  # JAX's error for a traced number
-        return value
+    # A tracer of a derivative may have a value, but the value does not have the derivative.
+    traced = any(base.__name__ == "Tracer" for base in type(value).__mro__)
+    return value.item() if is_scalar_array(value) and not traced else value
 
 
 def is_scalar_array(value: Any) -> bool:

@@ -1,9 +1,9 @@
 """Names and traversal: name the children of a container, list parameters, and replace layers."""
 
 import dataclasses
-import fnmatch
 import inspect
 import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,18 +23,26 @@ def name_children(layers: Iterable[Layer]) -> tuple[tuple[str, Layer], ...]:
         TypeError: for an argument that is not a layer.
         ValueError: if two children have the same name.
     """
-    counts: Counter[str] = Counter()
-    children: dict[str, Layer] = {}
+    layers = [*layers]
     for layer in layers:
         if not isinstance(layer, Layer):
             raise TypeError(f"expected a layer, got {format_value(layer)}{_hint(layer)}")
-        kind = layer.kind.rpartition(".")[2]
-        counts[kind] += 1
-        name = layer.name or f"{kind}_{counts[kind]}"
+    children: dict[str, Layer] = {}
+    for layer, default in zip(layers, _default_names(layers), strict=True):
+        name = layer.name or default
         if name in children:
             raise ValueError(f"two layers of one container are named '{name}'; give one of them another name")
         children[name] = layer
     return tuple(children.items())
+
+
+def _default_names(layers: Iterable[Layer]) -> Iterator[str]:
+    """Yield the kind and the number of every layer, counted per kind."""
+    counts: Counter[str] = Counter()
+    for layer in layers:
+        kind = layer.kind.rpartition(".")[2]
+        counts[kind] += 1
+        yield f"{kind}_{counts[kind]}"
 
 
 def _hint(value: Any) -> str:
@@ -119,10 +127,10 @@ def transfer(params: Mapping[str, Any], into: Mapping[str, Any], *, only: str = 
     for tree in (params, into):
         require_params("transfer", tree)
     available = dict(_flat(params))
-    selected = [name for name, _ in _flat(into) if fnmatch.fnmatchcase(name, only)]
+    selected = [name for name, _ in _flat(into) if _matches(name, only)]
     if not selected:
         inside = f"{only}/*"
-        hint = f"did you mean {inside!r}" if any(fnmatch.fnmatchcase(name, inside) for name, _ in _flat(into)) else ""
+        hint = f"did you mean {inside!r}" if any(_matches(name, inside) for name, _ in _flat(into)) else ""
         raise ValueError(f"transfer: only={only!r} selects no parameter; {hint or f'known: {_listed(into)}'}")
 
     def chosen(leaf: Any, name: str) -> Any:
@@ -149,6 +157,11 @@ def transfer(params: Mapping[str, Any], into: Mapping[str, Any], *, only: str = 
     return copied(into, "")
 
 
+def _matches(name: str, pattern: str) -> bool:
+    """Return whether a name matches a pattern, in which * stands for any text."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) is not None
+
+
 def _listed(params: Mapping[str, Any]) -> str:
     return ", ".join(name for name, _ in _flat(params))
 
@@ -159,25 +172,6 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(part, f"{path}{name}/")
         else:
             yield f"{path}{name}", part
-
-
-def frozen_paths(net: Layer) -> tuple[tuple[str, ...], ...]:
-    """Return the paths of the layers whose parameters are constants, such as `fnet.frozen`."""
-    return _paths(net, lambda layer: layer.kind == "frozen")
-
-
-def loop_paths(net: Layer) -> tuple[tuple[str, ...], ...]:
-    """Return the paths of the loops over repeated layers, whose parameters are stacked along a first axis."""
-    return _paths(net, lambda layer: layer.kind == "repeat" and bool(layer.settings["scan"]))
-
-
-def _paths(net: Layer, test: Callable[[Layer], bool]) -> tuple[tuple[str, ...], ...]:
-    """Return the paths of the layers that pass a test; a composite passes if its innermost expansion does."""
-    return tuple(path for path, layer in walk(net) if test(_expanded(layer)))
-
-
-def _expanded(layer: Layer) -> Layer:
-    return layer if layer.expansion is None else _expanded(layer.expansion)
 
 
 def map_layers(f: Callable[[str, Layer], Layer], net: Layer) -> Layer:
@@ -206,19 +200,18 @@ def map_layers(f: Callable[[str, Layer], Layer], net: Layer) -> Layer:
 
 
 def with_children(net: Layer, layers: Iterable[Layer]) -> Layer:
-    """Return a container with other layers under the names of its children; the container itself if all are equal."""
+    """Return a container with other layers under the names of its children, or itself if no layer differs."""
     layers = [*layers]
     if all(new is old for new, (_, old) in zip(layers, net.children, strict=True)):
         return net
     if net.expansion is not None:
         return renamed(with_children(net.expansion, layers), net.name)
     _require_constructor(net)
-    names = [name for name, _ in name_children(layers)]
-    kept = (
-        layer if name == old else renamed(layer, old)
-        for layer, name, (old, _) in zip(layers, names, net.children, strict=True)
+    named = (
+        layer if (layer.name or default) == name else renamed(layer, name)
+        for layer, default, (name, _) in zip(layers, _default_names(layers), net.children, strict=True)
     )
-    return renamed(net.constructor(*kept, **net.settings), net.name)  # pyright: ignore[reportOptionalCall]
+    return renamed(net.constructor(*named, **net.settings), net.name)  # pyright: ignore[reportOptionalCall]
 
 
 def renamed(layer: Layer, name: str | None) -> Layer:
@@ -238,8 +231,35 @@ def _require_constructor(net: Layer) -> None:
 
 
 def can_rebuild(net: Layer) -> bool:
-    """Return whether a container can be made again with other layers."""
+    """Return whether a container, or the network that defines a composite, can be made again with other layers."""
+    net = expanded(net)
     return net.constructor is not None and net.layers == tuple(child for _, child in net.children)
+
+
+def expanded(layer: Layer) -> Layer:
+    """Return the network that defines a composite, and any other layer itself."""
+    return layer if layer.expansion is None else expanded(layer.expansion)
+
+
+def frozen_paths(net: Layer) -> tuple[tuple[str, ...], ...]:
+    """Return the paths of the layers that are not trained.
+
+    >>> import fnet
+    >>> frozen_paths(fnet.serial(fnet.dense(2), fnet.frozen(fnet.dense(3))))
+    (('frozen_1',),)
+    """
+    return tuple(path for path, layer in walk(net) if expanded(layer).kind == "frozen")
+
+
+def loop_paths(net: Layer) -> tuple[tuple[str, ...], ...]:
+    """Return the paths of the loops over repeated layers, whose arrays are stacked along an additional first axis.
+
+    >>> import fnet
+    >>> loop_paths(fnet.serial(fnet.repeat(fnet.relu(), times=2, scan=True), fnet.repeat(fnet.relu(), times=2)))
+    (('repeat_1',),)
+    """
+    loops = (path for path, layer in walk(net) if expanded(layer).kind == "repeat" and expanded(layer).settings["scan"])
+    return tuple(loops)
 
 
 Change = Callable[[tuple[str, ...], Layer], Layer]
@@ -251,7 +271,6 @@ def rewire(net: Layer, change: Change, path: tuple[str, ...] = ()) -> Layer:
     Kinds, settings and names remain, so that the new network takes the same parameters. The layers inside a container
     that cannot be made again remain as they are.
     """
-    inner = net
     if net.expansion is not None:
         expansion = _rewire_children(net.expansion, change, path)
         functions = {"shape": expansion.shape, "init": expansion.init, "apply": expansion.apply}
@@ -264,10 +283,10 @@ def rewire(net: Layer, change: Change, path: tuple[str, ...] = ()) -> Layer:
 def _rewire_children(net: Layer, change: Change, path: tuple[str, ...]) -> Layer:
     if net.expansion is not None:
         return _rewire_children(net.expansion, change, path)
-    if net.constructor is None or not net.children or not can_rebuild(net):
+    if not net.children or not can_rebuild(net):
         return net
     children = (rewire(child, change, (*path, name)) for name, child in net.children)
-    return dataclasses.replace(net.constructor(*children, **net.settings), name=net.name)
+    return dataclasses.replace(net.constructor(*children, **net.settings), name=net.name)  # pyright: ignore[reportOptionalCall]
 
 
 RECORDED = "/recorded"

@@ -1,6 +1,7 @@
 """The wiring of a `graph` as plain data for both interpreters: named values, each an operation on other values."""
 
-from collections.abc import Collection, Mapping, Sequence
+import graphlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fnet.core.layer import Layer, ShapeError, is_shape
@@ -41,19 +42,28 @@ def wire(
     if not nodes:
         raise ValueError("graph: expected at least one node, such as {y: [dense_1, input]}")
     names = [*inputs, *(name for name, _ in nodes)]
+    outputs = outputs_of(nodes, output)
+    for name in sorted({*MERGES} & {*layers}):
+        raise ValueError(f"graph: a layer may not be named '{name}', which is an operation; choose another name")
+    for what, repeated in (("input", inputs), ("output", outputs)):
+        if len(set(repeated)) < len(repeated):
+            raise ValueError(f"graph: expected different {what}s, got {', '.join(repeated)}")
     by_name = {name: _node(name, entries, layers, names) for name, entries in nodes}
-    order: list[GraphNode] = []
-    for name in outputs_of(nodes, output):
+    for name in outputs:
         if name not in by_name:
             raise ValueError(f"graph: the output '{name}' is not a node{suggestion(name, by_name)}")
-        _append_after_inputs(name, by_name, inputs, [], order)
-    used = {value for node in order for value in (node.name, node.operation, *node.inputs)}
+    try:
+        order = graphlib.TopologicalSorter({node.name: node.inputs for node in by_name.values()}).static_order()
+        wired = tuple(by_name[name] for name in order if name in by_name)
+    except graphlib.CycleError as error:
+        raise ValueError(f"graph: the nodes form a cycle: {' -> '.join(reversed(error.args[1]))}") from None
+    used = {*outputs, *(value for node in wired for value in (node.operation, *node.inputs))}
     for what, known in (("node", by_name), ("layer", layers), ("input", inputs)):
         unused = set(known) - used
         if unused:
             by = "" if what == "node" else " by any node"
             raise ValueError(f"graph: the {what} '{min(unused)}' is not used{by}; use it or remove it")
-    return tuple(order)
+    return wired
 
 
 def outputs_of(nodes: Sequence[tuple[str, tuple[str, ...]]], output: str | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -112,16 +122,3 @@ def _node(name: str, entries: tuple[str, ...], layers: Mapping[str, Layer], name
         if value not in names:
             raise ValueError(f"graph: node '{name}': unknown value '{value}'{suggestion(value, names)}")
     return GraphNode(name, operation, tuple(inputs))
-
-
-def _append_after_inputs(
-    name: str, nodes: dict[str, GraphNode], graph_inputs: Collection[str], path: list[str], order: list[GraphNode]
-) -> None:
-    """Append a node to the order after all nodes that it depends on."""
-    if name in path:
-        raise ValueError(f"graph: the nodes form a cycle: {' -> '.join([*path[path.index(name) :], name])}")
-    if name in graph_inputs or any(node.name == name for node in order):
-        return
-    for value in nodes[name].inputs:
-        _append_after_inputs(value, nodes, graph_inputs, [*path, name], order)
-    order.append(nodes[name])

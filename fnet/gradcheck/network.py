@@ -1,5 +1,6 @@
 """Check of the gradients of a network's training loss: by hand, by JAX and by finite differences."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -151,6 +152,8 @@ def _problem(
     name = loss_name_of(record.function)
     by_hand, has_rule = loss_by_hand(record)
     label = name[0] if name else getattr(record.function, "__name__", repr(record.function))
+    if name is None:  # it may read a variable that has changed: every check traces it again, as an unequal function
+        record = record._replace(function=functools.partial(record.function))
     return Problem(
         net, record, by_hand, label, regularization.for_network(net), rules, params, state, noise, x, y, key
     ), has_rule

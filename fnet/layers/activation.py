@@ -196,6 +196,8 @@ def lambda_layer(function: Function, *, name: Name = None) -> Parts:
     def shape(in_shape):
         batch = 3
         y = jax.eval_shape(phi, jax.ShapeDtypeStruct((batch, *in_shape), jnp.result_type(float)))
+        if not isinstance(y, jax.ShapeDtypeStruct):
+            raise ShapeError(f"its function must return one array, but returns a {type(y).__name__}")
         if y.shape[:1] != (batch,):
             raise ShapeError(
                 f"its function must keep the batch as the first axis, but maps {(batch, *in_shape)} to {y.shape}; "

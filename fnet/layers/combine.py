@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from pydantic import WithJsonSchema
 
 from fnet.core.constructor import Parts, at_child, constructor
-from fnet.core.layer import Layer, Name, Shape, ShapeError
+from fnet.core.layer import Layer, Name, Shape, ShapeError, is_shape
 from fnet.core.traversal import key_number, name_children
 from fnet.core.wiring import INPUT, MERGES, input_values, outputs_of, wire
 
@@ -340,6 +340,8 @@ def _merge(operation: str, values: Sequence[jax.Array]) -> jax.Array:
 
 def _merged_shape(operation: str, shapes: Sequence[Shape], names: Sequence[str]) -> Shape:
     listed = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True))
+    if not all(map(is_shape, shapes)):
+        raise ShapeError(f"{operation} expects single arrays, got {listed}; choose one of several outputs in a graph")
     if operation != "concatenate":
         if len(set(shapes)) > 1:
             raise ShapeError(f"{operation} expects equal shapes, got {listed}; make them equal, or use concatenate")

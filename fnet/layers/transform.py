@@ -63,11 +63,11 @@ def repeat(*layers: Layer, times: Annotated[int, Ge(1)], scan: bool = False, nam
         def body(x, repetition):
             params, state, key = repetition
             y, state = inner.apply(params, state, x, train=train, key=key, mask=mask)
-            return y.astype(x.dtype), state
+            return jax.tree.map(lambda after, before: after.astype(before.dtype), y, x), state
 
         return jax.lax.scan(body, x, (params, state, keys_of(key)), length=times)
 
-    return Parts(shape, init, apply, inner.children, indices=inner.indices)
+    return Parts(shape, init, apply, inner.children, indices=inner.indices, rearranges=inner.rearranges)
 
 
 @constructor
@@ -105,10 +105,10 @@ def precision(
     """Layers in series that compute in another floating-point format; mixed precision.
 
     Parameters and state remain as they are, in float32 by default; a copy of the parameters and the input of every
-    layer inside are converted, except inside another `precision`. Normalization layers compute their statistics and
-    attention its softmax in float32 nevertheless. The output is converted back to the format of the input, or to JAX's
-    default for an input of indices, so that a loss is computed in float32. Arrays of float64 are not converted: the
-    gradient check sees through this layer.
+    layer inside, containers included, are converted, except inside another `precision`. Normalization layers compute
+    their statistics and attention its softmax in float32 nevertheless. The output is converted back to the format of
+    the input, or to JAX's default for an input of indices, so that a loss is computed in float32. Arrays of float64 are
+    not converted: the gradient check sees through this layer.
 
     Args:
         layers: the layers, first to last, named as in `serial`.
@@ -128,10 +128,14 @@ def precision(
     inner = serial(*layers)
     nested = [path for path, layer in walk(inner) if layer.kind == precision.__name__]
 
+    originals = dict(walk(inner))
+
     def converted(path: tuple[str, ...], layer: Layer) -> Layer:
-        if (layer.children and can_rebuild(layer)) or any(path[: len(other)] == other for other in nested):
+        if any(path[: len(other)] == other for other in nested):
             return layer
-        return _converting(layer, compute)
+        # The layers inside a container convert their own parameters, if it could be made again with them.
+        own = not layer.children or not can_rebuild(originals[path])
+        return _converting(layer, compute, parameters=own)
 
     computing = rewire(inner, converted)
 
@@ -143,11 +147,12 @@ def precision(
     return Parts(inner.shape, inner.init, apply, inner.children, rearranges=inner.rearranges)
 
 
-def _converting(layer: Layer, dtype: str) -> Layer:
-    """Return the layer with its parameters and input converted to a floating-point format."""
+def _converting(layer: Layer, dtype: str, *, parameters: bool) -> Layer:
+    """Return the layer with its input, and its parameters too if so, converted to a floating-point format."""
 
     def apply(params, state, x, *, train, key=None, mask=None):
-        return layer.apply(_cast(params, dtype), state, _cast(x, dtype), train=train, key=key, mask=mask)
+        params = _cast(params, dtype) if parameters else params
+        return layer.apply(params, state, _cast(x, dtype), train=train, key=key, mask=mask)
 
     return dataclasses.replace(layer, apply=apply)
 

@@ -54,8 +54,8 @@ def without_padding(x: Any, mask: Array) -> Any:
 def without_masked_steps(x: Any, mask: Array) -> Any:
     """Return x with 0 at the masked steps of a (batch, time) mask; a (batch,) mask changes nothing.
 
-    Its transpose is the function itself: the cotangent of a masked step is 0. Of several arrays, one without an axis of
-    features is a vector per example, not a sequence.
+    Of several arrays, real numbers without an axis of features are a vector per example, not a sequence. The transpose
+    is the function itself: the cotangent of a masked step is 0.
 
     >>> without_masked_steps(np.array([[[3.0], [4.0]]]), np.array([[True, False]])).tolist()
     [[[3.0], [0.0]]]
@@ -65,7 +65,8 @@ def without_masked_steps(x: Any, mask: Array) -> Any:
     def masked(values: Array | None) -> Array | None:
         if values is None:  # the cotangent of a mask
             return None
-        sequence = values.shape[:2] == np.shape(mask) and (not several or values.ndim > 2)
+        vector = several and values.ndim == 2 and not np.issubdtype(values.dtype, np.integer)
+        sequence = values.shape[:2] == np.shape(mask) and not vector
         return np.where(expand(np.asarray(mask), values.ndim), values, np.zeros_like(values)) if sequence else values
 
     return map_arrays(masked, x) if np.ndim(mask) == 2 else x

@@ -13,6 +13,7 @@ from safetensors.numpy import save as serialized
 
 from fnet.core.description import describe
 from fnet.core.layer import Layer
+from fnet.core.wording import suggestion
 from fnet.data.normalize import IDENTITY, Normalizer
 from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import build
@@ -70,7 +71,8 @@ def save(path: str | os.PathLike[str], net: Layer, params: Any, state: Any) -> N
 
     Raises:
         OSError: when the file cannot be written.
-        ValueError: when the network cannot be described, because it contains a layer made by hand.
+        ValueError: when the network cannot be described, because it contains a layer made by hand, or the parameters
+            or the state have names that the network does not.
 
     >>> import tempfile, fnet
     >>> net = fnet.serial(fnet.dense(3), fnet.relu())
@@ -81,7 +83,23 @@ def save(path: str | os.PathLike[str], net: Layer, params: Any, state: Any) -> N
     >>> again == net, bool((loaded["dense_1"]["w"] == params["dense_1"]["w"]).all())
     (True, True)
     """
+    for what, tree in (("params", params), ("state", state)):
+        _check_names(what, net, tree)
     _write(Path(path), Model(describe(net), params, state))
+
+
+def _check_names(what: str, net: Layer, tree: Mapping[str, Any]) -> None:
+    """Check that the entries of containers are those of their layers.
+
+    Raises:
+        ValueError: when one is not.
+    """
+    children = dict(net.children)
+    for name, part in tree.items():
+        if name in children:
+            _check_names(what, children[name], part)
+        elif children and isinstance(part, Mapping):
+            raise ValueError(f"{what}: the network does not have a layer '{name}'{suggestion(name, children)}")
 
 
 def _write(path: Path, model: Model) -> None:

@@ -6,6 +6,7 @@ from fnet.train.loop import Epoch as Epoch
 from fnet.train.loop import Fitted as Fitted
 from fnet.train.loop import Segment as Segment
 from fnet.train.loop import fit as fit
+from fnet.train.score import weighted_mean as weighted_mean
 from fnet.train.state import Batch as Batch
 from fnet.train.state import Examples as Examples
 from fnet.train.state import TrainState as TrainState

@@ -11,11 +11,11 @@ from fnet.core.layer import Layer, is_shape
 from fnet.data.arrays import chunks, map_rows, rows_of
 from fnet.data.stream import Stream
 from fnet.losses import Loss, loss_name_of
-from fnet.train.score import check_mask_type, leaf_names
+from fnet.train.score import check_mask_type
 from fnet.train.state import Examples
 
 
-def check_examples(net: Layer, data: Examples | Stream, part: str = "train") -> None:
+def check_examples(net: Layer, data: Examples | Stream, part: str = "train", *, scored: bool = True) -> None:
     """Check that a data set is complete, and that the network and the loss can take it.
 
     There must be at least one example, and as many targets, rows of the mask and weights. Indices must be within the
@@ -26,6 +26,7 @@ def check_examples(net: Layer, data: Examples | Stream, part: str = "train") -> 
         net: the network.
         data: the data set.
         part: its name in the error messages: train or validation.
+        scored: whether a loss compares the outputs with targets; an objective may do without targets.
 
     Raises:
         ValueError: for the first example that fails.
@@ -37,7 +38,7 @@ def check_examples(net: Layer, data: Examples | Stream, part: str = "train") -> 
     ValueError: example 1 contains the index 70, but the first layer of the network takes the indices 0 ... 64; set its
     size to 71, or remove the index
     """
-    _check_lengths(data, part)
+    _check_lengths(data, part, scored=scored)
     if data.mask is not None:
         _check_mask(data.mask, data.x)
     if isinstance(net.indices, int):
@@ -50,13 +51,18 @@ def check_examples(net: Layer, data: Examples | Stream, part: str = "train") -> 
         _check_weights(data)
 
 
-def _check_lengths(data: Examples | Stream, part: str) -> None:
+def _check_lengths(data: Examples | Stream, part: str, *, scored: bool) -> None:
     (size, *sizes), targets = ([len(rows) for rows in rows_of(tree)] for tree in (data.x, data.y))
-    if size == 0 or not targets or {*sizes, *targets} != {size}:
+    if scored and not targets:
+        raise ValueError(
+            f"{part}: the loss compares outputs with targets, but the examples have none; pass (x, y), or minimize an "
+            "objective without targets"
+        )
+    if size == 0 or {size, *sizes, *targets} != {size}:
         counts = " and ".join(str(count) for count in dict.fromkeys([size, *sizes]))
         raise ValueError(
             f"{part}: expected at least one example and one target per example, got {counts} examples and "
-            f"{' and '.join(str(count) for count in dict.fromkeys(targets)) or 'no'} targets"
+            f"{' and '.join(str(count) for count in dict.fromkeys(targets)) or size} targets"
         )
     for name, values in (("mask", data.mask), ("weight", data.weight)):
         if values is not None and (len(values.shape) not in (1, 2) or len(values) != size):
@@ -102,7 +108,7 @@ def _check_weights(data: Examples | Stream) -> None:
         value = np.asarray(weight[wrong[0]])[wrong[1:]]
         raise ValueError(
             f"the weight of example {wrong[0]} is {value}, but weights must be finite and at least 0; "
-            "for an example that does not count, use 0"
+            "to leave out an example, use a mask"
         )
     if not _any(lambda weight: weight > 0, weight):
         raise ValueError("the weights are all 0, so that no example counts; at least one must be positive")
@@ -115,6 +121,8 @@ def check_labels(loss: Loss, data: Examples | Stream, out_shape: Any) -> None:
         ValueError: for the first label outside.
     """
     targets = data.y
+    if targets is None:
+        return
     name, _ = loss_name_of(loss.function) or (None, {})
     if name != "cross_entropy" or isinstance(targets, dict | tuple) or not np.issubdtype(targets.dtype, np.integer):
         return
@@ -161,33 +169,3 @@ def _any(where: Callable[..., Any], *arrays: Any) -> bool:
     if any(isinstance(rows, jax.Array) for rows in arrays):
         return bool(where(*(None if rows is None else jnp.asarray(rows) for rows in arrays)).any())
     return _first(where, *arrays) is not None
-
-
-def check_start(net: Layer, in_shape: Any, params: Any, state: Any) -> None:
-    """Check that parameters and a state have the names and shapes of those that the network initializes.
-
-    Raises:
-        ValueError: for the first difference.
-
-    >>> import fnet
-    >>> check_start(fnet.serial(fnet.dense(2)), (3,), {"dense_1": {"w": np.zeros((3, 4)), "b": np.zeros(2)}}, {})
-    Traceback (most recent call last):
-        ...
-    ValueError: params: 'dense_1/w' has the shape (3, 4), but the network's has the shape (3, 2); pass parameters of
-    this network, such as those of net.init
-    """
-    expected = jax.eval_shape(lambda key: net.init(key, in_shape), jax.random.key(0))
-    for what, given, wanted in zip(("params", "state"), (params, state), expected, strict=True):
-        noun = "parameters" if what == "params" else "the state"
-        fix = f"pass {noun} of this network, such as those of net.init"
-        got, known = leaf_names(given), leaf_names(wanted)
-        for name in [*(name for name in known if name not in got), *(name for name in got if name not in known)]:
-            where = "misses" if name in known else "has"
-            other = "has" if name in known else "does not have"
-            raise ValueError(f"{what}: it {where} the entry '{name}', which the network {other}; {fix}")
-        for name, leaf in got.items():
-            if np.shape(leaf) != known[name].shape:
-                raise ValueError(
-                    f"{what}: '{name}' has the shape {np.shape(leaf)}, but the network's has the shape "
-                    f"{known[name].shape}; {fix}"
-                )

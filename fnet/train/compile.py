@@ -19,10 +19,17 @@ PROGRAMS = 128
 """Maximum number of compiled programs to keep; the least recently used is dropped first."""
 
 _ON_HOST = ("callback", "host_transfer")
-"""Words in the text of a program that calls Python, but not which function."""
+"""Words in the text of a program that calls back into Python; the text does not identify the function."""
 
 _LOGGING = ("jax_log_compiles", "jax_explain_cache_misses")
 """Settings of JAX that do not change programs."""
+
+TRACED = (
+    "fnet.train.fit, evaluation and gradient checks run on the host and cannot be traced, but an argument or a setting "
+    "is a traced value; call them outside jax.jit, jax.vmap and jax.grad, or use fnet.train.make_step, which can be "
+    "traced"
+)
+"""The message for traced values where programs are compiled at once."""
 
 
 class _Programs:
@@ -68,13 +75,19 @@ def compile_for(function: Callable[..., Any], *args: Any, **settings: Any) -> Ca
     Returns:
         The compiled function of the positional arguments. It accepts only arguments like `args`.
 
+    Raises:
+        ValueError: when an argument, or a value that the function refers to, is traced.
+
     >>> import jax.numpy as jnp
     >>> def scale(factor):
     ...     return compile_for(lambda x: factor * x, jnp.ones(3))
     >>> scale(2.0) is scale(2.0), scale(3.0)(jnp.ones(3)).tolist()
     (True, [3.0, 3.0, 3.0])
     """
+    refuse_tracers(args)
     traced = jax.jit(functools.partial(function, **settings)).trace(*args)
+    if len(traced.jaxpr.in_avals) > len(jax.tree.leaves(args)):  # traced values that the function refers to
+        raise ValueError(TRACED)
     lowered = traced.lower()
     key = _key_of(traced, lowered, args)
     program = None if key is None else _programs.get(key)
@@ -83,6 +96,16 @@ def compile_for(function: Callable[..., Any], *args: Any, **settings: Any) -> Ca
         if key is not None:
             _programs.add(key, program)
     return program
+
+
+def refuse_tracers(tree: Any) -> None:
+    """Check that no leaf of a pytree is traced.
+
+    Raises:
+        ValueError: when one is.
+    """
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+        raise ValueError(TRACED)
 
 
 def compile_on_call(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,14 +134,16 @@ def clear_programs() -> None:
 
 
 def _key_of(traced: jax.stages.Traced, lowered: jax.stages.Lowered, args: Any) -> Hashable | None:
-    """Return the key of a program, equal for equal programs; None if its text does not tell all that it does.
+    """Return the key of a program, equal for equal programs; None if the text does not determine the result.
 
     The text of a lowered program contains every constant in full, but neither the Python functions that it calls nor
     constants that JAX passes as arguments. It does not tell the types of the trees, of random keys and of weakly typed
     numbers, nor the devices.
     """
     text = lowered.as_text()
-    if any(word in text for word in _ON_HOST) or getattr(lowered._lowering, "const_args", ()):
+    lowering = getattr(lowered, "_lowering", None)  # without what JAX keeps there, programs are not shared
+    constants_in_text = not getattr(lowering, "const_args", True)
+    if not constants_in_text or any(word in text for word in _ON_HOST):
         return None
     return (
         hashlib.sha256(text.encode()).digest(),

@@ -14,8 +14,8 @@ from fnet.data.stream import Stream, read_ahead
 from fnet.train.plan import Plan
 from fnet.train.state import Examples
 
-Data = Examples | Stream | tuple[Any, Any] | tuple[Any, Any, Any]
-"""A data set: `Examples`, a `Stream`, or the tuple (x, y) or (x, y, mask)."""
+Data = Examples | Stream | tuple[Any] | tuple[Any, Any] | tuple[Any, Any, Any]
+"""A data set: `Examples`, a `Stream`, or the tuple (x, y), (x, y, mask) or, for an objective without targets, (x,)."""
 
 
 def as_examples(data: Data, part: str = "train") -> Examples | Stream:
@@ -34,12 +34,12 @@ def as_examples(data: Data, part: str = "train") -> Examples | Stream:
     if isinstance(data, Stream):
         return data
     if not isinstance(data, Examples):
-        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        if not isinstance(data, tuple | list) or len(data) not in (1, 2, 3):
             raise ValueError(
                 f"{part}: expected examples and targets (x, y), or (x, y, mask), fnet.train.Examples or a Stream, got "
                 f"{f'{len(data)} values' if isinstance(data, tuple | list) else type(data).__name__}"
             )
-        data = Examples(*data)
+        data = Examples(*data) if len(data) > 1 else Examples(data[0], None)
     return map_rows(lambda rows: rows if hasattr(rows, "dtype") else np.asarray(rows), data)
 
 

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array
@@ -20,7 +19,8 @@ from fnet.data.stream import Stream
 from fnet.losses import Loss, resolve_loss, with_metrics
 from fnet.metrics import Metric, recorded_name
 from fnet.regularization import Penalties
-from fnet.train.checks import check_examples, check_labels, check_start
+from fnet.train.checks import check_examples, check_labels
+from fnet.train.compile import refuse_tracers
 from fnet.train.early_stopping import (
     BestEpoch,
     EarlyStopping,
@@ -31,12 +31,13 @@ from fnet.train.early_stopping import (
 )
 from fnet.train.evaluate import make_score, resident, values_of
 from fnet.train.feed import Data, ResidentBatches, StreamedBatches, as_examples
+from fnet.train.initialize import check_start
 from fnet.train.interrupt import defer_interrupts
 from fnet.train.plan import BATCH_SIZE, EPOCHS, Plan, plan
 from fnet.train.segments import Diverged as Diverged
 from fnet.train.segments import Runner, metric_names
 from fnet.train.segments import Segment as Segment
-from fnet.train.state import Examples, TrainState, optimizer_for, state_of_seed
+from fnet.train.state import Examples, TrainState, state_of_seed
 from fnet.train.step import Objective, make_step
 
 Stopped = Literal["done", "early", "interrupted"]
@@ -51,7 +52,7 @@ class Epoch(NamedTuple):
         step; validation_loss and validation_<metric> after the epoch, if there are validation examples.
     seconds: duration of the epoch, including validation.
     improved: whether the value monitored by early stopping was the best so far.
-    train_state: the training state after the epoch; None in the history, which would otherwise hold every epoch's.
+    train_state: the training state after the epoch; None in `Fitted.history`, so that old parameters are not kept.
     """
 
     epoch: int
@@ -120,7 +121,8 @@ def fit(
         optimizer: any Optax transformation.
         train: examples (n, ...) and targets (n, ...), as a tuple (x, y); for sequences of different lengths, which are
             padded, (x, y, mask) with a mask (n, time), True for real steps; or `fnet.train.Examples` or a Stream of
-            these, which have weights too. x and y may be dicts or tuples of arrays.
+            these, which have weights too. x and y may be dicts or tuples of arrays. With an objective, there may be no
+            targets: (x,), or None for y.
         validation: the same for the validation examples, which are scored after every epoch.
         weights: weights (n,) of the training examples, or (n, time) of their steps, in the loss and the metrics.
         objective: the function to minimize in place of the mean of a loss per example, as for `make_step`. Its metrics
@@ -149,7 +151,8 @@ def fit(
         DataError: when a stream cannot be read.
         Diverged: when the loss or a parameter becomes NaN or infinite; carries the last finite state.
         ValueError: for labels or indices out of range, a sequence without real steps, no examples, weights that are not
-            finite and positive, parameters of another network, or a monitored value that is not recorded.
+            finite and positive, parameters of another network, or a monitored value that is not recorded; and for
+            traced values, since the loop runs on the host.
 
     >>> import fnet, numpy as np
     >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
@@ -170,14 +173,16 @@ def fit(
     >>> bool((streamed.params["dense_2"]["w"] == fitted.params["dense_2"]["w"]).all())
     True
     """
+    refuse_tracers((train, validation, weights, seed, params, state, ema, start))
     data = _weighted(as_examples(train), weights)
     held_out = None if validation is None else resident(validation, "validation")
     record = None if loss is None else with_metrics(resolve_loss(loss), metrics)
-    _check_settings(record, objective, start, held_out, metrics, given=params is not None or state is not None)
+    _check_settings(record, objective, start, held_out, metrics, ema, given=params is not None or state is not None)
+    trained = record if objective is None else None
     step = make_step(
-        net, record, optimizer, objective=objective, regularization=regularization, augment=augment, ema=ema
+        net, trained, optimizer, objective=objective, regularization=regularization, augment=augment, ema=ema
     )
-    _check_data(net, record, data, held_out)
+    _check_data(net, record, data, held_out, scored=objective is None)
     length = plan(len(rows_of(data.x)[0]), batch_size=batch_size, epochs=epochs, steps=steps)
     in_shape = map_rows(lambda rows: tuple(rows.shape[1:]), data.x)
     start = _start(net, optimizer, in_shape, seed, start, params, state, averaged=ema is not None)
@@ -211,6 +216,7 @@ def _check_settings(
     start: TrainState | None,
     validation: Examples | Stream | None,
     metrics: Mapping[str, Any],
+    ema: float | None,
     *,
     given: bool,
 ) -> None:
@@ -222,11 +228,15 @@ def _check_settings(
     if objective is not None and loss is None and (validation is not None or metrics):
         what = "validation examples are" if validation is not None else "metrics are"
         raise ValueError(f"{what} scored by a loss, but only an objective is given; pass a loss as well, such as 'mse'")
+    if start is not None and start.average is not None and ema is None:
+        raise ValueError("start= has a moving average of the parameters; pass the decay that it was made with as ema=")
     if start is not None and given:
         raise ValueError("start= already contains parameters and a state; pass either start=, or params= and state=")
 
 
-def _check_data(net: Layer, loss: Loss | None, train: Examples | Stream, validation: Examples | Stream | None) -> None:
+def _check_data(
+    net: Layer, loss: Loss | None, train: Examples | Stream, validation: Examples | Stream | None, *, scored: bool
+) -> None:
     """Check the data against the network and the loss.
 
     Raises:
@@ -234,7 +244,7 @@ def _check_data(net: Layer, loss: Loss | None, train: Examples | Stream, validat
     """
     for part, data in (("train", train), ("validation", validation)):
         if data is not None:
-            check_examples(net, data, part)
+            check_examples(net, data, part, scored=scored or part == "validation")
             if loss is not None:
                 check_labels(loss, data, net.shape(map_rows(lambda rows: tuple(rows.shape[1:]), data.x)))
 
@@ -256,14 +266,9 @@ def _start(
         ValueError: when these are not of the network.
     """
     if start is None:
-        start = state_of_seed(net, optimizer, seed, in_shape)
-        if params is not None:
-            params = jax.tree.map(jnp.asarray, params)
-            check_start(net, in_shape, params, start.state)
-            start = start._replace(params=params, opt_state=optimizer_for(net, optimizer).init(params))
-        if state is not None:
-            start = start._replace(state=jax.tree.map(jnp.asarray, state))
-    check_start(net, in_shape, start.params, start.state)
+        start = state_of_seed(net, optimizer, seed, in_shape, params=params, state=state)
+    else:
+        check_start(net, in_shape, start.params, start.state)
     if not averaged:
         return start._replace(average=None)
     return start._replace(average=start.params) if start.average is None else start

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import optax
 from annotated_types import Ge, Gt, Interval
 
+from fnet.core.settings import is_zero
+
 Rate = Annotated[float, Gt(0)]
 Decay = Annotated[float, Interval(ge=0, lt=1)]
 Epsilon = Annotated[float, Gt(0)]
@@ -42,7 +44,7 @@ def sgd(
         ValueError: for nesterov with the average form.
     """
     if momentum_form == "trace":
-        return optax.sgd(learning_rate, momentum or None, nesterov)
+        return optax.sgd(learning_rate, None if is_zero(momentum) else momentum, nesterov)
     if nesterov:
         raise ValueError("nesterov requires momentum_form: trace")
     return optax.chain(optax.ema(momentum, debias=False), optax.scale_by_learning_rate(learning_rate))
@@ -127,7 +129,7 @@ def rmsprop(
         eps: added to the average, under the root.
         momentum: weight of the old update, as in the trace form of sgd.
     """
-    return optax.rmsprop(learning_rate, decay, eps, momentum=momentum or None)
+    return optax.rmsprop(learning_rate, decay, eps, momentum=None if is_zero(momentum) else momentum)
 
 
 def adagrad(

@@ -1,4 +1,4 @@
-"""The loss and the metrics of a batch, in which masked examples and steps have no part, whatever they contain.
+"""The loss and the metrics of a batch, to which masked examples and steps do not contribute, whatever they contain.
 
 Zero times NaN is NaN, so that a weight of 0 does not remove an example from a gradient. The masked entries of x are
 therefore replaced before the network, and the masked outputs and targets before the loss.
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from fnet.core.layer import Layer
 from fnet.losses import Loss
+from fnet.train.initialize import leaf_names
 from fnet.train.state import Batch, row_at
 
 
@@ -52,8 +53,9 @@ def without_padding(batch: Batch) -> Batch:
         several = len(jax.tree.leaves(x)) > 1
 
         def without_steps(values: jax.Array) -> jax.Array:
-            # Of several arrays, one without an axis of features is taken to be a vector per example, not a sequence.
-            sequence = values.shape[:2] == mask.shape and (not several or values.ndim > 2)
+            # Of several arrays, real numbers without an axis of features are a vector per example, not a sequence.
+            vector = several and values.ndim == 2 and not jnp.issubdtype(values.dtype, jnp.integer)
+            sequence = values.shape[:2] == mask.shape and not vector
             return jnp.where(expand(steps, values), values, jnp.zeros_like(values)) if sequence else values
 
         x = jax.tree.map(without_steps, x)
@@ -79,18 +81,6 @@ def apply_to_batch(
     return outputs, after
 
 
-def leaf_names(tree: Any) -> dict[str, Any]:
-    """Return the leaves of nested dicts by path.
-
-    >>> leaf_names({"dense_1": {"w": 1.0}})
-    {'dense_1/w': 1.0}
-    """
-    return {
-        "/".join(str(getattr(entry, "key", entry)) for entry in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
 def score_sums(loss: Loss, outputs: Any, batch: Batch) -> tuple[Score, jax.Array]:
     """Return the sums of w m l for the loss and every metric l, and the sum of w m, over the entries of a batch.
 
@@ -101,7 +91,12 @@ def score_sums(loss: Loss, outputs: Any, batch: Batch) -> tuple[Score, jax.Array
         ValueError: when the loss or a metric is not one number per entry, or the shapes of the mask or the weight do
             not match the outputs.
     """
-    weight = None if batch.weight is None else jnp.asarray(batch.weight)
+    if batch.y is None and loss.targets is not None:
+        raise ValueError(
+            "the loss compares outputs with targets, but the batch has none; pass them as y, or minimize an objective "
+            "without targets"
+        )
+    weight = None if batch.weight is None else _as_float(batch.weight)
     outputs, targets, real, weight = flatten_steps(outputs, batch.y, jnp.asarray(batch.mask), weight)
     if weight is not None:
         real = real & (weight > 0)
@@ -120,6 +115,64 @@ def score_sums(loss: Loss, outputs: Any, batch: Batch) -> tuple[Score, jax.Array
 
     count = jnp.sum(real) if weight is None else jnp.sum(jnp.where(real, weight, 0))
     return jax.tree.map(total, scores), count
+
+
+def weighted_mean(values: Any, batch: Batch, *, axis_name: str | None = None) -> jax.Array:
+    """Return sum(w m v) / sum(w m) over the examples of a batch, or their steps, with mask m and weight w.
+
+    It is the mean for an objective, in which padding has no part; 0 if every example is masked or has the weight 0.
+
+    Args:
+        values: v, one number per example (batch,) or per step (batch, time).
+        batch: the batch, for its mask and its weight.
+        axis_name: axis of `jax.shard_map` or `jax.vmap` over which the batch is divided. The result is then the share
+            of one device, and the sum of the shares is the mean over the whole batch.
+
+    Raises:
+        ValueError: when the values are neither one number per example nor one per step.
+
+    >>> batch = Batch(jnp.zeros((3, 2)), None, jnp.array([True, True, False]), jnp.array([3.0, 1.0, 1.0]))
+    >>> float(weighted_mean(jnp.array([1.0, 5.0, jnp.nan]), batch))
+    2.0
+    """
+    values, mask = jnp.asarray(values), jnp.asarray(batch.mask)
+    if values.ndim == 1 and mask.ndim == 2:
+        batch = batch._replace(mask=mask.any(axis=1))
+    weight = weights_of(batch)
+    if values.ndim not in (1, 2) or values.shape[: weight.ndim] != weight.shape:
+        steps = str(weight.shape) if weight.ndim == 2 else f"({len(weight)}, time)"
+        example = "" if batch.weight is not None and jnp.ndim(batch.weight) == 2 else f"({len(weight)},) or "
+        raise ValueError(
+            f"weighted_mean: expected one number per example or step of the batch, of shape {example}{steps}, got the "
+            f"shape {values.shape}; take the mean over the other axes first"
+        )
+    weight = jnp.broadcast_to(expand(weight, values), values.shape)
+    total = over_axis(axis_name, jnp.sum(weight))
+    return jnp.sum(jnp.where(weight > 0, weight * values, 0)) / jnp.where(total > 0, total, 1)
+
+
+def weights_of(batch: Batch) -> jax.Array:
+    """Return w m for every example (batch,), or for every step (batch, time) if the mask or the weight has steps.
+
+    >>> weights_of(Batch(jnp.zeros(2), None, jnp.array([True, False]), jnp.array([[2.0, 3.0], [4.0, 5.0]]))).tolist()
+    [[2.0, 3.0], [0.0, 0.0]]
+    """
+    mask = jnp.asarray(batch.mask)
+    if batch.weight is None:
+        return mask
+    weight = _as_float(batch.weight)
+    return jnp.where(expand(mask, weight), expand(weight, mask), 0)
+
+
+def _as_float(weight: Any) -> jax.Array:
+    """Return weights in float32 at least, in which their sum neither overflows nor is truncated."""
+    weight = jnp.asarray(weight)
+    return weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
+
+
+def over_axis(axis_name: str | None, tree: Any) -> Any:
+    """Return the sum over the devices of an axis, if there is one."""
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
 def flatten_steps(
@@ -142,13 +195,19 @@ def flatten_steps(
     if per_step.ndim == 1:
         return outputs, targets, mask, weight
     steps = per_step.shape
+    if any(jnp.shape(part) == steps for part in jax.tree.leaves(outputs)):
+        raise ValueError(
+            f"outputs {steps} may be one number per step or {steps[1]} per example, and the {name} {steps} does not "
+            "tell which: for steps, give outputs and targets a last axis of length 1; else pad the sequences to "
+            "another length"
+        )
     sequences = [jnp.ndim(part) > 2 for part in jax.tree.leaves(outputs)]
     if not any(sequences) and name == "mask":
         return outputs, targets, mask.any(axis=1), weight
     shapes = [jnp.shape(part) for part in jax.tree.leaves((outputs, targets))]
     if not all(sequences) or any(shape[:2] != steps for shape in shapes):
         raise ValueError(
-            f"a {name} {steps} of steps requires outputs and targets with the same steps, got "
+            f"a {name} {steps} of steps requires outputs (batch, time, ...) and targets with the same steps, got "
             f"{shape_text(outputs)} and {shape_text(targets)}"
         )
     outputs, targets = jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), (outputs, targets))
@@ -176,7 +235,7 @@ def score_examples(loss: Loss, outputs: Any, targets: Any) -> Score:
 def _per_example(what: str, function: Callable[..., jax.Array], outputs: Any, targets: Any) -> jax.Array:
     values = function(outputs, targets)
     expected = jnp.shape(jax.tree.leaves(outputs)[0])[:1]
-    if jnp.shape(values) != expected:
+    if jnp.shape(values) != expected or _has_another_axis(function, outputs, targets):
         objective = ", or pass a loss of the whole batch as objective=" if what == "the loss" else ""
         raise ValueError(
             f"{what} must be one number per example (or step), of shape {expected}, but it has the shape "
@@ -184,6 +243,25 @@ def _per_example(what: str, function: Callable[..., jax.Array], outputs: Any, ta
             f"over all axes but the first{objective}"
         )
     return values
+
+
+def _has_another_axis(function: Callable[..., jax.Array], outputs: Any, targets: Any) -> bool:
+    """Return whether the values of a function belong to another axis than the batch, of the same length.
+
+    This is found out by tracing the function for a batch with one example more.
+    """
+    batch = jnp.shape(jax.tree.leaves(outputs)[0])[0]
+    if all(batch not in jnp.shape(part)[1:] for part in jax.tree.leaves((outputs, targets))):
+        return False
+
+    def longer(part: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch + 1, *jnp.shape(part)[1:]), jnp.result_type(part))
+
+    try:
+        values = jax.eval_shape(function, *jax.tree.map(longer, (outputs, targets)))
+    except Exception:  # a function of this batch size only, such as one that captures an array of this length
+        return False
+    return jnp.shape(values) != (batch + 1,)
 
 
 def shape_text(tree: Any) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fnet.core.layer import Layer, Shape, walk
+from fnet.core.layer import Layer, Shape
+from fnet.core.traversal import frozen_paths
 from fnet.train.compile import compile_for
-from fnet.train.initialize import initialize
+from fnet.train.initialize import check_start, initialize
 
 
 class TrainState(NamedTuple):
@@ -61,8 +62,8 @@ class Batch(NamedTuple):
 
     x: Any
     y: Any
-    mask: jax.Array
-    weight: jax.Array | None = None
+    mask: jax.Array | np.ndarray
+    weight: jax.Array | np.ndarray | None = None
 
 
 def take_batch(
@@ -132,16 +133,29 @@ class Metrics(NamedTuple):
     weight: jax.Array | np.ndarray
 
 
+def check_network(net: Any) -> None:
+    """Check that the first argument of a function is a network.
+
+    Raises:
+        ValueError: when it is not.
+    """
+    if not isinstance(net, Layer):
+        raise ValueError(
+            f"net: expected a network, such as fnet.serial(fnet.dense(1)), as the first argument, got {net!r}"
+        )
+
+
 def optimizer_for(net: Layer, optimizer: Any) -> optax.GradientTransformation:
     """Return the optimizer of a network: it has no state for frozen layers, and does not change their parameters.
 
     Raises:
-        ValueError: when the optimizer is not an Optax transformation.
+        ValueError: when the network is not one, or the optimizer is not an Optax transformation.
     """
+    check_network(net)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         name = optimizer if isinstance(optimizer, str) and hasattr(optax, optimizer) else "adam"
         raise ValueError(f"optimizer: expected an Optax transformation, got {optimizer!r}; pass optax.{name}(1e-3)")
-    frozen = [path for path, layer in walk(net) if layer.kind == "frozen"]
+    frozen = frozen_paths(net)
     if not frozen:
         return optimizer
 
@@ -158,27 +172,103 @@ def optimizer_for(net: Layer, optimizer: Any) -> optax.GradientTransformation:
     return optax.chain(optax.masked(optimizer, trained_leaves), optax.masked(optax.set_to_zero(), frozen_leaves))
 
 
-def init_state(net: Layer, optimizer: optax.GradientTransformation, key: jax.Array, in_shape: Shape) -> TrainState:
+def check_opt_state(optimizer: optax.GradientTransformation, train_state: TrainState) -> None:
+    """Check that the optimizer's state has the structure that the optimizer of the network initializes.
+
+    Raises:
+        ValueError: when it does not.
+    """
+    expected = jax.eval_shape(optimizer.init, train_state.params)
+    if jax.tree.structure(train_state.opt_state) != jax.tree.structure(expected):
+        raise ValueError(
+            "opt_state: expected the state of this optimizer for this network, without its frozen layers, got a state "
+            "of another structure; make it with fnet.train.init_state(net, optimizer, key, in_shape, params=params)"
+        )
+
+
+def init_state(
+    net: Layer,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    in_shape: Shape,
+    *,
+    params: Any = None,
+    state: Any = None,
+    averaged: bool = False,
+) -> TrainState:
     """Return the state before the first step.
 
     The key is split: one part initializes the parameters, the other is for training.
 
     Args:
         net: the network.
-        optimizer: the optimizer, whose state is initialized too.
+        optimizer: the optimizer, whose state is initialized too. It has no state for frozen layers.
         key: random key of the run.
         in_shape: shape of one example, or a dict or tuple of shapes, as the examples are.
+        params: parameters to begin with, in place of those that the key determines.
+        state: non-trainable state to begin with, likewise.
+        averaged: whether the steps compute a moving average of the parameters, as `make_step` does with `ema`.
+
+    Raises:
+        ValueError: for parameters or a state of another network, and for a key that is not one.
+
+    >>> import fnet
+    >>> start = init_state(fnet.dense(2), optax.sgd(0.1), jax.random.key(0), (3,), params={"w": np.ones((3, 4))})
+    Traceback (most recent call last):
+        ...
+    ValueError: params: it misses the entry 'b', which the network has; pass parameters of this network, such as those
+    of net.init
     """
     optimizer = optimizer_for(net, optimizer)
+    _check_key(key)
     init_key, step_key = jax.random.split(key)
-    params, state = net.init(init_key, in_shape)
-    return TrainState(jnp.zeros((), "int32"), params, state, optimizer.init(params), step_key)
+    initial = net.init(init_key, in_shape) if params is None or state is None else (params, state)
+    params, state = _begin_with(net, in_shape, initial, params, state)
+    average = params if averaged else None
+    return TrainState(jnp.zeros((), "int32"), params, state, optimizer.init(params), step_key, average)
 
 
-def state_of_seed(net: Layer, optimizer: optax.GradientTransformation, seed: int, in_shape: Shape) -> TrainState:
+def state_of_seed(
+    net: Layer,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    in_shape: Shape,
+    *,
+    params: Any = None,
+    state: Any = None,
+) -> TrainState:
     """Return the state of `init_state` before the first step of a run with this seed, computed by compiled programs."""
     optimizer = optimizer_for(net, optimizer)
     init_key, step_key = jax.random.split(jax.random.key(seed))
-    params, state = initialize(net, init_key, in_shape)
+    initial = initialize(net, init_key, in_shape) if params is None or state is None else (params, state)
+    params, state = _begin_with(net, in_shape, initial, params, state)
     opt_state = compile_for(optimizer.init, params)(params)
-    return TrainState(jax.numpy.zeros((), "int32"), params, state, opt_state, step_key)
+    return TrainState(jnp.zeros((), "int32"), params, state, opt_state, step_key)
+
+
+def _begin_with(net: Layer, in_shape: Shape, initial: tuple[Any, Any], params: Any, state: Any) -> tuple[Any, Any]:
+    """Return the initial parameters and state, or those that are given in their place.
+
+    Raises:
+        ValueError: when these are not of the network.
+    """
+    if params is None and state is None:
+        return initial
+    params, state = (
+        first if given is None else jax.tree.map(jnp.asarray, given)
+        for first, given in zip(initial, (params, state), strict=True)
+    )
+    check_start(net, in_shape, params, state)
+    return params, state
+
+
+def _check_key(key: Any) -> None:
+    """Check that a key is one, typed or of the older kind, of two unsigned integers.
+
+    Raises:
+        ValueError: when it is not.
+    """
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (dtype == np.uint32 or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
+        seed = key if isinstance(key, int) and not isinstance(key, bool) else 0
+        raise ValueError(f"key: expected a random key, got {key!r}; pass jax.random.key({seed})")

@@ -1,20 +1,20 @@
 """One training step: a pure function of the state and a batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from fnet.core.layer import Layer, walk
+from fnet.core.layer import Layer
 from fnet.core.settings import is_zero
-from fnet.core.traversal import WEIGHT_LEAVES
+from fnet.core.traversal import WEIGHT_LEAVES, loop_paths
 from fnet.data.augment import Augmentation, augmented
 from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
-from fnet.train.score import apply_to_batch, expand, score_sums, without_padding
-from fnet.train.state import Batch, Metrics, TrainState, optimizer_for
+from fnet.train.score import apply_to_batch, over_axis, score_sums, weights_of, without_padding
+from fnet.train.state import Batch, Metrics, TrainState, check_network, check_opt_state, optimizer_for
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
@@ -103,6 +103,7 @@ def objective(
     Raises:
         ValueError: when the penalties name a layer that the network does not have.
     """
+    check_network(net)
     record = resolve_loss(loss)
     for _, message in regularization.unknown_layers(net):
         raise ValueError(f"regularization: {message}")
@@ -112,11 +113,11 @@ def objective(
         batch = without_padding(batch)
         outputs, state = apply_to_batch(net, params, state, batch, train=True, key=key)
         sums, weight = score_sums(record, outputs, batch)
-        weight = _over(axis_name, weight)
+        weight = over_axis(axis_name, weight)
         share = jax.tree.map(lambda total: total / jnp.where(weight > 0, weight, 1), sums)
         penalty = penalty_of(params, regularization)
         devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-        whole = _over(axis_name, share)
+        whole = over_axis(axis_name, share)
         # The penalty is equal on all devices; the maximum says so to shard_map, without rounding.
         equal = penalty if axis_name is None else jax.lax.pmax(jax.lax.stop_gradient(penalty), axis_name)
         metrics = Metrics(whole.loss, whole.metrics, equal, weight.astype(jnp.float32))
@@ -125,32 +126,65 @@ def objective(
     return evaluate
 
 
-def _over(axis_name: str | None, tree: Any) -> Any:
-    """Return the sum over the devices of an axis, if there is one."""
-    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
-
-
 def _checked(custom: Objective, axis_name: str | None) -> Objective:
-    """Return an objective of the caller's that receives no padding, and whose loss and metrics are scalars."""
+    """Return an objective of the caller's that receives no padding, and whose result is checked."""
 
     def evaluate(params, state, batch, key):
         batch = without_padding(batch)
-        loss, (state, metrics) = custom(params, state, batch, key)
+        loss, state, metrics = _parts_of(custom(params, state, batch, key))
         if not isinstance(metrics, Metrics):
-            mask = jnp.asarray(batch.mask)
-            weight = mask if batch.weight is None else jnp.where(mask, expand(batch.weight, mask), 0)
-            whole = _over(axis_name, jax.lax.stop_gradient(loss))
-            weight = _over(axis_name, jnp.sum(weight, dtype=jnp.float32))
-            metrics = Metrics(whole, dict(metrics), jnp.zeros(()), weight)
-        for name, value in {"the loss": loss, **metrics.metrics}.items():
-            if jnp.shape(value) != ():
-                raise ValueError(
-                    f"objective: {name} must be one number for the whole batch, but it has the shape "
-                    f"{jnp.shape(value)}; take its mean"
-                )
+            whole = over_axis(axis_name, jax.lax.stop_gradient(loss))
+            weight = over_axis(axis_name, jnp.sum(weights_of(batch), dtype=jnp.float32))
+            metrics = Metrics(whole, dict(over_axis(axis_name, metrics)), jnp.zeros(()), weight)
         return loss, (state, metrics)
 
     return evaluate
+
+
+def _parts_of(result: Any) -> tuple[jax.Array, Any, Metrics | Mapping[str, Any]]:
+    """Return the loss, the state and the metrics that a caller's objective returned.
+
+    Raises:
+        ValueError: when it returned something else.
+    """
+    match result:
+        case (loss, (state, Metrics() | Mapping() as metrics)):
+            pass
+        case _:
+            raise ValueError(
+                "objective: expected (loss, (state, metrics)), where metrics is a dict of scalars that may be empty, "
+                f"got {_kind(result)}"
+            )
+    named = metrics.metrics if isinstance(metrics, Metrics) else metrics
+    for name in ("loss", "penalty"):
+        if name in named:
+            raise ValueError(
+                f"objective: '{name}' cannot be the name of a metric, because the step records its own {name}; rename "
+                "the metric"
+            )
+    for name, value in {"the loss": loss, **{f"the metric '{name}'": value for name, value in named.items()}}.items():
+        if _kind(value) != "a number":
+            raise ValueError(
+                f"objective: {name} must be one number for the whole batch, got {_kind(value)}; take a mean, such as "
+                "fnet.train.weighted_mean(values, batch)"
+            )
+    return loss, state, metrics
+
+
+def _kind(value: Any) -> str:
+    """Return what a value is, as in an error message.
+
+    >>> _kind((jnp.ones(()), ({}, None, jnp.ones((2, 3)))))
+    '(a number, (a dict, None, an array of shape (2, 3)))'
+    """
+    if isinstance(value, tuple | list) and not hasattr(value, "_fields"):
+        return f"({', '.join(map(_kind, value))})"
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"an array of shape {shape}" if shape else "a number"
+    if value is None or isinstance(value, int | float):
+        return "None" if value is None else "a number"
+    return "a dict" if isinstance(value, Mapping) else f"a {type(value).__name__}"
 
 
 def make_step(
@@ -174,24 +208,25 @@ def make_step(
         optimizer: any Optax transformation. If the network has frozen layers, it applies to the other layers only, and
             its state is that of `init_state`.
         objective: the function to minimize in place of the mean of a loss per example: (params, state, batch, key) ->
-            (loss, (new state, metrics)), where the metrics are a dict of scalars. It contains its own penalties.
+            (loss, (new state, metrics)), where the metrics are a dict of scalars. It contains its own penalties, and
+            takes means by `weighted_mean`.
         regularization: weight penalties, and the max-norm constraint to apply after the update.
         augment: augmentations of the images, applied in this order before the network, such as
             `[fnet.data.augment.shift(2)]`; their randomness depends only on the key and the step of the state.
         ema: decay of the moving average of the parameters, average := ema * average + (1 - ema) * params after every
-            step; it begins as the initial parameters. To scan the step, begin with a state whose `average` is its
-            `params`.
+            step; it begins as the initial parameters, as in `init_state(..., averaged=True)`.
         axis_name: axis of `jax.shard_map` or `jax.vmap` over which the batch is divided. Loss, metrics and gradient are
             those of the whole batch, and every device makes the same update; dropout differs between devices. A custom
-            objective returns its share of the loss, which is summed over the axis.
+            objective returns its shares of the loss and the metrics, which are summed over the axis.
 
     Returns:
         The function (TrainState, Batch) -> (TrainState, Metrics), for the caller to jit, scan or vmap. The metrics are
         those before the update.
 
     Raises:
-        ValueError: for an unknown loss, an optimizer that is not one, a decay out of bounds, and penalties of a layer
-            that the network does not have.
+        ValueError: for an unknown loss, an objective and a loss at once, an optimizer that is not one, a decay out of
+            bounds, and penalties of a layer that the network does not have. When the step is called or traced: for a
+            training state that is not one of this network and optimizer, or an objective that returns something else.
 
     >>> import fnet
     >>> from fnet.train.state import init_state
@@ -209,9 +244,11 @@ def make_step(
         raise ValueError(f"ema: expected a number between 0 and 1, such as 0.999, got {ema:g}")
     evaluate = _resolved(net, loss, objective, regularization, axis_name)
     constraint = regularization.for_network(net)
-    loops = [path for path, layer in walk(net) if layer.settings.get("scan")]
+    loops = loop_paths(net)
 
     def step(train_state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        _check_arguments(train_state, batch, averaged=ema is not None)
+        check_opt_state(optimizer, train_state)
         key = jax.random.fold_in(train_state.key, train_state.step)
         params = train_state.params
         if axis_name is not None:
@@ -220,13 +257,33 @@ def make_step(
         if augment:
             batch = batch._replace(x=augmented(augment, batch.x, key))
         gradients, (state, metrics) = jax.grad(evaluate, has_aux=True)(params, train_state.state, batch, key)
-        gradients = _over(axis_name, gradients)
+        gradients = over_axis(axis_name, gradients)
         updates, opt_state = optimizer.update(gradients, train_state.opt_state, train_state.params)
         params = project_max_norm(optax.apply_updates(train_state.params, updates), constraint, loops)
         average = train_state.average if ema is None else _averaged(train_state, params, ema)
         return TrainState(train_state.step + 1, params, state, opt_state, train_state.key, average), metrics
 
     return step
+
+
+def _check_arguments(train_state: Any, batch: Any, *, averaged: bool) -> None:
+    """Check the types of the arguments of a step.
+
+    Raises:
+        ValueError: when they are not a training state and a batch, or the state lacks the average of the parameters.
+    """
+    if not isinstance(train_state, TrainState):
+        raise ValueError(
+            f"step: expected a fnet.train.TrainState as the first argument, got {_kind(train_state)}; make one with "
+            "fnet.train.init_state(net, optimizer, key, in_shape)"
+        )
+    if not isinstance(batch, Batch):
+        raise ValueError(f"step: expected a fnet.train.Batch(x, y, mask) as the second argument, got {_kind(batch)}")
+    if averaged and train_state.average is None:
+        raise ValueError(
+            "ema: the training state has no average of the parameters; make it with fnet.train.init_state(..., "
+            "averaged=True)"
+        )
 
 
 def _own_copies(params: Any, axis_name: str) -> Any:
@@ -247,7 +304,11 @@ def _resolved(
     axis_name: str | None,
 ) -> Objective:
     """Return the function to minimize."""
-    if custom is None and loss is not None:
+    if custom is not None and loss is not None:
+        raise ValueError(
+            "make_step: expected either a loss or an objective, got both; pass None as the loss, or drop objective="
+        )
+    if loss is not None:
         return objective(net, loss, regularization=regularization, axis_name=axis_name)
     if custom is None:
         raise ValueError("expected a loss, such as 'mse', or an objective, got None for both")
@@ -258,5 +319,4 @@ def _resolved(
 
 def _averaged(before: TrainState, params: Any, ema: float) -> Any:
     """Return the moving average of the parameters after a step."""
-    average = before.params if before.average is None else before.average
-    return jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, average, params)
+    return jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, before.average, params)

@@ -82,8 +82,8 @@ def test_the_layers_inside_can_be_observed_and_have_features(make, in_shape, rng
     assert np.array_equal(again.apply(params, state, x, train=False)[0], y)
     for path, _ in walk(net):
         if path:
-            assert fnet.features(net, params, state, x, "/".join(path)).shape[0] == 2
-    assert np.array_equal(fnet.features(net, params, state, x, net.children[0][0]), y)
+            assert fnet.features(net, params, state, x, "/".join(path), train=False).shape[0] == 2
+    assert np.array_equal(fnet.features(net, params, state, x, net.children[0][0], train=False), y)
 
 
 @every_composite

@@ -30,7 +30,7 @@ def test_features_at_any_depth(rng):
     f = fnet.features(net, params, state, x, "graph_1/f", train=False)
     np.testing.assert_allclose(f, (h + z) @ params["graph_1"]["f"]["w"], rtol=1e-5, atol=1e-5)
     whole, _ = net.apply(params, state, x, train=False)
-    np.testing.assert_allclose(fnet.features(net, params, state, x, "dense_2"), whole, rtol=1e-6)
+    np.testing.assert_allclose(fnet.features(net, params, state, x, "dense_2", train=False), whole, rtol=1e-6)
 
 
 def test_features_can_be_jitted_and_differentiated(rng):
@@ -51,4 +51,4 @@ def test_for_an_unknown_name_the_nearest_is_suggested():
     net = network()
     params, state = net.init(jax.random.key(0), (5,))
     with pytest.raises(ValueError, match=r"the network does not have a layer 'dens_1'; did you mean 'dense_1'\?"):
-        fnet.features(net, params, state, np.ones((1, 5)), "dens_1")
+        fnet.features(net, params, state, np.ones((1, 5)), "dens_1", train=False)

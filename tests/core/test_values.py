@@ -57,6 +57,31 @@ def test_different_calls_make_different_layers():
     assert fnet.dense(3) != "dense"
 
 
+@fnet.constructor
+def power(exponent: float | int | bool, *, name: str | None = None) -> fnet.Parts:
+    """y = x^exponent."""
+
+    def apply(params, state, x, *, train, key=None, mask=None):
+        return x**exponent, {}
+
+    return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, apply)
+
+
+def test_settings_of_other_types_or_signs_are_different():
+    layers = [power(1), power(True), power(1.0), power(0.0), power(-0.0), power(0)]
+    assert len(set(layers)) == len(layers)
+
+
+def test_the_gradient_of_a_setting_is_that_of_jit():
+    """Without jit, a traced number has a value, which must not replace it."""
+
+    def f(slope):
+        return fnet.leaky_relu(slope).apply({}, {}, jnp.array([-2.0]), train=False)[0].sum()
+
+    assert jax.grad(f)(0.3) == jax.jit(jax.grad(f))(0.3) == -2.0
+    assert jax.jvp(f, (0.3,), (1.0,))[1] == -2.0
+
+
 def test_an_equal_network_is_an_equal_static_argument():
     traced = []
 
@@ -140,6 +165,16 @@ def test_a_replaced_layer_takes_the_name_and_later_layers_keep_theirs():
     ]
 
 
+def test_a_replaced_layer_may_have_the_kind_that_another_is_named_after():
+    net = fnet.serial(fnet.dense(3, name="gelu_1"), fnet.relu())
+
+    def smooth(path, layer):
+        return fnet.gelu() if layer.kind in ("relu", "gelu") else layer
+
+    once = fnet.map_layers(smooth, net)
+    assert [name for name, _ in fnet.map_layers(smooth, once).children] == ["gelu_1", "relu_1"]
+
+
 def test_mapping_without_a_change_returns_the_same_network():
     net = fnet.serial(fnet.transformer(4, 2), fnet.repeat(fnet.relu(), times=2))
     assert fnet.map_layers(lambda path, layer: layer, net) is net
@@ -166,6 +201,25 @@ def test_transfer_checks_names_and_shapes():
     moved = fnet.transfer(source, jax.tree.map(jnp.zeros_like, target), only="trunk/w")
     assert np.array_equal(moved["trunk"]["w"], source["trunk"]["w"])
     assert not moved["trunk"]["b"].any()
+
+
+def test_only_the_star_of_a_pattern_is_special():
+    params, _ = fnet.serial(fnet.dense(2, name="a[1]"), fnet.dense(2, name="a1")).init(jax.random.key(0), (3,))
+    moved = fnet.transfer(params, jax.tree.map(jnp.zeros_like, params), only="a[1]/*")
+    assert moved["a[1]"]["w"].any()
+    assert not moved["a1"]["w"].any()
+
+
+def test_a_key_error_of_an_own_layer_is_its_own():
+    @fnet.constructor
+    def table(*, name: str | None = None) -> fnet.Parts:
+        def apply(params, state, x, *, train, key=None, mask=None):
+            return {}["missing"], {}
+
+        return fnet.Parts(lambda in_shape: in_shape, fnet.no_parameters, apply)
+
+    with pytest.raises(KeyError, match="missing"):
+        table().apply({}, {}, X, train=False)
 
 
 def test_leaves_and_count():
@@ -213,11 +267,11 @@ def test_features_are_those_of_a_changed_function():
 
     net = fnet.serial(dataclasses.replace(fnet.relu(), apply=shifted), fnet.tanh(), name="net")
     x = jnp.ones((1, 2))
-    assert fnet.features(net, {}, {}, x, "relu_1").tolist() == [[101.0, 101.0]]
+    assert fnet.features(net, {}, {}, x, "relu_1", train=False).tolist() == [[101.0, 101.0]]
     outer = fnet.serial(dataclasses.replace(net, apply=shifted), fnet.relu())
-    assert fnet.features(outer, {}, {}, x, "net").tolist() == [[101.0, 101.0]]
+    assert fnet.features(outer, {}, {}, x, "net", train=False).tolist() == [[101.0, 101.0]]
     with pytest.raises(ValueError, match="the output of 'net/tanh_1' cannot be observed, because a container"):
-        fnet.features(outer, {}, {}, x, "net/tanh_1")
+        fnet.features(outer, {}, {}, x, "net/tanh_1", train=False)
 
 
 # Errors.
@@ -263,12 +317,18 @@ OTHER, _ = fnet.serial(fnet.dense(3, name="first"), fnet.batch_norm()).init(jax.
             TypeError,
             r"use fnet\.relu\(\) if fnet has this layer, or fnet\.lambda_layer",
         ),
+        (lambda: NET.init(None, (2,)), TypeError, "init expects a random key, got None"),
+        (lambda: NET.init(np.int64(4), (2,)), TypeError, r"pass jax\.random\.key\(4\)"),
         (lambda: NET.init(0, (2,)), TypeError, r"init expects a random key, got 0; pass jax\.random\.key\(0\)"),
         (lambda: fnet.count(NET), TypeError, "count: expected the params that init returned, a dict, got a Layer"),
         (lambda: fnet.leaves(PARAMS, NET), TypeError, "leaves: expected the params that init returned, a dict"),
         (lambda: fnet.transfer(PARAMS, NET), TypeError, "transfer: expected the params that init returned, a dict"),
         (lambda: fnet.transfer(PARAMS, PARAMS, only="dense_1"), ValueError, "did you mean 'dense_1/\\*'"),
-        (lambda: fnet.features(NET, PARAMS, STATE, X, ["dense_1"]), TypeError, "expected the name of one layer"),
+        (
+            lambda: fnet.features(NET, PARAMS, STATE, X, ["dense_1"], train=False),
+            TypeError,
+            "expected the name of one layer",
+        ),
         (lambda: one_layer(fnet.relu()), TypeError, r"a container takes its layers as \*layers: fnet\.Layer"),
         (lambda: fnet.serial(fnet.relu), TypeError, r"did you mean relu\(\)\?$"),
         (lambda: own("output").apply({}, {"seen": 0}, X, train=True), TypeError, r"must return \(y, state\)"),

@@ -1,6 +1,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -189,3 +190,23 @@ def test_an_unknown_precision_is_refused(rng):
     message = "^check: precision: expected 'float64' or 'float32', got 'float16'; did you mean 'float64'\\?$"
     with pytest.raises(ValueError, match=message):
         check(*problem(rng), precision="float16")  # pyright: ignore[reportArgumentType]
+
+
+FACTOR = 1.0
+
+
+def scaled_by_a_global(outputs, targets):
+    return FACTOR * jnp.mean((outputs - targets) ** 2, axis=1)
+
+
+def test_a_loss_that_reads_a_changed_global(monkeypatch, rng):
+    """The network and the loss are equal to those of the check before, but the values are not."""
+    net, x, y = fnet.serial(fnet.dense(2)), rng.standard_normal((4, 3)), rng.standard_normal((4, 2))
+    params, state = net.init(jax.random.key(0), (3,))
+    values = []
+    for factor in (1.0, 3.0):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        report = check(net, scaled_by_a_global, params, state, x, y)
+        assert report.ok
+        values.append(np.asarray(next(row for row in report.rows if row.name == "loss").values[:2]))
+    np.testing.assert_allclose(values[1], 3 * values[0], rtol=1e-6)

@@ -150,7 +150,7 @@ def test_incompatible_shapes_are_refused(make, message):
     ("nodes", "output", "message"),
     [
         ({}, None, "expected at least one node"),
-        ({"a": ("f", "b"), "b": ("f", "a")}, None, "the nodes form a cycle: b -> a -> b"),
+        ({"a": ("f", "b"), "b": ("f", "a")}, None, "the nodes form a cycle: a -> b -> a"),
         ({"a": ("f", "inptu")}, None, "node 'a': unknown value 'inptu'; did you mean 'input'?"),
         ({"a": ("g", "input")}, None, "node 'a': unknown layer 'g'; known: add, concatenate, f, multiply"),
         ({"a": ("f",)}, None, "node 'a': expected an operation and its inputs"),

@@ -71,7 +71,7 @@ def test_features_inside_a_loop_are_stacked(rng):
     for w in params["repeat_1"]["dense_1"]["w"]:
         h = np.tanh(h @ w)
         expected.append(h)
-    features = fnet.features(net, params, state, x, "repeat_1/tanh_1")
+    features = fnet.features(net, params, state, x, "repeat_1/tanh_1", train=False)
     np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -89,7 +89,7 @@ def test_transforms_compute_what_their_layers_compute(container, rng):
     np.testing.assert_allclose(y, plain.apply(params, state, x, train=False)[0], rtol=tolerance, atol=tolerance)
     assert fnet.build(fnet.describe(fnet.serial(net))) == fnet.serial(net)
     again = fnet.features(fnet.serial(net, name="outer"), {f"{net.kind}_1": params}, {f"{net.kind}_1": state}, x,
-                          f"{net.kind}_1/dense_1")  # fmt: skip
+                          f"{net.kind}_1/dense_1", train=False)  # fmt: skip
     np.testing.assert_allclose(again, y, rtol=tolerance, atol=tolerance)
 
 
@@ -141,6 +141,32 @@ def test_precision_computes_in_the_format_and_keeps_parameters_and_statistics(rn
     assert {leaf.dtype.name for leaf in jax.tree.leaves(gradients)} == {"float32"}
 
 
+def test_nested_precision_receives_the_parameters_unrounded():
+    inner = fnet.precision(fnet.dense(3), compute="float32")
+    net = fnet.precision(fnet.residual(inner), compute="bfloat16")
+    params, state = net.init(jax.random.key(0), (3,))
+    text = str(jax.make_jaxpr(lambda params: net.apply(params, state, jnp.ones((1, 3)), train=False)[0])(params))
+    assert "bf16[3,3]" not in text
+    assert "bf16[1,3]" in text
+
+
+def test_a_loop_takes_and_gives_several_arrays(rng):
+    pair = fnet.graph(
+        fnet.dense(3, name="f"), nodes={"a": ("f", "x"), "b": ("add", "a", "y")}, inputs=("x", "y"), output=("b", "a")
+    )
+    unrolled, loop = (fnet.repeat(pair, times=3, scan=scan) for scan in (False, True))
+    params, state = unrolled.init(jax.random.key(0), ((3,), (3,)))
+    x = tuple(jnp.asarray(rng.standard_normal((2, 3)), jnp.float32) for _ in range(2))
+    expected, _ = unrolled.apply(params, state, x, train=False)
+    actual, _ = loop.apply(stacked(params), {}, x, train=False)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), actual, expected)
+
+
+def test_a_long_chain_of_nodes_is_a_graph():
+    nodes = {f"n{i}": ("add", "input" if i == 0 else f"n{i - 1}", "input") for i in range(1500)}
+    assert fnet.graph(nodes=nodes).shape((2,)) == (2,)
+
+
 def test_one_hot_indices_are_computed_in_the_format_too():
     net = fnet.precision(fnet.one_hot(5), fnet.dense(2))
     params, state = net.init(jax.random.key(0), (3,))
@@ -188,7 +214,9 @@ def test_a_graph_takes_several_inputs(as_tuple, rng):
     y, _ = net.apply(params, state, x, train=False)
     np.testing.assert_allclose(y, ((left @ w) * (right @ w)) @ head, rtol=1e-5, atol=1e-6)
     assert net.shape(shapes) == (1,)
-    np.testing.assert_allclose(fnet.features(net, params, state, x, "tower"), right @ w, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        fnet.features(net, params, state, x, "tower", train=False), right @ w, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_graph_gives_several_outputs_with_gradients_by_hand(rng):
@@ -227,6 +255,16 @@ def test_a_graph_gives_several_outputs_with_gradients_by_hand(rng):
             "the input 'b' is not used by any node",
         ),
         (lambda: fnet.graph(nodes={"a": ("add", "a", "a")}, inputs=("a",)), "may not be named 'a': the name is taken"),
+        (lambda: fnet.graph(nodes={"y": ("add", "a", "a")}, inputs=("a", "a")), "expected different inputs, got a, a"),
+        (lambda: two_towers(output=("score", "score")), "expected different outputs, got score, score"),
+        (
+            lambda: fnet.parallel(two_towers(output=("score", "a")), combine="add").shape(((4,), (4,))),
+            r"add expects single arrays, got graph_1 \(\(1,\), \(3,\)\); choose one of several outputs",
+        ),
+        (
+            lambda: fnet.graph(fnet.relu(name="add"), nodes={"y": ("add", "input", "input")}),
+            "a layer may not be named 'add', which is an operation",
+        ),
         (lambda: two_towers(output=("score", "b", "c")), "the output 'c' is not a node"),
     ],
 )

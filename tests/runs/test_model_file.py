@@ -59,3 +59,11 @@ def test_a_model_without_normalization_has_the_identity(tmp_path):
     net = fnet.serial(fnet.dense(1))
     save_model(tmp_path / "model.safetensors", net, {"dense_1": {"w": np.ones((2, 1))}}, {})
     assert load_model(tmp_path).normalizer == IDENTITY
+
+
+def test_parameters_of_another_network_are_not_saved(tmp_path):
+    net = fnet.serial(fnet.serial(fnet.dense(2), name="trunk"))
+    params, state = net.init(jax.random.key(0), (3,))
+    other = {"trunk": {"dense_2": params["trunk"]["dense_1"]}}
+    with pytest.raises(ValueError, match="params: the network does not have a layer 'dense_2'; did you mean 'dense_1'"):
+        fnet.save(tmp_path / "net.safetensors", net, other, state)

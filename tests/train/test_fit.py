@@ -1,5 +1,6 @@
 """The settings of fit: what it starts from, what it minimizes and records, and what it refuses."""
 
+import functools
 import re
 
 import jax
@@ -12,7 +13,7 @@ from trees import same
 import fnet
 from fnet.data.stream import Stream
 from fnet.metrics import Metric
-from fnet.train import Batch, EarlyStopping, Epoch, Examples, Segment, fit, init_state, make_step, segments
+from fnet.train import EarlyStopping, Epoch, Examples, Segment, fit, init_state, segments
 
 
 def regression(rng, n=11):
@@ -170,8 +171,6 @@ def test_the_moving_average_of_the_parameters(rng):
     assert fitted.history[-1].values["validation_loss"] == pytest.approx(float(np.mean((outputs - y) ** 2)), rel=1e-5)
     rest = fit(NET, "mse", optax.sgd(0.1), (x, y), epochs=4, start=after[1], **settings)
     assert same(rest.params, fitted.params)
-    without = fit(NET, "mse", optax.sgd(0.1), (x, y), epochs=4, batch_size="all", start=after[1])
-    assert same(without.params, plain.params)
     stopped = fit(
         NET,
         "mse",
@@ -259,13 +258,6 @@ def test_an_objective_is_not_combined_with_what_it_excludes(rng):
         loss = settings.pop("loss")
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             fit(NET, loss, optax.sgd(0.1), (x, y), **settings)
-    batch = Batch(x, y, np.ones(11, bool))
-    step = make_step(
-        NET, None, optax.sgd(0.1), objective=lambda params, state, batch, key: (batch.x[:, 0], (state, {}))
-    )
-    message = "objective: the loss must be one number for the whole batch, but it has the shape (11,); take its mean"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        jax.eval_shape(step, init_state(NET, optax.sgd(0.1), jax.random.key(0), (2,)), batch)
 
 
 @pytest.mark.parametrize(("mode", "best"), [("min", np.argmin), ("max", np.argmax)])
@@ -305,9 +297,9 @@ def test_a_value_of_unknown_direction_needs_a_mode(rng):
         ({"optimizer": "adam"}, "optimizer: expected an Optax transformation, got 'adam'; pass optax.adam(1e-3)"),
         ({"optimizer": 0.1}, "optimizer: expected an Optax transformation, got 0.1; pass optax.adam(1e-3)"),
         (
-            {"train": (np.ones((3, 2)),)},
+            {"train": (np.ones((3, 2)),) * 4},
             "train: expected examples and targets (x, y), or (x, y, mask), fnet.train.Examples or a Stream, "
-            "got 1 values",
+            "got 4 values",
         ),
         (
             {"validation": np.ones((3, 2))},
@@ -335,6 +327,37 @@ def test_settings_that_make_no_sense_are_refused(rng, settings, message):
         fit(NET, "mse", given.pop("optimizer"), given.pop("train"), **given)
 
 
+TRACED = (
+    "fnet.train.fit, evaluation and gradient checks run on the host and cannot be traced, but an argument or a setting "
+    "is a traced value; call them outside jax.jit, jax.vmap and jax.grad, or use fnet.train.make_step, which can be "
+    "traced"
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda value: {"regularization": fnet.Penalties(l2=value)},
+        lambda value: {"regularization": fnet.Penalties(max_norm=value)},
+        lambda value: {"ema": value / 2},
+        lambda value: {"weights": value * np.ones(11)},
+        lambda value: {"params": jax.tree.map(lambda leaf: value * leaf, NET.init(jax.random.key(0), (2,))[0])},
+        lambda value: {"loss": functools.partial(fnet.losses.huber, delta=value)},
+        lambda value: {"optimizer": optax.adam(value)},
+        lambda value: {"net": fnet.serial(fnet.dropout(value / 2), fnet.dense(1))},
+    ],
+    ids=["penalty", "max_norm", "ema", "weights", "params", "loss", "learning rate", "layer"],
+)
+def test_training_cannot_be_traced(rng, settings):
+    def trained(value):
+        given = {"net": NET, "loss": "mse", "optimizer": optax.sgd(0.1), "train": regression(rng), **settings(value)}
+        return jax.tree.leaves(fit(**given, epochs=1).params)
+
+    for transform in (lambda f: jax.vmap(f)(jnp.array([0.1, 0.2])), lambda f: jax.jit(f)(0.1)):
+        with pytest.raises(ValueError, match=f"^{re.escape(TRACED)}(\n|$)"):
+            transform(trained)
+
+
 def test_numpy_integers_are_lengths(rng):
     fitted = fit(NET, "mse", optax.sgd(0.1), regression(rng), epochs=np.int64(2), batch_size=np.int32(4))
     assert int(fitted.train_state.step) == 6
@@ -348,3 +371,10 @@ def test_a_label_of_weight_zero_may_be_missing(rng):
         assert np.isfinite(list(fitted.history[0].values.values())).all()
     with pytest.raises(ValueError, match="the label of example 2 is -1, but the network has 2 outputs"):
         fit(net, "cross_entropy", optax.sgd(0.1), (x, y, np.ones(4, bool)))
+
+
+def test_an_average_is_not_dropped_in_silence(rng):
+    data = regression(rng)
+    first = fit(NET, "mse", optax.sgd(0.1), data, epochs=1, ema=0.9)
+    with pytest.raises(ValueError, match=r"start= has a moving average of the parameters; pass the decay"):
+        fit(NET, "mse", optax.sgd(0.1), data, epochs=2, start=first.train_state)

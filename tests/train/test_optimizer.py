@@ -165,3 +165,16 @@ def test_gradients_are_clipped_by_entry_and_then_to_a_norm():
     np.testing.assert_allclose(updated(optimizer, [gradient]), W - RATE * by_value / norm, rtol=1e-6)
     optimizer = with_clipping(OPTIMIZERS["sgd"](RATE), norm=100.0)
     np.testing.assert_allclose(updated(optimizer, [gradient]), W - RATE * gradient, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_the_momentum_may_be_traced(name):
+    def updated(momentum):
+        optimizer = OPTIMIZERS[name](RATE, momentum=momentum)
+        state = optimizer.init(W)
+        for g in G:
+            updates, state = optimizer.update(g, state, W)
+        return updates
+
+    for momentum, updates in zip((0.3, 0.9), jax.vmap(updated)(np.array([0.3, 0.9])), strict=True):
+        np.testing.assert_allclose(updates, updated(momentum), rtol=1e-6)

@@ -296,7 +296,8 @@ def test_a_mask_that_is_not_one_is_refused():
         Batch(x, y, np.ones(4, bool), np.ones((4, 1, 1))),
     )
     refused(
-        "a weight (4, 5) of steps requires outputs and targets with the same steps, got (4, 2) and (4, 2)",
+        "a weight (4, 5) of steps requires outputs (batch, time, ...) and targets with the same steps, got (4, 2) and "
+        "(4, 2)",
         "mse",
         Batch(x, y, np.ones(4, bool), np.ones((4, 5))),
     )
@@ -331,3 +332,66 @@ def test_a_state_that_an_own_layer_forgets_is_named():
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         objective(layer, "mse")({}, {"count": jnp.ones(())}, batch, None)
+
+
+# Findings of reviews: each of these was silently wrong.
+
+
+def loss_of(net, batch, loss="mse"):
+    params, state = net.init(jax.random.key(0), tuple(np.shape(batch.x)[1:]))
+    return objective(net, loss)(params, state, batch, None)[0]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float16"])
+def test_the_sum_of_large_weights_does_not_overflow(dtype, rng):
+    x, y, real = rng.standard_normal((128, 2)), rng.standard_normal((128, 1)), np.ones(128, bool)
+    large = 20_000_000 if dtype == "int32" else 30_000
+    expected = loss_of(fnet.dense(1), Batch(x, y, real))
+    np.testing.assert_allclose(
+        loss_of(fnet.dense(1), Batch(x, y, real, np.full(128, large, dtype))), expected, rtol=1e-5
+    )
+
+
+def test_outputs_that_may_be_steps_or_not_are_refused(rng):
+    net = fnet.serial(fnet.dense(1), fnet.reshape((3,)))
+    batch = Batch(rng.standard_normal((2, 3, 2)), rng.standard_normal((2, 3)), rng.random((2, 3)) < 0.9)
+    with pytest.raises(ValueError, match=r"outputs \(2, 3\) may be one number per step or 3 per example, and the mask"):
+        loss_of(net, batch)
+
+
+def test_a_loss_per_unit_is_refused_with_as_many_units_as_examples(rng):
+    batch = Batch(rng.standard_normal((4, 2)), rng.standard_normal((4, 4)), np.ones(4, bool))
+    with pytest.raises(ValueError, match=r"the loss must be one number per example \(or step\), of shape \(4,\)"):
+        loss_of(fnet.dense(4), batch, lambda outputs, targets: ((outputs - targets) ** 2).mean(0))
+    weights = jnp.arange(4.0)
+    loss_of(fnet.dense(4), batch, lambda outputs, targets: weights * ((outputs - targets) ** 2).mean(1))
+
+
+def test_masked_indices_of_several_inputs_have_no_effect():
+    net = fnet.graph(
+        fnet.serial(fnet.embedding(4, 3), fnet.global_avg_pool(), name="text"),
+        fnet.dense(3, name="vector"),
+        nodes={"a": ("text", "tokens"), "b": ("vector", "numbers"), "y": ("add", "a", "b")},
+        inputs=("tokens", "numbers"),
+    )
+    params, state = net.init(jax.random.key(0), {"tokens": (2,), "numbers": (2,)})
+    mask = np.array([[True, False], [True, True]])
+
+    def value(padding):
+        x = {"tokens": jnp.array([[1, padding], [2, 3]]), "numbers": jnp.ones((2, 2))}
+        return objective(net, "mse")(params, state, Batch(x, np.ones((2, 3)), mask), None)[0]
+
+    losses = value(0), value(-1)
+    assert losses[0] == losses[1]
+    assert np.isfinite(losses[0])
+
+
+def test_the_derivative_with_respect_to_label_smoothing_at_0():
+    """L = (1 - s) l_0 + s mean(l), so that dL/ds = mean(l) - l_0 for every s."""
+    z = jnp.array([[2.0, 0.0, 0.0]])
+    losses = -jax.nn.log_softmax(z)[0]
+
+    def f(smoothing):
+        return LOSSES["cross_entropy"].function(z, jnp.array([0]), label_smoothing=smoothing)[0]
+
+    np.testing.assert_allclose(jax.grad(f)(0.0), losses.mean() - losses[0], rtol=1e-5)

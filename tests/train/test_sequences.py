@@ -67,7 +67,10 @@ def test_gradients_by_hand_agree_with_jax_under_a_mask_of_steps_and_weights(sequ
 def test_a_mask_of_different_steps_is_refused(rng):
     net, params, state = network()
     batch = Batch(rng.integers(0, 6, (3, 4)), rng.integers(0, 5, (3, 2)), jnp.asarray(MASK))
-    message = "a mask (3, 4) of steps requires outputs and targets with the same steps, got (3, 4, 5) and (3, 2)"
+    message = (
+        "a mask (3, 4) of steps requires outputs (batch, time, ...) and targets with the same steps, got (3, 4, 5) and "
+        "(3, 2)"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         objective(net, "cross_entropy")(params, state, batch, None)
 

@@ -18,8 +18,8 @@ from fnet.train.state import Batch, TrainState, init_state
 from fnet.train.step import penalty_of, project_max_norm
 
 
-def start(net, optimizer, in_shape=(3,)):
-    return init_state(net, optimizer, jax.random.key(4), in_shape)
+def start(net, optimizer, in_shape=(3,), **settings):
+    return init_state(net, optimizer, jax.random.key(4), in_shape, **settings)
 
 
 def test_one_step_of_gradient_descent_matches_the_reference(rng):
@@ -269,7 +269,7 @@ def test_a_step_over_an_axis_equals_the_step_of_the_whole_batch(steps, rng):
     """Three devices with different numbers of real examples and different weights, with a penalty."""
     in_shape = (4, 3) if steps else (3,)
     net, optimizer = fnet.serial(fnet.dense(4), fnet.tanh(), fnet.dense(2)), optax.adam(0.1)
-    before = start(net, optimizer, in_shape)
+    before = start(net, optimizer, in_shape, averaged=True)
     x, y = rng.standard_normal((6, *in_shape)), rng.standard_normal((6, *in_shape[:-1], 2))
     mask = np.array([True, False, True, True, False, False])
     mask = mask[:, None] & (np.arange(4) < rng.integers(1, 5, (6, 1))) if steps else mask
@@ -311,7 +311,7 @@ def test_an_objective_over_an_axis_returns_its_share(rng):
 def test_float_settings_may_vary_in_a_population(rng):
     """Steps that differ in their penalties, constraint, smoothing and average, in one program and one by one."""
     net, optimizer = fnet.serial(fnet.dense(3), fnet.relu(), fnet.dense(2)), optax.sgd(0.5)
-    before = start(net, optimizer)
+    before = start(net, optimizer, averaged=True)
     batch = Batch(rng.standard_normal((4, 3)).astype(np.float32), np.array([0, 1, 1, 0]), np.ones(4, bool))
 
     def step(l1, l2, max_norm, label_smoothing, ema):
