@@ -122,9 +122,7 @@ def _graph_backward(layer, scope, cache, g):
     """
     nodes, outputs, values, caches, x = cache
     layers, inputs, gradients = dict(layer.children), layer.settings["inputs"], {}
-    cotangents = {}
-    for name, cotangent in zip(outputs, g if isinstance(g, tuple) else (g,), strict=True):
-        cotangents[name] = cotangents.get(name, 0) + cotangent
+    cotangents = dict(zip(outputs, g if isinstance(g, tuple) else (g,), strict=True))
     for node in reversed(nodes):
         g = cotangents[node.name]
         if node.operation in MERGES:

@@ -219,10 +219,10 @@ def test_a_mask_of_examples_is_ignored_by_jax():
 
 
 def test_a_mask_of_steps_is_ignored_by_hand(monkeypatch):
-    monkeypatch.setattr(recurrent, "gru", without_mask(recurrent.gru))
-    report = check_net(fnet.gru(3, sequence=False), in_shape=(4, 2))
+    monkeypatch.setattr(recurrent, "rnn", without_mask(recurrent.rnn))
+    report = check_net(fnet.rnn(2, sequence=False), in_shape=(3, 2))
     assert {part for _, part in wrong(report)} == {"masked steps"}
-    assert located(report)[0] == ("gru_1", "output", "forward")
+    assert located(report)[0] == ("rnn_1", "output", "forward")
 
 
 def test_a_mask_of_steps_is_ignored_by_jax():

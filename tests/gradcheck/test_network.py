@@ -46,8 +46,6 @@ def test_rows_of_a_correct_network(rng):
 @pytest.mark.parametrize(
     "penalties",
     [
-        Penalties(l1=0.1),
-        Penalties(l2=0.3),
         Penalties(l1=0.1, l2=0.3),
         Penalties(l1=0.1, l2=0.3, layers={"out": {"l1": 0.0, "l2": 0.7}}, max_norm=0.01),
     ],
