@@ -24,7 +24,8 @@ class Parts(NamedTuple):
     indices: number of different indices that the input may contain, for a layer that takes indices. By default a
         container takes those of its first layer that does not only rearrange its input.
     rearranges: whether the layer only rearranges the entries of its input, so that its input may be indices too.
-    several: whether the input is a tuple or dict of arrays. By default a container takes what its first layer takes.
+    several_inputs: whether the input is a tuple or dict of arrays. By default a container takes what its first layer
+        takes.
     """
 
     shape: Callable[[Any], Any]
@@ -34,7 +35,7 @@ class Parts(NamedTuple):
     draw: Callable[[Any, Any], Any] | None = None
     indices: int | Mapping[str, int | None] | None = None
     rearranges: bool = False
-    several: bool | None = None
+    several_inputs: bool | None = None
 
 
 def no_parameters(key: Any, in_shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -143,9 +144,9 @@ def constructor(body: Any = None, *, reference: Any = None) -> Any:
 
 def _layer(reference: Any, call: Call, body: Parts | Layer) -> Layer:
     expansion = body if isinstance(body, Layer) else None
-    several = body.several
+    several = body.several_inputs
     if several is None:
-        several = bool(body.children) and body.children[0][1].several
+        several = bool(body.children) and body.children[0][1].several_inputs
     layer = Layer(
         call.kind,
         call.settings,
@@ -157,7 +158,7 @@ def _layer(reference: Any, call: Call, body: Parts | Layer) -> Layer:
         draw=body.draw,
         indices=_indices_of_first(body.children) if body.indices is None else body.indices,
         rearranges=body.rearranges,
-        several=several,
+        several_inputs=several,
         reference=reference,
     )
     return made_by(layer, call.constructor, call.layers, expansion)

@@ -90,7 +90,7 @@ class Layer:
         indices: number of different indices (0, 1, ...) that the input may contain, if the layer takes indices; for
             several inputs, this number or None by name.
         rearranges: whether the layer only rearranges the entries of its input, so that its input may be indices too.
-        several: whether the input is a tuple or dict of arrays.
+        several_inputs: whether the input is a tuple or dict of arrays.
         reference: the hand-written rule, a `fnet.reference.Rule`; None for that of the kind, if there is one.
 
     Attributes:
@@ -117,7 +117,7 @@ class Layer:
     _: dataclasses.KW_ONLY
     indices: int | Mapping[str, int | None] | None = None
     rearranges: bool = False
-    several: bool = False
+    several_inputs: bool = False
     reference: Any = None
     layers: tuple["Layer", ...] = dataclasses.field(default=(), init=False)
     constructor: Callable[..., "Layer"] | None = dataclasses.field(default=None, init=False)

@@ -113,7 +113,7 @@ def _node(name: str, entries: tuple[str, ...], layers: Mapping[str, Layer], name
         )
     if operation in MERGES and len(inputs) < 2:
         raise ValueError(f"graph: node '{name}': {operation} takes at least two values, got {len(inputs)}")
-    if operation not in MERGES and len(inputs) != 1 and not layers[operation].several:
+    if operation not in MERGES and len(inputs) != 1 and not layers[operation].several_inputs:
         raise ValueError(
             f"graph: node '{name}': the layer '{operation}' takes one value, got {len(inputs)}; merge them in a "
             f"separate node with {', '.join(MERGES)}"

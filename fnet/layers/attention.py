@@ -193,7 +193,7 @@ def cross_attention(
         keep = draw(needs_key("cross_attention", key), shapes) if train and not is_zero(rate) else None
         return _attend(params, heads, x, memory, visible, keep, rate), {}
 
-    return Parts(shape, init_, apply, draw=None if is_zero(rate) else draw, several=True)
+    return Parts(shape, init_, apply, draw=None if is_zero(rate) else draw, several_inputs=True)
 
 
 def _init_projections(key: jax.Array, init: Initializer, bias: bool, width: int, memory_width: int) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def residual(*layers: Layer, name: Name = None) -> Parts:
         y, state = inner.apply(params, state, x, train=train, key=key, mask=mask)
         return x + y, state
 
-    return Parts(shape, inner.init, apply, inner.children, several=False)
+    return Parts(shape, inner.init, apply, inner.children, several_inputs=False)
 
 
 def same_shape(out_shape: Shape, in_shape: Shape, alternative: str) -> Shape:
@@ -263,13 +263,13 @@ def graph(
         apply,
         children,
         indices=indices,
-        several=inputs is not None,
+        several_inputs=inputs is not None,
     )
 
 
 def _arguments(layer: Layer, values: Sequence[Any]) -> Any:
     """Return the input of a layer: a tuple of values if it takes several."""
-    return tuple(values) if layer.several else values[0]
+    return tuple(values) if layer.several_inputs else values[0]
 
 
 def shapes_of(x: Any) -> Any:

@@ -106,7 +106,7 @@ def _graph_forward(layer, scope, x):
             values[node.name] = merge(node.operation, received)
         else:
             child = layers[node.operation]
-            x_child = tuple(received) if child.several else received[0]
+            x_child = tuple(received) if child.several_inputs else received[0]
             y, caches[node.name] = forward(child, scope.child(node.operation), x_child)
             values[node.name] = y
     output = layer.settings["output"]
@@ -130,7 +130,7 @@ def _graph_backward(layer, scope, cache, g):
         else:
             child = layers[node.operation]
             dx, child_gradients = backward(child, scope.child(node.operation), caches[node.name], g)
-            received = dx if child.several else [dx]
+            received = dx if child.several_inputs else [dx]
             gradients[node.operation] = add_gradients(child_gradients, gradients.get(node.operation, {}))
         for name, cotangent in zip(node.inputs, received, strict=True):
             if cotangent is not None:

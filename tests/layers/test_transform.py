@@ -276,4 +276,4 @@ def test_wrong_inputs_of_a_graph_are_refused(call, message):
 def test_a_graph_with_several_inputs_survives_its_description():
     net = fnet.serial(two_towers(output=("score", "a")), name="net")
     assert fnet.build(fnet.describe(net)) == net
-    assert net.several
+    assert net.several_inputs
