@@ -25,16 +25,22 @@ TOLERANCE = 1e-12
 """Largest error relative to the largest entry, in float64."""
 
 
+VARIANTS = {"conv": (3, 6), "conv_transpose": (1,)}
+"""Further cases: padding by numbers and strides, groups, and a transposed convolution with a stride."""
+
+MASKED = ("attention", "batch_norm", "global_avg_pool", "group_norm", "lstm", "repeat")
+"""Kinds of which a case with a mask is included."""
+
+
 def cases() -> Iterator[tuple[str, Case]]:
-    """Yield the first case of every kind, the 2-D convolutions, and one masked case of every kind that has one."""
+    """Yield the first case of every kind, further 2-D convolutions, and a masked case of layers that mix examples."""
     yield from FIRST.items()
     for kind, others in CASES.items():
         for number, case in enumerate(others):
-            if number and kind in ("conv", "conv_transpose"):
+            if number in VARIANTS.get(kind, ()):
                 yield f"{kind}-{number}", case
-        masked = next((case for case in others[1:] if case.mask is not None and not case.masks), None)
-        if masked is not None:
-            yield f"{kind}-masked", masked
+        if kind in MASKED:
+            yield f"{kind}-masked", next(case for case in others if case.mask is not None)
 
 
 class Problem:
