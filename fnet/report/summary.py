@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnet.core.layer import Layer, Shape, headline, walk
-from fnet.core.traversal import rewire
+from fnet.core.traversal import map_layers, rewire
 
 
 class SummaryRow(NamedTuple):
@@ -58,6 +58,7 @@ def summarize(net: Layer, in_shape: Shape) -> list[SummaryRow]:
 
 def _costs(layer: Layer, in_shape: Shape) -> tuple[int, int]:
     """Return the numbers of parameters and FLOPs; nothing is computed or compiled."""
+    layer = map_layers(_unrolled, layer)  # XLA counts the operations of a loop once
     key = jax.eval_shape(lambda: jax.random.key(0))
     params, state = jax.eval_shape(_with_shape(layer.init, in_shape), key)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
@@ -69,6 +70,13 @@ def _costs(layer: Layer, in_shape: Shape) -> tuple[int, int]:
     x = jax.ShapeDtypeStruct((1, *in_shape), dtype)
     analysis = jax.jit(forward).lower(params, state, x).cost_analysis() or {}
     return parameters, round(analysis.get("flops", 0.0))
+
+
+def _unrolled(_: str, layer: Layer) -> Layer:
+    """Return a loop over repeated layers without the loop, and any other layer as it is."""
+    if layer.kind != "repeat" or layer.constructor is None or not layer.settings["scan"]:
+        return layer
+    return layer.constructor(*layer.layers, **{**layer.settings, "scan": False})
 
 
 def _with_shape(init: Callable[[Any, Shape], Any], in_shape: Shape) -> Callable[[Any], Any]:

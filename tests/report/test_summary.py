@@ -26,3 +26,11 @@ def test_a_network_of_indices():
     net = fnet.serial(fnet.embedding(6, 3, std=1.0), fnet.gru(4), fnet.dense(5))
     rows = summarize(net, (4,))
     assert [(row.out_shape, row.parameters) for row in rows[1:]] == [((4, 3), 18), ((4, 4), 96), ((4, 5), 25)]
+
+
+def test_the_flops_of_a_loop_are_those_of_all_repetitions():
+    unrolled, loop = (
+        summarize(fnet.serial(fnet.repeat(fnet.dense(4), times=5, scan=scan)), (4,))[0] for scan in (False, True)
+    )
+    assert loop.flops == unrolled.flops
+    assert loop.parameters == unrolled.parameters
