@@ -180,7 +180,7 @@ def _existing(path: Path) -> Path:
         return path
     run = path.parent
     if path.name != "model.safetensors":
-        raise FolderError(f"there is no file {path}")
+        raise FolderError(f"the file {path} does not exist")
     if run.is_file():
         reason = "it is a file, not a folder"
     else:

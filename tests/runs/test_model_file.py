@@ -44,7 +44,7 @@ def test_a_network_is_saved_and_loaded(tmp_path, rng):
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
     fnet.save(tmp_path / "model.safetensors", net, params, state)
     assert fnet.load(tmp_path)[0] == net
-    with pytest.raises(FolderError, match=r"there is no file .*other\.safetensors"):
+    with pytest.raises(FolderError, match=r"the file .*other\.safetensors does not exist"):
         fnet.load(tmp_path / "other.safetensors")
 
 
