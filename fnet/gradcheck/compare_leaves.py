@@ -15,7 +15,7 @@ from fnet.core.wording import suggestion
 from fnet.gradcheck import numeric
 from fnet.gradcheck.diagnosis import Context, cosine_of, diagnose, ratio_of
 from fnet.gradcheck.report import LeafReport, Verdict
-from fnet.gradcheck.rounding import measure_rounding
+from fnet.gradcheck.rounding import measure_rounding, spread_by_hand
 
 SAMPLES = 20
 """The default number of entries of a leaf that are compared with finite differences."""
@@ -64,10 +64,11 @@ def compare_leaves(
     exclude_kinks: bool = False,
     constants: Collection[str] = (),
     context: Callable[[str, str], Context] | None = None,
+    by_hand: Callable[[Leaves], Sequence[Leaves]] | None = None,
 ) -> list[LeafReport]:
     """Compare the gradients of every part with respect to every leaf; the reports of the first part come first.
 
-    If gradients differ, the rounding errors of JAX's gradients are measured, and differences below them pass.
+    If gradients differ, the rounding errors of both sides are measured, and differences below them pass.
 
     Args:
         f: (leaves, data) -> (k,), one value per part, computed by JAX.
@@ -84,6 +85,8 @@ def compare_leaves(
             `fnet.frozen`; finite differences do not apply to them.
         exclude_kinks: whether entries on a kink count as equal, whatever the gradients there are.
         context: (name of the leaf, name of the part) -> the context of the diagnosis.
+        by_hand: leaves -> the gradients of every part by hand. Without it, their rounding errors are taken to be those
+            of JAX's.
     """
     context = context or (lambda name, _: Context(name.rpartition("/")[2]))
     differing = tolerance if exclude_kinks else None
@@ -110,7 +113,8 @@ def compare_leaves(
     if all(report.ok for report in reports):
         return reports
     measured, noise = measure_rounding(f, leaves, data, [part.name for part in parts], precision)
-    limits = {place: max(limit, measured[place]) for place, limit in limits.items()}
+    spread = spread_by_hand(by_hand, leaves, [part.name for part in parts]) if by_hand else {}
+    limits = {place: max(limit, measured[place], spread.get(place, 0.0)) for place, limit in limits.items()}
     numeric_gradients, _ = _differentiate(f, leaves, data, parts, entries, noise)
     return compare()
 

@@ -80,6 +80,11 @@ def check_mode(problem: Problem, mode: Mode, precision: str, tolerance: float, r
     hand, jaxs = problem.by_hand(mode=mode), problem.by_jax(precision, mode)
     data_loss = "data loss" if "data loss" in f.parts else f.parts[0]
     values = value_rows(problem, mode, {data_loss: hand}, jaxs, precision, tolerance)
+
+    def gradients_by_hand(points: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        moved = problem.at(points).by_hand(mode=mode)
+        return [dict(f.leaves(moved.params, moved.x))]
+
     by_hand = dict(f.leaves(hand.params, hand.x))
     part = Part(mode.part, by_hand, jaxs.gradients[f.parts.index(data_loss)])
     limit = rounding * max([np.max(np.abs(g), initial=0.0) for g in part.by_jax.values()], default=0.0)
@@ -98,6 +103,7 @@ def check_mode(problem: Problem, mode: Mode, precision: str, tolerance: float, r
             precision=precision,
             constants=problem.constants(),
             context=lambda name, _: problem.context(name),
+            by_hand=gradients_by_hand,
         )
     return [row._replace(part=mode.part) for row in [*values, *gradients]]
 

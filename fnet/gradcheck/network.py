@@ -106,7 +106,8 @@ def check(
     f, points = problem.function(), problem.points()
     reported = _reported_leaves(points, leaf)
     by_hand, by_jax = _by_hand(problem), problem.by_jax(precision)
-    parts = _parts(f, points, by_hand, by_jax)
+    gradients = zip(f.parts, _gradients_by_hand(problem, by_hand), by_jax.gradients, strict=True)
+    parts = [Part(*part) for part in gradients]
     rounding = ROUNDING_LIMITS[precision]
     sizes, penalty = _sizes(by_jax.outputs), parts[-1].by_jax if regularization.penalizes else {}
 
@@ -116,7 +117,7 @@ def check(
     rows = value_rows(problem, TRAINING, by_hand, by_jax, precision, tolerance)
     rows += compare_leaves(
         f, points, problem.data(), parts, samples=samples, tolerance=tolerance, rounding=rounding, precision=precision,
-        constants=problem.constants(), context=context,
+        constants=problem.constants(), context=context, by_hand=lambda leaves: _gradients_by_hand(problem.at(leaves)),
     )  # fmt: skip
     rows = [row for row in rows if (row.name in reported or is_forward(row)) and not _is_unpenalized(row)]
     rows.sort(key=lambda row: [*f.parts, "state"].index(row.part))
@@ -179,16 +180,15 @@ def _mark_unchecked(row: LeafReport, problem: Problem, loss_has_rule: bool) -> L
     return row._replace(diagnosis=UNCHECKED if row.ok else f"{UNCHECKED}; {row.diagnosis}")
 
 
-def _parts(f: LossFunction, points: Mapping[str, np.ndarray], by_hand: Mapping[str, Any], by_jax: ByJax) -> list[Part]:
-    """Pair the gradients of the two sides; a leaf without penalty has the penalty gradient 0."""
-    zeros = {name: np.zeros_like(leaf) for name, leaf in points.items()}
+def _gradients_by_hand(
+    problem: Problem, by_hand: Mapping[str, reference.Result] | None = None
+) -> list[dict[str, np.ndarray]]:
+    """Return the gradients of every part by leaf; a leaf without penalty has the penalty gradient 0."""
+    f, by_hand = problem.function(), by_hand or _by_hand(problem)
+    zeros = {name: np.zeros_like(leaf) for name, leaf in problem.points().items()}
     return [
-        Part(
-            name,
-            (zeros if name == "penalty" else {}) | dict(f.leaves(by_hand[name].params, by_hand[name].x)),
-            gradient,
-        )
-        for name, gradient in zip(f.parts, by_jax.gradients, strict=True)
+        (zeros if part == "penalty" else {}) | dict(f.leaves(by_hand[part].params, by_hand[part].x))
+        for part in f.parts
     ]
 
 

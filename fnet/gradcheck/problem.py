@@ -144,6 +144,11 @@ class Problem(NamedTuple):
         """Return the leaves to differentiate with respect to."""
         return dict(self.function().leaves(self.params, self.x))
 
+    def at(self, points: Mapping[str, np.ndarray]) -> "Problem":
+        """Return the problem with these leaves in place of its own."""
+        params = nested({name: points[name] for name, _ in leaves(self.net, self.params)})
+        return self._replace(params=params, x=replaced("input", self.x, points))
+
     def constants(self) -> list[str]:
         """List the leaves of frozen layers, whose gradient is 0 by definition."""
         return constants_of(self.net, self.function().names)

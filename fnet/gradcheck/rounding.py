@@ -4,6 +4,10 @@ The terms of a gradient that is zero by symmetry cancel, and what remains is rou
 which the gradient itself does not show. JAX's float32 and float64 gradients are the same computation, in which rounding
 errors are proportional to eps. So the difference between the two is the rounding error of the float32 gradient, and
 times eps_64 / eps_32 = 2^-29 that of the float64 gradient.
+
+A gradient by hand is another computation, with rounding errors of its own, and NumPy may compute parts of it in float64
+whatever the precision of its arguments. Between points that are only a few eps apart, the gradient itself hardly
+changes, but its rounding errors do: they are the spread of the gradients by hand over such points.
 """
 
 import functools
@@ -21,6 +25,9 @@ SAFETY = 64.0
 
 POINTS, DISTANCE = 8, 0.01
 """The number of points of the measurement and their relative distance: at one point, an error may be small by luck."""
+
+NEARBY = 16 * float(np.finfo(np.float64).eps)
+"""The relative distance of points whose gradients differ only by rounding errors."""
 
 RATIO = float(np.finfo(np.float64).eps / np.finfo(np.float32).eps)
 
@@ -54,6 +61,35 @@ def measure_rounding(
     errors *= SAFETY * (RATIO if precision == "float64" else 1.0)
     limits = {(part, name): errors[k, leaf] for k, part in enumerate(parts) for leaf, name in enumerate(leaves)}
     return limits, SAFETY * RATIO * noise
+
+
+def spread_by_hand(
+    by_hand: Callable[[Mapping[str, np.ndarray]], Sequence[Mapping[str, Any]]],
+    leaves: Mapping[str, np.ndarray],
+    parts: Sequence[str],
+) -> dict[tuple[str, str], float]:
+    """Return upper limits of the rounding errors of every leaf's gradient by hand, by part and leaf.
+
+    The spread is that over moved points alone, so that a gradient that is wrong only at a tie, which moving breaks,
+    remains wrong. All entries of a leaf move by the same factor, so that equal values stay equal where they can.
+
+    Args:
+        by_hand: leaves -> the gradients of every part, which may lack leaves.
+        leaves: the point to differentiate at, in float64.
+        parts: the names of the parts.
+    """
+    rng = np.random.default_rng(0)
+    low: dict[tuple[str, str], np.ndarray] = {}
+    high: dict[tuple[str, str], np.ndarray] = {}
+    for _ in range(POINTS):
+        moved = {name: leaf * (1 + NEARBY * rng.uniform(-1, 1)) for name, leaf in leaves.items()}
+        for part, gradients in zip(parts, by_hand(moved), strict=True):
+            for name in gradients:
+                place, gradient = (part, name), np.asarray(gradients[name])
+                low[place] = np.fmin(low.get(place, gradient), gradient)
+                high[place] = np.fmax(high.get(place, gradient), gradient)
+    spreads = {place: float(np.max(high[place] - low[place], initial=0.0)) for place in low}
+    return {place: SAFETY * spread for place, spread in spreads.items() if np.isfinite(spread)}
 
 
 def value_limit(low: np.ndarray, high: np.ndarray, precision: str) -> float:
