@@ -166,7 +166,7 @@ def pooling(rng: np.random.Generator) -> Case:
     largest = F.max_pool1d if axes == 1 else F.max_pool2d
     mean = F.avg_pool1d if axes == 1 else F.avg_pool2d
 
-    def forward(p: Any, x: Tensor) -> Tensor:
+    def forward(_: Any, x: Tensor) -> Tensor:
         def around(x: Tensor, value: float) -> Tensor:
             return padded(x, sizes, window, stride, (1,) * axes, value) if padding == "same" else x
 

@@ -26,11 +26,14 @@ def loss(rng: np.random.Generator) -> Case:
     targets, settings, function = _loss(rng, name, shape)
 
     def ours() -> Values:
-        def losses(outputs: Any) -> Any:
-            return fnet.losses.LOSSES[name].function(outputs, jnp.asarray(targets), **settings)
+        @jax.jit
+        def compute(outputs: Any, targets: Any) -> tuple[Any, Any]:
+            function = fnet.losses.LOSSES[name].function
+            values, pull = jax.vjp(lambda outputs: function(outputs, targets, **settings), outputs)
+            return values, pull(jnp.arange(1.0, 1 + len(values)))[0]
 
-        values, pull = jax.vjp(losses, jnp.asarray(outputs))
-        return {"loss": np.asarray(values), "gradient": np.asarray(pull(jnp.arange(1.0, 1 + len(values)))[0])}
+        values, gradient = compute(outputs, targets)
+        return {"loss": np.asarray(values), "gradient": np.asarray(gradient)}
 
     def theirs() -> Values:
         z = torch.tensor(outputs, requires_grad=True)
