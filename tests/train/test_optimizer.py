@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from fnet.core.settings import model_of
+from fnet.core.settings import check_settings, model_of
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULE_SUPPLIED, SCHEDULES, with_clipping
 
 W = np.array([1.0, -2.0, 0.5])
@@ -135,6 +135,46 @@ def test_two_updates_by_hand(name, settings, expected):
 
 def test_every_optimizer_has_a_case():
     assert {name for name, _, _ in CASES} == set(OPTIMIZERS)
+
+
+BOUNDS = {
+    "b1": (0.0, 0.999999),
+    "b2": (0.0, 0.999999),
+    "eps": (1e-37, 1.0),
+    "decay": (0.0, 0.999999),
+    "momentum": (0.0, 0.999999),
+    "initial_accumulator": (0.0, 1.0),
+    "weight_decay": (0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_both_ends_of_every_setting_give_finite_updates_in_float32(name):
+    """An entry without gradient remains as it is, and one with a gradient moves against it."""
+    floats = {s for s, field in model_of(OPTIMIZERS[name]).model_fields.items() if field.annotation is float}
+    for setting in floats - {"learning_rate"}:
+        for value in BOUNDS[setting]:
+            optimizer = OPTIMIZERS[name](RATE, **{setting: value})
+            w, g = jnp.zeros(2), jnp.array([0.0, 2.0])
+            update, _ = optimizer.update(g, optimizer.init(w), w)
+            assert np.isfinite(update).all(), (setting, value)
+            assert (update[0] == 0, update[1] < 0) == (True, True), (setting, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("adam", {"b2": 0.99999999}, "at most 0.999999"),
+        ("adamw", {"b1": 1.0}, "at most 0.999999"),
+        ("rmsprop", {"eps": 1e-50}, "at least 1e-37"),
+        ("sgd", {"momentum": 1.0}, "less than 1"),
+        ("sgd", {"learning_rate": math.inf}, "a finite number"),
+        ("lion", {"weight_decay": -0.1}, "at least 0"),
+    ],
+)
+def test_a_setting_that_float32_would_make_meaningless_is_refused(name, setting, message):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))}: expected .*{message}"):
+        check_settings(OPTIMIZERS[name], setting)
 
 
 @pytest.mark.parametrize("name", ["sgd", "rmsprop"])
