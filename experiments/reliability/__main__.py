@@ -61,8 +61,8 @@ def run(script: str, seed: int) -> Result:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
         code, output, error = done.returncode, done.stdout, done.stderr
-    except subprocess.TimeoutExpired as expired:
-        code, output, error = None, (expired.stdout or b"").decode(), ""
+    except subprocess.TimeoutExpired:
+        code, output, error = None, "", ""
     print(output, end="", flush=True)
     lines = output.splitlines()
     outcomes = [
