@@ -3,14 +3,14 @@
 import shlex
 import signal
 
-from fnet.cli.command import ConfigFile, Overrides, command, start_jax, terminal
+from fnet.cli.command import ConfigFile, Overrides, Trust, command, start_jax, terminal
 
 REASONS = {"early": "stopped early", "interrupted": "interrupted"}
 """Why training stopped before its last epoch."""
 
 
 @command
-def train(config: ConfigFile, overrides: Overrides = None) -> int:
+def train(config: ConfigFile, overrides: Overrides = None, trust: Trust = None) -> int:
     """Train the network of CONFIG and write the run's folder."""
     from fnet.config.load import load
     from fnet.report.progress import TrainingProgress
@@ -20,7 +20,7 @@ def train(config: ConfigFile, overrides: Overrides = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     start_jax()
     console = terminal()
-    experiment = load(config, overrides or ())
+    experiment = load(config, overrides or (), trust=trust or ())
     spec = experiment.spec
     console.print(
         f"{experiment.name}: {spec.name}, {spec.size} examples {spec.shape} with {spec.targets}", soft_wrap=True
