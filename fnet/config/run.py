@@ -98,7 +98,7 @@ def _shown(value: Any) -> str:
 
 
 def _data_differences(configured: DatasetSpec, saved: DatasetSpec) -> Iterator[str]:
-    """Yield the differences between two datasets that change what a network's inputs and outputs mean."""
+    """Yield the differences between two datasets; examples may have been added since."""
     if configured.shape != saved.shape:
         yield f"data: examples of shape {configured.shape} in config.yaml, {saved.shape}"
     if str(configured.targets) != str(saved.targets):
@@ -108,3 +108,5 @@ def _data_differences(configured: DatasetSpec, saved: DatasetSpec) -> Iterator[s
             yield f"data: the target {_shown(mine)} in config.yaml, {_shown(theirs)}"
     if configured.vocabulary != saved.vocabulary:
         yield "data: other characters in config.yaml than"
+    if configured.name != saved.name:
+        yield f"data: {configured.name} in config.yaml, {saved.name}"

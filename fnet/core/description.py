@@ -107,7 +107,7 @@ class Registry(Generic[Record]):
             raise ValueError(f"unknown {self.noun} '{kind}'{suggestion(kind, self.constructors)}")
         try:
             with imports.closed():
-                function = imports.lookup(kind, self._makes_records)
+                function = imports.lookup(kind, from_loaded=True)
         except ValueError as error:
             raise type(error)(f"cannot import the {self.noun} '{kind}': {error}") from error
         if not self._makes_records(function):

@@ -122,12 +122,13 @@ def loaded(path: str) -> Any:
     return getattr(sys.modules.get(module), "__dict__", {}).get(name)
 
 
-def lookup(path: str, is_constructor: Callable[[Any], bool] = lambda value: False) -> Any:
+def lookup(path: str, *, from_loaded: bool = False) -> Any:
     """Return what a dotted path leads to, importing its module if that is allowed.
 
     Args:
         path: the dotted path.
-        is_constructor: whether a value of a loaded module may be used without trust.
+        from_loaded: whether anything in a loaded module may be returned without trust; the caller must then check that
+            it is harmless to call.
 
     Raises:
         Untrusted: when a description names a module that may not be imported.
@@ -139,7 +140,7 @@ def lookup(path: str, is_constructor: Callable[[Any], bool] = lambda value: Fals
     current, value = _GATE.get(), loaded(path)
     if current is None:
         return _attribute(importlib.import_module, module, name)
-    if is_constructor(value):
+    if from_loaded and value is not None:
         _check_code(module, current.recorded)
         return value
     if module in NUMERICAL and name not in EXCLUDED:
