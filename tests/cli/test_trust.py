@@ -159,6 +159,28 @@ def test_recorded_code_is_not_imported_without_trust(elsewhere, plain_run):
     assert not trace.exists()
 
 
+def test_the_header_of_a_prepared_dataset_imports_nothing(elsewhere, tfds_sets, monkeypatch):
+    """TensorFlow Datasets imports the module of every class of features in features.json."""
+    trace = canary.write(elsewhere)
+    monkeypatch.syspath_prepend(elsewhere)
+    shutil.copytree(tfds_sets / "mnist", elsewhere / "sets" / "mnist")
+    header = next((elsewhere / "sets").rglob("features.json"))
+    header.write_text(
+        header.read_text().replace("tensorflow_datasets.core.features.image_feature.Image", f"{NAME}.Image")
+    )
+    config = elsewhere / "c.yaml"
+    config.write_text(f"data: {{name: mnist, data_dir: {elsewhere / 'sets'}}}\nmodel: [flatten, {{dense: 10}}]\n")
+    for command in CONFIG_COMMANDS:
+        result = call(*command.split(), config)
+        assert_refused(result, trace)
+        assert f"features.json names the class {NAME}.Image" in result.stderr
+    result = call("validate", config, f"data.name=../{NAME}")
+    assert result.exit_code == 2
+    assert "expected the name of a dataset in TensorFlow Datasets" in result.stderr
+    call("validate", config, "--trust", NAME)
+    assert trace.exists()
+
+
 # With trust
 
 
@@ -170,7 +192,7 @@ def own_run(elsewhere):
     config = write_config(home, [*items, {"lambda_layer": f"{NAME}.phi"}], train={"epochs": 1}, out=str(home / "runs"))
     canary.write(home)
     with contextlib.chdir(home):
-        output_of("train", config)
+        assert f"fnet evaluate {home / 'runs' / 'c-1'} --trust {NAME}" in output_of("train", config)
     canary.forget()
     np.save("x.npy", np.ones((2, 2), np.float32))
     return home / "runs" / "c-1"
