@@ -169,7 +169,7 @@ def test_the_header_of_a_prepared_dataset_imports_nothing(elsewhere, tfds_sets, 
         header.read_text().replace("tensorflow_datasets.core.features.image_feature.Image", f"{NAME}.Image")
     )
     config = elsewhere / "c.yaml"
-    config.write_text(f"data: {{name: mnist, data_dir: {elsewhere / 'sets'}}}\nmodel: [flatten, {{dense: 10}}]\n")
+    config.write_text(f"data: {{source: tfds, name: mnist, data_dir: {elsewhere / 'sets'}}}\nmodel: [flatten, {{dense: 10}}]\n")
     for command in CONFIG_COMMANDS:
         result = call(*command.split(), config)
         assert_refused(result, trace)
