@@ -1,10 +1,14 @@
 """A module that leaves a trace when it is imported, and the descriptions that name it."""
 
-import json
+import contextlib
 import sys
+import tempfile
 from pathlib import Path
 
-from safetensors.numpy import load_file, save_file
+import jax
+import pytest
+
+import fnet
 
 NAME = "canary_of_a_stranger"
 
@@ -77,6 +81,12 @@ LAYERS = {
 }
 """Items of a description that name the module, by the place where they do."""
 
+SHAPES = {"initializer of attention": (3, 2), "initializer of lstm": (3, 2), "initializer of conv": (5, 5, 1)}
+"""Shapes of an example other than (2,)."""
+
+UNSAVED = {"function", "function of the package"}
+"""Items that do not describe a layer, or describe one of fnet's."""
+
 
 def write(folder: Path) -> Path:
     """Write the module as a package with a submodule; return the file that an import of either would leave."""
@@ -96,10 +106,12 @@ def is_loaded() -> bool:
     return any(name.partition(".")[0] == NAME for name in sys.modules)
 
 
-def rewrite(model: Path, **changes) -> None:
-    """Change entries of the metadata of a model file."""
-    from safetensors import safe_open
-
-    with safe_open(model, framework="numpy") as file:
-        metadata = json.loads(file.metadata()["fnet"])
-    save_file(load_file(model), model, {"fnet": json.dumps(metadata | changes)})
+def save(file: Path, item, in_shape: tuple[int, ...]) -> None:
+    """Write the model file of a network that names the module, which is imported for it, and unload the module."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        write(Path(folder))
+        stack.enter_context(pytest.MonkeyPatch.context()).syspath_prepend(folder)
+        net = fnet.build([item], trust=[NAME])
+        fnet.save(file, net, *net.init(jax.random.key(0), in_shape))
+    forget()
