@@ -162,13 +162,13 @@ class Registry(Generic[Record]):
 
         Functions of fnet that are not constructors do not count: `fnet.build` could be told what to import.
         """
-        if not inspect.isfunction(function):
+        if not callable(function):
             return False
         if getattr(function, "record", None) is self.record:
             return True
         name = self.record.__name__
         accepted = (self.record, name, f"fnet.{name}")
-        own = not f"{function.__module__}.".startswith("fnet.")
+        own = inspect.isfunction(function) and not f"{function.__module__}.".startswith("fnet.")
         return own and inspect.signature(function).return_annotation in accepted
 
     @property

@@ -247,7 +247,9 @@ def _import_folder(module: str, file: str) -> str:
     ('/home', '/home')
     """
     path = Path(file)
-    return str((path.parent if path.stem == "__init__" else path).parents[module.count(".")])
+    for _ in range(module.count(".") + 1 + (path.stem == "__init__")):
+        path = path.parent
+    return str(path)
 
 
 def _check_code(module: str, recorded: Mapping[str, Code]) -> None:

@@ -53,5 +53,5 @@ def _recorded(folder: Path) -> dict[str, Code]:
         recorded = {module: Code(str(code["file"]), str(code["sha256"])) for module, code in codes.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
-    # A relative path would depend on the current directory, and lead into the folder that the file came with.
-    return {module: code for module, code in recorded.items() if os.path.isabs(code.file) and "\0" not in code.file}
+    # A relative path would depend on the current directory, and could lead into the folder that the run came in.
+    return {module: code for module, code in recorded.items() if os.path.isabs(code.file) and code.file.isprintable()}
