@@ -117,8 +117,10 @@ def closed() -> Iterator[None]:
 
 
 def loaded(path: str) -> Any:
-    """Return what a dotted path leads to in the modules that are loaded, or None; imports nothing."""
+    """Return what a dotted path leads to in the modules that are loaded, or None; imports nothing outside fnet."""
     module, _, name = path.rpartition(".")
+    if module == "fnet":  # exports its names when they are first used
+        return getattr(sys.modules[module], name, None)
     return getattr(sys.modules.get(module), "__dict__", {}).get(name)
 
 

@@ -84,6 +84,10 @@ def test_a_description_cannot_trust(trace, kind):
     assert not trace.exists()
 
 
+def test_a_layer_of_fnet_may_have_its_dotted_path():
+    assert fnet.build([{"fnet.dense": 3}]) == fnet.serial(fnet.dense(3))
+
+
 def test_a_lazy_attribute_of_a_loaded_module_is_not_evaluated(monkeypatch):
     """A module may import another one when an attribute is requested (PEP 562)."""
     module, requested = types.ModuleType("lazy_module"), []
