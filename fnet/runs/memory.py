@@ -63,7 +63,7 @@ class MemoryNeed(NamedTuple):
     def __str__(self) -> str:
         """Return the total and the purposes that need something, as text."""
         parts = (f"{name.replace('_', ' ')} {in_bytes(value)}" for name, value in self._asdict().items() if value)
-        return f"{in_bytes(self.total)} ({', '.join(parts)})"
+        return f"{in_bytes(self.total)} of memory ({', '.join(parts)})"
 
 
 def estimate(experiment: Experiment) -> MemoryNeed:
@@ -187,12 +187,14 @@ def excess(need: MemoryNeed) -> str:
 
 
 def _message(need: MemoryNeed, where: str, total: int) -> str:
-    largest = max(need._asdict(), key=lambda name: getattr(need, name))
-    remedy = {
-        "data": "stream the data with data.stream=true",
-        "activations": "make the batch smaller with train.batch_size=N",
-    }.get(largest, "make the layers smaller")
-    return f"training needs at least {need} of memory, but {where} has {in_bytes(total)}; {remedy}"
+    """Return what is needed, what there is, and the remedy for the part that does not fit."""
+    if need.total - need.data - need.activations > total:
+        remedy = "make the layers smaller"
+    elif need.data > need.activations:
+        remedy = "stream the data with data.stream=true"
+    else:
+        remedy = "make the batch smaller with train.batch_size=N"
+    return f"training needs at least {need}, but {where} has {in_bytes(total)}; {remedy}"
 
 
 def machine_total() -> int | None:
