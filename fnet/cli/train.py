@@ -47,7 +47,8 @@ def _print_outcome(outcome: "Outcome", experiment: "Experiment", stop: StopReque
     console, fitted, folder = terminal(), outcome.fitted, outcome.folder
     if fitted.stopped != "done":
         reason = "stopped early" if fitted.stopped == "early" else word(stop.number or signal.SIGINT)
-        completed = f"{len(fitted.history)} of {experiment.plan().epochs} epochs"
+        last = fitted.history[-1].epoch if fitted.history else 0
+        completed = f"{last} of {experiment.plan().epochs} epochs"
         console.print(f"{reason} after {completed}; the parameters are of epoch {fitted.kept_epoch}", soft_wrap=True)
     if outcome.scores:
         console.print(scores_table(outcome.scores, outcome.sizes, experiment.loss.metrics))

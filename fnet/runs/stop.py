@@ -1,6 +1,7 @@
 """Requests to stop a run: Ctrl-C, termination, and a terminal that is closed."""
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -8,12 +9,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
+from types import CodeType, FrameType
 
 REACTION_SECONDS = 1.0
 """Time that the main thread has to react to a signal. Inside compiled code it cannot."""
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
 """What the signals that ask a program to stop mean, by their names."""
+
+
+def _callbacks_of_the_collector() -> list[CodeType]:
+    """Return the code of the functions that Python calls when it collects garbage, such as JAX's."""
+    return [callback.__code__ for callback in gc.callbacks if hasattr(callback, "__code__")]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -92,15 +99,18 @@ class StopRequests:
             number, self._pending = self._pending, None
             raise Interrupted(number)
 
-    def _receive(self, number: int, _: object) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         """React to a signal, in the main thread."""
         if self._arrivals is not None:
             with contextlib.suppress(BlockingIOError):
                 self._arrivals.recv(64)
-        insists = self._pending is not None
+        at_once = self._pending is not None or not self.deferred
+        if at_once and frame is not None and frame.f_code in _callbacks_of_the_collector():
+            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()  # Python would ignore the exception here
+            return
         self._pending = number
         self.number = self.number or number
-        if insists or not self.deferred:
+        if at_once:
             raise Interrupted(number)
 
     def _watch(self, arrivals: socket.socket, handled: Container[int]) -> None:

@@ -1,8 +1,10 @@
 """Requests to stop: at once, deferred, and while the main thread cannot react."""
 
+import gc
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -49,6 +51,22 @@ def test_a_second_signal_raises_and_stays_pending(stop):
     assert stop.number == signal.SIGTERM
     with pytest.raises(Interrupted, match="interrupted"):
         stop.raise_if_pending()
+
+
+def test_a_signal_during_garbage_collection_is_delivered_after_it(stop):
+    """Python only prints an exception that is raised in a callback of the collector."""
+
+    def callback(phase, info):
+        if phase == "start":
+            signal.raise_signal(signal.SIGTERM)
+
+    gc.callbacks.append(callback)
+    try:
+        gc.collect()
+    finally:
+        gc.callbacks.remove(callback)
+    with pytest.raises(Interrupted, match="terminated"):
+        time.sleep(10)
 
 
 def test_signals_that_a_program_ignores_stay_ignored():
