@@ -160,7 +160,7 @@ def test_an_allocation_that_fails_is_not_a_bug(monkeypatch, tmp_path):
     """Where the estimate does not see it: JAX raises when the array is allocated."""
     monkeypatch.setattr("fnet.runs.memory.check", lambda need: None)
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**18, 0, 10**18))
-    result = call("train", XOR, "model=[{dense: 10000000}, {dense: 10000000}, {dense: 1}]", f"out={tmp_path}")
+    result = call("train", XOR, "model=[{dense: 3000000}, {dense: 3000000}, {dense: 1}]", f"out={tmp_path}")
     assert result.exit_code == 3
     assert re.fullmatch(
         "error: there is not enough memory: .*Out of memory allocating.* bytes.*; make the network or the batch "
