@@ -141,15 +141,14 @@ def _describe(run_folder: Path, experiment: Experiment, fingerprint: str, *, mod
         RunFailed: when the disk is full, or has no space for the model file.
     """
     environment = folder.environment(seed=experiment.seed, fingerprint=fingerprint)
+    problem = ""
     try:
         if experiment.config_text:
             files.write(run_folder / "config.yaml", experiment.config_text)
         files.write(run_folder / "environment.json", json.dumps(environment, indent=2) + "\n")
-        problem = (
-            f"{run_folder / MODEL} needs {in_bytes(model_size)}, and {in_bytes(free)} are free"
-            if (free := shutil.disk_usage(run_folder).free) < model_size
-            else ""
-        )
+        free = shutil.disk_usage(run_folder).free
+        if free < model_size:
+            problem = f"{run_folder / MODEL} needs {in_bytes(model_size)}, and {in_bytes(free)} are free"
     except OSError as error:
         problem = f"{error.filename} cannot be written: {error.strerror}"
     if problem:
