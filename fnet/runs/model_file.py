@@ -19,7 +19,7 @@ from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import build
 from fnet.runs.code import only_trusted
 from fnet.runs.files import write
-from fnet.runs.folder import FolderError
+from fnet.runs.folder import FolderError, unfinished
 
 
 class Model(NamedTuple):
@@ -206,5 +206,6 @@ def _existing(path: Path) -> Path:
     if run.is_file():
         reason = "it is a file, not a folder"
     else:
-        reason = "it does not contain model.safetensors" if run.is_dir() else "there is no such folder"
+        missing = "it does not contain model.safetensors" if run.is_dir() else "there is no such folder"
+        reason = unfinished(run) or missing
     raise FolderError(f"{run} is not a finished run: {reason}")

@@ -101,6 +101,7 @@ class Runner:
         example = (start, chunk.data, chunk.order, chunk.filled, 0, 0)
         segment = _segment_program(step, plan.batch_size, self._metrics, chunk.steps, batches.placement)
         self._program = compile_for(segment, *example)
+        jax.block_until_ready(start)  # raises if there is not enough memory; a step with such a state never ends
 
     def epoch(self, epoch: int) -> Iterator[Segment]:
         """Run the remaining steps of an epoch, counted from 1, and yield a `Segment` for each group of completed steps.
