@@ -100,7 +100,8 @@ def _request() -> bool:
     arrays = cache.cached(KEY, decode)
     assert list(arrays) == list(_arrays()), f"the arrays {list(arrays)}"
     for name, expected in _arrays().items():
-        assert arrays[name].dtype == expected.dtype and np.array_equal(arrays[name], expected), f"{name} is wrong"
+        assert arrays[name].dtype == expected.dtype, f"{name} has dtype {arrays[name].dtype}"
+        assert np.array_equal(arrays[name], expected), f"{name} is wrong"
     return bool(decoded)
 
 

@@ -5,6 +5,7 @@ they contain, text that is not text, and FIFOs, folders and symbolic links in pl
 """
 
 import contextlib
+import functools
 import gzip
 import io
 import os
@@ -35,8 +36,6 @@ MEMORY = 6 << 30
 """Address space of the process, in bytes."""
 
 NPZ = "its header|header is|damaged|cannot contain"
-
-Read = Callable[[], tuple[Any, Any]]
 
 
 class Slow(BaseException):
@@ -151,18 +150,44 @@ def _archives() -> Iterator[Case]:
         yield Case(f"npz header {name}", lambda _, header=header: _archive(x=X, y=header), message)
     yield Case("npz with a flipped bit in a header", _damaged_zip, "damaged")
     yield Case("npz of Python objects", lambda _: _saved(x=np.array([Canary()] * 2), y=[0, 1]), "has dtype object")
-    yield Case("npz that is no archive", lambda _: (Path("a.npz").write_bytes(b"PK\3\4" + bytes(99)), ("npz", {"path": "a.npz"}))[1], "damaged")
+    yield Case(
+        "npz that is no archive",
+        lambda _: (Path("a.npz").write_bytes(b"PK\3\4" + bytes(99)), ("npz", {"path": "a.npz"}))[1],
+        "damaged",
+    )
     yield Case("npz member that claims 4 GB", _bomb, "damaged")
     yield Case("npz that is encrypted", _encrypted, "damaged")
     yield Case("npz with two arrays x", lambda _: _archive_twice(), "two arrays 'x'")
     yield Case("npz without examples", lambda _: _saved(x=np.ones((0, 2)), y=np.ones(0, int)), "contains no examples")
     yield Case("npz of examples without entries", lambda _: _saved(x=np.ones((3, 0)), y=[0, 1, 0]), "without entries")
-    yield Case("npz label 2^40", lambda _: _saved(x=np.ones((3, 1)), y=[0, 1, 2**40]), "as large as 1099511627776.*targets: values")
-    yield Case("npz unsigned label 2^63", lambda _: _saved(x=np.ones((2, 1)), y=np.array([0, 2**63], np.uint64)), "as large as 9223372036854775808")
-    yield Case("npz unsigned label 2^32 of 2 classes", lambda _: _saved(x=np.ones((2, 1)), y=np.array([0, 2**32], np.uint64), settings={"classes": 2}), "labels 0 ... 1 in 'y', got 4294967296")
-    yield Case("npz label NaN", lambda _: _saved(x=np.ones((2, 1)), y=[0, np.nan], settings={"targets": "classes"}), "whole numbers .* got nan for example 1")
-    yield Case("npz Boolean labels", lambda _: _saved(x=np.ones((3, 1)), y=[True, False, True]), _is(np.ones(3), [1, 0, 1]))
-    yield Case("npz float labels", lambda _: _saved(x=np.ones((3, 1)), y=[2.0, 0.0, 1.0], settings={"targets": "classes"}), _is(np.ones(3), [2, 0, 1]))
+    yield Case(
+        "npz label 2^40",
+        lambda _: _saved(x=np.ones((3, 1)), y=[0, 1, 2**40]),
+        "as large as 1099511627776.*targets: values",
+    )
+    yield Case(
+        "npz unsigned label 2^63",
+        lambda _: _saved(x=np.ones((2, 1)), y=np.array([0, 2**63], np.uint64)),
+        "as large as 9223372036854775808",
+    )
+    yield Case(
+        "npz unsigned label 2^32 of 2 classes",
+        lambda _: _saved(x=np.ones((2, 1)), y=np.array([0, 2**32], np.uint64), settings={"classes": 2}),
+        "labels 0 ... 1 in 'y', got 4294967296",
+    )
+    yield Case(
+        "npz label NaN",
+        lambda _: _saved(x=np.ones((2, 1)), y=[0, np.nan], settings={"targets": "classes"}),
+        "whole numbers .* got nan for example 1",
+    )
+    yield Case(
+        "npz Boolean labels", lambda _: _saved(x=np.ones((3, 1)), y=[True, False, True]), _is(np.ones(3), [1, 0, 1])
+    )
+    yield Case(
+        "npz float labels",
+        lambda _: _saved(x=np.ones((3, 1)), y=[2.0, 0.0, 1.0], settings={"targets": "classes"}),
+        _is(np.ones(3), [2, 0, 1]),
+    )
 
 
 def _archive_twice() -> tuple[str, dict[str, Any]]:
@@ -176,7 +201,9 @@ def _archive_twice() -> tuple[str, dict[str, Any]]:
 # IDX files
 
 
-def _idx(images: Sequence[int], data: bytes, *, zipped: bool = False, labels: Sequence[int] = (2,)) -> tuple[str, dict[str, Any]]:
+def _idx(
+    images: Sequence[int], data: bytes, *, zipped: bool = False, labels: Sequence[int] = (2,)
+) -> tuple[str, dict[str, Any]]:
     content = bytes([0, 0, 8, 3]) + struct.pack(">3I", *images) + data
     Path("train-images-idx3-ubyte" + ".gz" * zipped).write_bytes(gzip.compress(content) if zipped else content)
     content = bytes([0, 0, 8, 1]) + struct.pack(">I", *labels) + bytes(range(min(labels[0], 9)))
@@ -189,10 +216,18 @@ def _idx_files() -> Iterator[Case]:
     yield Case("IDX without images", lambda _: _idx((0, 2, 2), b"", labels=(0,)), "contains no images")
     yield Case("IDX of images without rows", lambda _: _idx((2, 0, 2), b""), "images of 0 x 2 pixels")
     yield Case("IDX header of 2^96 bytes", lambda _: _idx((most, most, most), b"a", labels=(most,)), "truncated")
-    yield Case("IDX header whose product is 0 modulo 2^64", lambda _: _idx((2**31, 2**31, 4), b"", labels=(2**31,)), "truncated")
+    yield Case(
+        "IDX header whose product is 0 modulo 2^64",
+        lambda _: _idx((2**31, 2**31, 4), b"", labels=(2**31,)),
+        "truncated",
+    )
     yield Case("IDX one byte too long", lambda _: _idx((2, 2, 2), bytes(9)), "too long: expected 24 bytes, got 25")
     yield Case("IDX.gz that declares 2^96 bytes", lambda _: _idx((2, most, most), b"", zipped=True), "cannot contain")
-    yield Case("IDX.gz of 200 MB that declares 8 bytes", lambda _: _idx((2, 2, 2), bytes(200_000_000), zipped=True), "too long: expected 24 bytes, got more")
+    yield Case(
+        "IDX.gz of 200 MB that declares 8 bytes",
+        lambda _: _idx((2, 2, 2), bytes(200_000_000), zipped=True),
+        "too long: expected 24 bytes, got more",
+    )
     yield Case("IDX.gz that ends early", lambda _: _idx((2, 20, 20), bytes(700), zipped=True), "truncated")
 
 
@@ -203,11 +238,17 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _png(width: int, height: int) -> bytes:
-    """Return a black PNG with one bit per pixel, compressed piece by piece."""
-    packer, rows = zlib.compressobj(9), bytes(width // 8 + 1) * 100
-    data = b"".join(packer.compress(rows) for _ in range(height // 100)) + packer.flush()
-    header = struct.pack(">2I5B", width, height, 1, 0, 0, 0, 0)
+@functools.cache
+def _bomb_png() -> bytes:
+    """Return a black PNG of 60,000 pixels square with one bit per pixel: 450 MB in 440 kB."""
+    packer, rows = zlib.compressobj(6), bytes(7501) * 100
+    data = b"".join(packer.compress(rows) for _ in range(600)) + packer.flush()
+    return _png_of(data)
+
+
+def _png_of(data: bytes) -> bytes:
+    """Return a PNG of 60,000 pixels square, of one bit each, with any data."""
+    header = struct.pack(">2I5B", 60_000, 60_000, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 
@@ -225,7 +266,9 @@ def _pictures(content: bytes | None, name: str = "3.png", **settings: Any) -> tu
 
 def _encoded(*frames: Any, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
-    frames[0].save(file, kind, **({"save_all": True, "append_images": frames[1:]} if len(frames) > 1 else {}), **options)
+    frames[0].save(
+        file, kind, **({"save_all": True, "append_images": frames[1:]} if len(frames) > 1 else {}), **options
+    )
     return file.getvalue()
 
 
@@ -235,25 +278,71 @@ def _images() -> Iterator[Case]:
     black, white = Image.new("L", (4, 4)), Image.new("L", (4, 4), 255)
     deep = Image.fromarray(np.arange(0, 64000, 4000, dtype=np.uint16).reshape(4, 4))
     expected = np.stack([np.asarray(deep) >> 8, np.full((4, 4), 7), np.full((4, 4), 7)])
-    bomb = _png(60_000, 60_000)
-    yield Case("PNG of 60,000 pixels square", lambda _: _pictures(bomb), "3.png has more than 178,956,970 pixels")
-    yield Case("PNG of 60,000 pixels square, resized", lambda _: _pictures(bomb, size=[2, 2]), "178,956,970 pixels")
-    yield Case("images to be resized to 10^6 pixels square", lambda _: _pictures(None, size=[10**6, 10**6]), "make data.size smaller")
+    yield Case(
+        "PNG of 60,000 pixels square", lambda _: _pictures(_bomb_png()), "3.png has more than 178,956,970 pixels"
+    )
+    yield Case(
+        "PNG header of 60,000 pixels square",
+        lambda _: _pictures(_png_of(zlib.compress(bytes(9)))),
+        "3.png has more than 178,956,970 pixels",
+    )
+    yield Case(
+        "PNG of 60,000 pixels square, resized", lambda _: _pictures(_bomb_png(), size=[2, 2]), "178,956,970 pixels"
+    )
+    yield Case(
+        "images to be resized to 10^6 pixels square",
+        lambda _: _pictures(None, size=[10**6, 10**6]),
+        "make data.size smaller",
+    )
     yield Case("PNG that ends early", lambda _: _pictures(_encoded(white)[:-30], "z.png"), "z.png is damaged")
-    yield Case("PNG with a damaged chunk", lambda _: _pictures(_encoded(white).replace(b"IDAT", b"IDAX"), "z.png"), "z.png is damaged")
+    yield Case(
+        "PNG with a damaged chunk",
+        lambda _: _pictures(_encoded(white).replace(b"IDAT", b"IDAX"), "z.png"),
+        "z.png is damaged",
+    )
     yield Case("PNG of several frames", lambda _: _pictures(_encoded(black, white)), "3.png is an animation")
     yield Case("GIF called .png", lambda _: _pictures(_encoded(black, white, kind="GIF")), "not a PNG or JPEG")
-    yield Case("PostScript called .png", lambda _: _pictures(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n"), "not a PNG or JPEG")
+    yield Case(
+        "PostScript called .png",
+        lambda _: _pictures(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n"),
+        "not a PNG or JPEG",
+    )
     yield Case("PNG of 16 bits", lambda _: _pictures(_encoded(deep)), _is(expected, [0, 0, 1]))
     yield Case("empty PNG", lambda _: _pictures(b""), "not a PNG or JPEG")
-    yield Case("folder called .png", lambda _: (_pictures(None), Path("p/a/3.png").mkdir())[0], "expected a file, got a folder")
-    yield Case("FIFO among images", lambda _: (_pictures(None), os.mkfifo("p/b/1.png"))[0], "expected a file, got a FIFO")
-    yield Case("socket among images", lambda _: (_pictures(None), _socket("p/b/1.png"))[0], "expected a file, got a socket")
-    yield Case("device among images", lambda _: (_pictures(None), os.symlink("/dev/zero", "p/b/1.png"))[0], "expected a file, got a device")
-    yield Case("loop of links among images", lambda _: (_pictures(None), os.symlink("1.png", "p/b/1.png"))[0], "cannot be read: Too many levels")
-    yield Case("link to nothing among images", lambda _: (_pictures(None), os.symlink("nothing", "p/b/1.png"))[0], "cannot be read: No such file")
-    yield Case("class whose name is not text", lambda _: (_pictures(None), os.rename(b"p/a", b"p/\xff"))[0], "not valid text in UTF-8")
-    yield Case("class with escape sequences", lambda _: (_pictures(b"x", "z.png"), os.rename("p/a", "p/\x1b[31m\na"))[0], r"\\x1b\[31m\\na/z.png is damaged")
+    yield Case(
+        "folder called .png", lambda _: (_pictures(None), Path("p/a/3.png").mkdir())[0], "expected a file, got a folder"
+    )
+    yield Case(
+        "FIFO among images", lambda _: (_pictures(None), os.mkfifo("p/b/1.png"))[0], "expected a file, got a FIFO"
+    )
+    yield Case(
+        "socket among images", lambda _: (_pictures(None), _socket("p/b/1.png"))[0], "expected a file, got a socket"
+    )
+    yield Case(
+        "device among images",
+        lambda _: (_pictures(None), os.symlink("/dev/zero", "p/b/1.png"))[0],
+        "expected a file, got a device",
+    )
+    yield Case(
+        "loop of links among images",
+        lambda _: (_pictures(None), os.symlink("1.png", "p/b/1.png"))[0],
+        "cannot be read: Too many levels",
+    )
+    yield Case(
+        "link to nothing among images",
+        lambda _: (_pictures(None), os.symlink("nothing", "p/b/1.png"))[0],
+        "cannot be read: No such file",
+    )
+    yield Case(
+        "class whose name is not text",
+        lambda _: (_pictures(None), os.rename(b"p/a", b"p/\xff"))[0],
+        "not valid text in UTF-8",
+    )
+    yield Case(
+        "class with escape sequences",
+        lambda _: (_pictures(b"x", "z.png"), os.rename("p/a", "p/\x1b[31m\na"))[0],
+        r"\\x1b\[31m\\na/z.png is damaged",
+    )
 
 
 def _socket(path: str) -> None:
@@ -277,8 +366,16 @@ def _wide(_: random.Random) -> tuple[str, dict[str, Any]]:
 
 def _tables() -> Iterator[Case]:
     long = "z" * 200_000
-    yield Case("CSV entry of 200,000 characters", lambda _: _table(f"a,b,y\n1,{long},0\n2,u,1\n", drop=["b"]), _is([1, 2], [0, 1]))
-    yield Case("CSV of 200,000 columns", _wide, lambda spec, arrays: spec.shape == (200_000,) and (arrays.x == [[1], [2]]).all())
+    yield Case(
+        "CSV entry of 200,000 characters",
+        lambda _: _table(f"a,b,y\n1,{long},0\n2,u,1\n", drop=["b"]),
+        _is([1, 2], [0, 1]),
+    )
+    yield Case(
+        "CSV of 200,000 columns",
+        _wide,
+        lambda spec, arrays: spec.shape == (200_000,) and (arrays.x == [[1], [2]]).all(),
+    )
     yield Case("CSV with NUL", lambda _: _table("a,y\n1,0\n\x002,1\n"), "line 3 contains a NUL")
     yield Case("CSV that is not UTF-8", lambda _: _table(b"a,y\n\xff\xfe,0\n2,1\n"), "can't decode byte 0xff")
     yield Case("CSV in UTF-16", lambda _: _table("a,y\n1,0\n".encode("utf-16")), "can't decode byte")
@@ -286,9 +383,19 @@ def _tables() -> Iterator[Case]:
     yield Case("empty CSV", lambda _: _table(""), "is empty")
     yield Case("CSV with an open quote", lambda _: _table('a,y\n1,0\n2,"1\n'), "damaged|entries")
     yield Case("CSV column without a name", lambda _: _table(",a,y\n0,1,0\n1,2,1\n"), "does not name column 1")
-    yield Case("CSV value 1e300", lambda _: _table("a,y\n1,0\n1e300,1\n"), r"example 1 has the value 1e\+300 for 'a', which is infinite")
-    yield Case("CSV integers of 30 digits", lambda _: _table(f"a,y\n{10**29},0\n5,1\n"), _is(np.float32([1e29, 5]), [0, 1]))
-    yield Case("CSV of names with escape sequences", lambda _: _table("\x1b[31ma,y\n1,0\nx,1\n2,1\n"), r"'\\x1b\[31ma' contains numbers")
+    yield Case(
+        "CSV value 1e300",
+        lambda _: _table("a,y\n1,0\n1e300,1\n"),
+        r"example 1 has the value 1e\+300 for 'a', which is infinite",
+    )
+    yield Case(
+        "CSV integers of 30 digits", lambda _: _table(f"a,y\n{10**29},0\n5,1\n"), _is(np.float32([1e29, 5]), [0, 1])
+    )
+    yield Case(
+        "CSV of names with escape sequences",
+        lambda _: _table("\x1b[31ma,y\n1,0\nx,1\n2,1\n"),
+        r"'\\x1b\[31ma' contains numbers",
+    )
     yield Case("CSV with a line break in a name", lambda _: _table('"a\nb",y\n1,0\n,1\n'), r"no value for 'a\\nb'")
 
 
@@ -323,11 +430,28 @@ def _places() -> Iterator[Case]:
             "link to nothing": (lambda path: os.symlink("nothing", path), "a symbolic link to 'nothing'"),
         }
         for kind, (make, message) in kinds.items():
-            yield Case(f"{kind} as {ending}", lambda _, make=make, path=path, name=name, settings=settings: (make(path), (name, {"path": path, **settings}))[1], message)
-    yield Case("FIFO as IDX", lambda _: (_idx((2, 2, 2), bytes(8)), os.remove("train-images-idx3-ubyte"), os.mkfifo("train-images-idx3-ubyte"))[0], "got a FIFO")
+            yield Case(
+                f"{kind} as {ending}",
+                lambda _, make=make, path=path, name=name, settings=settings: (
+                    make(path),
+                    (name, {"path": path, **settings}),
+                )[1],
+                message,
+            )
+    yield Case(
+        "FIFO as IDX",
+        lambda _: (
+            _idx((2, 2, 2), bytes(8)),
+            os.remove("train-images-idx3-ubyte"),
+            os.mkfifo("train-images-idx3-ubyte"),
+        )[0],
+        "got a FIFO",
+    )
     yield Case("file as folder of images", lambda _: (Path("p").touch(), ("images", {"path": "p"}))[1], "is a file")
     yield Case("path with NUL", lambda _: ("npz", {"path": "a\0.npz"}), "is not a path")
-    yield Case("path of 10,000 characters", lambda _: ("npz", {"path": "a" * 10_000}), "cannot be opened: File name too long")
+    yield Case(
+        "path of 10,000 characters", lambda _: ("npz", {"path": "a" * 10_000}), "cannot be opened: File name too long"
+    )
 
 
 def failure(case: Case, seed: int) -> str | None:
@@ -335,7 +459,7 @@ def failure(case: Case, seed: int) -> str | None:
     from fnet.data import files
     from fnet.data.source import DataError
 
-    before = os.getcwd()
+    before, environment = os.getcwd(), dict(os.environ)
     with tempfile.TemporaryDirectory() as folder, _limited_time(), warnings.catch_warnings():
         os.chdir(folder)
         warnings.simplefilter("error")
@@ -360,6 +484,8 @@ def failure(case: Case, seed: int) -> str | None:
             return f"{type(error).__name__}: {str(error)[:300]}"
         finally:
             os.chdir(before)
+            os.environ.clear()
+            os.environ.update(environment)
 
 
 @contextlib.contextmanager

@@ -229,7 +229,7 @@ def _ranges(part: str, text: str, source_splits: SplitSizes) -> list[range]:
     positions = {name: (start, size) for (name, size), start in zip(source_splits, starts, strict=False)}
     ranges = []
     for term in text.split("+"):
-        match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?\s*", term)
+        match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[\s*(-?\d{1,18}%?)?\s*:\s*(-?\d{1,18}%?)?\s*\])?\s*", term)
         if match is None:
             raise SplitError(
                 part, f"expected splits such as train, train[:90%], train[1000:] or train+extra, got '{text}'"
