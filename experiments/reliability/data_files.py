@@ -148,6 +148,12 @@ def _archives() -> Iterator[Case]:
     for name, header in headers.items():
         message = "has dtype" if "structured" in name else f"{NPZ}|does not start like"
         yield Case(f"npz header {name}", lambda _, header=header: _archive(x=X, y=header), message)
+    many = _npy((10**12, 1), bytes(8)), _npy((10**12,), bytes(8), "<i8")
+    yield Case(
+        "npz of 10^12 examples and labels",
+        lambda _: _archive(x=many[0], y=many[1]),
+        "header declares 1000000000000 x 1 entries of 4 bytes",
+    )
     yield Case("npz with a flipped bit in a header", _damaged_zip, "damaged")
     yield Case("npz of Python objects", lambda _: _saved(x=np.array([Canary()] * 2), y=[0, 1]), "has dtype object")
     yield Case(
