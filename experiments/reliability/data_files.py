@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from outcome import Outcome, report
 
-SECONDS = 40
+SECONDS = 60
 """Maximum duration of a case; a table of 200,000 columns may take longer on a busy machine."""
 
 MEMORY = 6 << 30
