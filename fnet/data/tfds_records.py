@@ -95,16 +95,17 @@ class Records:
     def _inputs(self, examples: Sequence[Any]) -> np.ndarray:
         """Decode the inputs of examples (n, *shape)."""
         kind, inputs = self._prepared.kind, self._prepared.inputs
+        first, several = inputs[0], len(inputs) > 1
         x: Any = np.zeros((len(examples), *self.shape[1:]), self.dtype)
         for row, example in zip(x, examples, strict=True):
-            value: Any = inputs[0].of(example)
+            value: Any = first.of(example)
             if kind == "text":
                 data = (value if isinstance(value, bytes) else str(value).encode())[: len(row)]
                 row[: len(data)] = np.frombuffer(data, np.uint8)
                 continue
             if kind == "image":
-                value = inputs[0].feature.decode_example_np_with_pil(value, row.shape[-1])
-            elif len(inputs) > 1:
+                value = first.feature.decode_example_np_with_pil(value, row.shape[-1])
+            elif several:
                 value = np.concatenate([np.ravel(field.of(example)) for field in inputs])
             if (np.shape(value) or (1,)) != row.shape:
                 raise ValueError(f"expected the shape {row.shape}, got {np.shape(value)}")
