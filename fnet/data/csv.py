@@ -231,8 +231,14 @@ def _read(path: Path, separator: str, header: Sequence[str]) -> "pd.DataFrame":
 
     with file_errors(path), open_file(path) as opened:
         table = pd.read_csv(
-            opened, sep=separator, index_col=False, skip_blank_lines=True, low_memory=False,
-            names=list(header), header=0, encoding="utf-8-sig",
+            opened,
+            sep=separator,
+            index_col=False,
+            skip_blank_lines=True,
+            low_memory=False,
+            names=list(header),
+            header=0,
+            encoding="utf-8-sig",
         ).copy()  # fmt: skip (a copy has one block per dtype instead of one per column, which is much faster)
     for name in (name for name, dtype in table.dtypes.items() if dtype is np.dtype(object)):
         if pd.api.types.infer_dtype(table[name], skipna=True) in ("integer", "mixed-integer-float"):

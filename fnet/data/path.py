@@ -139,7 +139,7 @@ def open_file(path: Path) -> io.BufferedReader:
 
 
 def is_text(name: str) -> bool:
-    """Return whether a name is valid Unicode, which names of files need not be.
+    r"""Return whether a name is valid Unicode, which names of files need not be.
 
     >>> is_text("caf\u00e9"), is_text("caf\udce9")
     (True, False)
