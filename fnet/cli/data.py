@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fnet.cli.command import ConfigFile, Json, Overrides, Trust, command, terminal
+from fnet.core.wording import printable
 
 data = typer.Typer(help="Inspect datasets and the cache of decoded data.", no_args_is_help=True)
 
@@ -42,7 +43,7 @@ def show(
     console = terminal()
     for table in tables(inspection):
         console.print(table)
-    console.print(f"the picture is in {picture}", soft_wrap=True)
+    console.print(printable(f"the picture is in {picture}"), soft_wrap=True, markup=False)
 
 
 @data.command("list")
@@ -99,7 +100,7 @@ def prepare(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder, splits = prepare(name, data_dir)
     sizes = ", ".join(f"{split} {size:,}" for split, size in splits.items())
-    print(f"{name} is prepared in {folder}: {sizes} examples")
+    print(printable(f"{name} is prepared in {folder}: {sizes} examples"))
 
 
 @data.command()
@@ -121,4 +122,4 @@ def clear(
     if as_json:
         print(to_json({"removed": [str(entry.path) for entry in entries], "bytes": freed}))
     else:
-        print(f"removed {size(freed)} of decoded data from {cache.folder()}")
+        print(printable(f"removed {size(freed)} of decoded data from {cache.folder()}"))
