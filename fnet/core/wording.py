@@ -7,6 +7,29 @@ from typing import Any
 
 MISSING = "required, but not given"
 
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""Control characters, line separators, bidirectional controls and lone surrogates."""
+
+
+def printable(text: str, *, multiline: bool = False) -> str:
+    r"""Replace every character that could change how a terminal shows the text by a visible escape.
+
+    These are the control characters of ASCII and of Latin-1 (C1), line and paragraph separators, bidirectional
+    controls, and lone surrogates. Names, keys and messages that come from files are printed through this function.
+
+    Args:
+        text: the text.
+        multiline: whether to keep newlines.
+
+    >>> print(printable("red\x1b[31m\nline \u202eabc"))
+    red\x1b[31m\nline \u202eabc
+    """
+    return _UNPRINTABLE.sub(lambda match: _escape(match[0], multiline), text)
+
+
+def _escape(character: str, multiline: bool) -> str:
+    return character if multiline and character == "\n" else character.encode("unicode_escape").decode("ascii")
+
 
 def required(key: str) -> str:
     """Return the message that a key is missing.
