@@ -96,7 +96,6 @@ def _validated(source: Document) -> Config:
         ConfigError: for all invalid values.
     """
     data = source.data
-    _raise_if_any(source, _key_problems(data))
     problems = [*expand(data), *_layer_problems(data), *_augmentation_problems(data)]
     try:
         config = Config(**data)
@@ -107,11 +106,6 @@ def _validated(source: Document) -> Config:
         raise source.problems(problems) from None
     _raise_if_any(source, problems)
     return config
-
-
-def _key_problems(data: dict[Any, Any]) -> list[Problem]:
-    keys = [key for key in data if not isinstance(key, str)]
-    return [Problem((key,), f"expected text as a key, got {key}", at_key=True) for key in keys]
 
 
 def _layer_problems(data: dict[str, Any]) -> list[Problem]:
