@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fnet.core.wording import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -56,7 +58,8 @@ def _report(error: Exception) -> int:
         traceback.print_exception(error)
         print("\nThis is a bug in fnet: please report it with the traceback above.", file=sys.stderr)
         return 70
-    print(error if hasattr(error, "lines") else f"error: {error}", file=sys.stderr)
+    text = str(error) if hasattr(error, "lines") else f"error: {error}"
+    print(printable(text, multiline=True), file=sys.stderr)
     return status
 
 
@@ -70,7 +73,7 @@ def _plain_warnings() -> Iterator[None]:
             show_other(message, category, *args, **kwargs)
         elif str(message) not in printed:
             printed.add(str(message))
-            print(f"warning: {message}", file=sys.stderr)
+            print(f"warning: {printable(str(message))}", file=sys.stderr)
 
     warnings.showwarning = show
     try:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fnet.cli.command import ConfigFile, Json, Overrides, command, terminal
+from fnet.core.wording import printable
 
 
 @command
@@ -37,7 +38,7 @@ def validate(
     if resolved:
         print(experiment.config_text, end="")
     else:
-        print(f"{config}: ok")
+        print(f"{printable(config)}: ok")
 
 
 @command

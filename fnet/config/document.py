@@ -7,9 +7,12 @@ from typing import Any
 from fnet.config.errors import ConfigError, Path, Problem
 from fnet.config.yaml import MAX_BYTES, MAX_DEPTH, Node, Position, YamlError, parse
 from fnet.core.settings import first_parameter
-from fnet.core.wording import format_value
+from fnet.core.wording import format_value, shorten
 from fnet.data import augment
 from fnet.layers.vocabulary import constructor_of
+
+_EXCLUSIVE = ({("train", "epochs"), ("train", "steps")},)
+"""Settings that exclude each other: an override of one replaces the others."""
 
 
 class Document:
@@ -76,6 +79,7 @@ class Document:
 
     def _apply(self, override: str) -> None:
         key, equals, text = override.partition("=")
+        override = shorten(override, 200)
         if not equals or not key:
             raise ConfigError([f"{override}: expected key=value, such as train.epochs=3"])
         parts = key.split(".")
@@ -96,6 +100,10 @@ class Document:
                 node[part] = _long_form(path, inner)
             node = node[part]
         self._overridden[path] = override
+        for exclusive in _EXCLUSIVE:
+            if path in exclusive:
+                for *section, name in exclusive - {path}:
+                    self.data[section[0]].pop(name, None)
 
 
 def _index(name: str, values: Sequence[Any], override: str) -> int:

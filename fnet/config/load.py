@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from fnet.config import augmentation, document, schema
 from fnet.config.compatibility import chosen_loss, incompatibilities
 from fnet.config.document import Document
-from fnet.config.errors import Problem, problems_of
+from fnet.config.errors import ConfigError, Problem, problems_of
 from fnet.config.experiment import build_experiment, data_source
 from fnet.config.model import build_network, check_layers
 from fnet.config.schema import Config
@@ -70,7 +70,7 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
         if isinstance(net, Problem):
             raise source.problems([net])
         _raise_if_any(source, list(incompatibilities(config, net, spec)))
-        return Resolved(_with_defaults(config, net, spec, name=FilePath(file).stem), net, spec)
+        return Resolved(_with_defaults(config, net, spec, name=config.name or _name_of(file)), net, spec)
 
 
 @contextlib.contextmanager
@@ -106,6 +106,18 @@ def _validated(source: Document) -> Config:
         raise source.problems(problems) from None
     _raise_if_any(source, problems)
     return config
+
+
+def _name_of(file: str) -> str:
+    """Return the default name of a run: the name of the config without its extension.
+
+    Raises:
+        ConfigError: when a folder cannot be named so.
+    """
+    try:
+        return schema.folder_name(FilePath(file).stem)
+    except ValueError as error:
+        raise ConfigError([f"{file}: the file's name is the name of the run: {error}; or set name"]) from None
 
 
 def _layer_problems(data: dict[str, Any]) -> list[Problem]:
@@ -147,7 +159,7 @@ def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) 
     }
     return config.model_copy(
         update={
-            "name": config.name or name,
+            "name": name,
             "data": config.data.model_copy(update=data),
             "model": describe(net),
             "loss": config.loss or schema.loss_model(loss).model_validate({"name": loss}),

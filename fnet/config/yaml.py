@@ -27,7 +27,7 @@ from fnet.core.wording import format_value, shorten
 MAX_BYTES = 2**20
 """Size of the largest config, in bytes. The largest network of millions of layers is a few lines with `repeat`."""
 
-MAX_VALUES = 100_000
+MAX_VALUES = 50_000
 """Number of values in a config, those of an alias counted at each of its uses."""
 
 MAX_DEPTH = 100
@@ -58,9 +58,7 @@ _NO_TEXT = re.compile("[\\x00\\ud800-\\udfff]")
 _WORDS: dict[str, Any] = {"": None, "~": None}
 _WORDS |= {form: value for word, value in (("null", None), ("true", True), ("false", False))
            for form in (word, word.capitalize(), word.upper())}  # fmt: skip
-_WORDS |= {
-    f"{sign}.{form}": float(f"{sign}inf") for sign in ("", "+", "-") for form in ("inf", "Inf", "INF")
-}
+_WORDS |= {f"{sign}.{form}": float(f"{sign}inf") for sign in ("", "+", "-") for form in ("inf", "Inf", "INF")}
 _WORDS |= {f".{form}": float("nan") for form in ("nan", "NaN", "NAN")}
 
 
@@ -195,8 +193,8 @@ class _Composer:
         if self._size > MAX_VALUES:
             self._fail(
                 event,
-                f"expected at most {MAX_VALUES:,} values, counted at each use of an alias, got more; write equal layers "
-                "with repeat: {times: N, layers: [...]}",
+                f"expected at most {MAX_VALUES:,} values, counted at each use of an alias, got more; write equal "
+                "layers with repeat: {times: N, layers: [...]}",
             )
         if depth > MAX_DEPTH:
             self._fail(event, f"expected at most {MAX_DEPTH} levels of nesting, got more; write lists side by side")

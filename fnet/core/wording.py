@@ -17,7 +17,7 @@ def printable(text: str, *, multiline: bool = False) -> str:
     r"""Replace every character that could change how a terminal shows the text by a visible escape.
 
     These are the control characters of ASCII and of Latin-1 (C1), line and paragraph separators, invisible spaces,
-    bidirectional controls, and lone surrogates. Names, keys and messages that come from files are printed through this function.
+    bidirectional controls, and lone surrogates. Whatever comes from a file is printed through this function.
 
     Args:
         text: the text.

@@ -55,8 +55,8 @@ def repeat(
         number = times * sum(1 for _ in walk(inner))
         if number > MAX_LAYERS:
             raise ValueError(
-                f"repeat: expected at most {MAX_LAYERS:,} layers without scan, got {number:,} in {times:,} repetitions; "
-                "use scan: true, or make times smaller"
+                f"repeat: expected at most {MAX_LAYERS:,} layers without scan, got {number:,} in {times:,} "
+                "repetitions; use scan: true, or make times smaller"
             )
         return serial(*[inner] * times)
 

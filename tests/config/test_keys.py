@@ -39,7 +39,11 @@ def test_bytes_that_are_not_text_are_refused(tmp_path):
         (NET + "name: @home\n", "c.yaml:5:7", "not YAML: found character '@' that cannot start any token"),
         (NET + "seed: 1\nseed: 2\n", "c.yaml:6:1", "duplicate key 'seed', first at"),
         (NET + "train:\n  epochs: 1\n  epochs: 2\n", "c.yaml:7:3", "duplicate key 'epochs', first at"),
-        ("data: digits\nmodel: [flatten, {dense: {units: 10, units: 3}}]\n", "c.yaml:2:38", "duplicate key 'units', first at"),
+        (
+            "data: digits\nmodel: [flatten, {dense: {units: 10, units: 3}}]\n",
+            "c.yaml:2:38",
+            "duplicate key 'units', first at",
+        ),
         ("data: digits\nmodel: *layers\n", "c.yaml:2:8", "undefined alias 'layers'"),
         (NET + "---\nseed: 1\n", "c.yaml:5:1", "expected a single document"),
     ],
