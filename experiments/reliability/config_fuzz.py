@@ -47,16 +47,34 @@ NUMBERS = [
     *(0, 1, -1, 2, 3, 7, 2**31, 2**32, 2**62, 2**63, 2**64, 10**9, 10**12, 10**30, -(10**9)),
     *(0.5, 1.0, 1e-45, 1e-300, 1e300, 1e-9, -0.0, 3.5),
 ]
+RAW = """
+~|true|no|.nan|.inf|-.inf|1e999|0x1f|0b1|0o7|1_0|2020-99-99|1:30|!!int x|!x y|!!binary aGk=|!!set {a}|&a 3|*a|@|%
+!!python/name:os.system|!!python/object/apply:os.system [ls]|[&b [*b]]|{<<: {a: 1}}
+"""
+TEXTS = """
+ |a b|.|..|../x|../../x|a/b|a.b|relu.|.relu|é|日本|😀|[red]|[/]|os.system|/dev/null|~|a=b|none|all|null|classes
+vocabulary|dense|relu|conv|lstm|digits|adam|cosine|mse|cross_entropy|standard|train|train[:9]|test+test|train[-5:]|train[
+train[:99999999999999999999]|train[200%:]|[::]
+"""
 SCALARS = [
-    *map(Raw, ("~", "", "true", "no", ".nan", ".inf", "-.inf", "1e999", "0x1f", "0b1", "0o7", "1_0", "2020-99-99", "1:30")),
-    *map(Raw, ("9" * 5000, "!!int x", "!x y", "!!binary aGk=", "!!set {a}", "!!python/name:os.system", "&a 3", "*a", "@", "|")),
-    *("", " ", "a b", ".", "..", "../x", "a/b", "a.b", "relu.", ".relu", "\0", "\x1b[31m", "\n", "\t", "\u202e", "\ufeff"),
-    *("é", "日本", "\U0001f600", "x" * 300, "[red]", "[/]", "classes", "vocabulary", "none", "all", "null", "os.system"),
-    *("train", "train[:9]", "test+test", "train[:99999999999999999999]", "train[-5:]", "train[", "train[200%:]", "[::]"),
-    *("dense", "relu", "conv", "lstm", "digits", "adam", "cosine", "mse", "cross_entropy", "standard", "/dev/null", "~"),
-]  # fmt: skip
-TOKENS = ["{", "}", "[", "]", ":", ": ", ",", "-", "- ", "#", "&a ", "*a", "!", "!!str ", "<<: ", "'", '"', "|", ">", "%", "?",
-          "---\n", "...\n", "\t", "\r", "\0", "\x1b", "\x85", "\u2028", "\u202e", "\ufeff", "\ud800", "  ", "\n", "1", "é"]  # fmt: skip
+    *(Raw(word) for word in ("", "9" * 5000, *RAW.strip("\n").replace("\n", "|").split("|"))),
+    *(
+        "",
+        "\0",
+        "\x1b[31m",
+        "\n",
+        "\t",
+        "\u202e",
+        "\ufeff",
+        "\ud800",
+        "x" * 300,
+        *TEXTS.strip("\n").replace("\n", "|").split("|"),
+    ),
+]
+TOKENS = [
+    *"{}[]:,-#!'\"|>%?\t\r\0\x1b\x85\u2028\u202e\ufeff\ud800\n1é",
+    *(": ", "- ", "  ", "&a ", "*a", "!!str ", "<<: ", "---\n", "...\n"),
+]
 
 
 def mutate(text: str, rng: random.Random) -> str:
@@ -110,9 +128,8 @@ def _change_data(text: str, rng: random.Random) -> str:
         case 4:
             del holder[key]
         case 5:
-            holder[key] = rng.choice(
-                ([holder[key]], {"layers": [holder[key]]}, {_odd_key(rng): holder[key]}, {"name": holder[key]})
-            )
+            inside = holder[key]
+            holder[key] = rng.choice(([inside], {"layers": [inside]}, {_odd_key(rng): inside}, {"name": inside}))
         case 6 if isinstance(holder, dict):
             holder[_odd_key(rng)] = holder.pop(key)
         case 7 if isinstance(holder, list):
@@ -142,10 +159,9 @@ def _odd_value(value: Any, rng: random.Random) -> Any:
     """Return a value to put in place of another one, often of the same type."""
     if rng.random() < 0.5 and isinstance(value, int | float | str):
         return rng.choice(SCALARS if isinstance(value, str) else NUMBERS)
-    return rng.choice((
-        rng.choice(NUMBERS), rng.choice(NUMBERS), rng.choice(SCALARS), rng.choice(SCALARS), [], {}, [rng.choice(SCALARS)],
-        {_odd_key(rng): rng.choice(SCALARS)}, [[[[rng.choice(NUMBERS)]]]], [rng.choice(NUMBERS)] * rng.choice((2, 3)),
-    ))  # fmt: skip
+    number, scalar = rng.choice(NUMBERS), rng.choice(SCALARS)
+    nested = ([scalar], [number, number], [number] * 3, {_odd_key(rng): scalar}, [[[[number]]]])
+    return rng.choice((number, number, scalar, scalar, [], {}, *nested))
 
 
 def _odd_key(rng: random.Random) -> Any:
@@ -213,8 +229,12 @@ def _texts(folder: Path) -> list[str]:
     return texts
 
 
+class _Hang(Exception):
+    """There was no answer in time."""
+
+
 def _stop(*_: Any) -> None:
-    raise TimeoutError(f"no answer within {HANG_SECONDS} seconds")
+    raise _Hang(f"no answer within {HANG_SECONDS} seconds")
 
 
 def fuzz(mutations: int, seed: int, folder: Path) -> list[str]:
@@ -233,13 +253,14 @@ def fuzz(mutations: int, seed: int, folder: Path) -> list[str]:
             for number in range(mutations):
                 rng = random.Random(f"{seed} {number}")
                 text = mutate(rng.choice(texts), rng)
-                signal.alarm(HANG_SECONDS)
+                # Repeated, because an exception inside a callback of a library is lost.
+                signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS, 1)
                 problem = failure(text, folder / "c.yaml")
-                signal.alarm(0)
+                signal.setitimer(signal.ITIMER_REAL, 0)
                 if problem is not None:
                     failures.append(f"number {number}: {problem}\n{text[:2000]!r}")
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     return failures
 
