@@ -90,7 +90,7 @@ class Document:
         node: Any = self.data
         path: Path = ()
         for depth, name in enumerate(parts):
-            part = _index(name, node, override) if isinstance(node, list) else name
+            part: Any = _index(name, node, override) if isinstance(node, list) else name
             path = (*path, part)
             if depth == len(parts) - 1:
                 node[part] = None if value is None else value.plain()

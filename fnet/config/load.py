@@ -16,6 +16,7 @@ from fnet.config.experiment import build_experiment, data_source
 from fnet.config.model import build_network, check_layers
 from fnet.config.schema import Config
 from fnet.config.short_forms import expand
+from fnet.config.yaml import exceeded_limit
 from fnet.core.description import describe
 from fnet.core.layer import Layer
 from fnet.data import augment
@@ -70,7 +71,13 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
         if isinstance(net, Problem):
             raise source.problems([net])
         _raise_if_any(source, list(incompatibilities(config, net, spec)))
-        return Resolved(_with_defaults(config, net, spec, name=config.name or _name_of(file)), net, spec)
+        config = _with_defaults(config, net, spec, name=config.name or _name_of(file))
+        limit = exceeded_limit(config.model_dump())
+        if limit is not None:
+            raise ConfigError(
+                [f"{file}: expected at most {limit} when every default is written; make the model smaller"]
+            )
+        return Resolved(config, net, spec)
 
 
 @contextlib.contextmanager

@@ -24,8 +24,8 @@ from ruamel.yaml.events import (
 
 from fnet.core.wording import format_value, shorten
 
-MAX_BYTES = 2**20
-"""Size of the largest config, in bytes. The largest network of millions of layers is a few lines with `repeat`."""
+MAX_BYTES = 2**22
+"""Size of the largest config, in bytes. Data belong in files of their own, and `repeat` writes equal layers once."""
 
 MAX_VALUES = 50_000
 """Number of values in a config, those of an alias counted at each of its uses."""
@@ -158,6 +158,22 @@ def _position(mark: Any) -> Position:
     return mark.line + 1, mark.column + 1
 
 
+def exceeded_limit(data: Any) -> str | None:
+    """Return the limit that plain data exceed, so that they could not be read again; None if there is none."""
+    size, level = 0, [data]
+    for _ in range(MAX_DEPTH + 1):
+        size += len(level)
+        collections = (
+            part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)
+        )
+        level = [value for values in collections for value in values]
+        if size > MAX_VALUES:
+            return f"{MAX_VALUES:,} values"
+        if not level:
+            return None
+    return f"{MAX_DEPTH} levels of nesting"
+
+
 class _Composer:
     """Composes nodes from events; collects the problems that do not prevent it from continuing."""
 
@@ -266,6 +282,8 @@ class _Composer:
 
     def _scalar(self, event: ScalarEvent) -> Any:
         text, tag = event.value, _tag(event)
+        if _NO_TEXT.search(text):  # JSON writes a character beyond 16 bits as a pair of surrogates
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
         if _NO_TEXT.search(text):
             self._fail(event, "expected text without NUL characters and halves of surrogate pairs")
         if tag == f"{_CORE}str" or (tag is None and not event.implicit[0]) or tag == "!":
