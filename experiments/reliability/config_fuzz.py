@@ -1,6 +1,6 @@
 """Check that random changes of the shipped configs are resolved or refused with a message, in bounded time.
 
-    python -m experiments.reliability.config_fuzz --mutations 4000 --seed 0
+    python experiments/reliability/config_fuzz.py --mutations 4000 --seed 0
 
 A config is changed as text (lines, characters, tokens) or as data (values, types, keys, nesting). Each changed config
 must be resolved, and its resolved form too, or raise an error with exit status 2 or 3 and a printable message, within
@@ -278,8 +278,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             failures = fuzz(arguments.mutations, arguments.seed, Path(folder))
         finally:
             os.chdir(here)
-    print(*failures, sep="\n")
-    print(f"config fuzz: tried {arguments.mutations:,}, failed {len(failures)}, seed {arguments.seed}")
+    for text in failures:
+        print(text)
+    print(f"config fuzz: {arguments.mutations:,} tried, {len(failures):,} failed, seed {arguments.seed}")
     return int(bool(failures))
 
 

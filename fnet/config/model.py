@@ -9,7 +9,7 @@ from fnet.config.items import check_items
 from fnet.core.layer import Layer, walk
 from fnet.data.source import DatasetSpec
 from fnet.layers.transform import MAX_LAYERS
-from fnet.layers.vocabulary import CONSTRUCTORS, LAYERS, build
+from fnet.layers.vocabulary import CONSTRUCTORS, LAYERS
 
 SIZES = ("classes", "vocabulary")
 """Words that may replace a whole number in a layer's settings: the number of classes or tokens in the data."""
@@ -45,7 +45,7 @@ def check_layers(layers: Sequence[Any], path: Path) -> list[Problem]:
 def build_network(layers: Sequence[Any], path: Path) -> Layer | Problem:
     """Return the network of a checked list of layers, or the problem of the list as a whole."""
     try:
-        net = build(list(layers))
+        net = LAYERS.build(list(layers))
     except ValueError as error:
         return Problem(path, str(error))
     if next(itertools.islice(walk(net), MAX_LAYERS, None), None) is not None:

@@ -3,7 +3,7 @@
 import codecs
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +14,10 @@ from fnet.core.layer import Layer
 from fnet.data import inputs
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.tokens import encode
-from fnet.layers.vocabulary import build
 from fnet.losses import Loss, resolve_loss
+from fnet.runs.code import only_trusted
 from fnet.runs.folder import FolderError
-from fnet.runs.model_file import Model, load_model
+from fnet.runs.model_file import Model, build_network, load_model
 from fnet.train.evaluate import outputs_of
 from fnet.train.generation import generate
 
@@ -50,23 +50,26 @@ class Trained(NamedTuple):
     loss: Loss
 
 
-def load_trained(run: str | os.PathLike[str]) -> Trained:
+def load_trained(run: str | os.PathLike[str], *, trust: Iterable[str] = ()) -> Trained:
     """Load the trained network of a run.
 
     Args:
         run: folder of the run.
+        trust: modules of layers of one's own that may be imported, each with its submodules.
 
     Raises:
         FolderError: when the folder does not contain a readable model, or the model does not describe its network, data
-            and loss.
+            and loss, or names a module that is not trusted.
     """
-    model = load_model(run)
-    if model.spec is None or model.loss is None or model.network is None:
-        raise FolderError(
-            f"the model in {run} does not describe its network, data and loss; train it with `fnet train`"
-        )
+    with only_trusted(run, trust):
+        model = load_model(run)
+        if model.spec is None or model.loss is None or model.network is None:
+            raise FolderError(
+                f"the model in {run} does not describe its network, data and loss; train it with `fnet train`"
+            )
+        net = build_network(run, model.network)
     settings: dict[str, Any] = dict(model.loss)
-    return Trained(build(model.network), model, model.spec, resolve_loss(settings.pop("name"), settings))
+    return Trained(net, model, model.spec, resolve_loss(settings.pop("name"), settings))
 
 
 def predict(run: Trained, path: str) -> list[Prediction]:

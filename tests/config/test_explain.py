@@ -62,7 +62,13 @@ def test_a_section_that_is_one_of_several_lists_them_all(section, names):
         ("batch_size", "train.batch_size", "whole number, at least 1 or all", "32", "examples per step"),
         ("log_every", "train.log_every", "whole number, at least 1 or null", "null", "steps between step records"),
         ("adam.learning_rate", "optimizer.learning_rate", "number, greater than 0", "0.001", "alpha"),
-        ("adam", "optimizer.b1", "number, at least 0, less than 1", "0.9", "weight of the old average of gradients."),
+        (
+            "adam",
+            "optimizer.b1",
+            "number, at least 0, at most 0.999999",
+            "0.9",
+            "weight of the old average of gradients.",
+        ),
         (
             "cosine",
             "optimizer.schedule.final_fraction",

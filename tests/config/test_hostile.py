@@ -180,7 +180,7 @@ def test_only_regular_files_are_read(config_file, tmp_path):
             load(file)
     for file in ("a\0.yaml", "missing.yaml"):
         with pytest.raises(ConfigError, match=r"\.yaml: no such file$"):
-            load(file)
+            resolve(file)
     with pytest.raises(ConfigError, match="cannot be read: File name too long"):
         load("a" * 300)
 
