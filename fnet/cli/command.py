@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fnet.core.wording import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -72,7 +74,8 @@ def _report(error: Exception) -> int:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{error.filename}: {error.strerror}"
-    print(text if hasattr(error, "lines") else f"error: {text}", file=sys.stderr)
+    text = text if hasattr(error, "lines") else f"error: {text}"
+    print(printable(text, multiline=True), file=sys.stderr)
     return status
 
 
@@ -91,7 +94,7 @@ def _plain_warnings() -> Iterator[None]:
             show_other(message, category, *args, **kwargs)
         elif str(message) not in printed:
             printed.add(str(message))
-            print(f"warning: {message}", file=sys.stderr)
+            print(f"warning: {printable(str(message))}", file=sys.stderr)
 
     warnings.showwarning = show
     try:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fnet.cli.command import ConfigFile, Json, Overrides, Trust, command, terminal
+from fnet.core.wording import printable
 
 
 @command
@@ -46,13 +47,13 @@ def validate(
         print(experiment.config_text, end="")
     else:
         need = memory.estimate(experiment)
-        print(f"{config}: ok; training needs at least {memory.in_bytes(need.total)} of memory")
+        print(f"{printable(config)}: ok; training needs at least {memory.in_bytes(need.total)} of memory")
         _warn(memory.excess(need))
 
 
 def _warn(message: str) -> None:
     if message:
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {printable(message)}", file=sys.stderr)
 
 
 @command

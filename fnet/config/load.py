@@ -9,11 +9,12 @@ from pydantic import ValidationError
 from fnet.config import augmentation, document, schema
 from fnet.config.compatibility import chosen_loss, incompatibilities
 from fnet.config.document import Document
-from fnet.config.errors import Problem, problems_of
+from fnet.config.errors import ConfigError, Problem, problems_of
 from fnet.config.experiment import build_experiment, data_source
 from fnet.config.model import build_network, check_layers
 from fnet.config.schema import Config
 from fnet.config.short_forms import expand
+from fnet.config.yaml import exceeded_limit
 from fnet.core import imports
 from fnet.core.description import describe
 from fnet.core.layer import Layer
@@ -72,7 +73,13 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
         if isinstance(net, Problem):
             raise source.problems([net])
         _raise_if_any(source, list(incompatibilities(config, net, spec)))
-        return Resolved(_with_defaults(config, net, spec, name=FilePath(file).stem), net, spec)
+        config = _with_defaults(config, net, spec, name=config.name or _name_of(file))
+        limit = exceeded_limit(config.model_dump())
+        if limit is not None:
+            raise ConfigError(
+                [f"{file}: expected at most {limit} when every default is written; make the model smaller"]
+            )
+        return Resolved(config, net, spec)
 
 
 def _raise_if_any(source: Document, problems: Sequence[Problem]) -> None:
@@ -87,7 +94,6 @@ def _validated(source: Document) -> Config:
         ConfigError: for all invalid values.
     """
     data = source.data
-    _raise_if_any(source, _key_problems(data))
     problems = [*expand(data), *_layer_problems(data), *_augmentation_problems(data)]
     try:
         config = Config(**data)
@@ -100,9 +106,16 @@ def _validated(source: Document) -> Config:
     return config
 
 
-def _key_problems(data: dict[Any, Any]) -> list[Problem]:
-    keys = [key for key in data if not isinstance(key, str)]
-    return [Problem((key,), f"expected text as a key, got {key}", at_key=True) for key in keys]
+def _name_of(file: str) -> str:
+    """Return the default name of a run: the name of the config without its extension.
+
+    Raises:
+        ConfigError: when a folder cannot be named so.
+    """
+    try:
+        return schema.folder_name(FilePath(file).stem)
+    except ValueError as error:
+        raise ConfigError([f"{file}: the file's name is the name of the run: {error}; or set name"]) from None
 
 
 def _layer_problems(data: dict[str, Any]) -> list[Problem]:
@@ -144,7 +157,7 @@ def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) 
     }
     return config.model_copy(
         update={
-            "name": config.name or name,
+            "name": name,
             "data": config.data.model_copy(update=data),
             "model": describe(net),
             "loss": config.loss or schema.loss_model(loss).model_validate({"name": loss}),
