@@ -187,8 +187,7 @@ def _gradients_by_hand(
     f, by_hand = problem.function(), by_hand or _by_hand(problem)
     zeros = {name: np.zeros_like(leaf) for name, leaf in problem.points().items()}
     return [
-        (zeros if part == "penalty" else {}) | dict(f.leaves(by_hand[part].params, by_hand[part].x))
-        for part in f.parts
+        (zeros if part == "penalty" else {}) | dict(f.leaves(by_hand[part].params, by_hand[part].x)) for part in f.parts
     ]
 
 

@@ -91,13 +91,14 @@ def _check_spec(spec: DatasetSpec) -> None:
             f"spec.targets.names: expected a name for each of the {_short(targets.number)} {noun}, got "
             f"{len(targets.names)} names"
         )
-    if spec.vocabulary is not None and (
-        not spec.vocabulary or (spec.is_language and len(spec.vocabulary) != targets.number)
-    ):
-        raise ValueError(
-            f"spec.vocabulary: expected one entry for each of the {_short(targets.number)} classes, got "
-            f"{len(spec.vocabulary)}"
-        )
+    if spec.vocabulary is not None:
+        if not spec.tokens:
+            raise ValueError("spec.vocabulary: expected null, because spec.tokens is false, got a vocabulary")
+        if not spec.vocabulary or (spec.is_language and len(spec.vocabulary) != targets.number):
+            raise ValueError(
+                f"spec.vocabulary: expected one entry for each of the {_short(targets.number)} classes, got "
+                f"{len(spec.vocabulary)}"
+            )
     width = sum(column.width for column in spec.columns)
     if spec.columns and spec.shape != (width,):
         raise ValueError(f"spec.columns: expected columns with {_sizes(spec.shape)} features in total, got {width}")
