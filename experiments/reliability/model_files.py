@@ -223,7 +223,7 @@ def altered_text(content: Content, data: bytes) -> Iterator[Altered]:
     yield Altered("the bytes of another file", b"PK\3\4" + data)
     yield Altered("zeros", bytes(len(data)))
     texts: dict[str, Callable[[str], str]] = {
-        "an array twice": lambda text: text.replace("{", '{"params/dense_1/w": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}, ', 1),
+        "an array twice": lambda text: text[:-1] + f", {text[1 : text.index('}') + 1]}}}",
         "metadata twice": lambda text: text[:-1] + ', "__metadata__": {"fnet": "{}"}}',
         "no metadata": lambda text: text.replace("__metadata__", "params/x"),
         "metadata null": lambda text: text[: text.index('"__metadata__"')] + '"__metadata__": null}',
@@ -243,6 +243,10 @@ def altered_text(content: Content, data: bytes) -> Iterator[Altered]:
         yield Altered(name, written(content, header=change))
     yield Altered("spaces behind the header", written(content, header=lambda text: text + " " * 64), True)
     plain = json.dumps(about)
+
+    def before(layer: str) -> str:
+        return plain.replace('"network": [', f'"network": [{layer}, ')
+
     metadata = {
         "empty": "",
         "a list": "[]",
@@ -250,10 +254,10 @@ def altered_text(content: Content, data: bytes) -> Iterator[Altered]:
         "an entry twice": '{"network": null, ' + plain[1:],
         "not closed": plain[:-1],
         "nested 100,000 times": "[" * 100_000 + "]" * 100_000,
-        "a network nested 100,000 times": plain.replace('"network": [', '"network": [' + "[" * 100_000 + "]" * 100_000 + ","),
-        "a network nested 900 times": plain.replace('"network": [', '"network": [' + "[" * 900 + '"relu"' + "]" * 900 + ","),
-        "a network of a million layers": plain.replace('"network": [', '"network": [' + '"relu",' * 1_000_000),
-        "a setting of 10 million letters": plain.replace('"network": [', '"network": ["' + "x" * 10_000_000 + '", '),
+        "a network nested 100,000 times": before("[" * 100_000 + "]" * 100_000),
+        "a network nested 900 times": before("[" * 900 + '"relu"' + "]" * 900),
+        "a network of a million layers": before('"relu",' * 999_999 + '"relu"'),
+        "a setting of 10 million letters": before('"' + "x" * 10_000_000 + '"'),
         "NaN": plain.replace('"loss": {', '"loss": {"delta": NaN, '),
     }  # fmt: skip
     for name, text in metadata.items():
@@ -309,7 +313,10 @@ def outcome(run: Trained, altered: Altered) -> tuple[str, bool]:
         if result.exit_code not in (0, 2):
             return f"{name}: exit {result.exit_code}\n{result.stderr[-2000:]}", False
         lines = result.stderr.splitlines()
-        if result.exit_code == 2 and (len(lines) != 1 or str(run.folder) not in lines[0] or len(lines[0]) > 1000):
+        # Another valid model may not take the input.
+        names = [str(run.folder), *([run.source] if altered.accepted is None else [])]
+        named = len(lines) == 1 and len(lines[0]) <= 1000 and any(name in lines[0] for name in names)
+        if result.exit_code == 2 and not named:
             return f"{name}: not one line that names the file: {result.stderr[:1000]}", False
         accepted[name] = result.exit_code == 0
         if altered.accepted is None and accepted[name] and name == "predict":
@@ -330,9 +337,7 @@ def main(argv: list[str]) -> int:
     """Alter, try and count the files; print every wrong outcome, and return 1 if there is one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="seed of the random bytes")
-    parser.add_argument(
-        "--flips", type=int, default=200, help="number of files with a random byte, each with and without checksum"
-    )
+    parser.add_argument("--flips", type=int, default=200, help="files with a random byte, with and without checksum")
     parser.add_argument("--every", type=int, default=1, help="try every n-th of the other files")
     parser.add_argument("--list", action="store_true", help="also list the files that were accepted")
     arguments = parser.parse_args(argv)

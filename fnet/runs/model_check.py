@@ -16,7 +16,7 @@ from fnet.core.layer import Layer, ShapeError
 from fnet.core.settings import model_of
 from fnet.core.wording import errors_in_words, format_value, suggestion
 from fnet.data.normalize import Normalizer
-from fnet.data.source import DatasetSpec
+from fnet.data.source import Column, DatasetSpec, Targets
 from fnet.layers.vocabulary import build
 from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.train.initialize import leaf_names
@@ -53,12 +53,10 @@ def _items(description: Any) -> Iterator[Any]:
 
 def spec_of(plain: Any) -> DatasetSpec:
     """Return the description of a dataset that `DatasetSpec.plain` wrote as JSON."""
-    fields = DatasetSpec.__annotations__
-    if not isinstance(plain, Mapping) or plain.keys() != fields.keys():
-        received = ", ".join(map(str, plain)) if isinstance(plain, Mapping) else format_value(plain)
-        raise ValueError(
-            f"spec: expected the entries {', '.join(fields)}, got {_short(received)}; another version of fnet wrote it"
-        )
+    _check_fields("spec", plain, DatasetSpec)
+    _check_fields("spec.targets", plain["targets"], Targets)
+    for column in plain["columns"] if isinstance(plain["columns"], list) else ():
+        _check_fields("spec.columns", column, Column)
     vocabulary = plain["vocabulary"]
     is_bytes = isinstance(vocabulary, list)
     if is_bytes and not all(type(byte) is int and 0 <= byte < 256 for byte in vocabulary):
@@ -72,6 +70,16 @@ def spec_of(plain: Any) -> DatasetSpec:
     spec = spec._replace(vocabulary=bytes(vocabulary)) if is_bytes else spec
     _check_spec(spec)
     return spec
+
+
+def _check_fields(where: str, plain: Any, record: Any) -> None:
+    """Check that plain data is a mapping with all fields of a record and no others."""
+    if not isinstance(plain, Mapping) or plain.keys() != set(record._fields):
+        received = ", ".join(map(str, plain)) if isinstance(plain, Mapping) else format_value(plain)
+        raise ValueError(
+            f"{where}: expected the entries {', '.join(record._fields)}, got {_short(received)}; "
+            "another version of fnet wrote it"
+        )
 
 
 def _check_spec(spec: DatasetSpec) -> None:
@@ -101,7 +109,7 @@ def _check_spec(spec: DatasetSpec) -> None:
             )
     width = sum(column.width for column in spec.columns)
     if spec.columns and spec.shape != (width,):
-        raise ValueError(f"spec.columns: expected columns with {_sizes(spec.shape)} features in total, got {width}")
+        raise ValueError(f"spec.columns: expected columns for examples of shape {spec.shape}, got {width} features")
 
 
 def shape_of(plain: Any) -> Any:
@@ -256,7 +264,10 @@ def normalizer_of(arrays: Arrays, spec: DatasetSpec | None) -> Normalizer:
         if wrong.any():
             expected = "finite numbers" + (" above 0" if field == "scale" else "")
             raise ValueError(f"{name}: expected {expected}, got {array[wrong][0]}")
-    return Normalizer(**{name.removeprefix("normalization/"): array for name, array in arrays.items()})
+    normalizer = Normalizer(**{name.removeprefix("normalization/"): array for name, array in arrays.items()})
+    if spec is not None and spec.tokens and (normalizer.offset.any() or (normalizer.scale != 1).any()):
+        raise ValueError("normalization: expected offset 0 and scale 1, because spec.tokens is true, got other numbers")
+    return normalizer
 
 
 def _broadcasts(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
@@ -266,10 +277,6 @@ def _broadcasts(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
     )
 
 
-def _sizes(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
-
-
 def _short(value: Any) -> str:
     """Write a value that a file contains, truncated to 60 characters."""
     text = str(value)
@@ -277,7 +284,8 @@ def _short(value: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return an error's message on one line."""
+    """Return an error's message on one line; what it quotes from a file may be long, so that it is truncated."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 600 else text[:597] + "..."

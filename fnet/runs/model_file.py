@@ -171,12 +171,12 @@ def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
         (net, params, state), as from `net.init`.
 
     Raises:
-        FolderError: when there is no model, or its file is damaged or inconsistent.
-        ValueError: when the network has no description, because it contains a layer without a constructor.
+        FolderError: when there is no model, its file is damaged or inconsistent, or the network has no description,
+            because it contains a layer without a constructor.
     """
     model = load_model(run)
     if model.network is None:
-        raise ValueError(
+        raise FolderError(
             f"the model in {run} does not describe its network; build the network yourself, and use load_model"
         )
     return build(model.network), model.params, model.state
