@@ -198,16 +198,16 @@ def check_arrays(net: Layer, in_shape: Any, arrays: Arrays) -> None:
 def check_names(net: Layer, arrays: Arrays) -> None:
     """Check the names of layers, and that all numbers are finite: what is known without the shape of an example."""
     for name, array in arrays.items():
-        part, *keys, _ = name.split("/")
+        _, *keys, _ = name.split("/")
         layer: Layer | None = net
         for number, key in enumerate(keys):
             children = dict(layer.children)
             if not children:
                 break
             if key not in children:
-                known = ("/".join((part, *keys[:number], child)) for child in children)
-                where = "/".join((part, *keys[: number + 1]))
-                raise ValueError(f"{name}: the network does not have a layer here{suggestion(where, known)}")
+                known = ("/".join((*keys[:number], child)) for child in children)
+                path = "/".join(keys[: number + 1])
+                raise ValueError(f"{name}: the network does not have a layer '{path}'{suggestion(path, known)}")
             layer = children[key]
         check_finite(name, array)
 
