@@ -22,6 +22,14 @@ Overrides = Annotated[
         metavar="KEY=VALUE", help="Settings that override those of the file: train.epochs=3.", show_default=False
     ),
 ]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE",
+        help="Module of layers or functions of your own that may be imported; repeatable, also FNET_TRUST=A,B.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

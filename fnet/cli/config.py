@@ -5,18 +5,18 @@ from typing import Annotated
 
 import typer
 
-from fnet.cli.command import ConfigFile, Json, Overrides, command, terminal
+from fnet.cli.command import ConfigFile, Json, Overrides, Trust, command, terminal
 
 
 @command
-def summary(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> None:
+def summary(config: ConfigFile, overrides: Overrides = None, trust: Trust = None, as_json: Json = False) -> None:
     """Show the network of CONFIG: layers, output shapes, parameters and FLOPs."""
     from fnet.config.load import load
     from fnet.report.summary import summarize
     from fnet.report.tables import summary_table
     from fnet.runs.files import to_json
 
-    experiment = load(config, overrides or ())
+    experiment = load(config, overrides or (), trust=trust or ())
     rows = summarize(experiment.net, experiment.spec.shape)
     if as_json:
         print(to_json([row._asdict() for row in rows]))
@@ -28,12 +28,13 @@ def summary(config: ConfigFile, overrides: Overrides = None, as_json: Json = Fal
 def validate(
     config: ConfigFile,
     overrides: Overrides = None,
+    trust: Trust = None,
     resolved: Annotated[bool, typer.Option(help="Print the config with every default filled in.")] = False,
 ) -> None:
     """Check CONFIG without reading data or training."""
     from fnet.config.load import load
 
-    experiment = load(config, overrides or ())
+    experiment = load(config, overrides or (), trust=trust or ())
     if resolved:
         print(experiment.config_text, end="")
     else:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fnet.cli.command import ConfigFile, Json, Overrides, command, terminal
+from fnet.cli.command import ConfigFile, Json, Overrides, Trust, command, terminal
 
 data = typer.Typer(help="Inspect datasets and the cache of decoded data.", no_args_is_help=True)
 
@@ -15,6 +15,7 @@ data = typer.Typer(help="Inspect datasets and the cache of decoded data.", no_ar
 def show(
     config: ConfigFile,
     overrides: Overrides = None,
+    trust: Trust = None,
     png: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="File of the picture; by default NAME-data.png.", show_default=False),
@@ -28,7 +29,7 @@ def show(
     from fnet.report.samples import draw
     from fnet.runs.files import save, to_json
 
-    experiment = load(config, overrides or ())
+    experiment = load(config, overrides or (), trust=trust or ())
     data = experiment.data
     arrays = data.source.read(experiment.seed)
     inspection = inspect(arrays, data.spec, data.parts, data.normalization, seed=experiment.seed)

@@ -1,8 +1,6 @@
 """Load a config file as an experiment, checked before any data is read."""
 
-import contextlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -16,6 +14,7 @@ from fnet.config.experiment import build_experiment, data_source
 from fnet.config.model import build_network, check_layers
 from fnet.config.schema import Config
 from fnet.config.short_forms import expand
+from fnet.core import imports
 from fnet.core.description import describe
 from fnet.core.layer import Layer
 from fnet.data import augment
@@ -37,23 +36,26 @@ class Resolved(NamedTuple):
     spec: DatasetSpec
 
 
-def load(file: str, overrides: Sequence[str] = ()) -> Experiment:
+def load(file: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = ()) -> Experiment:
     """Load the experiment of a config file, checked completely.
 
-    The dotted paths of a user's own layers may name modules in the folder of the file and in the current directory.
+    The dotted paths of a user's own layers and functions may name modules in the current directory and on PYTHONPATH,
+    and trusted modules anywhere, the folder of the file included. No other module is imported.
 
     Args:
         file: path of a YAML file.
         overrides: `key=value` each.
+        trust: modules that may be imported from anywhere, each with its submodules.
 
     Raises:
         ConfigError: with every problem, each with its file, line and column.
     """
-    return build_experiment(*resolve(file, overrides))
+    with imports.gate(trust, local=True, folders=[str(FilePath(file).resolve().parent)]):
+        return build_experiment(*resolve(file, overrides))
 
 
 def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
-    """Read a config file, check all of it, and fill in every default.
+    """Read a config file, check all of it, and fill in every default; imports what `fnet.core.imports` allows.
 
     Args:
         file: path of a YAML file.
@@ -62,8 +64,8 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
     Raises:
         ConfigError: as for `load`.
     """
-    source = document.read(file, overrides)
-    with _importable(FilePath(file).resolve().parent, FilePath.cwd()):
+    with imports.closed():
+        source = document.read(file, overrides)
         config = _validated(source)
         spec = _spec_of(config, source)
         net = build_network(config.model, ("model",))
@@ -71,17 +73,6 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
             raise source.problems([net])
         _raise_if_any(source, list(incompatibilities(config, net, spec)))
         return Resolved(_with_defaults(config, net, spec, name=FilePath(file).stem), net, spec)
-
-
-@contextlib.contextmanager
-def _importable(*folders: FilePath) -> Iterator[None]:
-    """Append folders to the import path; at its end, they do not shadow installed modules."""
-    before = list(sys.path)
-    sys.path += [str(folder) for folder in folders if str(folder) not in before]
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def _raise_if_any(source: Document, problems: Sequence[Problem]) -> None:

@@ -7,7 +7,7 @@ from fnet.config.errors import Path, Problem
 from fnet.config.items import check_items
 from fnet.core.layer import Layer, walk
 from fnet.data.source import DatasetSpec
-from fnet.layers.vocabulary import CONSTRUCTORS, LAYERS, build
+from fnet.layers.vocabulary import CONSTRUCTORS, LAYERS
 
 SIZES = ("classes", "vocabulary")
 """Words that may replace a whole number in a layer's settings: the number of classes or tokens in the data."""
@@ -43,7 +43,7 @@ def check_layers(layers: Sequence[Any], path: Path) -> list[Problem]:
 def build_network(layers: Sequence[Any], path: Path) -> Layer | Problem:
     """Return the network of a checked list of layers, or the problem of the list as a whole."""
     try:
-        return build(list(layers))
+        return LAYERS.build(list(layers))
     except ValueError as error:
         return Problem(path, str(error))
 

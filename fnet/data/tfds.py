@@ -21,7 +21,7 @@ from fnet.data.cache import cached, free_space, lookup
 from fnet.data.path import digest
 from fnet.data.source import DataError, DatasetSpec, DataSource
 from fnet.data.stream import Joined, Stream
-from fnet.data.tfds_features import Prepared, input_of, supervised, targets_of
+from fnet.data.tfds_features import Prepared, check_classes, input_of, supervised, targets_of
 from fnet.data.tfds_records import Records, first_line
 from fnet.data.tokens import BYTES, as_tokens
 
@@ -221,8 +221,11 @@ def builder_of(name: str, data_dir: str | None) -> Any:
 
     directory, command = folder(data_dir), prepare_command(name, data_dir)
     try:
+        check_classes(name, directory)
         builder = read_only_builder.builder_from_files(name, data_dir=str(directory))
         formats = builder.info.available_file_formats()
+    except DataError:
+        raise
     except Exception as error:  # a damaged header raises errors of various libraries
         existing = prepared(data_dir).get(name.partition(":")[0])
         if existing is not None and not isinstance(error, registered.DatasetNotFoundError):

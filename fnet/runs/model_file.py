@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from fnet.data.normalize import IDENTITY, Normalizer
 from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import build
 from fnet.runs import model_check
+from fnet.runs.code import only_trusted
 from fnet.runs.files import write
 from fnet.runs.folder import FolderError
 
@@ -161,25 +162,46 @@ def _checksum(arrays: model_check.Arrays, about: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def load(run: str | os.PathLike[str]) -> tuple[Layer, Any, Any]:
+def load(run: str | os.PathLike[str], *, trust: Iterable[str] = ()) -> tuple[Layer, Any, Any]:
     """Return the network of a run with its final (best) parameters and state.
+
+    A layer or function of your own is imported only from a module that you trust, or used if its module is loaded, as
+    `fnet.build` says.
 
     Args:
         run: folder of the run, or a file that `save` wrote.
+        trust: modules that may be imported, each with its submodules.
 
     Returns:
         (net, params, state), as from `net.init`.
 
     Raises:
-        FolderError: when there is no model, its file is damaged or inconsistent, or the network has no description,
-            because it contains a layer without a constructor.
+        FolderError: when there is no model, its file is damaged or inconsistent, it names a module that is not trusted,
+            or the network has no description, because it contains a layer without a constructor.
     """
-    model = load_model(run)
-    if model.network is None:
-        raise FolderError(
-            f"the model in {run} does not describe its network; build the network yourself, and use load_model"
-        )
-    return build(model.network), model.params, model.state
+    with only_trusted(run, trust):
+        model = load_model(run)
+        if model.network is None:
+            raise FolderError(
+                f"the model in {run} does not describe its network; build the network yourself, and use load_model"
+            )
+        return build_network(run, model.network), model.params, model.state
+
+
+def build_network(run: str | os.PathLike[str], description: Any) -> Layer:
+    """Return the network that a model file describes.
+
+    Args:
+        run: folder of the run, or the file, for messages.
+        description: the network's description.
+
+    Raises:
+        FolderError: when it does not describe a network, or names a module that is not trusted.
+    """
+    try:
+        return build(description)
+    except ValueError as error:
+        raise FolderError(f"the network of {run} cannot be built: {error}") from error
 
 
 def load_model(run: str | os.PathLike[str]) -> Model:

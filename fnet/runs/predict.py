@@ -2,7 +2,7 @@
 
 import codecs
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +14,10 @@ from fnet.core.wording import format_value
 from fnet.data import inputs
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.tokens import encode
-from fnet.layers.vocabulary import build
 from fnet.losses import LOSSES, Loss, resolve_loss
+from fnet.runs.code import only_trusted
 from fnet.runs.folder import FolderError
-from fnet.runs.model_file import Model, load_model
+from fnet.runs.model_file import Model, build_network, load_model
 from fnet.train.evaluate import outputs_of
 from fnet.train.generation import GenerationError, generate
 
@@ -50,22 +50,25 @@ class Trained(NamedTuple):
     loss: Loss
 
 
-def load_trained(run: str | os.PathLike[str]) -> Trained:
+def load_trained(run: str | os.PathLike[str], *, trust: Iterable[str] = ()) -> Trained:
     """Load the trained network of a run.
 
     Args:
         run: folder of the run.
+        trust: modules of layers of one's own that may be imported, each with its submodules.
 
     Raises:
         FolderError: when the folder does not contain a readable model, or the model does not describe its network, data
-            and loss, or the loss does not predict such targets.
+            and loss, names a module that is not trusted, or the loss does not predict such targets.
     """
-    model = load_model(run)
-    if model.spec is None or model.loss is None or model.network is None:
-        raise FolderError(
-            f"the model in {run} does not describe its network, data and loss; train it with `fnet train`"
-        )
-    return Trained(build(model.network), model, model.spec, _loss_of(run, model.loss, model.spec))
+    with only_trusted(run, trust):
+        model = load_model(run)
+        if model.spec is None or model.loss is None or model.network is None:
+            raise FolderError(
+                f"the model in {run} does not describe its network, data and loss; train it with `fnet train`"
+            )
+        net = build_network(run, model.network)
+    return Trained(net, model, model.spec, _loss_of(run, model.loss, model.spec))
 
 
 def _loss_of(run: str | os.PathLike[str], plain: Mapping[str, Any], spec: DatasetSpec) -> Loss:

@@ -9,6 +9,7 @@ from fnet.data.pipeline import Splits
 from fnet.data.source import DataError
 from fnet.metrics import recorded_name
 from fnet.runs import files, folder
+from fnet.runs.code import code_of
 from fnet.runs.data import load_data
 from fnet.runs.evaluation import Scores, scores_of, sizes_of
 from fnet.runs.experiment import Experiment
@@ -83,6 +84,7 @@ def _create_folder(experiment: Experiment, fingerprint: str) -> Path:
     if experiment.config_text:
         files.write(run_folder / "config.yaml", experiment.config_text)
     environment = folder.environment(seed=experiment.seed, fingerprint=fingerprint)
+    environment["code"] = code_of(experiment.net, experiment.augmentations)
     files.write(run_folder / "environment.json", json.dumps(environment, indent=2) + "\n")
     return run_folder
 

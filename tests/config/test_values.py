@@ -190,8 +190,16 @@ def test_a_name_that_would_lead_out_of_the_run_folder_is_refused(load_text):
         ("data: digits\nmodel: [flatten, {dens: 10}]\n", "c.yaml:2:18", "unknown layer 'dens'; did you mean 'dense'?"),
         ("data: digits\nmodel: [flatten, [tanh, {Dense: 10}]]\n", "c.yaml:2:25", "'Dense'; did you mean 'dense'?"),
         ("data: digits\nmodel: [qqqq, {dense: 10}]\n", "c.yaml:2:9", "unknown layer 'qqqq'; known: "),
-        ("data: digits\nmodel: [no.such.layer]\n", "c.yaml:2:9", "unknown layer 'no.such.layer': No module named 'no'"),
-        ("data: digits\nmodel: [os.no_such]\n", "c.yaml:2:9", "unknown layer 'os.no_such'"),
+        (
+            "data: digits\nmodel: [no.such.layer]\n",
+            "c.yaml:2:9",
+            "cannot import the layer 'no.such.layer': the module no.such is not in the current directory",
+        ),
+        (
+            "data: digits\nmodel: [os.no_such]\n",
+            "c.yaml:2:9",
+            "cannot import the layer 'os.no_such': the module os is not in the current directory",
+        ),
         ("data: digits\nmodel: [os.path.join]\n", "c.yaml:2:9", "os.path.join"),
         ("data: digits\nmodel: [os.sep]\n", "c.yaml:2:9", "os.sep"),
         (NET + "optimizer: adm\n", "c.yaml:5:12", "unknown optimizer 'adm'; did you mean 'adam'?"),
