@@ -15,7 +15,7 @@ from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.faulty_layers import find_faulty_layers
 from fnet.gradcheck.modes import VALUES, check_mode, is_forward, modes, value_rows
 from fnet.gradcheck.noise import draw_noise
-from fnet.gradcheck.problem import TRAINING, ByJax, LossFunction, Problem
+from fnet.gradcheck.problem import TRAINING, Problem
 from fnet.gradcheck.report import Culprit, LeafReport, Report
 from fnet.gradcheck.rules import UNCHECKED, layers_without_rule, loss_by_hand, rules_by_jax
 from fnet.gradcheck.sampling import check_rates
