@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fnet.cli.command import ConfigFile, Json, Overrides, Trust, command, terminal
-from fnet.core.wording import printable
+from fnet.core.wording import in_bytes, printable
 
 
 @command
@@ -47,7 +47,7 @@ def validate(
         print(experiment.config_text, end="")
     else:
         need = memory.estimate(experiment)
-        print(f"{printable(config)}: ok; training needs at least {memory.in_bytes(need.total)} of memory")
+        print(f"{printable(config)}: ok; training needs at least {in_bytes(need.total)} of memory")
         _warn(memory.excess(need))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fnet.cli.command import ConfigFile, Json, Overrides, Trust, command, terminal
-from fnet.core.wording import printable
+from fnet.core.wording import in_bytes, printable
 
 data = typer.Typer(help="Inspect datasets and the cache of decoded data.", no_args_is_help=True)
 
@@ -114,7 +114,6 @@ def clear(
 ) -> None:
     """Remove decoded data from the cache; it is decoded again when needed."""
     from fnet.data import cache
-    from fnet.report.data import size
     from fnet.runs.files import to_json
 
     entries = cache.entries() if name is None else cache.entries_of(name)
@@ -122,4 +121,4 @@ def clear(
     if as_json:
         print(to_json({"removed": [str(entry.path) for entry in entries], "bytes": freed}))
     else:
-        print(printable(f"removed {size(freed)} of decoded data from {cache.folder()}"))
+        print(printable(f"removed {in_bytes(freed)} of decoded data from {cache.folder()}"))

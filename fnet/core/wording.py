@@ -33,6 +33,20 @@ def _escape(character: str, multiline: bool) -> str:
     return character if multiline and character == "\n" else character.encode("unicode_escape").decode("ascii")
 
 
+def in_bytes(number: float) -> str:
+    """Return a number of bytes as text.
+
+    >>> in_bytes(950), in_bytes(1_260_000), in_bytes(160 * 10**9), in_bytes(4 * 10**16)
+    ('950 bytes', '1.3 MB', '160 GB', '40,000 TB')
+    """
+    if number < 1000:
+        return f"{number:.0f} bytes"
+    units = ["kB", "MB", "GB", "TB"]
+    while (number := number / 1000) >= 1000 and len(units) > 1:
+        del units[0]
+    return f"{number:,.1f}".removesuffix(".0") + f" {units[0]}"
+
+
 def required(key: str) -> str:
     """Return the message that a key is missing.
 

@@ -1,9 +1,10 @@
-"""Memory of this machine, compared with what data needs before it is allocated."""
+"""The memory of this machine, compared with what data needs before it is allocated."""
 
 import contextlib
 import os
 from pathlib import Path
 
+from fnet.core.wording import in_bytes
 from fnet.data.source import DataError
 
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -24,6 +25,15 @@ def total() -> int:
     return min(limit for limit in limits if limit > 0)
 
 
+def free() -> int | None:
+    """Return the memory that is free, or can be freed without swapping; None if the system does not tell."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+        return kilobytes[0] * 1024 if kilobytes else None
+    return None
+
+
 def refuse_beyond_memory(needed: int, what: str, fix: str, setting: str | None = None) -> None:
     """Refuse data that needs more memory than this process may use.
 
@@ -38,13 +48,5 @@ def refuse_beyond_memory(needed: int, what: str, fix: str, setting: str | None =
     """
     available = total()
     if needed > available:
-        raise DataError(f"{what} needs {_size(needed)} of memory, but {_size(available)} are available; {fix}", setting)
-
-
-def _size(number: int) -> str:
-    """Write a number of bytes in GB, small ones in MB.
-
-    >>> _size(24 * 10**9), _size(5 * 10**6)
-    ('24 GB', '5 MB')
-    """
-    return f"{number / 1e9:,.3g} GB" if number >= 1e9 else f"{number / 1e6:,.3g} MB"
+        text = f"{what} needs {in_bytes(needed)} of memory, but {in_bytes(available)} are available; {fix}"
+        raise DataError(text, setting)

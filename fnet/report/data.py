@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fnet.core.wording import printable
+from fnet.core.wording import in_bytes, printable
 from fnet.data.cache import Entry
 from fnet.data.inspect import Inspection, Range
 from fnet.data.source import DatasetSpec
@@ -133,21 +133,7 @@ def listing_tables(
     table = _table("decoded", "size", "created", title="remove with: fnet data clear [NAME]")
     for entry in entries:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created))
-        table.add_row(Text(entry.label), size(entry.size), created)
+        table.add_row(Text(entry.label), in_bytes(entry.size), created)
     if len(entries) > 1:
-        table.add_row("total", size(sum(entry.size for entry in entries)), "", style="bold")
+        table.add_row("total", in_bytes(sum(entry.size for entry in entries)), "", style="bold")
     yield table
-
-
-def size(number: int) -> str:
-    """Write a number of bytes in a suitable unit.
-
-    >>> size(999), size(54_990_000)
-    ('999 B', '55.0 MB')
-    """
-    value, unit = float(number), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,13 +1,11 @@
-"""The memory that training needs, estimated before it is asked for, and the memory that there is."""
+"""The memory that training needs, estimated before it is asked for."""
 
 import dataclasses
 import functools
 import inspect
 import math
-import os
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,14 +13,14 @@ import jax
 from fnet.core.constructor import no_parameters
 from fnet.core.layer import Layer, Shape, freeze, walk
 from fnet.core.traversal import can_rebuild, frozen_paths, map_layers, renamed, rewire
+from fnet.core.wording import in_bytes
+from fnet.data import memory as machine
 from fnet.data.split import sizes
 from fnet.layers.combine import serial
 from fnet.runs.experiment import Experiment
 
 _ENTRY = 4
 """Bytes of an entry of the data and of an output: float32 or int32."""
-
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class NotEnoughMemory(RuntimeError):
@@ -167,9 +165,9 @@ def check(need: MemoryNeed) -> None:
     """
     device = jax.devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
-    total, free = (limit, limit) if limit else (machine_total(), machine_free())
+    total, free = (limit, limit) if limit else (machine.total(), machine.free())
     where = f"the device {device}" if limit else "this machine"
-    if total is not None and need.total > total:
+    if need.total > total:
         raise NotEnoughMemory(_message(need, where, total))
     if free is not None and need.total > free:
         warnings.warn(
@@ -182,8 +180,8 @@ def check(need: MemoryNeed) -> None:
 
 def excess(need: MemoryNeed) -> str:
     """Return the message if training needs more than the memory of this machine, else ""; no device is started."""
-    total = machine_total()
-    return "" if total is None or need.total <= total else _message(need, "this machine", total)
+    total = machine.total()
+    return "" if need.total <= total else _message(need, "this machine", total)
 
 
 def _message(need: MemoryNeed, where: str, total: int) -> str:
@@ -195,34 +193,6 @@ def _message(need: MemoryNeed, where: str, total: int) -> str:
     else:
         remedy = "make the batch smaller with train.batch_size=N"
     return f"training needs at least {need}, but {where} has {in_bytes(total)}; {remedy}"
-
-
-def machine_total() -> int | None:
-    """Return the memory that this process may use in all: that of the machine, or the limit of its control group."""
-    try:
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not on this system
-        return None
-    return min([machine, *_cgroup_limits()])
-
-
-def machine_free() -> int | None:
-    """Return the memory that is free, or can be freed without swapping; None if the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return kilobytes[0] * 1024 if kilobytes else None
-
-
-def _cgroup_limits() -> Iterator[int]:
-    """Yield the limits of the control group, in a container that has some."""
-    for file in _CGROUP_LIMITS:
-        try:
-            yield int(Path(file).read_text(encoding="ascii"))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
 
 
 def _entries(shape: Any) -> int:
@@ -238,17 +208,3 @@ def _bytes(tree: Any) -> int:
         math.prod(leaf.shape) * (8 if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.extended) else leaf.dtype.itemsize)
         for leaf in jax.tree.leaves(tree)
     )
-
-
-def in_bytes(number: float) -> str:
-    """Return a number of bytes as text.
-
-    >>> in_bytes(950), in_bytes(1_260_000), in_bytes(160 * 10**9), in_bytes(4 * 10**16)
-    ('950 bytes', '1.3 MB', '160 GB', '40,000 TB')
-    """
-    if number < 1000:
-        return f"{number:.0f} bytes"
-    units = ["kB", "MB", "GB", "TB"]
-    while (number := number / 1000) >= 1000 and len(units) > 1:
-        del units[0]
-    return f"{number:,.1f}".removesuffix(".0") + f" {units[0]}"

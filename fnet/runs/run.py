@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fnet.core.wording import in_bytes
 from fnet.data.pipeline import Splits
 from fnet.metrics import recorded_name
 from fnet.runs import files, folder, memory
@@ -16,7 +17,6 @@ from fnet.runs.data import load_data
 from fnet.runs.evaluation import Scores, scores_of, sizes_of
 from fnet.runs.experiment import Experiment
 from fnet.runs.log import MetricsLog, board_writer
-from fnet.runs.memory import in_bytes
 from fnet.runs.model_file import save_model
 from fnet.runs.stop import Interrupted, StopRequests
 from fnet.train.loop import Diverged, Epoch, Fitted, Segment, fit

@@ -116,7 +116,7 @@ def test_the_limits_of_the_process_count(monkeypatch):
 @pytest.mark.usefixtures("little_memory")
 def test_data_is_compared_with_memory_before_it_is_allocated():
     np.savez("a.npz", x=np.zeros((1000, 1), np.float32), y=np.zeros(1000))
-    message = "a.npz: the array 'y' needs 0.0163 MB of memory, but 0.01 MB are available; divide the file"
+    message = "a.npz: the array 'y' needs 16.3 kB of memory, but 10 kB are available; divide the file"
     assert assert_too_large("npz", message, path="a.npz") == "path"
     write("a,y\n" + "1,0\n2,1\n" * 200)
     assert assert_too_large("csv", "a table of 400 lines and 2 columns needs .* divide it", path="t.csv", target="y")
@@ -135,7 +135,7 @@ def test_data_is_compared_with_memory_before_it_is_allocated():
 def test_examples_that_do_not_fit_in_memory_are_streamed():
     spec = DatasetSpec("large", (50,), Targets("classes", 2), 51)
     data = source.Arrays(np.zeros((51, 50), np.uint8), np.arange(51) % 2)
-    message = "large: 51 examples of 50 numbers, in memory, needs 0.0102 MB of memory, .*set data.stream: true"
+    message = "large: 51 examples of 50 numbers, in memory, needs 10.2 kB of memory, .*set data.stream: true"
     with pytest.raises(DataError, match=message) as caught:
         split_and_normalize(data, spec, (0.8, 0.1, 0.1), "none", seed=0)
     assert caught.value.setting == "stream"

@@ -5,6 +5,7 @@ import optax
 import pytest
 
 import fnet
+from fnet.data import memory as machine
 from fnet.data.sklearn import SklearnSource
 from fnet.losses import resolve_loss
 from fnet.runs import memory
@@ -88,7 +89,7 @@ NEED = memory.MemoryNeed(200, 200, 400, 0, 0, 100, 50)
     ],
 )
 def test_what_exceeds_all_memory_is_refused(total, remedy, monkeypatch):
-    monkeypatch.setattr(memory, "machine_total", lambda: total)
+    monkeypatch.setattr(machine, "total", lambda: total)
     text = (
         "training needs at least 950 bytes of memory (parameters 200 bytes, gradients 200 bytes, optimizer 400 bytes, "
         f"data 100 bytes, activations 50 bytes), but this machine has {total} bytes; {remedy}"
@@ -97,17 +98,17 @@ def test_what_exceeds_all_memory_is_refused(total, remedy, monkeypatch):
         memory.check(NEED)
     assert str(refused.value) == memory.excess(NEED) == text
     large_batch = NEED._replace(activations=101)
-    monkeypatch.setattr(memory, "machine_total", lambda: 1000)
+    monkeypatch.setattr(machine, "total", lambda: 1000)
     assert memory.excess(large_batch).endswith("1 kB; make the batch smaller with train.batch_size=N")
 
 
 def test_what_fits_once_memory_is_freed_is_warned_of(monkeypatch):
-    monkeypatch.setattr(memory, "machine_total", lambda: 950)
-    monkeypatch.setattr(memory, "machine_free", lambda: 949)
+    monkeypatch.setattr(machine, "total", lambda: 950)
+    monkeypatch.setattr(machine, "free", lambda: 949)
     with pytest.warns(memory.MemoryWarning, match="needs at least 950 bytes of memory, and 949 bytes are free"):
         memory.check(NEED)
     assert memory.excess(NEED) == ""
-    monkeypatch.setattr(memory, "machine_free", lambda: 950)
+    monkeypatch.setattr(machine, "free", lambda: 950)
     memory.check(NEED)
 
 
@@ -125,12 +126,11 @@ def test_the_memory_of_a_device_counts_where_it_tells(monkeypatch):
 
 
 def test_the_limit_of_a_container_is_the_memory_of_the_machine(monkeypatch, tmp_path):
-    whole = memory.machine_total()
-    assert whole is not None
-    assert memory.machine_free() <= whole
+    whole = machine.total()
+    assert machine.free() <= whole
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(memory, "_CGROUP_LIMITS", (str(limit), str(tmp_path / "absent")))
+    monkeypatch.setattr(machine, "_CGROUPS", (str(limit), str(tmp_path / "absent")))
     limit.write_text("max\n")
-    assert memory.machine_total() >= whole
+    assert machine.total() >= whole
     limit.write_text("1048576\n")
-    assert memory.machine_total() == 2**20
+    assert machine.total() == 2**20
