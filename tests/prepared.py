@@ -76,3 +76,19 @@ def prepare_images(folder: Path, name: str, file_format: str = "array_record", *
         ]
     features = {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
     return prepare(folder, name, features, ("image", "label"), splits, file_format)
+
+
+def settings(folder, **changed):
+    """Return the settings of a dataset in a folder, as a config gives them."""
+    defaults = {"data_dir": str(folder), "image_key": None, "label_key": None, "text_length": 8, "split": None}
+    return defaults | changed
+
+
+def spec_and_arrays(name, chosen):
+    """Return the description and the arrays of a prepared dataset with these settings."""
+    from fnet.data import tfds
+
+    source = tfds.source(name, chosen)
+    spec, arrays = source.spec(), source.read(seed=0)
+    assert arrays.x.shape == (spec.size, *spec.shape)
+    return spec, arrays
