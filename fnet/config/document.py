@@ -1,7 +1,7 @@
 """A config file as plain data, with the line and column of every value."""
 
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path as FilePath
 from typing import Any
 
 from fnet.config.errors import ConfigError, Path, Problem
@@ -134,17 +134,14 @@ def _text_of(file: str) -> str:
     Raises:
         ConfigError: when there is no such file, or it cannot be read.
     """
-    path = FilePath(file)
+    if os.path.isdir(file):
+        raise ConfigError([f"{file}: expected a config file, got a folder"])
+    if os.path.exists(file) and not os.path.isfile(file):  # reading a pipe or device may never end
+        raise ConfigError([f"{file}: expected a config file, got a pipe or device; write the config to a file"])
     try:
-        if path.is_dir():
-            raise ConfigError([f"{file}: expected a config file, got a folder"])
-        if path.exists() and not path.is_file():  # reading a pipe or device may never end
-            raise ConfigError([f"{file}: expected a config file, got a pipe or device; write the config to a file"])
-        with path.open("rb") as opened:
+        with open(file, "rb") as opened:
             content = opened.read(MAX_BYTES + 1)
-    except (FileNotFoundError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except (FileNotFoundError, ValueError):  # a name with NUL is a ValueError
         raise ConfigError([f"{file}: no such file"]) from None
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None

@@ -10,10 +10,11 @@ from fnet.config.load import resolve
 from fnet.core.description import describe
 from fnet.core.wording import format_value
 from fnet.data.source import DatasetSpec
+from fnet.layers.vocabulary import build
 from fnet.runs.code import only_trusted
 from fnet.runs.experiment import Experiment
 from fnet.runs.folder import FolderError
-from fnet.runs.model_file import Model, build_network, load_model
+from fnet.runs.model_file import Model, load_model
 
 
 class LoadedRun(NamedTuple):
@@ -43,7 +44,7 @@ def load_run(run: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = 
     with only_trusted(run, trust):
         model = load_model(run)
         experiment = build_experiment(*resolve(os.path.join(run, "config.yaml"), overrides))
-        saved = None if model.network is None else describe(build_network(run, model.network))
+        saved = None if model.network is None else describe(build(model.network))
     differences: list[str] = []
     if saved is not None:
         differences += _network_differences("model", describe(experiment.net), saved)

@@ -22,7 +22,7 @@ from ruamel.yaml.events import (
     StreamEndEvent,
 )
 
-from fnet.core.wording import format_value, shorten
+from fnet.core.wording import first_line, format_value, shorten
 
 MAX_BYTES = 2**22
 """Size of the largest config, in bytes. Data belong in files of their own, and `repeat` writes equal layers once."""
@@ -137,7 +137,7 @@ def _events(text: str) -> Iterator[Event]:
         except MarkedYAMLError as error:
             raise YamlError([_syntax_problem(error)]) from None
         except YAMLError as error:
-            raise YamlError([(None, f"not YAML: {str(error).splitlines()[0]}")]) from None
+            raise YamlError([(None, f"not YAML: {first_line(error)}")]) from None
         except (ValueError, OverflowError):  # an escape such as \U99999999
             raise YamlError([(None, "not YAML: found an escape of a character that does not exist")]) from None
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fnet.core.layer import Layer, made_by, walk
+from fnet.core.layer import Layer, Shape, made_by, walk
 from fnet.core.wording import format_value, suggestion
 
 WEIGHT_LEAVES = frozenset({"w", "u"})
@@ -287,6 +287,27 @@ def _rewire_children(net: Layer, change: Change, path: tuple[str, ...]) -> Layer
         return net
     children = (rewire(child, change, (*path, name)) for name, child in net.children)
     return dataclasses.replace(net.constructor(*children, **net.settings), name=net.name)  # pyright: ignore[reportOptionalCall]
+
+
+def in_shapes(net: Layer, in_shape: Shape) -> dict[tuple[str, ...], Shape]:
+    """Return the shape of the input of every layer by path, without the layers that `rewire` cannot observe.
+
+    >>> import fnet
+    >>> in_shapes(fnet.serial(fnet.dense(4), fnet.relu()), (3,))
+    {('dense_1',): (3,), ('relu_1',): (4,), (): (3,)}
+    """
+    shapes: dict[tuple[str, ...], Shape] = {}
+
+    def observed(path: tuple[str, ...], layer: Layer) -> Layer:
+        def shape(in_shape: Shape) -> Shape:
+            out_shape = layer.shape(in_shape)
+            shapes[path] = in_shape
+            return out_shape
+
+        return dataclasses.replace(layer, shape=shape)
+
+    rewire(net, observed).shape(in_shape)
+    return shapes
 
 
 RECORDED = "/recorded"

@@ -124,10 +124,10 @@ def format_number(value: float) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Write a value as users write it in YAML, truncated to 60 characters.
+    r"""Write a value on one line as users write it in YAML, truncated to 60 characters.
 
-    >>> format_value(None), format_value(True), format_value("adam"), format_value([1])
-    ('nothing', 'true', "'adam'", 'a list')
+    >>> print(format_value(None), format_value(True), format_value("a\n"), format_value([1]))
+    nothing true 'a\n' a list
     """
     match value:
         case None:
@@ -135,7 +135,7 @@ def format_value(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return shorten(f"'{value}'")
+            return shorten(f"'{printable(value)}'")
         case Mapping():
             return "a mapping"
         case list() | tuple():
@@ -156,6 +156,15 @@ def shorten(text: str, length: int = 60) -> str:
     'a long...'
     """
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of an error's message, or its type if it has none.
+
+    >>> first_line(ValueError("\none\ntwo")), first_line(ValueError())
+    ('one', 'ValueError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import MinLen
 from pydantic import AfterValidator
 
-from fnet.core.wording import suggestion
+from fnet.core.wording import first_line, suggestion
 from fnet.data.arrays import Arrays
 from fnet.data.source import DataError, DatasetSpec, DataSource
 from fnet.data.stream import Stream
@@ -181,11 +181,6 @@ def file_errors(path: Path) -> Iterator[None]:
     except Exception as error:  # damaged files raise errors of many types in the libraries that read them
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"{path} cannot be read: {error.strerror}", "path") from None
-        raise DataError(
-            f"{path} is damaged or has another format than its name says: {_reason(error)}", "path"
-        ) from None
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:1].lower() + lines[0][1:].rstrip(".")
+        line = first_line(error).rstrip(".")
+        reason = line[:1].lower() + line[1:]
+        raise DataError(f"{path} is damaged or has another format than its name says: {reason}", "path") from None

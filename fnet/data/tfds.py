@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from fnet.core.wording import suggestion
+from fnet.core.wording import first_line, suggestion
 from fnet.data.arrays import Arrays
 from fnet.data.cache import cached, free_space, lookup
 from fnet.data.path import digest, file_errors, refuse_irregular
 from fnet.data.source import DataError, DatasetSpec, DataSource
 from fnet.data.stream import Joined, Stream
 from fnet.data.tfds_features import Prepared, check_classes, input_of, supervised, targets_of
-from fnet.data.tfds_records import Records, first_line
+from fnet.data.tfds_records import Records
 from fnet.data.tokens import BYTES, as_tokens
 
 

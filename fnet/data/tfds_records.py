@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fnet.core.wording import first_line
 from fnet.data.arrays import chunks
 from fnet.data.cache import Chunks, Decoded
 from fnet.data.source import DataError
@@ -139,11 +140,6 @@ def place_of(index: int, split: Any) -> str:
             return f"record {index} of {file}"
         index -= length
     raise IndexError(index)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type if it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _open(prepared: Prepared, split: str) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fnet.core.wording import first_line
 from fnet.gradcheck.compare_leaves import ROUNDING_LIMITS, SAMPLES, Part, check_choice, compare_leaves
 from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.report import Report
@@ -209,12 +210,12 @@ def _check_value(f: Callable[[Any], Any], params: Any) -> None:
     except jax.errors.ConcretizationTypeError as error:
         raise BadFunction(
             "JAX cannot trace the function: it converts a traced array to a Python number or a NumPy array, or "
-            f"branches on its value; use jax.numpy and jnp.where ({str(error).splitlines()[0]})"
+            f"branches on its value; use jax.numpy and jnp.where ({first_line(error)})"
         ) from error
     except jax.errors.TracerArrayConversionError as error:
         raise BadFunction(
             "JAX cannot trace the function: it passes a traced array to NumPy; use jax.numpy instead "
-            f"({str(error).splitlines()[0]})"
+            f"({first_line(error)})"
         ) from error
     leaves = jax.tree.leaves(value)
     if len(leaves) != 1 or leaves[0].shape != () or jax.tree.structure(value) != jax.tree.structure(0):

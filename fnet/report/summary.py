@@ -1,6 +1,5 @@
 """The rows of `fnet summary`: output shape, parameters and FLOPs of every layer."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fnet.core.layer import Layer, Shape, headline, walk
-from fnet.core.traversal import map_layers, rewire
+from fnet.core.traversal import in_shapes, map_layers
 
 
 class SummaryRow(NamedTuple):
@@ -40,16 +39,7 @@ def summarize(net: Layer, in_shape: Shape) -> list[SummaryRow]:
     dense_1 (4,) 16 28
     relu_1 (4,) 0 4
     """
-    shapes: dict[tuple[str, ...], Shape] = {}
-
-    def recording(path: tuple[str, ...], layer: Layer) -> Layer:
-        def shape(in_shape: Shape) -> Shape:
-            shapes[path] = in_shape
-            return layer.shape(in_shape)
-
-        return dataclasses.replace(layer, shape=shape)
-
-    rewire(net, recording).shape(in_shape)
+    shapes = in_shapes(net, in_shape)
     return [
         SummaryRow(path, headline(layer), layer.shape(shapes[path]), *_costs(layer, shapes[path]))
         for path, layer in walk(net)

@@ -10,6 +10,7 @@ from fnet.core import imports
 from fnet.core.imports import Code
 from fnet.core.layer import Layer, walk
 from fnet.data.augment import Augmentation
+from fnet.data.path import open_file
 
 
 def code_of(net: Layer, augmentations: Iterable[Augmentation] = ()) -> dict[str, dict[str, str]]:
@@ -49,7 +50,8 @@ def only_trusted(run: str | os.PathLike[str], trust: Iterable[str] = ()) -> Iter
 def _recorded(folder: Path) -> dict[str, Code]:
     """Return the code that a run recorded, by module; a file that cannot be read records none."""
     try:
-        codes = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["code"]
+        with open_file(folder / "environment.json") as file:
+            codes = json.load(file)["code"]
         recorded = {module: Code(str(code["file"]), str(code["sha256"])) for module, code in codes.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

@@ -15,6 +15,8 @@ from typing import Any
 
 import jax
 
+from fnet.data.path import open_file
+from fnet.data.source import DataError
 from fnet.runs import files
 
 FILES = ("config.yaml", "environment.json", "model.safetensors")
@@ -134,7 +136,7 @@ def unfinished(run: Path) -> str:
     if not (run / "environment.json").is_file():
         return ""
     records = _records(run)
-    epochs = max((record["epoch"] for record in records if record.get("event") == "epoch"), default=0)
+    epochs = sum(record.get("event") == "epoch" for record in records)
     last = records[-1].get("event") if records else None
     if last == "failed":
         return f"it failed: {records[-1].get('reason')}"
@@ -150,11 +152,11 @@ def unfinished(run: Path) -> str:
 
 
 def _records(run: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's log, without a line that is incomplete."""
+    """Return the records of a run's log, without lines that are incomplete or damaged."""
     records = []
-    with contextlib.suppress(OSError), (run / "metrics.jsonl").open(encoding="utf-8", errors="replace") as file:
+    with contextlib.suppress(OSError, DataError), open_file(run / "metrics.jsonl") as file:
         for line in file:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 records.append(json.loads(line))
     return [record for record in records if isinstance(record, dict)]
 

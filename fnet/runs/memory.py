@@ -1,6 +1,5 @@
 """The memory that training needs, estimated before it is asked for."""
 
-import dataclasses
 import functools
 import inspect
 import math
@@ -12,11 +11,10 @@ import jax
 
 from fnet.core.constructor import no_parameters
 from fnet.core.layer import Layer, Shape, freeze, walk
-from fnet.core.traversal import can_rebuild, frozen_paths, map_layers, renamed, rewire
+from fnet.core.traversal import can_rebuild, expanded, frozen_paths, in_shapes, loop_paths, renamed
 from fnet.core.wording import in_bytes
 from fnet.data import memory as machine
 from fnet.data.split import sizes
-from fnet.layers.combine import serial
 from fnet.runs.experiment import Experiment
 
 _ENTRY = 4
@@ -99,38 +97,13 @@ def estimate(experiment: Experiment) -> MemoryNeed:
 
 def _layers(net: Layer, in_shape: Any) -> Iterator[tuple[Layer, Any, int, bool]]:
     """Yield the layers without containers: layer, input shape, repetitions in a loop, and whether it is trained."""
-    loops: dict[str, int] = {}
-
-    def once(path: str, layer: Layer) -> Layer:
-        """Return the body of a loop, whose layers are under the same names."""
-        if layer.kind != "repeat" or layer.constructor is None or not layer.settings["scan"]:
-            return layer
-        loops[path] = layer.settings["times"]
-        return serial(*layer.layers)
-
-    net = map_layers(once, net)
-    containers = {path for path, layer in walk(net) if layer.children and can_rebuild(layer)}
-    frozen = ["/".join(path) for path in frozen_paths(net)]
-    found: dict[str, tuple[Layer, Any]] = {}
-
-    def recorded(path: tuple[str, ...], layer: Layer) -> Layer:
-        if path in containers:
-            return layer
-
-        def shape(in_shape: Any) -> Any:
-            found["/".join(path)] = layer, in_shape
-            return layer.shape(in_shape)
-
-        return dataclasses.replace(layer, shape=shape)
-
-    rewire(net, recorded).shape(in_shape)
-    for path, (layer, shape) in found.items():
-        times = math.prod(number for loop, number in loops.items() if _is_inside(path, loop))
-        yield layer, shape, times, not any(_is_inside(path, container) for container in frozen)
-
-
-def _is_inside(path: str, container: str) -> bool:
-    return not container or path == container or path.startswith(f"{container}/")
+    layers, shapes, frozen = dict(walk(net)), in_shapes(net, in_shape), frozen_paths(net)
+    loops = {path: expanded(layers[path]).settings["times"] for path in loop_paths(net)}
+    for path, shape in shapes.items():
+        layer = layers[path]
+        if not (layer.children and can_rebuild(layer)):
+            times = math.prod(number for loop, number in loops.items() if path[: len(loop)] == loop)
+            yield layer, shape, times, not any(path[: len(container)] == container for container in frozen)
 
 
 class _Leaf(NamedTuple):

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fnet.core.layer import Layer, ShapeError
 from fnet.core.settings import model_of
-from fnet.core.wording import errors_in_words, format_value, suggestion
+from fnet.core.wording import errors_in_words, format_value, shorten, suggestion
 from fnet.data.normalize import Normalizer
 from fnet.data.source import Column, DatasetSpec, Targets
 from fnet.layers.vocabulary import build
@@ -77,7 +77,7 @@ def _check_fields(where: str, plain: Any, record: Any) -> None:
     if not isinstance(plain, Mapping) or plain.keys() != set(record._fields):
         received = ", ".join(map(str, plain)) if isinstance(plain, Mapping) else format_value(plain)
         raise ValueError(
-            f"{where}: expected the entries {', '.join(record._fields)}, got {_short(received)}; "
+            f"{where}: expected the entries {', '.join(record._fields)}, got {shorten(received)}; "
             "another version of fnet wrote it"
         )
 
@@ -88,7 +88,7 @@ def _check_spec(spec: DatasetSpec) -> None:
     sizes = {"shape": spec.shape, "targets.shape": targets.shape, "targets.number": (targets.number,)}
     for name, values in sizes.items():
         if any(value < 1 for value in values):
-            raise ValueError(f"spec.{name}: expected sizes of at least 1, got {_short(min(values))}")
+            raise ValueError(f"spec.{name}: expected sizes of at least 1, got {format_value(min(values))}")
     if spec.size < 0 or any(size < 0 for _, size in spec.splits):
         raise ValueError("spec.size and spec.splits: expected at least 0 examples, got a negative number")
     if spec.range is not None and not spec.range[0] < spec.range[1]:
@@ -96,7 +96,7 @@ def _check_spec(spec: DatasetSpec) -> None:
     if targets.names and len(targets.names) != targets.number:
         noun = "classes" if targets.kind == "classes" else "values"
         raise ValueError(
-            f"spec.targets.names: expected a name for each of the {_short(targets.number)} {noun}, got "
+            f"spec.targets.names: expected a name for each of the {format_value(targets.number)} {noun}, got "
             f"{len(targets.names)} names"
         )
     if spec.vocabulary is not None:
@@ -104,7 +104,7 @@ def _check_spec(spec: DatasetSpec) -> None:
             raise ValueError("spec.vocabulary: expected null, because spec.tokens is false, got a vocabulary")
         if not spec.vocabulary or (spec.is_language and len(spec.vocabulary) != targets.number):
             raise ValueError(
-                f"spec.vocabulary: expected one entry for each of the {_short(targets.number)} classes, got "
+                f"spec.vocabulary: expected one entry for each of the {format_value(targets.number)} classes, got "
                 f"{len(spec.vocabulary)}"
             )
     width = sum(column.width for column in spec.columns)
@@ -154,7 +154,7 @@ def check_outputs(net: Layer, spec: DatasetSpec, loss: Mapping[str, Any] | None)
     single = LOSSES[loss["name"]].targets == "labels" and targets.kind == "classes"
     if single and targets.number != 2:
         raise ValueError(
-            f"loss.name: expected a loss for {_short(targets.number)} classes, got '{loss['name']}', for two"
+            f"loss.name: expected a loss for {format_value(targets.number)} classes, got '{loss['name']}', for two"
         )
     expected = (*targets.shape, 1 if single else targets.number)
     if received != expected:
@@ -184,7 +184,7 @@ def check_arrays(net: Layer, in_shape: Any, arrays: Arrays) -> None:
             raise ValueError(f"{name}: expected {wanted}, got nothing: the entry is missing")
         array = arrays[name]
         if array.shape != leaf.shape or _at_32_bits(array.dtype) != _at_32_bits(leaf.dtype):
-            raise ValueError(f"{name}: expected {wanted}, got {array.dtype} of shape {_short(array.shape)}")
+            raise ValueError(f"{name}: expected {wanted}, got {array.dtype} of shape {shorten(str(array.shape))}")
     for name in arrays:
         if name not in expected:
             raise ValueError(f"{name}: expected an entry of the network, got another{suggestion(name, expected)}")
@@ -259,7 +259,9 @@ def normalizer_of(arrays: Arrays, spec: DatasetSpec | None) -> Normalizer:
         if array.dtype not in (np.float32, np.float64):
             raise ValueError(f"{name}: expected float64, got {array.dtype}")
         if spec is not None and not _broadcasts(array.shape, spec.shape):
-            raise ValueError(f"{name}: expected the shape () or {spec.shape} of an example, got {_short(array.shape)}")
+            raise ValueError(
+                f"{name}: expected the shape () or {spec.shape} of an example, got {shorten(str(array.shape))}"
+            )
         wrong = ~np.isfinite(array) | ((array <= 0) if field == "scale" else False)
         if wrong.any():
             expected = "finite numbers" + (" above 0" if field == "scale" else "")
@@ -277,15 +279,8 @@ def _broadcasts(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
     )
 
 
-def _short(value: Any) -> str:
-    """Write a value that a file contains, truncated to 60 characters."""
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def reason(error: Exception) -> str:
     """Return an error's message on one line; what it quotes from a file may be long, so that it is truncated."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 600 else text[:597] + "..."
+    return shorten(" ".join(str(error).split()) or type(error).__name__, 600)

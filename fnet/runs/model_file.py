@@ -16,6 +16,7 @@ from safetensors.numpy import save as serialized
 
 from fnet.core.description import describe
 from fnet.core.layer import Layer, walk
+from fnet.core.wording import shorten
 from fnet.data.normalize import IDENTITY, Normalizer
 from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import build
@@ -185,27 +186,11 @@ def load(run: str | os.PathLike[str], *, trust: Iterable[str] = ()) -> tuple[Lay
             raise FolderError(
                 f"the model in {run} does not describe its network; build the network yourself, and use load_model"
             )
-        return build_network(run, model.network), model.params, model.state
-
-
-def build_network(run: str | os.PathLike[str], description: Any) -> Layer:
-    """Return the network that a model file describes.
-
-    Args:
-        run: folder of the run, or the file, for messages.
-        description: the network's description.
-
-    Raises:
-        FolderError: when it does not describe a network, or names a module that is not trusted.
-    """
-    try:
-        return build(description)
-    except ValueError as error:
-        raise FolderError(f"the network of {run} cannot be built: {error}") from error
+        return build(model.network), model.params, model.state
 
 
 def load_model(run: str | os.PathLike[str]) -> Model:
-    """Return the content of a run's model file, which is whole and consistent.
+    """Return the content of a run's model file, which is whole and consistent, and whose network can be built.
 
     The parameters and the state have the names, shapes and dtypes that the network initializes, and are finite. The
     normalization is complete, the outputs fit the targets, and the file has not changed since it was written.
@@ -249,8 +234,8 @@ def _content(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not isinstance(about, dict) or not known <= about.keys() <= known | {"in_shape", "sha256"}:
         received = ", ".join(about) if isinstance(about, dict) else type(about).__name__
         raise ValueError(
-            f"the metadata: expected network, spec, loss and sha256, got {received[:100]}; another version of fnet "
-            "wrote it"
+            f"the metadata: expected network, spec, loss and sha256, got {shorten(received, 100)}; another version of "
+            "fnet wrote it"
         )
     checksum = about.pop("sha256", None)
     if checksum is not None and checksum != _checksum(arrays, about):
@@ -276,7 +261,7 @@ def _json(text: str | bytes, what: str) -> Any:
         if len(mapping) < len(pairs):
             seen = set[str]()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-            raise ValueError(f"{what}: expected each entry once, got '{twice[:60]}' twice")
+            raise ValueError(f"{what}: expected each entry once, got '{shorten(twice)}' twice")
         return mapping
 
     def refuse(constant: str) -> Any:
@@ -290,13 +275,13 @@ def _json(text: str | bytes, what: str) -> Any:
 
 def _check_entry(name: str, dtype: str, header: Mapping[str, Any]) -> None:
     """Check the name and the dtype of an array."""
-    keys = name.split("/")
+    keys, shown = name.split("/"), shorten(name)
     if keys[0] not in PARTS or len(keys) < 2 or not all(keys):
-        raise ValueError(f"{name[:60]}: expected a name such as params/dense_1/w, beginning with {', '.join(PARTS)}")
+        raise ValueError(f"{shown}: expected a name such as params/dense_1/w, beginning with {', '.join(PARTS)}")
     if any("/".join(keys[:number]) in header for number in range(2, len(keys))):
-        raise ValueError(f"{name[:60]}: expected an array or a group of arrays under a name, got both")
+        raise ValueError(f"{shown}: expected an array or a group of arrays under a name, got both")
     if dtype not in DTYPES:
-        raise ValueError(f"{name[:60]}: expected a dtype among {', '.join(DTYPES)}, got {dtype}")
+        raise ValueError(f"{shown}: expected a dtype among {', '.join(DTYPES)}, got {dtype}")
 
 
 def _model(arrays: dict[str, np.ndarray], about: Mapping[str, Any]) -> Model:

@@ -14,10 +14,11 @@ from fnet.core.wording import format_value
 from fnet.data import inputs
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.tokens import encode
+from fnet.layers.vocabulary import build
 from fnet.losses import LOSSES, Loss, resolve_loss
 from fnet.runs.code import only_trusted
 from fnet.runs.folder import FolderError
-from fnet.runs.model_file import Model, build_network, load_model
+from fnet.runs.model_file import Model, load_model
 from fnet.train.evaluate import outputs_of
 from fnet.train.generation import GenerationError, generate
 
@@ -67,7 +68,7 @@ def load_trained(run: str | os.PathLike[str], *, trust: Iterable[str] = ()) -> T
             raise FolderError(
                 f"the model in {run} does not describe its network, data and loss; train it with `fnet train`"
             )
-        net = build_network(run, model.network)
+        net = build(model.network)
     return Trained(net, model, model.spec, _loss_of(run, model.loss, model.spec))
 
 

@@ -1,26 +1,22 @@
 """Requests to stop a run: Ctrl-C, termination, and a terminal that is closed."""
 
 import contextlib
-import gc
 import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
-from types import CodeType, FrameType
+from types import FrameType
+from typing import Any
 
 REACTION_SECONDS = 1.0
 """Time that the main thread has to react to a signal. Inside compiled code it cannot."""
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
 """What the signals that ask a program to stop mean, by their names."""
-
-
-def _callbacks_of_the_collector() -> list[CodeType]:
-    """Return the code of the functions that Python calls when it collects garbage, such as JAX's."""
-    return [callback.__code__ for callback in gc.callbacks if hasattr(callback, "__code__")]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -80,10 +76,21 @@ class StopRequests:
         handled = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
         threading.Thread(target=self._watch, args=(arrivals, handled), daemon=True).start()
         wakeup_before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        hook_before = sys.unraisablehook
+
+        def repeat_ignored(unraisable: Any) -> None:
+            # Python ignores an exception in a finalizer or in a callback of the garbage collector, such as JAX's.
+            if isinstance(unraisable.exc_value, Interrupted):
+                threading.Timer(0.01, os.kill, (os.getpid(), unraisable.exc_value.number)).start()
+            else:
+                hook_before(unraisable)
+
+        sys.unraisablehook = repeat_ignored
         before = {number: signal.signal(number, self._receive) for number in handled}
         try:
             yield
         finally:
+            sys.unraisablehook = hook_before
             for number, handler in before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(wakeup_before)
@@ -99,15 +106,12 @@ class StopRequests:
             number, self._pending = self._pending, None
             raise Interrupted(number)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, _: FrameType | None) -> None:
         """React to a signal, in the main thread."""
         if self._arrivals is not None:
             with contextlib.suppress(BlockingIOError):
                 self._arrivals.recv(64)
         at_once = self._pending is not None or not self.deferred
-        if at_once and frame is not None and frame.f_code in _callbacks_of_the_collector():
-            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()  # Python would ignore the exception here
-            return
         self._pending = number
         self.number = self.number or number
         if at_once:

@@ -13,11 +13,12 @@ from fnet.runs.stop import Interrupted, StopRequests
 
 @pytest.fixture
 def stop():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
     stop = StopRequests()
     with stop.handled():
         yield stop
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -57,15 +58,22 @@ def test_a_signal_during_garbage_collection_is_delivered_after_it(stop):
     """Python only prints an exception that is raised in a callback of the collector."""
 
     def callback(phase, info):
-        if phase == "start":
+        gc.callbacks.remove(callback)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="terminated"):
+        gc.callbacks.append(callback)
+        gc.collect()
+        time.sleep(10)
+
+
+def test_a_signal_in_a_finalizer_is_delivered_after_it(stop):
+    class Finalized:
+        def __del__(self):
             signal.raise_signal(signal.SIGTERM)
 
-    gc.callbacks.append(callback)
-    try:
-        gc.collect()
-    finally:
-        gc.callbacks.remove(callback)
     with pytest.raises(Interrupted, match="terminated"):
+        Finalized()
         time.sleep(10)
 
 
