@@ -21,6 +21,7 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     StreamEndEvent,
 )
+from ruamel.yaml.nodes import ScalarNode
 
 from fnet.core.wording import first_line, format_value, shorten
 
@@ -52,14 +53,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 """The types of the tags of YAML's core schema."""
 
-_INTEGER = re.compile(r"[-+]?(0b[01][01_]*|0o[0-7][0-7_]*|0x[0-9a-fA-F][0-9a-fA-F_]*|[0-9][0-9_]*)")
-_FLOAT = re.compile(r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
 _NO_TEXT = re.compile("[\\x00\\ud800-\\udfff]")
-_WORDS: dict[str, Any] = {"": None, "~": None}
-_WORDS |= {form: value for word, value in (("null", None), ("true", True), ("false", False))
-           for form in (word, word.capitalize(), word.upper())}  # fmt: skip
-_WORDS |= {f"{sign}.{form}": float(f"{sign}inf") for sign in ("", "+", "-") for form in ("inf", "Inf", "INF")}
-_WORDS |= {f".{form}": float("nan") for form in ("nan", "NaN", "NAN")}
+_RESOLVER = YAML(typ="safe", pure=True).resolver
+"""Decides which plain scalars are numbers, as it does when a config is written."""
 
 
 @dataclasses.dataclass
@@ -288,11 +284,15 @@ class _Composer:
             self._fail(event, "expected text without NUL characters and halves of surrogate pairs")
         if tag == f"{_CORE}str" or (tag is None and not event.implicit[0]) or tag == "!":
             return text
-        if text in _WORDS:
-            return _WORDS[text]
-        if _INTEGER.fullmatch(text):
-            return self._integer(event)
-        return float(text.replace("_", "")) if _FLOAT.fullmatch(text) else text
+        kind = str(_RESOLVER.resolve(ScalarNode, text, (True, False))).removeprefix(_CORE)
+        try:
+            if kind == "int":
+                return self._integer(event)
+            if kind == "float":
+                return float(re.sub(r"_|\.(?=inf|nan)", "", text.lower()))
+        except ValueError:  # no digits, such as 0x_
+            return text
+        return {"null": None, "bool": text.lower() == "true"}.get(kind, text)
 
     def _integer(self, event: ScalarEvent) -> int:
         digits = event.value.replace("_", "")

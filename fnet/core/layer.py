@@ -127,9 +127,13 @@ class Layer:
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
         object.__setattr__(self, "layers", tuple(child for _, child in self.children))
         if self.name is not None and (not self.name or "/" in self.name):
-            raise ValueError(f"{self.kind}: a layer's name may not be empty or contain '/', got {format_value(self.name)}")
+            raise ValueError(
+                f"{self.kind}: a layer's name may not be empty or contain '/', got {format_value(self.name)}"
+            )
         if self.name is not None and printable(self.name) != self.name:
-            raise ValueError(f"{self.kind}: a layer's name may not contain control characters, got {format_value(self.name)}")
+            raise ValueError(
+                f"{self.kind}: a layer's name may not contain control characters, got {format_value(self.name)}"
+            )
 
     def __getitem__(self, path: str) -> "Layer":
         """Return the layer at a path of names joined by "/", such as "block/dense_1".

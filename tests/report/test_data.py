@@ -5,12 +5,13 @@ import re
 import numpy as np
 from report.printed import printed, rows
 
+from fnet.core.wording import in_bytes
 from fnet.data import catalog
 from fnet.data.arrays import Arrays
 from fnet.data.cache import Entry
 from fnet.data.inspect import inspect
 from fnet.data.source import DatasetSpec, Targets
-from fnet.report.data import ROWS, listing_tables, size, tables
+from fnet.report.data import ROWS, listing_tables, tables
 
 PARTS = (0.8, 0.1, 0.1)
 
@@ -58,5 +59,5 @@ def test_many_classes_are_cut_to_the_most_frequent():
 def test_the_list_names_shipped_prepared_and_decoded_datasets(tmp_path):
     entry = Entry(tmp_path / "abc", {"name": "photos", "format": "images"}, 2_500_000, 0.0)
     text = printed(*listing_tables(catalog.embedded(), {"mnist": "/sets/mnist"}, "/cache", [entry]))
-    for name in ("digits", "sentences", "mnist", "photos", size(2_500_000)):
+    for name in ("digits", "sentences", "mnist", "photos", in_bytes(2_500_000)):
         assert name in text
