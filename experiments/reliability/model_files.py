@@ -378,10 +378,8 @@ def main(argv: list[str]) -> int:
                     print(f"{run.folder.name}: {altered.name}: {problem}", flush=True)
                 elif accepted and arguments.list:
                     print(f"{run.folder.name}: {altered.name}: accepted", flush=True)
-    print(
-        f"model files: {tried} tried, {failed} failed, seed {arguments.seed}; {tried - valid - failed} refused, "
-        f"{valid} accepted as valid models"
-    )
+    print(f"{tried - valid - failed:,} refused, {valid:,} accepted as valid models")
+    print(f"model files: {tried:,} tried, {failed:,} failed, seed {arguments.seed}")
     return int(failed > 0)
 
 

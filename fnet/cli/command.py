@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fnet.core.wording import printable
+from fnet.core.wording import first_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,8 @@ def _report(error: Exception) -> int:
     """Print an error and return its exit status; an error without one is a bug, shown with its traceback."""
     status = getattr(error, "exit_status", 3 if isinstance(error, OSError) else None)
     if status is None and _out_of_memory(error):
-        print(f"error: there is not enough memory: {error}; make the network or the batch smaller", file=sys.stderr)
+        text = f"error: there is not enough memory: {first_line(error)}; make the network or the batch smaller"
+        print(printable(text), file=sys.stderr)
         return 3
     if status is None:
         traceback.print_exception(error)

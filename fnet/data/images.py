@@ -59,8 +59,7 @@ def images(
     """PNG and JPEG images in folders, whose names are the classes: cat/1.png, dog/1.jpg.
 
     Folders called train, validation (or val) and test in `path` are the source's own splits, and contain the folders of
-    the classes. Images are rotated according to their EXIF orientation, and
-    16 bits per pixel become 8.
+    the classes. Images are rotated according to their EXIF orientation, and 16 bits per pixel become 8.
 
     Args:
         path: the folder that contains the folders.

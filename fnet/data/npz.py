@@ -43,8 +43,7 @@ def npz(
     """Arrays of a .npz file: examples x (n, ...) and targets y (n,) or (n, values).
 
     x_validation and x_test, with their y, are splits in addition to train, whose arrays may also be called x_train and
-    y_train.
-    Bytes (uint8) of shape (n, height, width) or (n, height, width, channels) are images.
+    y_train. Bytes (uint8) of shape (n, height, width) or (n, height, width, channels) are images.
 
     Args:
         path: the file.

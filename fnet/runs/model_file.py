@@ -16,7 +16,7 @@ from safetensors.numpy import save as serialized
 
 from fnet.core.description import describe
 from fnet.core.layer import Layer, walk
-from fnet.core.wording import shorten
+from fnet.core.wording import format_value, shorten
 from fnet.data.normalize import IDENTITY, Normalizer
 from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import build
@@ -261,7 +261,7 @@ def _json(text: str | bytes, what: str) -> Any:
         if len(mapping) < len(pairs):
             seen = set[str]()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-            raise ValueError(f"{what}: expected each entry once, got '{shorten(twice)}' twice")
+            raise ValueError(f"{what}: expected each entry once, got {format_value(twice)} twice")
         return mapping
 
     def refuse(constant: str) -> Any:

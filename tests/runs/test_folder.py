@@ -1,10 +1,11 @@
 """A run's folder: its name, the lock of a running run, and what a killed one leaves."""
 
 import json
+import os
 
 import pytest
 
-from fnet.runs import files, folder
+from fnet.runs import code, files, folder
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import load_model
 
@@ -65,6 +66,26 @@ def test_a_run_that_is_not_finished_says_why(tmp_path):
     assert folder.unfinished(failed) == "it failed: the loss is NaN"
     stopped = killed(tmp_path, "c", *epochs[:1], {"event": "end", "stopped": "interrupted"})
     assert folder.unfinished(stopped) == "it was interrupted after 1 epochs, and its parameters were not saved"
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "[]", '{"event": "epoch", "epoch": "x"}', "\0", '{"event": '])
+def test_damaged_records_do_not_hide_why_a_run_ended(line, tmp_path):
+    run = killed(tmp_path, "a")
+    (run / "metrics.jsonl").write_text(f'{line}\n{{"event": "failed", "reason": "NaN"}}\n')
+    assert folder.unfinished(run) == "it failed: NaN"
+
+
+def test_fifos_in_the_folder_of_a_run_are_not_read(tmp_path):
+    """Opening one for reading would wait until another program writes into it."""
+    run = tmp_path / "a-1"
+    run.mkdir()
+    os.mkfifo(run / "environment.json")
+    with code.only_trusted(run):
+        pass
+    (run / "environment.json").unlink()
+    (run / "environment.json").write_text("{}")
+    os.mkfifo(run / "metrics.jsonl")
+    assert folder.unfinished(run).startswith("it was killed after 0 epochs")
 
 
 def test_a_folder_that_is_not_of_a_run_was_not_killed(tmp_path):
