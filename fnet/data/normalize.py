@@ -71,8 +71,8 @@ def fit(
 
     `unit` maps to [0, 1], using the range of all entries if the source states one (images), else the min and max of
     each feature. `standard` subtracts each feature's mean and divides by its standard deviation (of the
-    population, 1/n). `none` leaves them unchanged. A constant feature is divided by 1, however small its values are; one
-    that varies is scaled, however small its variation is.
+    population, 1/n). `none` leaves them unchanged. A constant feature is divided by 1, however small its values are.
+    One that varies is scaled, however small its variation is.
 
     Args:
         kind: unit, standard or none.

@@ -61,10 +61,13 @@ def test_a_signal_during_garbage_collection_is_delivered_after_it(stop):
         gc.callbacks.remove(callback)
         signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(Interrupted, match="terminated"):
+    def collect():
         gc.callbacks.append(callback)
         gc.collect()
         time.sleep(10)
+
+    with pytest.raises(Interrupted, match="terminated"):
+        collect()
 
 
 def test_a_signal_in_a_finalizer_is_delivered_after_it(stop):
@@ -72,9 +75,12 @@ def test_a_signal_in_a_finalizer_is_delivered_after_it(stop):
         def __del__(self):
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(Interrupted, match="terminated"):
+    def finalize():
         Finalized()
         time.sleep(10)
+
+    with pytest.raises(Interrupted, match="terminated"):
+        finalize()
 
 
 def test_signals_that_a_program_ignores_stay_ignored():
