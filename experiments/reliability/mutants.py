@@ -54,6 +54,8 @@ DOCTESTS = "fnet"
 FIRST_SECONDS = 20
 """Processor seconds of the closest tests that run first; most mutants fall to them."""
 
+NOTICED = ("killed", "timed out")
+
 START = """
 import os, sys
 sys.path.insert(0, {folder!r})
@@ -118,7 +120,7 @@ def main() -> None:
     results = {name_of(result): result for result in map(Result._make, _read(file, []))}
     for number, mutant in enumerate(sample, 1):
         before = results.get(name_of(mutant))
-        if before and (options.resume or (options.again and before.outcome in ("killed", "timed out"))):
+        if before and (options.resume or (options.again and before.outcome in NOTICED)):
             continue
         result = run_mutant(mutant, record, options.seconds, options.out)
         results[name_of(mutant)] = result
@@ -439,7 +441,7 @@ def _read_until(reading: int, end: float) -> tuple[str, bool]:
 
 
 def print_table(results: list[Result]) -> None:
-    """Print the results by package, and the mutants that no test noticed."""
+    """Print the results by package, and the mutants that no test noticed, those not explained in `mutants.md` last."""
     packages = collections.defaultdict(list)
     for result in results:
         packages["/".join(result.path.split("/")[:2]).removesuffix(".py")].append(result.outcome)
@@ -447,11 +449,12 @@ def print_table(results: list[Result]) -> None:
     for package, outcomes in [*sorted(packages.items()), ("all", [result.outcome for result in results])]:
         counts = [outcomes.count(outcome) for outcome in ("killed", "timed out", "survived", "not covered")]
         print(f"| {package} | {len(outcomes)} |", " | ".join(map(str, counts)), "|")
-    noticed = sum(result.outcome in ("killed", "timed out") for result in results)
-    print(f"\n{noticed} of {len(results)} noticed ({noticed / max(1, len(results)):.1%})")
-    for result in results:
-        if result.outcome not in ("killed", "timed out"):
-            print(f"{result.outcome}: {name_of(result)}")
+    unnoticed = [result for result in results if result.outcome not in NOTICED]
+    explanations = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
+    explained = [result for result in unnoticed if f"| {result.path} | `{result.description}` |" in explanations]
+    print(f"\n{len(results) - len(unnoticed)} of {len(results)} noticed, {len(explained)} of the others explained")
+    for result in [*explained, *(result for result in unnoticed if result not in explained)]:
+        print(f"{'explained' if result in explained else result.outcome}: {name_of(result)}")
 
 
 def _read(file: Path, default: Any) -> Any:

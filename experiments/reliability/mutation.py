@@ -162,7 +162,7 @@ def _visit(node: ast.AST, block: str, replace: Callable[..., None]) -> Iterator[
     """Return the mutations of a node and of the expressions in it; nested statements belong to their own blocks."""
     if _skip(node):
         return
-    for description, new in _mutations(node):
+    for description, new in _mutations(node, block):
         yield Candidate(node, description, block, lambda new=new: replace(new()) if callable(new) else replace(new))
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "type_comment", "ctx", "op", "ops"):
@@ -192,7 +192,7 @@ def _item_setter(items: list, place: int) -> Callable[[ast.AST], None]:
     return lambda new: items.__setitem__(place, new)
 
 
-def _mutations(node: ast.AST) -> Iterator[tuple[str, Any]]:
+def _mutations(node: ast.AST, block: str) -> Iterator[tuple[str, Any]]:
     """Return the mutations of one node: descriptions, and replacements or functions that change the node in place."""
     if isinstance(node, ast.BinOp | ast.AugAssign) and type(node.op) in BINARY:
         if not _is_type_union(node):
@@ -214,25 +214,24 @@ def _mutations(node: ast.AST) -> Iterator[tuple[str, Any]]:
         yield from _function(node)
     if isinstance(node, ast.If | ast.While | ast.IfExp) and not isinstance(node.test, ast.Compare | ast.UnaryOp):
         yield f"condition {_text(node.test)} negated", _set(node, test=ast.UnaryOp(ast.Not(), node.test))
-    yield from _statement(node)
+    yield from _statement(node, block)
 
 
-def _statement(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    gone = isinstance(node, ast.Raise | ast.Break | ast.Continue | ast.Delete | ast.AugAssign)
+def _statement(node: ast.AST, block: str) -> Iterator[tuple[str, Any]]:
+    gone = isinstance(node, ast.Return) and not block.endswith("#1")
+    gone = gone or isinstance(node, ast.Raise | ast.Break | ast.Continue | ast.Delete | ast.AugAssign)
     gone = gone or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute | ast.Subscript):
         gone = True
     if gone:
         yield f"{_text(node)} deleted", ast.Pass()
-    if isinstance(node, ast.Return) and node.value is not None and not _is(node.value, None):
-        yield f"{_text(node)} becomes return None", _set(node, value=ast.Constant(None))
 
 
 def _is_type_union(node: ast.BinOp | ast.AugAssign) -> bool:
     """Return whether `|` joins types, as in `isinstance(x, list | tuple)`."""
     if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.BitOr):
         return False
-    right = node.right
+    right = node.right.value if isinstance(node.right, ast.Subscript) else node.right
     name = right.attr if isinstance(right, ast.Attribute) else getattr(right, "id", "")
     return _is(right, None) or isinstance(getattr(builtins, name, None), type) or name[:1].isupper() != name.isupper()
 
