@@ -56,14 +56,8 @@ FIRST_SECONDS = 20
 
 NOTICED = ("killed", "timed out")
 
-START = """
-import os, sys
-sys.path.insert(0, {folder!r})
-import mutation
-sys.path.pop(0)
-mutation.install_mutant(os.environ["FNET_MUTANT"], int(os.environ["FNET_MUTANT_INDEX"]))
-"""
-"""`sitecustomize.py` of the Python processes that tests start, which have the mutation too."""
+START = "import sys; sys.path.insert(0, {!r}); import mutation; sys.path.pop(0); mutation.install_from_environment()"
+"""`sitecustomize.py` of the Python processes that tests start, whose fnet is mutated or observed too."""
 
 
 class Result(NamedTuple):
@@ -146,10 +140,11 @@ def sample_of(options: argparse.Namespace) -> list[Mutant]:
             continue
         text = file.read_text(encoding="utf-8").splitlines()
         for mutant in mutation.mutants(path):
-            lines[path, text[mutant.line - 1], mutant.line].append(mutant)
+            line = text[mutant.line - 1]
+            lines[path, line, text[: mutant.line].count(line)].append(mutant)
     if options.only:
         return [m for members in lines.values() for m in members if f"{m.path}:{m.line}" in options.only]
-    generators = {key: random.Random(f"{options.seed} {key[0]} {key[1]}") for key in lines}
+    generators = {key: random.Random(f"{options.seed} {key}") for key in lines}
     order = sorted(lines, key=lambda key: generators[key].random())
     return [generators[key].choice(lines[key]) for key in order[: options.mutants]]
 
@@ -165,7 +160,6 @@ def prepare(out: Path) -> None:
         "HYPOTHESIS_STORAGE_DIRECTORY": str(out / "hypothesis"),
         "XDG_CACHE_HOME": str(out / "cache"),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
     }
     for name in LIBRARIES:
         importlib.import_module(name)
@@ -207,7 +201,10 @@ def record_file(out: Path, group: str, again: bool) -> dict:
 
 def record_group(file: Path, group: str) -> int:
     """Run the tests of one group, and write what each executes."""
-    plugin = _Recorder(mutation.install_observer())
+    observed = Path(os.environ["FNET_MUTANTS"], "observed")
+    observed.mkdir()
+    os.environ["FNET_OBSERVED"] = str(observed)
+    plugin = _Recorder(mutation.install_observer(), observed)
     status = run_tests([group], plugin)
     places: dict[str, int] = {}
     tests = {
@@ -246,10 +243,11 @@ def run_tests(files: list[str], plugin: object) -> int:
 
 
 class _Recorder:
-    """Plugin that records the blocks and processor seconds of each test."""
+    """Plugin that records the blocks and processor seconds of each test, with those of the processes that it starts."""
 
-    def __init__(self, observer: mutation.Observer):
+    def __init__(self, observer: mutation.Observer, observed: Path):
         self.observer = observer
+        self.observed = observed
         self.executed: dict[str, set[str]] = {}
         self.seconds: dict[str, float] = {}
         self.failed: set[str] = set()
@@ -260,6 +258,9 @@ class _Recorder:
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         self.seconds[nodeid] += _processor_seconds()
+        for file in self.observed.iterdir():
+            self.observer.executed.update(file.read_text().splitlines())
+            file.unlink()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.outcome != "passed":
@@ -368,10 +369,7 @@ def run_batch(mutant: Mutant, tests: list[Test], out: Path) -> tuple[str, str]:
     files = list(dict.fromkeys(test.name.partition("::")[0] for test in tests))
 
     def child(connection: int) -> int:
-        start = tempfile.mkdtemp(dir=os.environ["FNET_MUTANTS"], prefix="start-")
-        Path(start, "sitecustomize.py").write_text(START.format(folder=str(Path(__file__).parent)))
         os.environ |= {"FNET_MUTANT": mutant.path, "FNET_MUTANT_INDEX": str(mutant.index)}
-        os.environ["PYTHONPATH"] = f"{start}:{ROOT}"
         mutation.install_mutant(mutant.path, mutant.index)
         return run_tests(files, _Selection(tests, connection))
 
@@ -406,7 +404,10 @@ def in_child(out: Path, limit: float, function: Callable[[int], object]) -> tupl
                 os.dup2(output, 1)
                 os.dup2(output, 2)
                 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-                os.environ["FNET_MUTANTS"] = folder
+                start = Path(folder, "start")
+                start.mkdir()
+                (start / "sitecustomize.py").write_text(START.format(str(Path(__file__).parent)))
+                os.environ |= {"FNET_MUTANTS": folder, "PYTHONPATH": f"{start}:{ROOT}"}
                 (out / "compiled").mkdir(exist_ok=True)
                 Path(folder, "compiled").symlink_to(out / "compiled")
                 os.write(writing, f"finished {function(writing):d}\n".encode())

@@ -6,9 +6,11 @@ alone, and so is `strict=` of `zip`, which asserts what the code already ensures
 """
 
 import ast
+import atexit
 import builtins
 import importlib.abc
 import importlib.machinery
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -356,3 +358,13 @@ def install_observer() -> Observer:
 
     sys.meta_path.insert(0, Finder(transform))
     return observer
+
+
+def install_from_environment() -> None:
+    """Install in a started process what the process that runs the tests has; write there what was observed."""
+    if "FNET_MUTANT" in os.environ:
+        install_mutant(os.environ["FNET_MUTANT"], int(os.environ["FNET_MUTANT_INDEX"]))
+    elif "FNET_OBSERVED" in os.environ:
+        observer = install_observer()
+        file = Path(os.environ["FNET_OBSERVED"], str(os.getpid()))
+        atexit.register(lambda: file.write_text("\n".join(observer.executed)))
