@@ -82,13 +82,6 @@ class Test(NamedTuple):
     blocks: frozenset[str]
 
 
-class Record(NamedTuple):
-    """The recorded tests, and by group the blocks that importing executes."""
-
-    tests: list[Test]
-    imported: dict[str, frozenset[str]]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=300, help="size of the sample")
@@ -109,14 +102,14 @@ def main() -> None:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     prepare(options.out)
-    record = recorded(options.out, options.record)
+    tests = recorded(options.out, options.record)
     file = options.out / "results.json"
     results = {name_of(result): result for result in map(Result._make, _read(file, []))}
     for number, mutant in enumerate(sample, 1):
         before = results.get(name_of(mutant))
         if before and (options.resume or (options.again and before.outcome in NOTICED)):
             continue
-        result = run_mutant(mutant, record, options.seconds, options.out)
+        result = run_mutant(mutant, tests, options.seconds, options.out)
         results[name_of(mutant)] = result
         _write(file, list(results.values()))
         print(f"{number}/{len(sample)} {result.outcome}: {name_of(mutant)} ({result.seconds:.0f} s) {result.by}")
@@ -166,20 +159,19 @@ def prepare(out: Path) -> None:
     assert "fnet" not in sys.modules
 
 
-def recorded(out: Path, everything: bool) -> Record:
+def recorded(out: Path, everything: bool) -> list[Test]:
     """Return the record of all tests, after recording those whose files changed."""
     groups = [DOCTESTS, *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "tests").rglob("test_*.py")))]
-    record = Record([], {})
+    tests = []
     for group in groups:
         data = record_file(out, group, everything)
         names = data.get("blocks", [])
-        record.imported[group] = frozenset(names[i] for i in data.get("imported", []))
-        record.tests.extend(
+        tests.extend(
             Test(name, group, entry["seconds"], frozenset(names[i] for i in entry["blocks"]))
             for name, entry in data.get("tests", {}).items()
             if entry["passed"]
         )
-    return record
+    return tests
 
 
 def record_file(out: Path, group: str, again: bool) -> dict:
@@ -215,8 +207,7 @@ def record_group(file: Path, group: str) -> int:
         }
         for name, executed in plugin.executed.items()
     }
-    imported = [places.setdefault(block, len(places)) for block in sorted(plugin.observer.imported)]
-    _write(file, {"blocks": list(places), "imported": imported, "tests": tests})
+    _write(file, {"blocks": list(places), "tests": tests})
     return status
 
 
@@ -304,11 +295,11 @@ def _processor_seconds() -> float:
     return sum(os.times()[:4])
 
 
-def run_mutant(mutant: Mutant, record: Record, seconds: float, out: Path) -> Result:
+def run_mutant(mutant: Mutant, recorded: list[Test], seconds: float, out: Path) -> Result:
     """Run the tests of a mutant, the closest first, until one fails or the budget is spent."""
     before = _processor_seconds()
     outcome, by, count = "not covered", "", 0
-    for tests in batches(mutant, record, seconds):
+    for tests in batches(mutant, recorded, seconds):
         count += len(tests)
         outcome, by = run_batch(mutant, tests, out)
         if outcome != "survived":
@@ -316,19 +307,18 @@ def run_mutant(mutant: Mutant, record: Record, seconds: float, out: Path) -> Res
     return Result(*mutant[:1], *mutant[2:5], outcome, by, count, round(_processor_seconds() - before, 1))
 
 
-def batches(mutant: Mutant, record: Record, seconds: float) -> list[list[Test]]:
+def batches(mutant: Mutant, recorded: list[Test], seconds: float) -> list[list[Test]]:
     """Return the tests of a mutant in batches: those closest, further ones, and whole files of tests that execute it.
 
-    A function that is executed only on import, or not by any test, is tested by the tests that execute its module.
+    Code that is executed only on import, or not by any test, is tested by the tests that execute its module, then by
+    all others.
     """
     block = mutant.path + mutant.block
-    tests = [test for test in record.tests if block in test.blocks] if mutant.block else []
-    if not tests:
-        tests = [test for test in record.tests if any(b.startswith(f"{mutant.path}.") for b in test.blocks)]
-        groups = {group for group, blocks in record.imported.items() if block in blocks}
-    else:
-        groups = {test.group for test in tests}
-    wide = [test for test in record.tests if test.group in groups and test not in set(tests)]
+    tests = [test for test in recorded if block in test.blocks] if mutant.block else []
+    groups = {test.group for test in tests} or {test.group for test in recorded}
+    tests = tests or [test for test in recorded if any(b.startswith(f"{mutant.path}.") for b in test.blocks)]
+    names = {test.name for test in tests}
+    wide = [test for test in recorded if test.group in groups and test.name not in names]
     found: list[list[Test]] = [[], [], []]
     spent = 0.0
     for place, test in enumerate([*ordered(mutant.path, tests), *ordered(mutant.path, wide)]):

@@ -180,7 +180,12 @@ def _visit(node: ast.AST, block: str, replace: Callable[..., None]) -> Iterator[
 
 
 def _block_of(node: ast.AST, field: str, block: str) -> str:
-    """Return the block whose execution shows a mutation: for default arguments the body of their function."""
+    """Return the block whose execution shows a mutation: for default arguments the body of their function.
+
+    The body of a lambda is a block, with the text of the lambda as its name.
+    """
+    if isinstance(node, ast.Lambda) and field == "body":
+        return f".{ast.unparse(node)}"
     if isinstance(node, FUNCTION_TYPES) and field == "args":
         return f"{block.partition('#')[0]}.{node.name}#1"
     return block
@@ -233,9 +238,14 @@ def _is_type_union(node: ast.BinOp | ast.AugAssign) -> bool:
     """Return whether `|` joins types, as in `isinstance(x, list | tuple)`."""
     if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.BitOr):
         return False
-    right = node.right.value if isinstance(node.right, ast.Subscript) else node.right
-    name = right.attr if isinstance(right, ast.Attribute) else getattr(right, "id", "")
-    return _is(right, None) or isinstance(getattr(builtins, name, None), type) or name[:1].isupper() != name.isupper()
+    return any(map(_is_type, (node.left, node.right)))
+
+
+def _is_type(node: ast.expr) -> bool:
+    node = node.value if isinstance(node, ast.Subscript) else node
+    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+    builtin = isinstance(getattr(builtins, name, None), type)
+    return _is(node, None) or builtin or name == "ndarray" or name[:1].isupper() != name.isupper()
 
 
 def _constant(node: ast.Constant) -> Iterator[tuple[str, ast.Constant]]:
@@ -322,15 +332,15 @@ def install_mutant(path: str, index: int) -> None:
 
 
 class Observer:
-    """Records which blocks of fnet's functions are executed: `executed`, and on import of a module `imported`."""
+    """Records which blocks of fnet's functions are executed, except while a module of fnet is imported."""
 
     def __init__(self) -> None:
         self.executed: set[str] = set()
-        self.imported: set[str] = set()
         self.depth = 0
 
     def __call__(self, block: str) -> None:
-        (self.imported if self.depth else self.executed).add(block)
+        if not self.depth:
+            self.executed.add(block)
 
     def importing(self) -> "Observer":
         return self
@@ -353,6 +363,9 @@ def install_observer() -> Observer:
                 docstring = isinstance(statements[0], ast.Expr) and isinstance(statements[0].value, ast.Constant)
                 call = ast.Expr(ast.Call(ast.Name("__block__", ast.Load()), [ast.Constant(f"{path}{name}")], []))
                 statements.insert(1 if docstring and len(statements) > 1 else 0, ast.copy_location(call, statements[0]))
+        for node, name in [(node, ast.unparse(node)) for node in ast.walk(tree) if isinstance(node, ast.Lambda)]:
+            call = ast.Call(ast.Name("__block__", ast.Load()), [ast.Constant(f"{path}.{name}")], [])
+            node.body = ast.copy_location(ast.BoolOp(ast.Or(), [call, node.body]), node.body)  # the call returns None
         ast.fix_missing_locations(tree)
         return True
 
