@@ -442,10 +442,17 @@ def print_table(results: list[Result]) -> None:
         print(f"| {package} | {len(outcomes)} |", " | ".join(map(str, counts)), "|")
     unnoticed = [result for result in results if result.outcome not in NOTICED]
     explanations = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
-    explained = [result for result in unnoticed if f"| {result.path} | `{result.description}` |" in explanations]
+    explained = [result for result in unnoticed if row_of(result) in explanations]
     print(f"\n{len(results) - len(unnoticed)} of {len(results)} noticed, {len(explained)} of the others explained")
     for result in [*explained, *(result for result in unnoticed if result not in explained)]:
-        print(f"{'explained' if result in explained else result.outcome}: {name_of(result)}")
+        print(f"{'explained' if result in explained else result.outcome}: {name_of(result)}\n    {row_of(result)}")
+
+
+def row_of(result: Result) -> str:
+    """Return the start of a mutant's row in `mutants.md`: it names the text of the line, not its number."""
+    line = (ROOT / result.path).read_text(encoding="utf-8").splitlines()[result.line - 1].strip()
+    cells = (result.path, f"`{line}`", f"`{result.description}`")
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _read(file: Path, default: Any) -> Any:
