@@ -166,8 +166,9 @@ def recorded(out: Path, everything: bool) -> list[Test]:
     for group in groups:
         data = record_file(out, group, everything)
         names = data.get("blocks", [])
+        collected = data.get("collected", [])
         tests.extend(
-            Test(name, group, entry["seconds"], frozenset(names[i] for i in entry["blocks"]))
+            Test(name, group, entry["seconds"], frozenset(names[i] for i in (*collected, *entry["blocks"])))
             for name, entry in data.get("tests", {}).items()
             if entry["passed"]
         )
@@ -207,7 +208,8 @@ def record_group(file: Path, group: str) -> int:
         }
         for name, executed in plugin.executed.items()
     }
-    _write(file, {"blocks": list(places), "tests": tests})
+    collected = [places.setdefault(block, len(places)) for block in sorted(plugin.collected)]
+    _write(file, {"blocks": list(places), "collected": collected, "tests": tests})
     return status
 
 
@@ -234,11 +236,15 @@ def run_tests(files: list[str], plugin: object) -> int:
 
 
 class _Recorder:
-    """Plugin that records the blocks and processor seconds of each test, with those of the processes that it starts."""
+    """Plugin that records the blocks and processor seconds of each test, with those of the processes that it starts.
+
+    Blocks executed while a file is collected, such as those that make its parameters, count for all of its tests.
+    """
 
     def __init__(self, observer: mutation.Observer, observed: Path):
         self.observer = observer
         self.observed = observed
+        self.collected = observer.executed
         self.executed: dict[str, set[str]] = {}
         self.seconds: dict[str, float] = {}
         self.failed: set[str] = set()
