@@ -2,8 +2,8 @@
 
 A loss maps the outputs of a batch and its targets to one number per example; the caller averages, so that the
 gradient of the training loss is the mean of the per-example gradients. The loss of an example with several outputs is
-the mean over them. A loss refuses to broadcast: shapes that do not match raise an error that names both. The other
-parameters of a loss are its settings, bound with `functools.partial`.
+the mean over them. A loss refuses to broadcast: shapes that do not match raise an error that names both. Outputs of 16
+bits are converted to float32 first. The other parameters of a loss are its settings, bound with `functools.partial`.
 """
 
 import functools
@@ -22,6 +22,8 @@ from fnet.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, AnyArray, Metric, per_ex
 def mse(outputs: Float[AnyArray, "batch *outputs"], targets: Num[AnyArray, "batch *outputs"]) -> Float[Array, " batch"]:
     """Squared error: L_i = mean over the outputs of (g - y)^2, for outputs g and targets y.
 
+    The square of an error beyond 1.8e19 is infinite in float32; `huber` and scaled targets avoid this.
+
     Raises:
         ValueError: when the shapes differ.
 
@@ -30,7 +32,7 @@ def mse(outputs: Float[AnyArray, "batch *outputs"], targets: Num[AnyArray, "batc
     [2.5]
     """
     _refuse_broadcast("mse", outputs, targets)
-    return per_example(jnp.square(outputs - targets))
+    return per_example(jnp.square(_widened(outputs) - targets))
 
 
 def huber(
@@ -57,9 +59,10 @@ def huber(
     [0.5, 6.0]
     """
     _refuse_broadcast("huber", outputs, targets)
-    error = outputs - targets
-    size = jnp.abs(error)
-    return per_example(jnp.where(size <= delta, jnp.square(error) / 2, delta * (size - delta / 2)))
+    error = _widened(outputs) - targets
+    # Both pieces are c (e - c / 2) for the clipped error c. No square of a large error is taken.
+    clipped = jnp.clip(error, -delta, delta)
+    return per_example(clipped * (error - clipped / 2))
 
 
 def binary_cross_entropy(
@@ -67,8 +70,8 @@ def binary_cross_entropy(
 ) -> Float[Array, " batch"]:
     """L_i = mean over the labels of -[y log p + (1-y) log(1-p)], with p = sigmoid(z), for labels y in [0, 1].
 
-    Several outputs are several independent labels (multilabel). Computed from the logits z as log(1 + e^z) - y z, which
-    neither overflows nor loses small probabilities.
+    Several outputs are several independent labels (multilabel). Computed from the logits z as y log(1 + e^-z) +
+    (1 - y) log(1 + e^z), which neither overflows nor loses small probabilities.
 
     Raises:
         ValueError: when the shapes differ.
@@ -78,7 +81,8 @@ def binary_cross_entropy(
     0.6931
     """
     _refuse_broadcast("binary_cross_entropy", logits, labels)
-    return per_example(jax.nn.softplus(logits) - labels * logits)
+    logits = _widened(logits)
+    return per_example(jax.nn.softplus(-logits) * labels + jax.nn.softplus(logits) * (1 - labels))
 
 
 def hinge(logits: Float[AnyArray, "batch *labels"], labels: Num[AnyArray, "batch *labels"]) -> Float[Array, " batch"]:
@@ -100,6 +104,7 @@ def hinge(logits: Float[AnyArray, "batch *labels"], labels: Num[AnyArray, "batch
     [0.75, 0.0, 4.0]
     """
     _refuse_broadcast("hinge", logits, labels)
+    logits = _widened(logits)
     t = 2 * labels.astype(logits.dtype) - 1
     return per_example(jax.nn.relu(1 - t * logits))
 
@@ -132,9 +137,10 @@ def cross_entropy(
     (0.2395, 0.2395)
     """
     _refuse_no_classes("cross_entropy", logits)
-    log_p = jax.nn.log_softmax(logits, axis=-1)
+    log_p = jax.nn.log_softmax(_widened(logits), axis=-1)
     if labels.shape == logits.shape:
-        losses = -jnp.sum(labels * log_p, axis=-1)
+        # A class of probability 0 must not contribute where a logit is -inf: 0 * inf is NaN.
+        losses = -jnp.sum(jnp.where(labels == 0, 0.0, labels * log_p), axis=-1)
     elif labels.shape == logits.shape[:-1] and jnp.issubdtype(labels.dtype, jnp.integer):
         classes = logits.shape[-1]
         picked = jnp.take_along_axis(log_p, jnp.clip(labels, 0, classes - 1)[..., None], axis=-1)[..., 0]
@@ -145,7 +151,7 @@ def cross_entropy(
             f"{logits.shape}, got {labels.dtype} labels {labels.shape}"
         )
     if isinstance(label_smoothing, int | float) and label_smoothing == 0:
-        return per_example(losses)  # a class of probability 0 must not contribute: 0 * inf is NaN
+        return per_example(losses)  # for the same reason
     return per_example((1 - label_smoothing) * losses - label_smoothing * jnp.mean(log_p, axis=-1))
 
 
@@ -173,7 +179,7 @@ def kl_divergence(
     """
     _refuse_no_classes("kl_divergence", logits)
     _refuse_broadcast("kl_divergence", logits, targets)
-    log_p = jax.nn.log_softmax(logits, axis=-1)
+    log_p = jax.nn.log_softmax(_widened(logits), axis=-1)
     log_y = jnp.log(jnp.where(targets == 0, 1, targets))
     return per_example(jnp.sum(jnp.where(targets == 0, 0.0, targets * (log_y - log_p)), axis=-1))
 
@@ -322,6 +328,12 @@ def with_metrics(loss: Loss, metrics: Mapping[str, Metric | Callable[..., Array]
     if len(set(names)) < len(names):
         raise ValueError(f"a loss and its metrics need different names, got {', '.join(names)}")
     return loss
+
+
+def _widened(outputs: AnyArray) -> Array:
+    """Return outputs of bfloat16 or float16 in float32, and others as they are."""
+    outputs = jnp.asarray(outputs)
+    return outputs.astype(jnp.float32) if outputs.dtype in (jnp.bfloat16, jnp.float16) else outputs
 
 
 def _refuse_broadcast(name: str, outputs: AnyArray, targets: AnyArray) -> None:

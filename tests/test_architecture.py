@@ -97,6 +97,49 @@ def test_no_part_names_modules_of_others_in_text():
                 assert "fnet." not in target or f"fnet.{part_of(path)}." in target, f"{path}: {target}"
 
 
+UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
+"""Modules that run code while they read a file, or can be told to."""
+
+
+def unsafe(node: ast.AST) -> bool:
+    """Return whether a piece of code reads data as code."""
+    match node:
+        case ast.Call(func=ast.Name(id="eval" | "exec" | "compile" | "__import__")):
+            return True
+        case ast.Call(func=ast.Attribute(attr="read_pickle" | "load_module" | "run_path" | "run_module")):
+            return True
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="np"), attr="load"), keywords=keywords):
+            return not any(ast.unparse(keyword) == "allow_pickle=False" for keyword in keywords)
+        case ast.Call(keywords=keywords):
+            words = {ast.unparse(keyword) for keyword in keywords}
+            return any(word.startswith("allow_pickle=") and word != "allow_pickle=False" for word in words) or bool(
+                words & {"typ='unsafe'", "weights_only=False"}
+            )
+    return False
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_read_as_data(path):
+    """Nothing unpickles or evaluates what a file contains."""
+    assert {module.partition(".")[0] for module in imports(path)}.isdisjoint(UNSAFE_MODULES)
+    assert [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if unsafe(node)] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "eval(text)",
+        "np.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "read(path, allow_pickle=allowed)",
+        "pd.read_pickle(path)",
+        "YAML(typ='unsafe')",
+    ],
+)
+def test_reading_data_as_code_is_found(code):
+    assert unsafe(ast.parse(code, mode="eval").body)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_stay_short(path):
     assert len(path.read_text().splitlines()) <= 400

@@ -121,6 +121,25 @@ def test_losses_of_extreme_logits_are_finite(z):
     assert jnp.isfinite(pull(jnp.ones(1))[0]).all()
 
 
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("z", [1e-30, 0.5, 20.0, 80.0, 1e30])
+def test_binary_cross_entropy_keeps_small_probabilities(z, label):
+    """The loss and the derivative of a confident prediction are e^-z in float32, not 0."""
+    sign = 1 if label else -1
+    loss, pull = jax.vjp(lambda z: binary_cross_entropy(z, jnp.array([label])), jnp.array([sign * z]))
+    np.testing.assert_allclose(loss, [np.log1p(np.exp(-z))], rtol=1e-5)
+    np.testing.assert_allclose(pull(jnp.ones(1))[0], [-sign * np.exp(-z) / (1 + np.exp(-z))], rtol=1e-5)
+
+
+def test_cross_entropy_of_one_hot_labels_with_an_impossible_class():
+    """As for integer labels, a logit of -inf contributes 0 where y is 0, and infinity elsewhere."""
+    z = jnp.array([[0.0, -jnp.inf]])
+    loss, pull = jax.vjp(lambda z: cross_entropy(z, jnp.array([[1.0, 0.0]])), z)
+    assert loss.tolist() == [0.0]
+    assert pull(jnp.ones(1))[0].tolist() == [[0.0, 0.0]]
+    assert cross_entropy(z, jnp.array([[0.5, 0.5]])).tolist() == [jnp.inf]
+
+
 def test_huber_by_hand():
     """delta = 2: e = 1 is quadratic, 1 / 2; e = -4 is linear, 2 (4 - 1) = 6; outputs of an example are averaged."""
     outputs, targets = jnp.array([[3.0], [-3.0]]), jnp.array([[2.0], [1.0]])
@@ -131,12 +150,23 @@ def test_huber_by_hand():
     assert (losses.tolist(), g.tolist()) == ([0.5, 6.0], [[1.0], [-2.0]])
 
 
+@pytest.mark.parametrize(("e", "delta", "loss"), [(1e20, 2.0, 2e20), (3e38, 0.5, 1.5e38), (-1e30, 1e-30, 1.0)])
+def test_huber_of_errors_whose_square_overflows(e, delta, loss):
+    """In float32: the value and both derivatives, of the error and of delta, are finite."""
+    value, (g, by_delta) = jax.value_and_grad(lambda z, delta: huber(z, jnp.zeros(1), delta=delta)[0], (0, 1))(
+        jnp.array([e], jnp.float32), delta
+    )
+    np.testing.assert_allclose(value, loss, rtol=1e-6)
+    np.testing.assert_allclose(g, [np.sign(e) * delta], rtol=1e-6)
+    np.testing.assert_allclose(by_delta, abs(e), rtol=1e-6)
+
+
 def test_huber_is_half_the_squared_error_near_the_target(rng):
     outputs, targets = rng.standard_normal((6, 2)), rng.standard_normal((6, 2))
     np.testing.assert_allclose(huber(outputs, targets, delta=100.0), mse(outputs, targets) / 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("e", "slope"), [(-2.0, -2.0), (2.0, 2.0), (0.0, 0.0), (1e30, 2.0)])
+@pytest.mark.parametrize(("e", "slope"), [(-2.0, -2.0), (2.0, 2.0), (0.0, 0.0), (1e30, 2.0), (-3e38, -2.0)])
 def test_huber_has_no_kink(e, slope):
     """Both pieces have the same derivative at |e| = delta, and the unused square does not overflow far away."""
     assert float(jax.grad(lambda z: huber(z, jnp.zeros(1), delta=2.0)[0])(jnp.array([e]))[0]) == slope
@@ -288,12 +318,22 @@ def test_predictions_and_metrics_fit_the_outputs_and_targets(name, rng):
             assert metric.function(LOSSES[name].predict(outputs), jnp.asarray(targets)).shape == (5,)
 
 
+@pytest.mark.parametrize("half", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_have_the_dtype_of_the_outputs(name, rng):
+def test_losses_of_16_bits_are_computed_in_float32(name, half, rng):
+    """The loss is that of the rounded outputs, and the gradient has their dtype."""
     outputs, targets = map(jnp.asarray, batches(rng)[name][0])
+    outputs = outputs.astype(half)
     if jnp.issubdtype(targets.dtype, jnp.floating):
-        targets = targets.astype(jnp.bfloat16)
-    assert LOSSES[name].function(outputs.astype(jnp.bfloat16), targets).dtype == jnp.bfloat16
+        targets = targets.astype(half).astype(jnp.float32)
+    losses, pull = jax.vjp(lambda outputs: LOSSES[name].function(outputs, targets), outputs)
+    expected = LOSSES[name].function(outputs.astype(jnp.float32), targets)
+    assert (losses.dtype, losses.tolist()) == (jnp.float32, expected.tolist())
+    assert pull(jnp.ones(5))[0].dtype == half
+
+
+def test_the_square_of_an_output_of_float16_does_not_overflow():
+    assert mse(jnp.full(1, 300.0, jnp.float16), jnp.zeros(1, jnp.float16)).tolist() == [90_000.0]
 
 
 def test_the_name_of_a_loss_is_found_through_its_settings():

@@ -1,5 +1,6 @@
 """The `fnet` command and the list of its subcommands."""
 
+import signal
 from importlib import metadata
 from typing import Annotated
 
@@ -52,4 +53,7 @@ app.command()(guide)
 
 def main() -> None:
     """The entry point of the `fnet` command."""
-    app()
+    try:
+        app()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command has ended: Ctrl-C would only disturb the exit

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fnet.core.wording import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,13 +24,22 @@ Overrides = Annotated[
         metavar="KEY=VALUE", help="Settings that override those of the file: train.epochs=3.", show_default=False
     ),
 ]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE",
+        help="Module of layers or functions of your own that may be imported; repeatable, also FNET_TRUST=A,B.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def command(function: Callable[..., int | None]) -> Callable[..., None]:
     """Turn a function into a command: its result or error becomes an exit status and a message.
 
-    0 success; 1 a check failed; 2 invalid request; 3 the run failed; 70 a bug in fnet; 130 interrupted.
+    0 success; 1 a check failed; 2 invalid request; 3 the run failed; 70 a bug in fnet; 128 + N stopped by signal N: 130
+    interrupted, 143 terminated, 129 terminal closed.
     """
 
     @functools.wraps(function)
@@ -36,9 +47,10 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
         try:
             with _plain_warnings():
                 status = function(*args, **kwargs) or 0
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            status = 130
+        except KeyboardInterrupt as error:
+            with contextlib.suppress(OSError):  # the terminal may be closed
+                print(str(error) or "interrupted", file=sys.stderr)
+            status = getattr(error, "exit_status", 130)
         except BrokenPipeError:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the reader has closed the pipe; the interpreter still flushes at exit)
             status = 0
@@ -52,12 +64,24 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
 def _report(error: Exception) -> int:
     """Print an error and return its exit status; an error without one is a bug, shown with its traceback."""
     status = getattr(error, "exit_status", 3 if isinstance(error, OSError) else None)
+    if status is None and _out_of_memory(error):
+        print(f"error: there is not enough memory: {error}; make the network or the batch smaller", file=sys.stderr)
+        return 3
     if status is None:
         traceback.print_exception(error)
         print("\nThis is a bug in fnet: please report it with the traceback above.", file=sys.stderr)
         return 70
-    print(error if hasattr(error, "lines") else f"error: {error}", file=sys.stderr)
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    text = text if hasattr(error, "lines") else f"error: {text}"
+    print(printable(text, multiline=True), file=sys.stderr)
     return status
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Return whether an error of Python, NumPy or JAX says that an array does not fit into memory."""
+    return isinstance(error, MemoryError) or "Out of memory" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 @contextlib.contextmanager
@@ -70,13 +94,54 @@ def _plain_warnings() -> Iterator[None]:
             show_other(message, category, *args, **kwargs)
         elif str(message) not in printed:
             printed.add(str(message))
-            print(f"warning: {message}", file=sys.stderr)
+            print(f"warning: {printable(str(message))}", file=sys.stderr)
 
     warnings.showwarning = show
     try:
         yield
     finally:
         warnings.showwarning = show_other
+
+
+class _Lasting:
+    """A text stream that drops what it is to write once writing fails, because nobody reads it any more."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._dropping():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):  # a closed pipe, a closed terminal, a full disk; a closed stream
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._stream.fileno())
+                os.close(null)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Continue if standard output or standard error cannot be written, within the context."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_Lasting, before)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = before
 
 
 def terminal() -> "Console":

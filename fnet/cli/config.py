@@ -1,43 +1,59 @@
 """The commands that read or describe configs: `fnet summary`, `validate`, `explain` and `schema`."""
 
 import json
+import sys
 from typing import Annotated
 
 import typer
 
-from fnet.cli.command import ConfigFile, Json, Overrides, command, terminal
+from fnet.cli.command import ConfigFile, Json, Overrides, Trust, command, terminal
+from fnet.core.wording import printable
 
 
 @command
-def summary(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Show the network of CONFIG: layers, output shapes, parameters and FLOPs."""
+def summary(config: ConfigFile, overrides: Overrides = None, trust: Trust = None, as_json: Json = False) -> None:
+    """Show the network of CONFIG: layers, output shapes, parameters, FLOPs and the memory that training needs."""
     from fnet.config.load import load
     from fnet.report.summary import summarize
     from fnet.report.tables import summary_table
+    from fnet.runs import memory
     from fnet.runs.files import to_json
 
-    experiment = load(config, overrides or ())
+    experiment = load(config, overrides or (), trust=trust or ())
     rows = summarize(experiment.net, experiment.spec.shape)
+    need = memory.estimate(experiment)
     if as_json:
         print(to_json([row._asdict() for row in rows]))
     else:
-        terminal().print(summary_table(rows, experiment.spec.shape))
+        console = terminal()
+        console.print(summary_table(rows, experiment.spec.shape))
+        console.print(f"training needs at least {need}", soft_wrap=True)
+        _warn(memory.excess(need))
 
 
 @command
 def validate(
     config: ConfigFile,
     overrides: Overrides = None,
+    trust: Trust = None,
     resolved: Annotated[bool, typer.Option(help="Print the config with every default filled in.")] = False,
 ) -> None:
     """Check CONFIG without reading data or training."""
     from fnet.config.load import load
+    from fnet.runs import memory
 
-    experiment = load(config, overrides or ())
+    experiment = load(config, overrides or (), trust=trust or ())
     if resolved:
         print(experiment.config_text, end="")
     else:
-        print(f"{config}: ok")
+        need = memory.estimate(experiment)
+        print(f"{printable(config)}: ok; training needs at least {memory.in_bytes(need.total)} of memory")
+        _warn(memory.excess(need))
+
+
+def _warn(message: str) -> None:
+    if message:
+        print(f"warning: {printable(message)}", file=sys.stderr)
 
 
 @command

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from fnet.cli.command import ConfigFile, Json, Overrides, command, terminal
+from fnet.cli.command import ConfigFile, Json, Overrides, Trust, command, terminal
+from fnet.core.wording import printable
 
 data = typer.Typer(help="Inspect datasets and the cache of decoded data.", no_args_is_help=True)
 
@@ -15,6 +16,7 @@ data = typer.Typer(help="Inspect datasets and the cache of decoded data.", no_ar
 def show(
     config: ConfigFile,
     overrides: Overrides = None,
+    trust: Trust = None,
     png: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="File of the picture; by default NAME-data.png.", show_default=False),
@@ -28,7 +30,7 @@ def show(
     from fnet.report.samples import draw
     from fnet.runs.files import save, to_json
 
-    experiment = load(config, overrides or ())
+    experiment = load(config, overrides or (), trust=trust or ())
     data = experiment.data
     arrays = data.source.read(experiment.seed)
     inspection = inspect(arrays, data.spec, data.parts, data.normalization, seed=experiment.seed)
@@ -41,7 +43,7 @@ def show(
     console = terminal()
     for table in tables(inspection):
         console.print(table)
-    console.print(f"the picture is in {picture}", soft_wrap=True)
+    console.print(printable(f"the picture is in {picture}"), soft_wrap=True, markup=False)
 
 
 @data.command("list")
@@ -98,7 +100,7 @@ def prepare(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder, splits = prepare(name, data_dir)
     sizes = ", ".join(f"{split} {size:,}" for split, size in splits.items())
-    print(f"{name} is prepared in {folder}: {sizes} examples")
+    print(printable(f"{name} is prepared in {folder}: {sizes} examples"))
 
 
 @data.command()
@@ -120,4 +122,4 @@ def clear(
     if as_json:
         print(to_json({"removed": [str(entry.path) for entry in entries], "bytes": freed}))
     else:
-        print(f"removed {size(freed)} of decoded data from {cache.folder()}")
+        print(printable(f"removed {size(freed)} of decoded data from {cache.folder()}"))

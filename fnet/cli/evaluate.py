@@ -1,22 +1,18 @@
 """`fnet evaluate`."""
 
-import os
-
-from fnet.cli.command import Json, RunFolder, command, start_jax, terminal
+from fnet.cli.command import Json, RunFolder, Trust, command, start_jax, terminal
 
 
 @command
-def evaluate(run: RunFolder, as_json: Json = False) -> None:
+def evaluate(run: RunFolder, trust: Trust = None, as_json: Json = False) -> None:
     """Score the network of RUN on each part of its data, and show which classes it confuses."""
-    from fnet.config.load import load
+    from fnet.config.run import load_run
     from fnet.report.tables import confusion_table, scores_table
     from fnet.runs.evaluation import evaluate
     from fnet.runs.files import to_json
-    from fnet.runs.model_file import load_model
 
     start_jax()
-    model = load_model(run)
-    experiment = load(os.path.join(run, "config.yaml"))
+    experiment, model = load_run(run, trust=trust or ())
     result = evaluate(experiment, model.params, model.state, model.normalizer)
     if as_json:
         print(to_json({"examples": result.sizes, "scores": result.scores}))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fnet.cli.command import Json, Overrides, command, start_jax, terminal
+from fnet.cli.command import Json, Overrides, Trust, command, start_jax, terminal
 
 
 @command
@@ -38,18 +38,22 @@ def gradcheck(
     html: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write the report as an HTML page.", show_default=False)
     ] = None,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> int:
     """Check every gradient three ways: by hand, by JAX and numerically. Exit status 1 if one is wrong."""
     from fnet.config.load import load
+    from fnet.config.run import load_run
     from fnet.report.gradients import page, print_check
     from fnet.runs.files import save, to_json
     from fnet.runs.gradcheck import check_gradients
-    from fnet.runs.model_file import load_model
 
     start_jax()
-    model = load_model(target) if os.path.isdir(target) else None
-    experiment = load(os.path.join(target, "config.yaml") if model else target, overrides or ())
+    settings, trusted = overrides or (), trust or ()
+    if os.path.isdir(target):
+        experiment, model = load_run(target, settings, trust=trusted)
+    else:
+        experiment, model = load(target, settings, trust=trusted), None
     checks = check_gradients(
         experiment,
         trained=model and (model.params, model.state),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fnet.cli.command import Json, RunFolder, command, start_jax, terminal
+from fnet.cli.command import Json, RunFolder, Trust, command, start_jax, terminal
 
 if TYPE_CHECKING:
     from fnet.runs.predict import Trained
@@ -24,13 +24,14 @@ def predict(
     length: Annotated[int, typer.Option(min=1, help="Text: number of characters (or bytes) to generate.")] = 200,
     temperature: Annotated[float, typer.Option(min=0, help="Text: sampling temperature; 0 is greedy.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Text: seed of the sampling.")] = 0,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> None:
     """Predict for the examples in INPUT, or continue a text, with the network of RUN."""
     from fnet.runs.predict import load_trained
 
     start_jax()
-    network = load_trained(run)
+    network = load_trained(run, trust=trust or ())
     if network.spec.is_language:
         _continue_text(network, source, length, temperature, seed, as_json)
     else:

@@ -1,18 +1,18 @@
 """A config file as plain data, with the line and column of every value."""
 
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
 from fnet.config.errors import ConfigError, Path, Problem
+from fnet.config.yaml import MAX_BYTES, MAX_DEPTH, Node, Position, YamlError, parse
 from fnet.core.settings import first_parameter
-from fnet.core.wording import format_value
+from fnet.core.wording import format_value, shorten
 from fnet.data import augment
 from fnet.layers.vocabulary import constructor_of
+
+_EXCLUSIVE = ({("train", "epochs"), ("train", "steps")},)
+"""Settings that exclude each other: an override of one replaces the others."""
 
 
 class Document:
@@ -24,19 +24,20 @@ class Document:
         overrides: `key=value` each, with a dotted key and a YAML value.
 
     Raises:
-        ConfigError: for text that is not YAML, or not a mapping, and for a malformed override.
+        ConfigError: for text that is not YAML, not a mapping or too large, and for a malformed override.
     """
 
     def __init__(self, file: str, text: str, overrides: Sequence[str] = ()):
         self.file = file
-        self._marked = _parse(file, text)
         self._overridden: dict[Path, str] = {}
-        if not isinstance(self._marked, Mapping):
-            received = "an empty file" if self._marked is None else format_value(_plain(self._marked))
+        root = _parse(text, lambda position: ":".join(map(str, (file, *(position or ())))))
+        if root is None or not isinstance(root.value, dict):
+            received = "an empty file" if root is None or root.value is None else format_value(root.value)
             raise ConfigError(
                 [f"{file}:1:1: expected a mapping, got {received}; the smallest config has the keys data and model"]
             )
-        self.data: dict[str, Any] = _plain(self._marked)
+        self._root = root
+        self.data: dict[str, Any] = root.plain()
         for override in overrides:
             self._apply(override)
 
@@ -56,18 +57,15 @@ class Document:
 
     def _position(self, problem: Problem) -> tuple[int, int]:
         """Return the line and column of a problem, or of the innermost value in the file that contains it."""
-        node: Any = self._marked
-        line = column = 0
+        node = self._root
+        position = node.position
         for depth, part in enumerate(problem.path):
-            if isinstance(node, Mapping) and part in node:
-                at_key = (problem.at_key and depth == len(problem.path) - 1) or node[part] is None
-                line, column = (node.lc.key if at_key else node.lc.value)(part)  # pyright: ignore
-            elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-                line, column = node.lc.item(part)  # pyright: ignore
-            else:
+            if part not in node.children:
                 break
-            node = node[part]  # pyright: ignore
-        return line + 1, column + 1
+            key, node = node.keys.get(part), node.children[part]
+            at_key = (problem.at_key and depth == len(problem.path) - 1) or node.value is None
+            position = key if at_key and key else node.position
+        return position
 
     def _contains(self, path: Path) -> bool:
         """Return whether the data has a value at a path."""
@@ -81,25 +79,40 @@ class Document:
 
     def _apply(self, override: str) -> None:
         key, equals, text = override.partition("=")
+        override = shorten(override, 200)
         if not equals or not key:
             raise ConfigError([f"{override}: expected key=value, such as train.epochs=3"])
-        value = _plain(_parse(override, text, with_position=False))
-        path = tuple(int(part) if part.isascii() and part.isdecimal() else part for part in key.split("."))
+        parts = key.split(".")
+        value = _parse(text, lambda _: override)
+        levels = len(parts) + (0 if value is None else value.height)
+        if levels > MAX_DEPTH:
+            raise ConfigError([f"{override}: expected at most {MAX_DEPTH} levels of nesting, got {levels}"])
         node: Any = self.data
-        part: Any
-        for depth, part in enumerate(path):
-            if isinstance(node, list) and not (isinstance(part, int) and part < len(node)):
-                raise ConfigError(
-                    [f"{override}: expected an index of a list of length {len(node)}, counted from 0, got '{part}'"]
-                )
-            if depth == len(path) - 1:
-                node[part] = value
+        path: Path = ()
+        for depth, name in enumerate(parts):
+            part: Any = _index(name, node, override) if isinstance(node, list) else name
+            path = (*path, part)
+            if depth == len(parts) - 1:
+                node[part] = None if value is None else value.plain()
                 break
             inner = node[part] if isinstance(node, list) else node.get(part)
             if not isinstance(inner, dict | list):
-                node[part] = _long_form(path[: depth + 1], inner)
+                node[part] = _long_form(path, inner)
             node = node[part]
         self._overridden[path] = override
+        for exclusive in _EXCLUSIVE:
+            if path in exclusive:
+                for *section, name in exclusive - {path}:
+                    self.data[section[0]].pop(name, None)
+
+
+def _index(name: str, values: Sequence[Any], override: str) -> int:
+    """Return the index that a part of an override's key gives."""
+    length = len(values)
+    if name.isascii() and name.isdecimal() and len(name) < 10 and int(name) < length:
+        return int(name)
+    received = format_value(name)
+    raise ConfigError([f"{override}: expected an index of a list of length {length}, counted from 0, got {received}"])
 
 
 def read(file: str, overrides: Sequence[str] = ()) -> Document:
@@ -112,16 +125,38 @@ def read(file: str, overrides: Sequence[str] = ()) -> Document:
     Raises:
         ConfigError: as for `Document`, and when the file cannot be read.
     """
+    return Document(file, _text_of(file), overrides)
+
+
+def _text_of(file: str) -> str:
+    """Return the content of a regular file, of limited size.
+
+    Raises:
+        ConfigError: when there is no such file, or it cannot be read.
+    """
+    path = FilePath(file)
     try:
-        return Document(file, FilePath(file).read_text(encoding="utf-8"), overrides)
-    except FileNotFoundError:
+        if path.is_dir():
+            raise ConfigError([f"{file}: expected a config file, got a folder"])
+        if path.exists() and not path.is_file():  # reading a pipe or device may never end
+            raise ConfigError([f"{file}: expected a config file, got a pipe or device; write the config to a file"])
+        with path.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+    except (FileNotFoundError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError([f"{file}: no such file"]) from None
-    except IsADirectoryError:
-        raise ConfigError([f"{file}: expected a config file, got a folder"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError([f"{file}: expected text in UTF-8; save the file with that encoding"]) from None
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(
+            [f"{file}: expected a config of at most {MAX_BYTES:,} bytes, got more; equal layers are written once, with "
+             "repeat: {times: N, layers: [...]}, and data belong in a file of their own"]
+        )  # fmt: skip
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError([f"{file}: expected text in UTF-8; save the file with that encoding"]) from None
 
 
 def _long_form(path: Path, value: Any) -> dict[Any, Any]:
@@ -143,48 +178,17 @@ def _long_form(path: Path, value: Any) -> dict[Any, Any]:
         return {"name": value}
 
 
-def _parse(file: str, text: str, *, with_position: bool = True) -> Any:
+def _parse(text: str, place: Callable[[Position | None], str]) -> Node | None:
     """Parse YAML.
 
     Args:
-        file: name of the file, or the override, for messages.
         text: the YAML.
-        with_position: whether messages give line and column.
+        place: position -> where it is, for messages.
 
     Raises:
-        ConfigError: when the text is not YAML.
+        ConfigError: when the text is not YAML, or exceeds a limit.
     """
     try:
-        return YAML().load(text)
-    except MarkedYAMLError as error:
-        problem = (error.problem or "cannot be parsed").splitlines()[0]
-        if "'\\t'" in problem:
-            problem = "found a tab; YAML indents with spaces"
-        elif problem.startswith("but "):
-            problem = f"{error.context}, {problem}"
-        opened, mark = error.context_mark, error.problem_mark or error.context_mark
-        if with_position and opened and mark and opened.line != mark.line:
-            problem += f", {error.context} from {opened.line + 1}:{opened.column + 1}"
-        position = f":{mark.line + 1}:{mark.column + 1}" if mark and with_position else ""
-        raise ConfigError([f"{file}{position}: not YAML: {problem}"]) from None
-    except YAMLError as error:
-        raise ConfigError([f"{file}: not YAML: {str(error).splitlines()[0]}"]) from None
-
-
-def _plain(value: Any) -> Any:
-    """Return data with ruamel's types converted to dict, list, str, bool, int, float or None."""
-    match value:
-        case None | bool():
-            return value
-        case Mapping():
-            return {_plain(key): _plain(entry) for key, entry in value.items()}
-        case list():
-            return [_plain(entry) for entry in value]
-        case int():
-            return int(value)
-        case float():
-            return float(value)
-        case date():
-            return value.isoformat()
-        case _:
-            return str(value)
+        return parse(text)
+    except YamlError as error:
+        raise ConfigError([f"{place(position)}: {message}" for position, message in error.problems]) from None

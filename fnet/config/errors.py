@@ -1,14 +1,21 @@
 """Problems of a config, as records whose text is composed last."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fnet.config.sections import Tag, members_at, model_at, sections_of, tag_at, tag_values
 from fnet.core.settings import Strict
-from fnet.core.wording import errors_in_words, nearest, required
+from fnet.core.wording import errors_in_words, format_value, nearest, printable, required
 
 Path = tuple[str | int, ...]
+
+MAX_PROBLEMS = 100
+"""The number of problems that are listed."""
+
+MAX_LINE = 2000
+"""The number of characters of one message."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +53,24 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """An invalid config; its text has one line per problem, each with file, line and column."""
+    """An invalid config; its text has one printable line per problem, each with file, line and column.
+
+    Only the first problems of many are listed, and the middle of very long lines is left out.
+    """
 
     exit_status = 2
 
     def __init__(self, lines: Sequence[str]):
-        super().__init__("\n".join(lines))
-        self.lines = tuple(lines)
+        first = [_printable_line(line) for line in lines[:MAX_PROBLEMS]]
+        if len(lines) > MAX_PROBLEMS:
+            first.append(f"more than {MAX_PROBLEMS} problems; fix these first")
+        super().__init__("\n".join(first))
+        self.lines = tuple(first)
+
+
+def _printable_line(line: str) -> str:
+    line = line if len(line) <= MAX_LINE else f"{line[: MAX_LINE // 2]} [...] {line[-MAX_LINE // 2 :]}"
+    return printable(line)
 
 
 def unknown_name(path: Path, noun: str, name: str, known: Iterable[str]) -> Problem:
@@ -65,7 +83,7 @@ def unknown_name(path: Path, noun: str, name: str, known: Iterable[str]) -> Prob
         known: the existing names.
     """
     known = sorted(known)
-    return Problem(path, f"unknown {noun} '{name}'", suggestion=nearest(name, known), known=tuple(known))
+    return Problem(path, f"unknown {noun} {format_value(name)}", suggestion=nearest(name, known), known=tuple(known))
 
 
 def unknown_key(path: Path, known: Iterable[str], section: str, *, elsewhere: bool = True) -> Problem:
@@ -78,7 +96,7 @@ def unknown_key(path: Path, known: Iterable[str], section: str, *, elsewhere: bo
         elsewhere: whether to look for the key in the other sections of the config.
     """
     key, known, sections = str(path[-1]), sorted(known), sections_of()
-    message = f"unknown key '{key}' in {section}" if section else f"unknown key '{key}' at the top level"
+    message = f"unknown key {format_value(key)} " + (f"in {section}" if section else "at the top level")
     fix = _undotted(key, sections)
     suggestion = None
     if elsewhere and fix is None:
@@ -115,7 +133,7 @@ def problems_of(errors: Iterable[Mapping[str, Any]], data: Any) -> list[Problem]
     grouped: dict[Path, list[Mapping[str, Any]]] = {}
     for error in errors:
         grouped.setdefault(_path_in_data(error, data), []).append(error)
-    return [_problem(path, group, data) for path, group in grouped.items()]
+    return [_problem(path, group, data) for path, group in itertools.islice(grouped.items(), MAX_PROBLEMS + 1)]
 
 
 def _problem(path: Path, errors: Sequence[Mapping[str, Any]], data: Any) -> Problem:
@@ -124,7 +142,11 @@ def _problem(path: Path, errors: Sequence[Mapping[str, Any]], data: Any) -> Prob
             return _extra_key(path, data)
         case "union_tag_invalid":
             tag = tag_at(path, data)
-            return unknown_name((*path, tag.key), _noun(path, tag), str(_at(data, path)[tag.key]), tag.values)
+            name = _at(data, path)[tag.key]
+            if not isinstance(name, str):
+                place = _dotted((*path, tag.key))
+                return Problem((*path, tag.key), f"{place}: expected text, got {format_value(name)}")
+            return unknown_name((*path, tag.key), _noun(path, tag), name, tag.values)
         case "union_tag_not_found":
             tag = tag_at(path, data)
             return Problem((*path, tag.key), f"'{tag.key}' is required in '{_dotted(path)}', but not given")

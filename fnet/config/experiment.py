@@ -94,11 +94,13 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
 
 
 def dump(config: Config) -> str:
-    """Return the config as YAML, with every value explicit."""
+    """Return the config as YAML, with every value explicit; `steps` stands in place of `epochs`."""
     data = config.model_dump(mode="json")
     data["optimizer"]["schedule"] = _ordered(config.optimizer.schedule, data["optimizer"]["schedule"])
     data["optimizer"] = _ordered(config.optimizer, data["optimizer"])
     data["data"] = _ordered(config.data, data["data"])
+    if config.train.steps is not None:
+        del data["train"]["epochs"]
     yaml, text = YAML(), io.StringIO()
     yaml.representer.add_representer(
         type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")

@@ -1,13 +1,14 @@
 """Explanations of every setting, for `fnet explain`."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fnet.config.schema import Config
 from fnet.config.sections import models_in, sections_of, tag_values, value_type
 from fnet.core.settings import Strict, model_of, summary
-from fnet.core.wording import format_number, nearest
+from fnet.core.wording import format_number, format_value, nearest
 from fnet.data import augment, catalog, files, synthetic
 from fnet.layers.vocabulary import CONSTRUCTORS, constructor_of
 from fnet.losses import DATA_PARAMETERS, LOSSES
@@ -54,11 +55,14 @@ class _Named(NamedTuple):
     noun: its kind: "layer".
     function: the function.
     skip: its parameters that are not settings.
+    section: the section of the config that contains its settings; None for an item of a list, whose settings stand
+        under its own name.
     """
 
     noun: str
     function: Callable[..., Any]
     skip: tuple[str, ...] = ()
+    section: str | None = None
 
     def model(self) -> type[Strict]:
         """Return the model of its settings."""
@@ -69,8 +73,8 @@ def explain(key: str) -> list[Explanation]:
     """Return the explanations of a key of the config, or of anything that a config can name.
 
     Args:
-        key: dotted (`optimizer.learning_rate`, `dense.units`), a name (`dense`, `sgd`), or the last part of a dotted
-            key (`epochs`); empty for the top level.
+        key: dotted (`optimizer.learning_rate`, `dense.units`), a name (`dense`, `sgd`, `tfds`), or the last part of a
+            dotted key (`epochs`); empty for the top level.
 
     Raises:
         UnknownKey: when there is no such key; suggests the most similar one.
@@ -86,7 +90,7 @@ def explain(key: str) -> list[Explanation]:
     if not explanations:
         suggestion = _suggestion(key)
         question = f"; did you mean '{suggestion}'?" if suggestion else ";"
-        raise UnknownKey(f"unknown key or name '{key}'{question} `fnet explain` lists the sections")
+        raise UnknownKey(f"unknown key or name {format_value(key)}{question} `fnet explain` lists the sections")
     return explanations
 
 
@@ -96,7 +100,7 @@ def _suggestion(key: str) -> str | None:
     if owner in CONSTRUCTORS:
         return nearest(key, [f"{owner}.{name}" for name in model_of(constructor_of(owner)).model_fields])
     named = [*CONSTRUCTORS, *OPTIMIZERS, *SCHEDULES, *LOSSES, *augment.AUGMENTATIONS, *catalog.names()]
-    return nearest(setting, [*sections_of(), *named])
+    return nearest(setting, [*sections_of(), *named, *catalog.SOURCES])
 
 
 def _in_config(key: str) -> Iterator[Explanation]:
@@ -163,13 +167,32 @@ def _in_functions(key: str) -> Iterator[Explanation]:
     """Yield the explanations of a function, or of one of its settings, such as dense.units."""
     name, _, setting = key.partition(".")
     for named in _functions(name):
-        entries = [e for e in _entries(named.model(), f"{name}.") if not setting or e.key == key]
+        prefix = f"{named.section or name}."
+        entries = [e for e in _entries(named.model(), prefix) if not setting or e.key == f"{prefix}{setting}"]
         if entries or not setting:
             yield Explanation(f"{name} ({named.noun})", "" if setting else _prose(named.function), entries)
     if name in catalog.SOURCES["sklearn"] and not setting:
         spec = catalog.source("sklearn", name, {}).spec()
         text = f"{spec.size} examples {spec.shape} with {spec.targets}, from scikit-learn."
         yield Explanation(f"{name} (dataset)", text, [])
+    if name in catalog.SOURCES and not setting:
+        yield _source(name)
+
+
+def _source(kind: str) -> Explanation:
+    """Return the explanation of a kind of data source: its settings, or the names of its datasets."""
+    members = models_in(Config.model_fields["data"].annotation)
+    members = [model for model in members if kind in tag_values(model, "source")]
+    if catalog.SOURCES[kind]:
+        text = "Datasets with this source; `fnet explain NAME` lists the settings of each."
+        entries = [Entry(name, "", "", summary(member)) for member in members for name in _names(member)]
+    else:
+        text = inspect.getdoc(members[0]) or ""
+        entries = [
+            entry._replace(default="required") if entry.key == "data.source" else entry
+            for entry in _entries(members[0], "data.")
+        ]
+    return Explanation(f"{kind} (data source)", text, entries)
 
 
 def _functions(name: str) -> Iterator[_Named]:
@@ -177,23 +200,40 @@ def _functions(name: str) -> Iterator[_Named]:
     if name in CONSTRUCTORS:
         yield _Named("layer", constructor_of(name))
     if name in OPTIMIZERS:
-        yield _Named("optimizer", OPTIMIZERS[name])
+        yield _Named("optimizer", OPTIMIZERS[name], (), "optimizer")
     if name in SCHEDULES:
-        yield _Named("schedule", SCHEDULES[name], SCHEDULE_SUPPLIED)
+        yield _Named("schedule", SCHEDULES[name], SCHEDULE_SUPPLIED, "optimizer.schedule")
     if name in augment.AUGMENTATIONS:
         yield _Named("augmentation", augment.constructor_of(name))
     if name in synthetic.GENERATORS:
-        yield _Named("dataset", synthetic.GENERATORS[name].make, synthetic.SUPPLIED)
+        yield _Named("dataset", synthetic.GENERATORS[name].make, synthetic.SUPPLIED, "data")
     if name in files.FORMATS:
-        yield _Named("dataset", files.FORMATS[name])
+        yield _Named("dataset", files.FORMATS[name], (), "data")
     if name in LOSSES:
-        yield _Named("loss", LOSSES[name].function, DATA_PARAMETERS)
+        yield _Named("loss", LOSSES[name].function, DATA_PARAMETERS, "loss")
 
 
 def _prose(function: Callable[..., Any]) -> str:
-    """Return a docstring without its `Args:` section, which the entries repeat, and without examples."""
+    """Return a docstring without its `Args:` section, which the entries repeat, and without examples.
+
+    The lines of a paragraph are joined, so that the terminal breaks them at its own width.
+    """
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")
-    return "\n\n".join(p for p in paragraphs if not p.startswith(("Args:", ">>>")))
+    return "\n\n".join(_reflowed(p) for p in paragraphs if not p.startswith(("Args:", ">>>")))
+
+
+def _reflowed(paragraph: str) -> str:
+    """Join the lines of a paragraph, except those of indented text; a deeper line continues an entry of a section.
+
+    >>> _reflowed("One\\nsentence.")
+    'One sentence.'
+    >>> _reflowed("Raises:\\n    ValueError: when it\\n        fails.\\n    TypeError: else.")
+    'Raises:\\n    ValueError: when it fails.\\n    TypeError: else.'
+    """
+    if paragraph.startswith(" "):
+        return paragraph
+    lines = re.sub(r"\n {8,}", " ", paragraph)
+    return re.sub(r"\n(?! )", " ", lines)
 
 
 def _entries(model: type[Strict], prefix: str) -> Iterator[Entry]:
@@ -202,7 +242,8 @@ def _entries(model: type[Strict], prefix: str) -> Iterator[Entry]:
         default = "required" if field.is_required() else _value_in_words(field.default)
         if name == "source":
             default = "implied by the name"
-        yield Entry(prefix + name, _type_in_words(schema["properties"][name]), default, field.description or "")
+        meaning = re.sub(r"\bNone\b", "null", field.description or "")
+        yield Entry(prefix + name, _type_in_words(schema["properties"][name]), default, meaning)
 
 
 def _value_in_words(value: Any) -> str:
@@ -215,6 +256,8 @@ def _value_in_words(value: Any) -> str:
             return str(value).lower()
         case "":
             return "see its meaning"
+        case list() | tuple():
+            return f"[{', '.join(map(_value_in_words, value))}]"
         case _:
             return str(value)
 

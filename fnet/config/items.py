@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fnet.config.errors import Path, Problem, unknown_key
+from fnet.config.errors import MAX_PROBLEMS, Path, Problem, unknown_key
 from fnet.core.description import Registry
 from fnet.core.layer import freeze
 from fnet.core.settings import by_setting, layers_parameter, model_of
@@ -13,14 +13,19 @@ from fnet.core.wording import errors_in_words
 
 
 def check_items(registry: Registry[Any], items: Sequence[Any], path: Path) -> list[Problem]:
-    """Return the problems of all items of a list, except those that depend on the shape of the data.
+    """Return the first problems of the items of a list, except those that depend on the shape of the data.
 
     Args:
         registry: the constructors that an item can name.
         items: the list.
         path: path to the list in the config's data.
     """
-    return [problem for index, data in enumerate(items) for problem in _check_item(registry, data, (*path, index))]
+    problems: list[Problem] = []
+    for index, data in enumerate(items):
+        problems += _check_item(registry, data, (*path, index))
+        if len(problems) > MAX_PROBLEMS:
+            break
+    return problems
 
 
 def _check_item(registry: Registry[Any], data: Any, path: Path) -> list[Problem]:

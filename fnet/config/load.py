@@ -1,8 +1,6 @@
 """Load a config file as an experiment, checked before any data is read."""
 
-import contextlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -11,11 +9,13 @@ from pydantic import ValidationError
 from fnet.config import augmentation, document, schema
 from fnet.config.compatibility import chosen_loss, incompatibilities
 from fnet.config.document import Document
-from fnet.config.errors import Problem, problems_of
+from fnet.config.errors import ConfigError, Problem, problems_of
 from fnet.config.experiment import build_experiment, data_source
 from fnet.config.model import build_network, check_layers
 from fnet.config.schema import Config
 from fnet.config.short_forms import expand
+from fnet.config.yaml import exceeded_limit
+from fnet.core import imports
 from fnet.core.description import describe
 from fnet.core.layer import Layer
 from fnet.data import augment
@@ -37,23 +37,26 @@ class Resolved(NamedTuple):
     spec: DatasetSpec
 
 
-def load(file: str, overrides: Sequence[str] = ()) -> Experiment:
+def load(file: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = ()) -> Experiment:
     """Load the experiment of a config file, checked completely.
 
-    The dotted paths of a user's own layers may name modules in the folder of the file and in the current directory.
+    The dotted paths of a user's own layers and functions may name modules in the current directory and on PYTHONPATH,
+    and trusted modules anywhere, the folder of the file included. No other module is imported.
 
     Args:
         file: path of a YAML file.
         overrides: `key=value` each.
+        trust: modules that may be imported from anywhere, each with its submodules.
 
     Raises:
         ConfigError: with every problem, each with its file, line and column.
     """
-    return build_experiment(*resolve(file, overrides))
+    with imports.gate(trust, local=True, folders=[str(FilePath(file).resolve().parent)]):
+        return build_experiment(*resolve(file, overrides))
 
 
 def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
-    """Read a config file, check all of it, and fill in every default.
+    """Read a config file, check all of it, and fill in every default; imports what `fnet.core.imports` allows.
 
     Args:
         file: path of a YAML file.
@@ -62,26 +65,21 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
     Raises:
         ConfigError: as for `load`.
     """
-    source = document.read(file, overrides)
-    with _importable(FilePath(file).resolve().parent, FilePath.cwd()):
+    with imports.closed():
+        source = document.read(file, overrides)
         config = _validated(source)
         spec = _spec_of(config, source)
         net = build_network(config.model, ("model",))
         if isinstance(net, Problem):
             raise source.problems([net])
         _raise_if_any(source, list(incompatibilities(config, net, spec)))
-        return Resolved(_with_defaults(config, net, spec, name=FilePath(file).stem), net, spec)
-
-
-@contextlib.contextmanager
-def _importable(*folders: FilePath) -> Iterator[None]:
-    """Append folders to the import path; at its end, they do not shadow installed modules."""
-    before = list(sys.path)
-    sys.path += [str(folder) for folder in folders if str(folder) not in before]
-    try:
-        yield
-    finally:
-        sys.path[:] = before
+        config = _with_defaults(config, net, spec, name=config.name or _name_of(file))
+        limit = exceeded_limit(config.model_dump())
+        if limit is not None:
+            raise ConfigError(
+                [f"{file}: expected at most {limit} when every default is written; make the model smaller"]
+            )
+        return Resolved(config, net, spec)
 
 
 def _raise_if_any(source: Document, problems: Sequence[Problem]) -> None:
@@ -96,7 +94,6 @@ def _validated(source: Document) -> Config:
         ConfigError: for all invalid values.
     """
     data = source.data
-    _raise_if_any(source, _key_problems(data))
     problems = [*expand(data), *_layer_problems(data), *_augmentation_problems(data)]
     try:
         config = Config(**data)
@@ -109,9 +106,16 @@ def _validated(source: Document) -> Config:
     return config
 
 
-def _key_problems(data: dict[Any, Any]) -> list[Problem]:
-    keys = [key for key in data if not isinstance(key, str)]
-    return [Problem((key,), f"expected text as a key, got {key}", at_key=True) for key in keys]
+def _name_of(file: str) -> str:
+    """Return the default name of a run: the name of the config without its extension.
+
+    Raises:
+        ConfigError: when a folder cannot be named so.
+    """
+    try:
+        return schema.folder_name(FilePath(file).stem)
+    except ValueError as error:
+        raise ConfigError([f"{file}: the file's name is the name of the run: {error}; or set name"]) from None
 
 
 def _layer_problems(data: dict[str, Any]) -> list[Problem]:
@@ -153,7 +157,7 @@ def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) 
     }
     return config.model_copy(
         update={
-            "name": config.name or name,
+            "name": name,
             "data": config.data.model_copy(update=data),
             "model": describe(net),
             "loss": config.loss or schema.loss_model(loss).model_validate({"name": loss}),

@@ -1,5 +1,6 @@
 """Checks of the config's list of layers against their signatures and the data."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -7,7 +8,8 @@ from fnet.config.errors import Path, Problem
 from fnet.config.items import check_items
 from fnet.core.layer import Layer, walk
 from fnet.data.source import DatasetSpec
-from fnet.layers.vocabulary import CONSTRUCTORS, LAYERS, build
+from fnet.layers.transform import MAX_LAYERS
+from fnet.layers.vocabulary import CONSTRUCTORS, LAYERS
 
 SIZES = ("classes", "vocabulary")
 """Words that may replace a whole number in a layer's settings: the number of classes or tokens in the data."""
@@ -43,9 +45,12 @@ def check_layers(layers: Sequence[Any], path: Path) -> list[Problem]:
 def build_network(layers: Sequence[Any], path: Path) -> Layer | Problem:
     """Return the network of a checked list of layers, or the problem of the list as a whole."""
     try:
-        return build(list(layers))
+        net = LAYERS.build(list(layers))
     except ValueError as error:
         return Problem(path, str(error))
+    if next(itertools.islice(walk(net), MAX_LAYERS, None), None) is not None:
+        return Problem(path, f"model: expected at most {MAX_LAYERS:,} layers, got more; use repeat with scan: true")
+    return net
 
 
 def index_incompatibility(net: Layer, spec: DatasetSpec) -> str | None:

@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from pydantic import AfterValidator, Field, create_model, model_validator
 
 from fnet.core.settings import Strict, explanations, model_of
+from fnet.core.wording import format_value, printable
 from fnet.data import files, sklearn, synthetic
 from fnet.data.augment import AUGMENTATIONS
 from fnet.data.normalize import Normalization
@@ -272,7 +273,7 @@ class TrainSettings(Strict, frozen=True):
 
     epochs: Annotated[int, Ge(1)] = Field(default=EPOCHS, description="passes over the training examples")
     steps: Annotated[int, Ge(1)] | None = Field(
-        default=None, description="total number of steps, instead of epochs; the last epoch may be cut short"
+        default=None, description="total number of steps, in place of epochs; the last epoch may be cut short"
     )
     batch_size: Annotated[int, Ge(1)] | Literal["all"] = Field(
         default=BATCH_SIZE, description="examples per step: 1 is stochastic, all is full-batch gradient descent"
@@ -288,17 +289,49 @@ class TrainSettings(Strict, frozen=True):
         default=False, description="also write the values of every epoch for TensorBoard (extra tensorboard)"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _either_epochs_or_steps(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("epochs") is not None and data.get("steps") is not None:
+            raise ValueError("expected either epochs or steps, got both; remove one of them")
+        return data
 
-def _folder_name(name: str) -> str:
+
+MAX_NAME = 200
+"""Maximum length of a run's name in bytes of UTF-8; the folder's name adds a number, and has at most 255 bytes."""
+
+
+def folder_name(name: str) -> str:
+    """Return the name of a run if a folder can be named so.
+
+    Raises:
+        ValueError: for a name with slashes, a leading dot or control characters, or one that is blank or too long.
+    """
     if "/" in name or "\\" in name or name.startswith("."):
-        raise ValueError(f"expected a folder name without slashes or a leading dot, got '{name}'")
+        raise ValueError(f"expected a folder name without slashes or a leading dot, got {format_value(name)}")
+    if not name.strip():
+        raise ValueError(f"expected a folder name that is not blank, got {format_value(name)}")
+    length = len(printed_text(name).encode())
+    if length > MAX_NAME:
+        raise ValueError(f"expected a folder name of at most {MAX_NAME} bytes, got {length:,}; shorten it")
     return name
+
+
+def printed_text(text: str) -> str:
+    """Return a text that contains no control characters.
+
+    Raises:
+        ValueError: when it contains one.
+    """
+    if printable(text) != text:
+        raise ValueError(f"expected text without control characters, got {format_value(text)}; remove them")
+    return text
 
 
 class Config(Strict, frozen=True):
     """One experiment. Only `data` and `model` are required."""
 
-    name: Annotated[str, MinLen(1), AfterValidator(_folder_name)] = Field(
+    name: Annotated[str, MinLen(1), AfterValidator(folder_name)] = Field(
         default="", description="name of the run's folder; by default the name of the config file"
     )
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = Field(
@@ -325,4 +358,6 @@ class Config(Strict, frozen=True):
     train: TrainSettings = Field(
         default=TrainSettings(), description="how long to train, and on how many examples per step"
     )
-    out: Annotated[str, MinLen(1)] = Field(default="runs", description="folder that runs are written to")
+    out: Annotated[str, MinLen(1), AfterValidator(printed_text)] = Field(
+        default="runs", description="folder that runs are written to"
+    )

@@ -10,7 +10,7 @@ from fnet.config import schema
 from fnet.config.errors import Path, Problem
 from fnet.config.experiment import data_source
 from fnet.config.model import size_of, sizes_in
-from fnet.core.wording import nearest, required
+from fnet.core.wording import format_value, nearest, required
 from fnet.data import catalog, files
 from fnet.data.source import DataError, DatasetSpec
 from fnet.train.optimizer import DEFAULT_OPTIMIZER
@@ -50,16 +50,19 @@ def _expand_data(data: dict[str, Any]) -> Iterator[Problem]:
     if "name" not in settings:
         yield Problem(("data", "name"), required("data.name"))
         return
+    if not isinstance(settings["name"], str):
+        yield Problem(("data", "name"), f"data.name: expected text, got {format_value(settings['name'])}")
+        return
     source = catalog.source_of(settings["name"])
     if source is None:
-        yield _unknown_dataset(str(settings["name"]))
+        yield _unknown_dataset(settings["name"])
     else:
         data["data"] = {"source": source} | settings
 
 
 def _unknown_dataset(name: str) -> Problem:
     known = sorted(catalog.names())
-    message, suggestion = f"unknown dataset '{name}'", nearest(name, known)
+    message, suggestion = f"unknown dataset {format_value(name)}", nearest(name, known)
     if suggestion is not None:
         return Problem(("data", "name"), message, suggestion=suggestion)
     fix = f"known: {', '.join(known)}; for a dataset of TensorFlow Datasets, add source: tfds"

@@ -1,12 +1,11 @@
 """Conversion of a network to plain data that YAML can represent, and back."""
 
 import dataclasses
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from fnet.core import imports
 from fnet.core.layer import Layer, is_scalar_array, thaw
 from fnet.core.settings import first_parameter, layers_parameter, named_parameters
 from fnet.core.wording import format_value, suggestion
@@ -28,7 +27,7 @@ def describe(net: Layer) -> Any:
             whose constructor has no dotted path; and for a setting that is a traced number, or a function without a
             dotted path, such as a lambda.
     """
-    at_path = _function_at(net.kind)
+    at_path = imports.loaded(net.kind)
     if net.constructor is None and ("." not in net.kind or hasattr(at_path, "record")):
         raise ValueError(
             f"the layer '{net.kind}' was made or changed without a constructor, so that its settings do not describe "
@@ -46,12 +45,6 @@ def describe(net: Layer) -> Any:
     children = {"layers": layers} if layers else {}
     name = {} if net.name is None else {"name": net.name}
     return describe_item(net.kind, {**net.settings, **children, **name})
-
-
-def _function_at(path: str) -> Any:
-    """Return what a dotted path leads to in the modules that are loaded, or None."""
-    module, _, name = path.rpartition(".")
-    return getattr(sys.modules.get(module), name, None)
 
 
 def describe_item(kind: str, settings: Mapping[str, Any]) -> Any:
@@ -103,22 +96,20 @@ class Registry(Generic[Record]):
         """Return the constructor of a kind: one of fnet's, or a user's own by its dotted path.
 
         Raises:
-            ValueError: for an unknown kind; suggests the nearest known one.
+            ValueError: for an unknown kind, suggesting the nearest known one, and for a dotted path whose module may
+                not be imported, as `fnet.core.imports` says.
         """
         if not isinstance(kind, str):
             raise ValueError(f"expected the name of {self._a_noun}, got {format_value(kind)}")
         if kind in self.constructors:
             return self.constructors[kind]
-        module, dot, name = kind.rpartition(".")
-        if not dot:
+        if "." not in kind:
             raise ValueError(f"unknown {self.noun} '{kind}'{suggestion(kind, self.constructors)}")
         try:
-            function = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(
-                f"unknown {self.noun} '{kind}': {error}; put your module next to the config, in the current directory "
-                "or on PYTHONPATH"
-            ) from None
+            with imports.closed():
+                function = imports.lookup(kind, from_loaded=True)
+        except ValueError as error:
+            raise type(error)(f"cannot import the {self.noun} '{kind}': {error}") from error
         if not self._makes_records(function):
             raise ValueError(f"'{kind}' is not a constructor of {self.noun}s; decorate it with @{self.decorator}")
         return function
@@ -156,22 +147,29 @@ class Registry(Generic[Record]):
         Raises:
             ValueError: for data that are not an item, an unknown kind, or an invalid setting.
         """
-        kind, construct, settings = self.parse(data)
-        layers = settings.pop("layers", []) if layers_parameter(construct) else []
-        known = named_parameters(construct)
-        unknown = settings.keys() - known.keys()
-        if unknown:
-            setting = min(unknown)
-            raise ValueError(f"{kind}: unknown setting '{setting}'{suggestion(setting, known)}")
-        return construct(*map(self.build, layers), **settings)
+        with imports.closed():
+            kind, construct, settings = self.parse(data)
+            layers = settings.pop("layers", []) if layers_parameter(construct) else []
+            known = named_parameters(construct)
+            unknown = settings.keys() - known.keys()
+            if unknown:
+                setting = min(unknown)
+                raise ValueError(f"{kind}: unknown setting '{setting}'{suggestion(setting, known)}")
+            return construct(*map(self.build, layers), **settings)
 
     def _makes_records(self, function: Any) -> bool:
-        """Return whether a function is annotated to return this type of record, as `make_constructor` does."""
+        """Return whether a function is annotated to return this type of record, as `make_constructor` does.
+
+        Functions of fnet that are not constructors do not count: `fnet.build` could be told what to import.
+        """
+        if not callable(function):
+            return False
         if getattr(function, "record", None) is self.record:
             return True
         name = self.record.__name__
         accepted = (self.record, name, f"fnet.{name}")
-        return inspect.isfunction(function) and inspect.signature(function).return_annotation in accepted
+        own = inspect.isfunction(function) and not f"{function.__module__}.".startswith("fnet.")
+        return own and inspect.signature(function).return_annotation in accepted
 
     @property
     def _a_noun(self) -> str:

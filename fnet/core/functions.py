@@ -1,14 +1,15 @@
 """Functions as settings: one that can be imported is replaced by its dotted path, such as "jax.nn.mish"."""
 
-import importlib
 import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from fnet.core import imports
+
 
 def function_at(path: str) -> Callable[..., Any]:
-    """Return the function at a dotted path.
+    """Return the function at a dotted path, which a description may name as `fnet.core.imports` says.
 
     >>> function_at("math.sqrt")(9)
     3.0
@@ -16,14 +17,19 @@ def function_at(path: str) -> Callable[..., Any]:
     Raises:
         ValueError: if the path cannot be imported or does not lead to a function.
     """
-    module, _, name = path.rpartition(".")
     try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot import the function '{path}': {error}") from None
+        function = imports.lookup(path)
+    except ValueError as error:
+        raise type(error)(f"cannot import the function '{path}': {error}") from error
     if not callable(function):
         raise ValueError(f"'{path}' is not a function, but {type(function).__name__}; give the path of a function")
     return function
+
+
+def accepted_function(path: str) -> Callable[..., Any]:
+    """Return the function at a dotted path that `function_at` accepted, or that `named_by_path` returned."""
+    module, _, name = path.rpartition(".")
+    return getattr(sys.modules[module], name) if module in sys.modules else function_at(path)
 
 
 def named_by_path(function: Callable[..., Any]) -> str | Callable[..., Any]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol
 
 from annotated_types import MinLen
 
-from fnet.core.wording import suggestion
+from fnet.core.wording import printable, suggestion
 
 Shape = tuple[int, ...]
 """The shape of one example, without the batch axis. Several arrays have a tuple or dict of shapes."""
@@ -128,6 +128,8 @@ class Layer:
         object.__setattr__(self, "layers", tuple(child for _, child in self.children))
         if self.name is not None and (not self.name or "/" in self.name):
             raise ValueError(f"{self.kind}: a layer's name may not be empty or contain '/', got {self.name!r}")
+        if self.name is not None and printable(self.name) != self.name:
+            raise ValueError(f"{self.kind}: a layer's name may not contain control characters, got {self.name!r}")
 
     def __getitem__(self, path: str) -> "Layer":
         """Return the layer at a path of names joined by "/", such as "block/dense_1".

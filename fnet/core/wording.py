@@ -7,6 +7,31 @@ from typing import Any
 
 MISSING = "required, but not given"
 
+_UNPRINTABLE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060\\u2066-\\u2069\\ufeff\\ud800-\\udfff]"
+)
+"""Control characters, separators of lines, invisible spaces, bidirectional controls and lone surrogates."""
+
+
+def printable(text: str, *, multiline: bool = False) -> str:
+    r"""Replace every character that could change how a terminal shows the text by a visible escape.
+
+    These are the control characters of ASCII and of Latin-1 (C1), line and paragraph separators, invisible spaces,
+    bidirectional controls, and lone surrogates. Whatever comes from a file is printed through this function.
+
+    Args:
+        text: the text.
+        multiline: whether to keep newlines.
+
+    >>> print(printable("red\x1b[31m\nline \u202eabc"))
+    red\x1b[31m\nline \u202eabc
+    """
+    return _UNPRINTABLE.sub(lambda match: _escape(match[0], multiline), text)
+
+
+def _escape(character: str, multiline: bool) -> str:
+    return character if multiline and character == "\n" else character.encode("unicode_escape").decode("ascii")
+
 
 def required(key: str) -> str:
     """Return the message that a key is missing.
@@ -85,21 +110,38 @@ def format_number(value: float) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Write a value as users write it in YAML, truncated to 60 characters."""
+    """Write a value as users write it in YAML, truncated to 60 characters.
+
+    >>> format_value(None), format_value(True), format_value("adam"), format_value([1])
+    ('nothing', 'true', "'adam'", 'a list')
+    """
     match value:
         case None:
             return "nothing"
         case bool():
             return str(value).lower()
         case str():
-            text = f"'{value}'"
+            return shorten(f"'{value}'")
         case Mapping():
-            text = "a mapping"
+            return "a mapping"
         case list() | tuple():
-            text = "a list"
+            return "a list"
+        case int() if value.bit_length() > 10_000:  # Python refuses to convert thousands of digits
+            return f"a number of {value.bit_length():,} bits"
+        case int() | float():
+            return shorten(str(value))
         case _:
-            text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+            name = getattr(value, "__name__", None)
+            return f"the {'type' if isinstance(value, type) else 'function'} {name}" if name else shorten(str(value))
+
+
+def shorten(text: str, length: int = 60) -> str:
+    """Truncate a text that is longer than this number of characters; the last three are then dots.
+
+    >>> shorten("a long text", 9)
+    'a long...'
+    """
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -108,6 +150,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     >>> nearest("lerning_rate", ["learning_rate", "momentum"]), nearest("zzz", ["b", "a"])
     ('learning_rate', None)
     """
+    if len(word) > 100:
+        return None
     matches = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
 

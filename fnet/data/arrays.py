@@ -89,6 +89,16 @@ def first_invalid(x: Rows, *, has_missing: bool) -> int | None:
     return None
 
 
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """Convert numbers to single precision; those beyond its range become infinite, without NumPy's warning.
+
+    >>> as_float32(np.array([0.1, -1e300])).tolist()
+    [0.10000000149011612, -inf]
+    """
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
 class Arrays(NamedTuple):
     """Examples and their targets in memory.
 

@@ -1,13 +1,17 @@
 """Cache of decoded arrays in memory-mapped files.
 
-An entry is a folder named by a hash of its key. It contains one .npy file per array, and a manifest with the key and
-with the size and checksum of every file. An entry is written under a partial name and then renamed, so that it is
-complete or absent. The writer holds a lock on the partial folder, which the system releases when the process dies.
+An entry is a folder named by a hash of its key. It contains one .npy file per array, and a manifest with the key, with
+the dtype, shape, size and checksum of every file, and with a checksum of its own. A file is only interpreted after its
+checksum is known to be right, so that an entry that is damaged anywhere is decoded again. An entry is written under a
+partial name and then renamed, so that it is complete or absent. The writer holds a lock on the partial folder, which
+the system releases when the process dies.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import warnings
@@ -18,10 +22,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnet.core.wording import suggestion
+from fnet.core.wording import printable, suggestion
+from fnet.data.memory import refuse_beyond_memory
+from fnet.data.path import open_file
 from fnet.data.source import DataError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the entries, part of every key, so that entries of another version are ignored."""
 
 _MANIFEST = "manifest.json"
@@ -66,6 +72,11 @@ class Entry(NamedTuple):
     size: int
     created: float
 
+    @property
+    def label(self) -> str:
+        """Format and name of the data, as lists of entries show them."""
+        return printable(" ".join(str(self.key[part]) for part in ("format", "name") if part in self.key))
+
 
 def root() -> Path:
     """Return the folder of everything that fnet caches: $XDG_CACHE_HOME/fnet, by default ~/.cache/fnet."""
@@ -89,9 +100,9 @@ def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[
     """Return the cached arrays of a key; decode and cache them if the cache does not contain them.
 
     Arrays from the cache are read-only and memory-mapped. Their sizes and checksums are compared with the manifest each
-    time; a corrupt entry is decoded again. A second process that requests the same entry waits for the first. If the
-    entry cannot be written (disk full, folder not writable), its files are removed, a CacheWarning is issued, and the
-    arrays are returned in memory.
+    time; an entry that is damaged in any way is decoded again. A second process that requests the same entry waits for
+    the first. If the entry cannot be written (disk full, folder not writable), its files are removed, a CacheWarning is
+    issued, and the arrays are returned in memory.
 
     Args:
         key: everything that the arrays depend on, such as a fingerprint of the content and settings, as values that
@@ -100,7 +111,7 @@ def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[
             those of decoding chunks, are propagated.
     """
     entry_path = _entry_path(key)
-    arrays = _read(entry_path)
+    arrays = _read(entry_path, key)
     if arrays is not None:
         return arrays
     with contextlib.ExitStack() as stack:
@@ -110,7 +121,7 @@ def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[
             decoded = decode()
             _warn(error)
             return _in_memory(decoded)
-        arrays = _read(entry_path)  # another process may have written it while this one waited
+        arrays = _read(entry_path, key)  # another process may have written it while this one waited
         if arrays is not None:
             return arrays
         decoded = decode()
@@ -123,16 +134,24 @@ def cached(key: Mapping[str, object], decode: Callable[[], Decoded]) -> Mapping[
             return _in_memory(decoded)
     for stale in folder().glob(f"*{_PARTIAL}"):
         _sweep(stale)
-    return _read(entry_path, verify=False) or _in_memory(decoded)
+    return _read(entry_path, key, verify=False) or _in_memory(decoded)
 
 
 def _in_memory(decoded: Decoded) -> dict[str, np.ndarray]:
+    """Decode all chunks into memory.
+
+    Raises:
+        DataError: when they do not fit.
+    """
+    needed = 2 * sum(math.prod(array.shape) * array.dtype.itemsize for array in decoded.values())
+    fix = "free space on the disk of the cache, or set XDG_CACHE_HOME to a folder on another disk"
+    refuse_beyond_memory(needed, "decoded data that cannot be cached", fix)
     return {name: array.whole() if isinstance(array, Chunks) else array for name, array in decoded.items()}
 
 
 def lookup(key: Mapping[str, object]) -> Mapping[str, np.ndarray] | None:
     """Return the cached arrays of a key, or None if the cache does not contain them."""
-    return _read(_entry_path(key))
+    return _read(_entry_path(key), key)
 
 
 def entries() -> list[Entry]:
@@ -141,15 +160,14 @@ def entries() -> list[Entry]:
     for path in folder().glob(f"*/{_MANIFEST}"):
         if path.parent.suffix == _PARTIAL:
             continue
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            key = json.loads(path.read_text(encoding="utf-8"))["key"]
-            size = sum(file.stat().st_size for file in path.parent.iterdir())
-            complete.append(Entry(path.parent, dict(key), size, path.stat().st_mtime))
+        with contextlib.suppress(*_DAMAGE):
+            key = json.loads(_bytes_of(path))["key"]
+            complete.append(Entry(path.parent, dict(key), _size(path.parent), path.stat().st_mtime))
     return sorted(complete, key=lambda entry: entry.created, reverse=True)
 
 
 def entries_of(name: str) -> list[Entry]:
-    """Return the entries of a dataset: those with this name, or whose name contains it as a word.
+    """Return the entries of a dataset: those with this name or label, or whose name contains it as a word.
 
     Raises:
         DataError: when the cache does not contain any.
@@ -164,7 +182,7 @@ def entries_of(name: str) -> list[Entry]:
 
 def _names(entry: Entry) -> list[str]:
     whole = str(entry.key.get("name", ""))
-    return list(dict.fromkeys([whole, *whole.split()]))
+    return list(dict.fromkeys([whole, entry.label, *whole.split()]))
 
 
 def clear(chosen: Iterable[Entry] | None = None) -> int:
@@ -183,11 +201,16 @@ def clear(chosen: Iterable[Entry] | None = None) -> int:
 
 def _clear(path: Path) -> int:
     """Remove an entry, or a partial entry that no process is writing; return the bytes freed."""
-    size = sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else 0
-    if path.suffix == _PARTIAL:
+    size = _size(path)
+    if path.suffix == _PARTIAL and path.is_dir():
         return size * _sweep(path)
     _remove(path)
     return size
+
+
+def _size(path: Path) -> int:
+    """Return the number of bytes of the files in a folder, or of a file."""
+    return sum(file.lstat().st_size for file in (path, *path.rglob("*")) if not file.is_dir())
 
 
 def _entry_path(key: Mapping[str, object]) -> Path:
@@ -195,22 +218,40 @@ def _entry_path(key: Mapping[str, object]) -> Path:
     return folder() / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _read(entry_path: Path, *, verify: bool = True) -> dict[str, np.ndarray] | None:
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError)
+"""What reading the files of a damaged entry raises."""
+
+
+def _read(entry_path: Path, key: Mapping[str, object], *, verify: bool = True) -> dict[str, np.ndarray] | None:
     """Return the arrays of an entry, or None if it is absent or damaged."""
     try:
-        files = json.loads((entry_path / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        manifest = json.loads(_bytes_of(entry_path / _MANIFEST))
+        if manifest != _with_checksum({"key": json.loads(json.dumps(key)), "files": manifest["files"]}):
+            return None
         arrays = {}
-        for name, (file, size, checksum) in files.items():
-            with (entry_path / file).open("rb") as opened:
+        for name, (file, dtype, shape, size, checksum) in manifest["files"].items():
+            with open_file(entry_path / file) as opened:
                 if os.fstat(opened.fileno()).st_size != size:
                     return None
-            # A plain array over the map: numpy.memmap's own indexing is slower.
-            arrays[name] = np.asarray(np.load(entry_path / file, mmap_mode="r", allow_pickle=False))
-            if verify and _checksum(arrays[name]) != checksum:
+                content = np.memmap(opened, np.uint8, "r")
+            if verify and _checksum(content) != checksum:
                 return None
+            # A plain array over the map: numpy.memmap's own indexing is slower.
+            start = size - math.prod(shape) * np.dtype(dtype).itemsize
+            arrays[name] = np.ndarray(tuple(shape), np.dtype(dtype), content, start)
         return arrays
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except _DAMAGE:
         return None
+
+
+def _bytes_of(path: Path) -> bytes:
+    with open_file(path) as opened:
+        return opened.read()
+
+
+def _with_checksum(manifest: Mapping[str, object]) -> dict[str, object]:
+    """Return a manifest with the checksum of its content."""
+    return {**manifest, "checksum": zlib.crc32(json.dumps(manifest, sort_keys=True).encode())}
 
 
 def _write(entry_path: Path, key: Mapping[str, object], decoded: Decoded) -> None:
@@ -223,30 +264,38 @@ def _write(entry_path: Path, key: Mapping[str, object], decoded: Decoded) -> Non
     for number, (name, array) in enumerate(decoded.items()):
         if array.dtype.hasobject:
             raise TypeError(f"the array '{name}' contains Python objects, which cannot be memory-mapped")
-        header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
-        checksum = _checksum_of_header(array.dtype, array.shape)
         path = entry_path / f"{number}.npy"
         with path.open("wb") as file:
+            _reserve(array)
+            header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
             np.lib.format.write_array_header_1_0(file, header)
+            file.flush()
+            checksum = zlib.crc32(path.read_bytes())
             for chunk in array.decode() if isinstance(array, Chunks) else [array]:
                 for block in _blocks(np.asarray(chunk, array.dtype, order="C")):
                     file.write(block)
                     checksum = zlib.crc32(block, checksum)
-        files[name] = (path.name, path.stat().st_size, checksum)
-    manifest = json.dumps({"key": dict(key), "files": files}, indent=1)
+        files[name] = (path.name, array.dtype.str, array.shape, path.stat().st_size, checksum)
+    manifest = json.dumps(_with_checksum({"key": dict(key), "files": files}), indent=1)
     (entry_path / _MANIFEST).write_text(manifest, encoding="utf-8")
 
 
+def _reserve(array: np.ndarray | Chunks) -> None:
+    """Refuse to write an array that does not fit on the disk, before its chunks are decoded.
+
+    Raises:
+        OSError: when the disk is too small.
+    """
+    if math.prod(array.shape) * array.dtype.itemsize > free_space():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _checksum(array: np.ndarray) -> int:
-    """Return the CRC-32 of an array's type, shape and bytes."""
-    checksum = _checksum_of_header(array.dtype, array.shape)
+    """Return the CRC-32 of the bytes of a contiguous array."""
+    checksum = 0
     for block in _blocks(array):
         checksum = zlib.crc32(block, checksum)
     return checksum
-
-
-def _checksum_of_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    return zlib.crc32(f"{dtype} {shape}".encode())
 
 
 def _blocks(array: np.ndarray) -> Iterator[memoryview]:
@@ -267,7 +316,7 @@ def _claimed(partial: Path) -> Iterator[Path]:
     claimed = os.fstat(handle)
     try:
         for remains in partial.iterdir():
-            remains.unlink()
+            _remove(remains)
         yield partial
     finally:
         # After the rename, another process may have created a folder of this name.
@@ -289,6 +338,8 @@ def _locked(partial: Path, *, wait: bool) -> int | None:
         raise OSError("this system cannot lock folders") from None
     while True:
         if wait:
+            if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
+                partial.unlink()
             partial.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(partial, os.O_RDONLY)
@@ -322,10 +373,13 @@ def _sweep(partial: Path) -> bool:
 
 
 def _remove(entry_path: Path) -> None:
-    """Remove an entry, its manifest first, so that a half-removed entry is not read."""
-    (entry_path / _MANIFEST).unlink(missing_ok=True)
-    if entry_path.is_dir():
-        shutil.rmtree(entry_path)
+    """Remove an entry, its manifest first, so that a half-removed entry is not read; or whatever is in its place."""
+    if entry_path.is_symlink() or not entry_path.is_dir():
+        entry_path.unlink(missing_ok=True)
+        return
+    if not (entry_path / _MANIFEST).is_dir():
+        (entry_path / _MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(entry_path)
 
 
 def _warn(error: OSError) -> None:

@@ -1,15 +1,28 @@
 """MNIST's original format: arrays of bytes with a big-endian header, one file of images and one of labels."""
 
+import contextlib
 import gzip
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import IO, Annotated, NamedTuple, cast
 
 import numpy as np
 from annotated_types import Ge
 
 from fnet.data.cache import cached
-from fnet.data.path import FileSource, PathText, digest, existing_path, file_errors
+from fnet.data.memory import refuse_beyond_memory
+from fnet.data.path import (
+    MAX_COMPRESSION,
+    FileSource,
+    PathText,
+    digest,
+    existing_folder,
+    existing_path,
+    file_errors,
+    open_file,
+)
 from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
@@ -70,9 +83,7 @@ def read_images(path: Path) -> np.ndarray:
 
 def _splits(path: str) -> list[_Split]:
     """Find the files of each split in a folder, train first, and check that their headers agree."""
-    folder = existing_path(path)
-    if not folder.is_dir():
-        raise DataError(f"'{path}' is a file; give the folder that contains images and labels", "path")
+    folder = existing_folder(path, "images and labels")
     splits = [_split(folder, name, files) for name, files in sorted(_files(folder).items(), reverse=True)]
     if not splits or splits[0].name != "train":
         raise DataError(f"{folder} does not contain train-images-idx3-ubyte, with or without .gz", "path")
@@ -121,27 +132,45 @@ def _header(path: Path, kind: str) -> tuple[int, ...]:
     if len(header) < 4 + 4 * dimensions:
         raise DataError(f"{path} is truncated inside its header", "path")
     shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
-    expected = len(header) + int(np.prod(shape))
-    if path.suffix != ".gz" and path.stat().st_size != expected:
-        raise DataError(_wrong_length(path, path.stat().st_size, expected), "path")
+    if 0 in shape:
+        what = f"no {kind}" if not shape[0] else f"images of {shape[1]} x {shape[2]} pixels"
+        raise DataError(f"{path} contains {what}, according to its header", "path")
+    size, expected = path.stat().st_size, len(header) + math.prod(shape)
+    if path.suffix != ".gz" and size != expected:
+        raise DataError(_wrong_length(path, size, expected), "path")
+    if expected > MAX_COMPRESSION * size:
+        what = f"its header declares {expected:,} bytes, which {size:,} compressed bytes cannot contain"
+        raise DataError(f"{path} is damaged: {what}", "path")
     return shape
 
 
 def _body(path: Path, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    with file_errors(path), _open(path) as file:
-        data = file.read()
+    """Read the entries of a file, and never more of a compressed file than its header declares."""
     start = 4 + 4 * _DIMENSIONS[kind]
-    if len(data) != start + np.prod(shape):
-        raise DataError(_wrong_length(path, len(data), start + int(np.prod(shape))), "path")
+    expected = start + math.prod(shape)
+    refuse_beyond_memory(2 * expected, f"{path}", "divide the file", "path")
+    with file_errors(path), _open(path) as file:
+        data = file.read(expected)
+        more = file.read(1)
+    if len(data) != expected or more:
+        raise DataError(_wrong_length(path, len(data) + len(more), expected), "path")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 def _wrong_length(path: Path, length: int, expected: int) -> str:
-    return f"{path} is {'truncated' if length < expected else 'too long'}: expected {expected} bytes, got {length}"
+    received = f"{length:,}" if length < expected or path.suffix != ".gz" else "more"
+    fault = "truncated" if length < expected else "too long"
+    return f"{path} is {fault}: expected {expected:,} bytes, got {received}"
 
 
-def _open(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    with open_file(path) as file:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=file) as decompressed:
+                yield cast(IO[bytes], decompressed)
+        else:
+            yield file
 
 
 def _classes(splits: list[_Split], classes: int | None) -> int:
@@ -152,7 +181,7 @@ def _classes(splits: list[_Split], classes: int | None) -> int:
         if classes is not None and (labels >= classes).any():
             row = int(np.argmax(labels >= classes))
             raise DataError(
-                f"{split.labels}: expected labels 0 ... {classes - 1}, got {labels[row]} at position {row}", "classes"
+                f"{split.labels}: expected labels 0 ... {classes - 1}, got {labels[row]} for example {row}", "classes"
             )
         max_label = max(max_label, int(labels.max(initial=0)))
     return classes or max(2, max_label + 1)

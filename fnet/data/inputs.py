@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fnet.core.wording import suggestion
-from fnet.data import csv, idx, images
+from fnet.data import csv, idx, images, npz
 from fnet.data.arrays import first_invalid
-from fnet.data.path import existing_path, file_errors
+from fnet.data.path import existing_file, existing_path
 from fnet.data.source import DataError, DatasetSpec
 
 
@@ -24,6 +23,8 @@ def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
         DataError: when the file does not exist, or does not contain such examples.
     """
     location = existing_path(path)
+    if not location.is_dir():
+        location = existing_file(path)
     extension = location.suffix.lower()
     if location.is_dir() or extension in images.EXTENSIONS:
         return _images(location, spec)
@@ -32,7 +33,7 @@ def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
             raise DataError(f"{path} is a table, but the network was trained on arrays of shape {spec.shape}")
         x = csv.encode(location, spec.columns, has_missing=spec.has_missing)
     elif extension in (".npz", ".npy"):
-        x = _array(location)
+        x = npz.read(location)
     elif "-ubyte" in location.name:
         x = idx.read_images(location)
     else:
@@ -48,7 +49,7 @@ def _images(location: Path, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
         raise DataError(f"{location} contains images, but the network takes examples of shape {spec.shape}")
     files = [location]
     if location.is_dir():
-        files = sorted(file for file in location.rglob("*") if file.suffix.lower() in images.EXTENSIONS)
+        files = images.files_below(location)
         if not files:
             raise DataError(f"{location} does not contain images ({', '.join(images.EXTENSIONS)})")
     if spec.range is None:
@@ -61,19 +62,6 @@ def _images(location: Path, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
     names = [file.relative_to(location).as_posix() if location.is_dir() else file.name for file in files]
     low, high = spec.range
     return pixels if spec.range == (0, 255) else low + pixels * np.float32((high - low) / 255), names
-
-
-def _array(location: Path) -> np.ndarray:
-    """Read the array of a .npy file, or the array x, or the only array, of a .npz file."""
-    with file_errors(location):
-        opened = np.load(location, allow_pickle=False)
-        if isinstance(opened, np.ndarray):
-            return opened
-        with opened:
-            key = "x" if "x" in opened else opened.files[0] if len(opened.files) == 1 else None
-            if key is None:
-                raise DataError(f"{location} does not contain an array 'x'{suggestion('x', opened.files)}")
-            return opened[key]
 
 
 def _checked(location: Path, x: np.ndarray, spec: DatasetSpec) -> np.ndarray:

@@ -12,6 +12,9 @@ Normalization = Literal["unit", "standard", "none"]
 
 _EXACT = 1 << 16
 
+_ROUNDING = 1e-12
+"""Standard deviation relative to the mean that rounding of the mean can cause, and differing float32 values cannot."""
+
 
 class Normalizer(NamedTuple):
     """The map x -> (x - offset) / scale, per entry of an example or with shared values; `fill`, if given, replaces NaN.
@@ -68,7 +71,8 @@ def fit(
 
     `unit` maps to [0, 1], using the range of all entries if the source states one (images), else the min and max of
     each feature. `standard` subtracts each feature's mean and divides by its standard deviation (of the
-    population, 1/n). `none` leaves them unchanged. A constant feature is divided by 1.
+    population, 1/n). `none` leaves them unchanged. A constant feature is divided by 1, however
+    small its values are; one that varies is scaled, however small its variation is.
 
     Args:
         kind: unit, standard or none.
@@ -102,5 +106,5 @@ def fit(
             )
             offset = np.asarray(low, np.float64)
             scale = np.asarray(high, np.float64) - offset
-    constant = scale <= 1e-12 * np.maximum(1, np.abs(offset))
+    constant = scale <= _ROUNDING * np.abs(offset)
     return Normalizer(offset, np.where(constant, 1.0, scale), fill)

@@ -1,22 +1,25 @@
 """NumPy archives of named arrays (.npz)."""
 
-import math
+import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import IO, Annotated, Literal, NamedTuple
 
 import numpy as np
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 
 from fnet.core.wording import suggestion
+from fnet.data.arrays import as_float32
 from fnet.data.cache import Chunks, cached
-from fnet.data.path import FileSource, PathText, digest, existing_file, file_errors
+from fnet.data.memory import refuse_beyond_memory
+from fnet.data.npy import Header, read_array, read_header, read_rows, refuse_other_size
+from fnet.data.path import MAX_COMPRESSION, FileSource, PathText, digest, existing_file, file_errors, open_file
 from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.data.stream import Stream
 
-CHUNK_BYTES = 1 << 25
-"""Number of bytes of examples that are read together."""
+INFERRED_CLASSES = 1000
+"""Maximum number of classes that is inferred from labels if there are fewer examples; `classes` sets any number."""
 
 _OTHERS = ("validation", "val", "test")
 _Key = Annotated[str, MinLen(1)]
@@ -30,20 +33,12 @@ class _Split(NamedTuple):
     y: str
 
 
-class _Header(NamedTuple):
-    """Header of an array; fortran: whether its entries are in column-major order."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    fortran: bool
-
-
 def npz(
     path: PathText,
     x: _Key = "x",
     y: _Key = "y",
     targets: Literal["classes", "values"] | None = None,
-    classes: Annotated[int, Ge(2)] | None = None,
+    classes: Annotated[int, Ge(2), Le(2**31 - 1)] | None = None,
 ) -> FileSource:
     """Arrays of a .npz file: examples x (n, ...) and targets y (n,) or (n, values).
 
@@ -55,7 +50,7 @@ def npz(
         path: the file.
         x: key of the examples.
         y: key of the targets.
-        targets: classes or values; by default classes if the targets are whole numbers, one per example.
+        targets: classes or values; by default classes if the targets are integers or Booleans, one per example.
         classes: number of classes; by default the maximum label plus 1.
     """
 
@@ -91,24 +86,54 @@ def npz(
     return FileSource(spec, rows)
 
 
-def _headers(archive: Path) -> dict[str, _Header]:
-    """Return the header of each array by its key."""
+def read(archive: Path, key: str | None = None) -> np.ndarray:
+    """Return an array of a .npz file: that of a key, by default x, or the only array; or the array of a .npy file.
+
+    Raises:
+        DataError: when there is no such array, or the file is damaged.
+    """
+    with file_errors(archive), open_file(archive) as file:
+        if file.peek(6).startswith(b"\x93NUMPY"):
+            header = read_header(file)
+            refuse_other_size(header, archive.stat().st_size)
+            return read_array(file, header)
+    headers = _headers(archive)
+    if key is None:
+        key = next(iter(headers)) if len(headers) == 1 else "x"
+    if key not in headers:
+        raise DataError(f"{archive} does not contain an array '{key}'{suggestion(key, headers)}")
+    with _member(archive, key) as member:
+        return read_array(member, read_header(member))
+
+
+def _headers(archive: Path) -> dict[str, Header]:
+    """Return the header of each array by its key, after checking that the sizes in it are those of the file.
+
+    Raises:
+        DataError: for a damaged archive.
+    """
     headers = {}
-    with file_errors(archive), zipfile.ZipFile(archive) as opened:
-        for name in opened.namelist():
-            with opened.open(name) as member:
-                headers[name.removesuffix(".npy")] = _header(member)
+    with file_errors(archive), open_file(archive) as file, zipfile.ZipFile(file) as opened:
+        for info in opened.infolist():
+            key = info.filename.removesuffix(".npy")
+            if key == info.filename:
+                continue
+            if key in headers:
+                raise ValueError(f"it contains two arrays '{key}'")
+            if info.compress_type == zipfile.ZIP_DEFLATED and info.file_size > MAX_COMPRESSION * (
+                info.compress_size + 1
+            ):
+                raise ValueError(f"{info.compress_size:,} bytes cannot contain '{key}' of {info.file_size:,} bytes")
+            with opened.open(info) as member:
+                try:
+                    headers[key] = read_header(member)
+                    refuse_other_size(headers[key], info.file_size)
+                except ValueError as error:
+                    raise ValueError(f"'{key}': {error}") from None
     return headers
 
 
-def _header(member: Any) -> _Header:
-    version = np.lib.format.read_magic(member)
-    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
-    shape, fortran, dtype = read(member)
-    return _Header(shape, dtype, fortran)
-
-
-def _splits(archive: Path, headers: dict[str, _Header], x: str, y: str) -> list[_Split]:
+def _splits(archive: Path, headers: dict[str, Header], x: str, y: str) -> list[_Split]:
     """Find the splits in the archive, train first, and check that their shapes and types agree."""
     for key, setting in ((x, "x"), (y, "y")):
         if key not in headers and f"{key}_train" not in headers:
@@ -124,7 +149,7 @@ def _splits(archive: Path, headers: dict[str, _Header], x: str, y: str) -> list[
     return [train, *others]
 
 
-def _check_split(archive: Path, headers: dict[str, _Header], split: _Split) -> None:
+def _check_split(archive: Path, headers: dict[str, Header], split: _Split) -> None:
     """Check that a split has examples and targets, both numbers, and the same number of each."""
     if split.y not in headers:
         raise DataError(f"{archive} contains '{split.x}' but not '{split.y}'", "y")
@@ -135,23 +160,33 @@ def _check_split(archive: Path, headers: dict[str, _Header], split: _Split) -> N
     if not examples.shape or not labels.shape or examples.shape[0] != labels.shape[0]:
         what = f"'{split.x}' has shape {examples.shape} and '{split.y}' {labels.shape}"
         raise DataError(f"{archive}: {what}; the first axis of both must be the number of examples", "path")
+    for key, header in ((split.x, examples), (split.y, labels)):
+        if 0 in header.shape:
+            what = "no examples" if not header.shape[0] else "examples without entries"
+            raise DataError(f"{archive}: '{key}' has shape {header.shape}: it contains {what}", "path")
+    refuse_beyond_memory(2 * labels.size, f"{archive}: the array '{split.y}'", "divide the file", "path")
 
 
 def _targets(
-    archive: Path, headers: dict[str, _Header], splits: list[_Split], kind: str | None, classes: int | None
+    archive: Path, headers: dict[str, Header], splits: list[_Split], kind: str | None, classes: int | None
 ) -> Targets:
     """Describe the targets; the number of classes is read from the labels."""
     key = splits[0].y
     shape, dtype = headers[key].shape[1:], headers[key].dtype
-    whole = dtype.kind in "bui" and shape in ((), (1,))
+    one_each = shape in ((), (1,))
     if kind is None:
-        kind = "classes" if whole or classes else "values"
-    if kind == "classes" and not whole:
+        kind = "classes" if classes or (dtype.kind in "bui" and one_each) else "values"
+    if kind == "classes" and not one_each:
         what = f"'{key}' has dtype {dtype} and shape {shape} per example"
         raise DataError(f"{archive}: {what}; classes are whole numbers, one per example", "targets")
     if kind == "classes":
-        max_label = max(_max_label(archive, split.y, classes) for split in splits)
-        return Targets("classes", classes or max(2, max_label + 1))
+        number = 1 + max(_max_label(archive, split.y, classes) for split in splits)
+        examples = sum(headers[split.y].shape[0] for split in splits)
+        if classes is None and number > max(INFERRED_CLASSES, examples):
+            what = f"the labels in '{key}' are as large as {number - 1}, but there are only {examples} examples"
+            fix = f"renumber them from 0, set data.targets: values, or set data.classes: {number}"
+            raise DataError(f"{archive}: {what}; {fix}", "targets")
+        return Targets("classes", classes or max(2, number))
     if len(shape) > 1:
         raise DataError(f"{archive}: expected one target or a row of targets per example, got shape {shape}", "y")
     return Targets("values", shape[0] if shape else 1)
@@ -163,52 +198,49 @@ def _max_label(archive: Path, key: str, classes: int | None) -> int:
     Raises:
         DataError: for a label out of range.
     """
-    with file_errors(archive), np.load(archive, allow_pickle=False) as opened:
-        labels = opened[key].reshape(-1).astype(np.int64)
-    wrong = labels < 0 if classes is None else (labels < 0) | (labels >= classes)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        expected = "labels of at least 0" if classes is None else f"labels 0 ... {classes - 1}"
-        raise DataError(f"{archive}: expected {expected} in '{key}', got {labels[row]} in row {row}", "classes")
-    return int(labels.max(initial=0))
+    start, max_label = 0, 0
+    for rows in _rows(archive, key):
+        labels = rows.reshape(-1)
+        fraction = ~(np.isfinite(labels) & (labels == np.trunc(labels)))
+        wrong = fraction | (labels < 0) | (False if classes is None else labels >= classes)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            expected = "whole numbers of at least 0" if classes is None else f"labels 0 ... {classes - 1}"
+            received = f"{labels[row]} for example {start + row}"
+            raise DataError(
+                f"{archive}: expected {expected} in '{key}', got {received}", "targets" if fraction[row] else "classes"
+            )
+        start, max_label = start + len(labels), max(max_label, int(labels.max()))
+    return max_label
 
 
 def _decode(archive: Path, spec: DatasetSpec, x: str, y: str) -> dict[str, np.ndarray | Chunks]:
     splits = _splits(archive, _headers(archive), x, y)
-    with file_errors(archive), np.load(archive, allow_pickle=False) as opened:
-        labels = np.concatenate([opened[split.y] for split in splits])
+    labels = [rows for split in splits for rows in _rows(archive, split.y)]
     if spec.targets.kind == "classes":
-        labels = labels.reshape(-1).astype(np.int32)
+        targets = np.concatenate([rows.reshape(-1).astype(np.int32) for rows in labels])
     else:
-        labels = labels.reshape(len(labels), -1).astype(np.float32)
+        targets = np.concatenate([as_float32(rows.reshape(len(rows), -1)) for rows in labels])
     dtype = np.dtype(np.uint8 if spec.range else np.float32)
-    return {"x": Chunks((spec.size, *spec.shape), dtype, lambda: _examples(archive, splits, spec)), "y": labels}
 
-
-def _examples(archive: Path, splits: list[_Split], spec: DatasetSpec) -> Iterator[np.ndarray]:
-    """Read the examples of the splits in chunks; an array in column-major order is read as a whole."""
-    with file_errors(archive), zipfile.ZipFile(archive) as opened:
+    def examples() -> Iterator[np.ndarray]:
         for split in splits:
-            with opened.open(f"{split.x}.npy") as member:
-                header = _header(member)
-                if header.fortran or not math.prod(header.shape[1:]):
-                    member.seek(0)
-                    yield np.lib.format.read_array(member, allow_pickle=False).reshape(-1, *spec.shape)
-                else:
-                    yield from (rows.reshape(-1, *spec.shape) for rows in _chunks(member, header, split.x))
+            for rows in _rows(archive, split.x):
+                stored = rows.reshape(-1, *spec.shape)
+                yield stored if spec.range else as_float32(stored)
+
+    return {"x": Chunks((spec.size, *spec.shape), dtype, examples), "y": targets}
 
 
-def _chunks(member: Any, header: _Header, key: str) -> Iterator[np.ndarray]:
-    """Read rows from a file that is positioned after its header.
+def _rows(archive: Path, key: str) -> Iterator[np.ndarray]:
+    """Read an array of the archive in chunks of rows."""
+    with _member(archive, key) as member:
+        yield from read_rows(member, read_header(member))
 
-    Raises:
-        EOFError: when the file ends too early.
-    """
-    size, row = header.shape[0], math.prod(header.shape[1:]) * header.dtype.itemsize
-    rows_per_chunk = max(1, CHUNK_BYTES // row)
-    for start in range(0, size, rows_per_chunk):
-        stop = min(size, start + rows_per_chunk)
-        data = member.read((stop - start) * row)
-        if len(data) != (stop - start) * row:
-            raise EOFError(f"'{key}' ends within the examples {start} ... {stop - 1} of {size}")
-        yield np.frombuffer(data, header.dtype).reshape(stop - start, -1)
+
+@contextlib.contextmanager
+def _member(archive: Path, key: str) -> Iterator[IO[bytes]]:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(file_errors(archive))
+        opened = zipfile.ZipFile(stack.enter_context(open_file(archive)))
+        yield stack.enter_context(opened.open(f"{key}.npy"))

@@ -1,5 +1,6 @@
 """Split a dataset into normalized training, validation and test parts."""
 
+import math
 from collections.abc import Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from fnet.data import normalize
 from fnet.data.arrays import Arrays, Rows, chunks, first_invalid
+from fnet.data.memory import refuse_beyond_memory
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.split import PARTS, divide
 from fnet.data.stream import Stream
@@ -55,6 +57,8 @@ def split_and_normalize(
         DataError: for values that are not finite, labels out of range, or a class that is not in the training part.
         SplitError: for an impossible split.
     """
+    if isinstance(data, Arrays):
+        _refuse_too_large(spec)
     train, validation, test = split(data, spec, parts, seed=seed)
     if order == "content":
         train, validation, test = (part.part(by_content(part)) for part in (train, validation, test))
@@ -64,6 +68,13 @@ def split_and_normalize(
         normalizer = normalize.fit(normalization, train.x, spec.range, has_missing=spec.has_missing)
     train, validation, test = (part.mapped(x=normalizer) for part in (train, validation, test))
     return Splits(train, validation, test, normalizer)
+
+
+def _refuse_too_large(spec: DatasetSpec) -> None:
+    """Refuse examples that do not fit in memory in the dtype that the network takes."""
+    shape = " x ".join(map(str, spec.shape))
+    what = f"{spec.name}: {spec.size:,} examples of {shape} numbers, in memory,"
+    refuse_beyond_memory(4 * spec.size * math.prod(spec.shape), what, "set data.stream: true", "stream")
 
 
 def by_content(data: Arrays | Stream) -> np.ndarray:
@@ -134,7 +145,8 @@ def _check_seen(spec: DatasetSpec, labels: Sequence[np.ndarray]) -> None:
         unseen = np.setdiff1d(y, seen)
         if len(unseen):
             names = [spec.targets.names[label] if spec.targets.names else str(label) for label in unseen]
-            what = f"class '{names[0]}' is" if len(names) == 1 else f"classes {', '.join(map(repr, names[:5]))} are"
+            quoted = ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
+            what = f"class {quoted} is" if len(names) == 1 else f"classes {quoted} are"
             raise DataError(
                 f"{what} in the {part} part but not in the training part, so it cannot be learned; "
                 "enlarge data.split.train, or remove these examples"

@@ -6,13 +6,14 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from fnet.core.wording import printable
 from fnet.data.arrays import Arrays, chunks
 from fnet.data.normalize import Normalization
 from fnet.data.stream import Stream
 
 
 class DataError(ValueError):
-    """Data that cannot be used.
+    """Data that cannot be used, with a message of one line.
 
     setting: the setting in the config's `data` section that causes the error, if any.
     """
@@ -20,7 +21,7 @@ class DataError(ValueError):
     exit_status = 2
 
     def __init__(self, message: str, setting: str | None = None):
-        super().__init__(message)
+        super().__init__(printable(message))
         self.setting = setting
 
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fnet.core.wording import suggestion
+from fnet.core.wording import printable, suggestion
 
 PARTS = ("train", "validation", "test")
 
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 """The parts of a source without splits of its own."""
+
+_ROUNDING = 1e-9
 
 SplitSizes = Sequence[tuple[str, int]]
 """Name and size of each of a source's own splits, in the order in which their examples are stored."""
@@ -26,7 +28,7 @@ class SplitError(ValueError):
     exit_status = 2
 
     def __init__(self, part: str, message: str):
-        super().__init__(f"data.split.{part}: {message}")
+        super().__init__(printable(f"data.split.{part}: {message}"))
         self.part = part
 
 
@@ -96,9 +98,10 @@ def split_indices(
 ) -> list[np.ndarray]:
     """Split indices into parts by fractions: disjoint, shuffled, and a pure function of the arguments.
 
-    With classes, the split is stratified. Every example gets the position (rank + 1/2) / n within its class, in random
-    order; the examples sorted by position are cut at the fractions, so that each part contains its fraction of every
-    class, to within one example.
+    With classes, the split is stratified: each part contains its fraction of all examples and of every class, to within
+    one example. Every example gets the position (rank + 1/2) / n within its class, in random order, and the examples
+    sorted by position are cut at the fractions. Where the number of examples of a class in a part then differs from its
+    share by more than one, examples of several classes change places.
 
     Args:
         size: number of examples.
@@ -116,9 +119,73 @@ def split_indices(
         return np.split(np.arange(size), cuts)[: len(cuts)]
     rng = np.random.default_rng(seed)
     order = rng.permutation(size)
-    if classes is not None:
-        order = order[np.argsort(_positions(classes[order]), kind="stable")]
-    return [rng.permutation(part) for part in np.split(order, cuts)[: len(cuts)]]
+    if classes is None:
+        return [rng.permutation(part) for part in np.split(order, cuts)[: len(cuts)]]
+    order = order[np.argsort(_positions(classes[order]), kind="stable")]
+    part_of = _stratified(classes[order], np.diff(cuts, prepend=0, append=size), fractions)
+    return [rng.permutation(order[part_of == part]) for part in range(len(fractions))]
+
+
+def _stratified(classes: np.ndarray, part_sizes: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
+    """Return the part of every example: consecutive parts of these sizes, in which the classes are then balanced.
+
+    Args:
+        classes: (size,) classes of the examples.
+        part_sizes: sizes of the parts, the last of which consists of the examples that are in no part.
+        fractions: fraction of each part but the last.
+    """
+    _, labels, sizes_of_classes = np.unique(classes, return_inverse=True, return_counts=True)
+    counts = np.zeros((len(sizes_of_classes), len(part_sizes)), int)
+    np.add.at(counts, (labels, np.repeat(np.arange(len(part_sizes)), part_sizes)), 1)
+    _balance(counts, np.outer(sizes_of_classes, [*fractions, 1 - sum(fractions)]))
+    part_of = np.empty(len(classes), int)
+    part_of[np.argsort(labels, kind="stable")] = np.repeat(
+        np.tile(np.arange(len(part_sizes)), len(counts)), counts.flat
+    )
+    return part_of
+
+
+def _balance(counts: np.ndarray, shares: np.ndarray) -> None:
+    """Change counts (classes, parts) in place so that each is within one of its share, with the same sums.
+
+    An example leaves a part for another one, from which an example of another class leaves in turn, until a part is
+    reached whose loss or gain this makes good: a cycle of the flow network whose edges are the counts (Ahuja, Magnanti
+    and Orlin, "Network flows", 1993). Every cycle removes one from the counts that are out of bounds.
+    """
+    low, high = np.maximum(0, np.ceil(shares - 1 - _ROUNDING)), np.floor(shares + 1 + _ROUNDING)
+    while True:
+        wrong = np.argwhere((counts > high) | (counts < low))
+        if not any(_exchange(counts, low, high, label, part) for label, part in wrong):
+            return
+
+
+def _exchange(counts: np.ndarray, low: np.ndarray, high: np.ndarray, label: int, part: int) -> bool:
+    """Bring one count closer to its bounds by a cycle of moves; return whether there is one."""
+    many = counts[label, part] > high[label, part]
+    parts = range(counts.shape[1])
+    for other in parts:
+        start, stop = (part, other) if many else (other, part)
+        if other == part or not _may_move(counts, low, high, start, stop)[label]:
+            continue
+        paths = [[stop]]
+        while paths and paths[0][-1] != start:
+            path = paths.pop(0)
+            free = [p for p in parts if p not in path and _may_move(counts, low, high, path[-1], p).any()]
+            paths += [[*path, p] for p in free]
+        if paths:
+            moves = [(label, start, stop)]
+            for p, q in itertools.pairwise(paths[0]):
+                moves.append((int(np.argmax(_may_move(counts, low, high, p, q))), p, q))
+            for moved, p, q in moves:
+                counts[moved, p] -= 1
+                counts[moved, q] += 1
+            return True
+    return False
+
+
+def _may_move(counts: np.ndarray, low: np.ndarray, high: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Return the classes (classes,) of which an example may leave a part for another one."""
+    return (counts[:, start] > low[:, start]) & (counts[:, stop] < high[:, stop])
 
 
 def default_parts(source_splits: SplitSizes) -> tuple[float | str, float | str, float | str]:
@@ -162,7 +229,7 @@ def _ranges(part: str, text: str, source_splits: SplitSizes) -> list[range]:
     positions = {name: (start, size) for (name, size), start in zip(source_splits, starts, strict=False)}
     ranges = []
     for term in text.split("+"):
-        match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?\s*", term)
+        match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[\s*(-?\d{1,18}%?)?\s*:\s*(-?\d{1,18}%?)?\s*\])?\s*", term)
         if match is None:
             raise SplitError(
                 part, f"expected splits such as train, train[:90%], train[1000:] or train+extra, got '{text}'"
@@ -202,8 +269,8 @@ def _indices(ranges: Sequence[range]) -> np.ndarray | slice:
 
 def _positions(classes: np.ndarray) -> np.ndarray:
     """Return (rank + 1/2) / n of every entry within its class of n entries, ranked by position."""
+    _, labels, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    ranks = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
     positions = np.empty(len(classes))
-    for label in np.unique(classes):
-        members = np.flatnonzero(classes == label)
-        positions[members] = (np.arange(len(members)) + 0.5) / len(members)
+    positions[np.argsort(labels, kind="stable")] = (ranks + 0.5) / np.repeat(counts, counts)
     return positions

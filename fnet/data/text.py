@@ -8,10 +8,14 @@ import numpy as np
 from fnet.data import grammar
 from fnet.data.arrays import Arrays
 from fnet.data.cache import cached
-from fnet.data.path import FileSource, PathText, digest, existing_file, file_errors
+from fnet.data.memory import refuse_beyond_memory
+from fnet.data.path import FileSource, PathText, digest, existing_file, file_errors, open_file
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.stream import Stream
 from fnet.data.tokens import BYTES, Block, as_tokens, blocks, code_points, encode, spec_of
+
+_BYTES_PER_CHARACTER = 32
+"""Memory for a character while a text is numbered, in bytes."""
 
 EMBEDDED = 1 << 17
 """Number of characters in the text that ships with fnet."""
@@ -50,8 +54,8 @@ def _blocks(path: str | None, block: int, tokens: str) -> Arrays:
         vocabulary = BYTES if tokens == "bytes" else grammar.VOCABULARY
         return blocks(encode(grammar.write(np.random.default_rng(0), EMBEDDED), vocabulary), block)
     if tokens == "bytes":
-        with file_errors(existing_file(path)):
-            return blocks(np.asarray(np.memmap(existing_file(path), np.uint8, "r")), block)
+        with file_errors(existing_file(path)), open_file(existing_file(path)) as file:
+            return blocks(np.asarray(np.memmap(file, np.uint8, "r")), block)
     return blocks(_characters(existing_file(path))[0], block)
 
 
@@ -63,8 +67,10 @@ def _characters(path: Path) -> tuple[np.ndarray, str]:
 
 
 def _decode(path: Path) -> dict[str, np.ndarray]:
-    with file_errors(path):
-        data = path.read_bytes()
+    needed = _BYTES_PER_CHARACTER * path.stat().st_size
+    refuse_beyond_memory(needed, f"{path}, as characters,", "divide it, or set data.tokens: bytes", "tokens")
+    with file_errors(path), open_file(path) as file:
+        data = file.read()
     try:
         points = code_points(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -18,10 +18,10 @@ import numpy as np
 from fnet.core.wording import suggestion
 from fnet.data.arrays import Arrays
 from fnet.data.cache import cached, free_space, lookup
-from fnet.data.path import digest
+from fnet.data.path import digest, file_errors, refuse_irregular
 from fnet.data.source import DataError, DatasetSpec, DataSource
 from fnet.data.stream import Joined, Stream
-from fnet.data.tfds_features import Prepared, input_of, supervised, targets_of
+from fnet.data.tfds_features import Prepared, check_classes, input_of, supervised, targets_of
 from fnet.data.tfds_records import Records, first_line
 from fnet.data.tokens import BYTES, as_tokens
 
@@ -220,9 +220,16 @@ def builder_of(name: str, data_dir: str | None) -> Any:
     from tensorflow_datasets.core import file_adapters, read_only_builder, registered  # takes half a second to import
 
     directory, command = folder(data_dir), prepare_command(name, data_dir)
+    known = prepared(data_dir).get(name.partition(":")[0])
+    for header in known.parent.glob("*/*.json") if known else ():
+        with file_errors(header):
+            refuse_irregular(header, os.stat(header).st_mode)
     try:
+        check_classes(name, directory)
         builder = read_only_builder.builder_from_files(name, data_dir=str(directory))
         formats = builder.info.available_file_formats()
+    except DataError:
+        raise
     except Exception as error:  # a damaged header raises errors of various libraries
         existing = prepared(data_dir).get(name.partition(":")[0])
         if existing is not None and not isinstance(error, registered.DatasetNotFoundError):

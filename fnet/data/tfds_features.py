@@ -1,10 +1,14 @@
 """Input and target features of a dataset prepared by TensorFlow Datasets, and their kinds, read from its header."""
 
-from collections.abc import Mapping
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from fnet.core import imports
 from fnet.core.wording import suggestion
 from fnet.data.source import DataError, DatasetSpec, Targets
 
@@ -51,6 +55,47 @@ class Prepared(NamedTuple):
     def is_bytes(self) -> bool:
         """Whether the input is stored as bytes."""
         return self.kind == "text" or all(field.feature.np_dtype == np.uint8 for field in self.inputs)
+
+
+CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
+"""The keys in the header of a prepared dataset whose values are dotted paths of classes."""
+
+
+def check_classes(name: str, directory: Path) -> None:
+    """Check that the header of a prepared dataset names only classes of TensorFlow Datasets, or of trusted modules.
+
+    TensorFlow Datasets imports the module of every class of features that the header names.
+
+    Args:
+        name: name of the dataset in TensorFlow Datasets.
+        directory: folder of prepared datasets.
+
+    Raises:
+        DataError: when the header names another class.
+    """
+    from tensorflow_datasets.core import naming
+
+    if ".." in name:
+        raise DataError(f"expected the name of a dataset in TensorFlow Datasets, got '{name}'", "name")
+    folder = directory / naming.parse_builder_name_kwargs(name)[0].name
+    for header in (*folder.glob("*/features.json"), *folder.glob("*/*/features.json")):
+        for path in _classes(json.loads(header.read_text(encoding="utf-8"))):
+            if not path.startswith("tensorflow_datasets.") and path.rpartition(".")[0] not in sys.modules:
+                try:
+                    with imports.closed():
+                        imports.lookup(path)
+                except ValueError as error:
+                    raise DataError(f"{header} names the class {path}: {error}", "name") from error
+
+
+def _classes(content: Any) -> Iterator[str]:
+    """Yield the dotted paths of classes in the content of a header."""
+    values = content.items() if isinstance(content, Mapping) else enumerate(content)
+    for key, value in values:
+        if isinstance(value, Mapping | list):
+            yield from _classes(value)
+        elif key in CLASS_KEYS and isinstance(value, str) and "." in value:
+            yield value
 
 
 def supervised(name: str, info: Any, image_key: str | None, label_key: str | None) -> tuple[tuple[Field, ...], Field]:

@@ -95,25 +95,31 @@ class Records:
     def _inputs(self, examples: Sequence[Any]) -> np.ndarray:
         """Decode the inputs of examples (n, *shape)."""
         kind, inputs = self._prepared.kind, self._prepared.inputs
-        x = np.zeros((len(examples), *self.shape[1:]), self.dtype)
+        first, several = inputs[0], len(inputs) > 1
+        x: Any = np.zeros((len(examples), *self.shape[1:]), self.dtype)
         for row, example in zip(x, examples, strict=True):
-            value = inputs[0].of(example)
-            if kind == "image":
-                row[:] = inputs[0].feature.decode_example_np_with_pil(value, row.shape[-1])
-            elif kind == "text":
+            value: Any = first.of(example)
+            if kind == "text":
                 data = (value if isinstance(value, bytes) else str(value).encode())[: len(row)]
                 row[: len(data)] = np.frombuffer(data, np.uint8)
-            elif len(inputs) == 1:
-                row[:] = value
-            else:
-                row[:] = np.concatenate([np.ravel(field.of(example)) for field in inputs])
+                continue
+            if kind == "image":
+                value = first.feature.decode_example_np_with_pil(value, row.shape[-1])
+            elif several:
+                value = np.concatenate([np.ravel(field.of(example)) for field in inputs])
+            if (np.shape(value) or (1,)) != row.shape:
+                raise ValueError(f"expected the shape {row.shape}, got {np.shape(value)}")
+            row[:] = value
         return x
 
     def _targets(self, examples: Sequence[Any]) -> np.ndarray:
         """Return the targets of examples, (n,) classes or (n, number) values."""
         y = self._empty_targets(len(examples))
         for row, example in enumerate(examples):
-            y[row] = self._prepared.label.of(example)
+            value: Any = self._prepared.label.of(example)
+            if y.dtype == np.int32 and not -(2**31) <= value < 2**31:
+                raise ValueError(f"the label {value} is out of range")
+            y[row] = value
         return y
 
     def _empty_targets(self, size: int) -> np.ndarray:

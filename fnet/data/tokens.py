@@ -38,7 +38,7 @@ def encode(text: str, vocabulary: str | bytes) -> np.ndarray:
     unknown = np.flatnonzero(known[numbers] != points)
     if len(unknown):
         character = chr(points[unknown[0]])
-        raise DataError(f"the character {character!r} at position {unknown[0]} of the text is not in the vocabulary")
+        raise DataError(f"the character '{character}' at position {unknown[0]} of the text is not in the vocabulary")
     return numbers.astype(np.int32)
 
 

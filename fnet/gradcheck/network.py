@@ -15,7 +15,7 @@ from fnet.gradcheck.diagnosis import Context
 from fnet.gradcheck.faulty_layers import find_faulty_layers
 from fnet.gradcheck.modes import VALUES, check_mode, is_forward, modes, value_rows
 from fnet.gradcheck.noise import draw_noise
-from fnet.gradcheck.problem import TRAINING, ByJax, LossFunction, Problem
+from fnet.gradcheck.problem import TRAINING, Problem
 from fnet.gradcheck.report import Culprit, LeafReport, Report
 from fnet.gradcheck.rules import UNCHECKED, layers_without_rule, loss_by_hand, rules_by_jax
 from fnet.gradcheck.sampling import check_rates
@@ -187,8 +187,7 @@ def _gradients_by_hand(
     f, by_hand = problem.function(), by_hand or _by_hand(problem)
     zeros = {name: np.zeros_like(leaf) for name, leaf in problem.points().items()}
     return [
-        (zeros if part == "penalty" else {}) | dict(f.leaves(by_hand[part].params, by_hand[part].x))
-        for part in f.parts
+        (zeros if part == "penalty" else {}) | dict(f.leaves(by_hand[part].params, by_hand[part].x)) for part in f.parts
     ]
 
 

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from pydantic import PlainValidator, WithJsonSchema
 
 from fnet.core.constructor import Parts, constructor, no_parameters
-from fnet.core.functions import function_at, named_by_path
+from fnet.core.functions import accepted_function, function_at, named_by_path
 from fnet.core.layer import Name, ShapeError
 from fnet.core.wording import format_value
 
@@ -191,7 +191,7 @@ def lambda_layer(function: Function, *, name: Name = None) -> Parts:
     >>> fnet.lambda_layer(lambda x: x[..., :2] ** 2).shape((4, 3))
     (4, 2)
     """
-    phi = function_at(function) if isinstance(function, str) else function
+    phi = accepted_function(function) if isinstance(function, str) else function
 
     def shape(in_shape):
         batch = 3

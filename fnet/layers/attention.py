@@ -308,7 +308,7 @@ def check_rank(in_shape: Shape) -> None:
 
 def _check_heads(heads: int, width: int) -> None:
     if width % heads:
-        divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
+        divisors = ", ".join(str(n) for n in range(1, min(width, 256) + 1) if width % n == 0)
         raise ShapeError(f"its heads must divide the width, but {heads} does not divide {width}; use {divisors}")
 
 

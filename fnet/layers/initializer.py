@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from pydantic import PlainValidator, WithJsonSchema
 
-from fnet.core.functions import function_at, named_by_path
+from fnet.core.functions import accepted_function, function_at, named_by_path
 from fnet.core.layer import Shape, ShapeError
 from fnet.core.wording import format_value, suggestion
 
@@ -67,7 +67,7 @@ def initializer(init: str | Function) -> Callable[[Any, Shape], jax.Array]:
     elif init in FACTORIES:
         draw = getattr(jax.nn.initializers, init)()
     else:
-        draw = function_at(init)
+        draw = accepted_function(init)
 
     def initial(key, shape):
         weights = jnp.asarray(draw(key, shape, jnp.float32))

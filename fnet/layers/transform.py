@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
-from annotated_types import Ge
+from annotated_types import Interval
 
 from fnet.core.constructor import Parts, constructor
 from fnet.core.layer import Layer, Name, walk
@@ -14,9 +14,17 @@ from fnet.layers.combine import same_shape, serial, shapes_of
 
 __all__ = ["frozen", "precision", "remat", "repeat"]
 
+MAX_TIMES = 1_000_000
+"""Maximum number of repetitions of one `repeat`."""
+
+MAX_LAYERS = 100_000
+"""Maximum number of layers of a `repeat` without `scan`, those inside its layers included."""
+
 
 @constructor
-def repeat(*layers: Layer, times: Annotated[int, Ge(1)], scan: bool = False, name: Name = None) -> Parts | Layer:
+def repeat(
+    *layers: Layer, times: Annotated[int, Interval(ge=1, le=MAX_TIMES)], scan: bool = False, name: Name = None
+) -> Parts | Layer:
     """Layers repeated several times, each time with its own parameters: a `serial` of `times` `serial` layers.
 
     With `scan` the repetitions run in a loop (`jax.lax.scan`), so that the time to compile does not depend on their
@@ -26,13 +34,14 @@ def repeat(*layers: Layer, times: Annotated[int, Ge(1)], scan: bool = False, nam
 
     Args:
         layers: the layers to repeat, first to last; with `scan` they must preserve the shape.
-        times: number of repetitions.
+        times: number of repetitions; for more than 1,000,000, put a `repeat` with `scan` inside another one.
         scan: whether the repetitions run in a loop.
         name: replaces the automatic name (kind and number).
 
     Raises:
         ShapeError: with `scan`, when the layers change the shape.
-        ValueError: when times is less than 1.
+        ValueError: when times is less than 1 or more than 1,000,000, or the repetitions without `scan` have more than
+            100,000 layers.
 
     >>> import jax, fnet
     >>> [name for name, _ in fnet.repeat(fnet.dense(8), fnet.relu(), times=3).children]
@@ -41,17 +50,24 @@ def repeat(*layers: Layer, times: Annotated[int, Ge(1)], scan: bool = False, nam
     >>> params["dense_1"]["w"].shape
     (3, 8, 8)
     """
-    if not scan:
-        return serial(*(serial(*layers) for _ in range(times)))
     inner = serial(*layers)
-    names = [name for name, _ in name_children([inner] * times)]
+    if not scan:
+        number = times * sum(1 for _ in walk(inner))
+        if number > MAX_LAYERS:
+            raise ValueError(
+                f"repeat: expected at most {MAX_LAYERS:,} layers without scan, got {number:,} in {times:,} "
+                "repetitions; use scan: true, or make times smaller"
+            )
+        return serial(*[inner] * times)
 
     def shape(in_shape):
         return same_shape(inner.shape(in_shape), in_shape, "repeat them without scan")
 
     def keys_of(key):
-        numbers = jnp.array([key_number(name) for name in names], jnp.uint32)
-        return None if key is None else jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+        if key is None:
+            return None
+        numbers = jnp.array([key_number(name) for name, _ in name_children([inner] * times)], jnp.uint32)
+        return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
 
     def init(key, in_shape):
         shape(in_shape)

@@ -34,8 +34,9 @@ def _merge_heads(x):
 
 def _softmax_of_visible(z, m):
     """p_s = m_s e^(z_s) / sum_r m_r e^(z_r), after subtracting the largest visible z; 0 where nothing is visible."""
-    largest = np.max(np.where(m > 0, z, -np.inf), axis=-1, keepdims=True)
-    e = np.where(m > 0, np.exp(z - np.where(np.isfinite(largest), largest, 0)), 0.0)
+    visible = np.where(m > 0, z, -np.inf)
+    largest = np.max(visible, axis=-1, keepdims=True)
+    e = np.exp(visible - np.where(np.isfinite(largest), largest, 0))
     total = e.sum(axis=-1, keepdims=True)
     return e / np.where(total > 0, total, 1)
 

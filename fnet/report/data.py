@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from fnet.core.wording import printable
 from fnet.data.cache import Entry
 from fnet.data.inspect import Inspection, Range
 from fnet.data.source import DatasetSpec
@@ -19,11 +20,11 @@ ROWS = 20
 def tables(inspection: Inspection) -> Iterator[Table | Text]:
     """Yield the lines and tables that `fnet data show` prints."""
     spec = inspection.spec
-    yield Text(f"{spec.name}: {spec.size:,} examples {spec.shape} with {spec.targets}")
+    yield Text(f"{printable(spec.name)}: {spec.size:,} examples {spec.shape} with {spec.targets}")
     stored = f"stored as {inspection.stored}" + ("" if inspection.stored == "float32" else ", float32 for the network")
     if spec.tokens:
         stored = f"token indices, vocabulary of {len(spec.vocabulary)}" if spec.vocabulary else "token indices"
-    splits = ", ".join(f"{name} {size:,}" for name, size in spec.splits)
+    splits = ", ".join(f"{printable(name)} {size:,}" for name, size in spec.splits)
     yield Text(stored + (f"; splits of the source: {splits}" if splits else ""))
     yield _parts_table(inspection)
     if not spec.tokens:
@@ -49,7 +50,7 @@ def _table(*columns: str, texts: int = 1, title: str = "") -> Table:
 def _parts_table(inspection: Inspection) -> Table:
     table = _table("part", "source", "examples", texts=2)
     for part in inspection.parts:
-        table.add_row(part.name, Text(part.source), f"{part.examples:,}")
+        table.add_row(part.name, Text(printable(part.source)), f"{part.examples:,}")
     return table
 
 
@@ -121,19 +122,18 @@ def listing_tables(
     if prepared:
         table = _table("prepared", "folder", texts=2)
         for name, folder in prepared.items():
-            table.add_row(name, str(folder))
+            table.add_row(Text(printable(name)), Text(printable(str(folder))))
         yield table
     else:
         yield Text("no dataset of TensorFlow Datasets is prepared; prepare one with: fnet data prepare NAME")
     if not entries:
-        yield Text(f"there is no decoded data in {place}")
+        yield Text(printable(f"there is no decoded data in {place}"))
         return
-    yield Text(f"decoded data is in {place}", overflow="fold")
+    yield Text(printable(f"decoded data is in {place}"), overflow="fold")
     table = _table("decoded", "size", "created", title="remove with: fnet data clear [NAME]")
     for entry in entries:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created))
-        label = " ".join(str(entry.key[part]) for part in ("format", "name") if part in entry.key)
-        table.add_row(Text(label), size(entry.size), created)
+        table.add_row(Text(entry.label), size(entry.size), created)
     if len(entries) > 1:
         table.add_row("total", size(sum(entry.size for entry in entries)), "", style="bold")
     yield table

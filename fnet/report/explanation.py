@@ -18,7 +18,7 @@ def print_explanation(console: Console, explanation: Explanation) -> None:
     used = [column for column in columns if any(getattr(entry, column) for entry in explanation.entries)]
     table = Table(show_edge=False, pad_edge=False)
     for column in used:
-        table.add_column(column, style=columns[column], overflow="fold")
+        table.add_column(column, style=columns[column], overflow="fold", no_wrap=column == "key")
     for entry in explanation.entries:
         table.add_row(*(Text(getattr(entry, column)) for column in used))
     console.print(table)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fnet.core.wording import printable
 from fnet.data.arrays import Arrays
 from fnet.data.inspect import Inspection
 from fnet.data.tokens import decode
@@ -24,7 +25,9 @@ def draw(inspection: Inspection) -> bytes:
 
     figure = Figure(figsize=(12, 7.2), dpi=110, layout="constrained")
     spec = inspection.spec
-    figure.suptitle(_escape(f"{spec.name}: {spec.size:,} examples {spec.shape}, {spec.targets}"), fontsize=13)
+    figure.suptitle(
+        _escape(f"{printable(spec.name)}: {spec.size:,} examples {spec.shape}, {spec.targets}"), fontsize=13
+    )
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.75, 1))
     left, right = halves
     if spec.tokens:
@@ -115,7 +118,7 @@ def _heights(axis: Any, inspection: Inspection, y: np.ndarray) -> np.ndarray:
     if targets.kind == "classes":
         axis.set_yticks(range(targets.number), [_escape(_name(inspection, label)) for label in range(targets.number)])
         return y + np.random.default_rng(1).uniform(-0.3, 0.3, len(y))
-    axis.set_ylabel(_escape(targets.names[0] if targets.names else "target"))
+    axis.set_ylabel(_escape(_value_name(inspection)))
     return y[:, 0]
 
 
@@ -131,10 +134,9 @@ def _scatter_classes(axis: Any, inspection: Inspection, points: np.ndarray, y: n
 def _scatter_values(
     figure: Any, axis: Any, inspection: Inspection, points: np.ndarray, y: np.ndarray, *, legend: bool
 ) -> None:
-    names = inspection.spec.targets.names
     scatter = axis.scatter(*points.T, c=y[:, 0], cmap="viridis", **POINT_STYLE)
     if legend:
-        figure.colorbar(scatter, ax=axis, label=_escape(names[0] if names else "target"), pad=0.01)
+        figure.colorbar(scatter, ax=axis, label=_escape(_value_name(inspection)), pad=0.01)
 
 
 def _text(figure: Any, inspection: Inspection) -> None:
@@ -145,8 +147,8 @@ def _text(figure: Any, inspection: Inspection) -> None:
     lines = []
     for row in train.x[:TEXT_LINES]:
         text = " ".join(map(str, row.tolist())) if vocabulary is None else decode(row, vocabulary)
-        printable = "".join(letter if letter.isprintable() else "↵" if letter == "\n" else "·" for letter in text)
-        wrapped = [printable[start : start + 68] for start in range(0, len(printable), 68)]
+        shown = "".join(letter if letter.isprintable() else "↵" if letter == "\n" else "·" for letter in text)
+        wrapped = [shown[start : start + 68] for start in range(0, len(shown), 68)]
         lines += [("│ " if number == 0 else "  ") + line for number, line in enumerate(wrapped)]
     axis.text(
         0, 1, "\n".join(lines[:TEXT_LINES]), family="monospace", fontsize=11, va="top", transform=axis.transAxes,
@@ -247,6 +249,11 @@ def _histogram(axis: Any, entries: np.ndarray, color: str, *, filled: bool) -> n
 def _name(inspection: Inspection, label: int) -> str:
     names = inspection.spec.targets.names
     return visible(names[label] if names else str(label))
+
+
+def _value_name(inspection: Inspection) -> str:
+    names = inspection.spec.targets.names
+    return visible(names[0]) if names else "target"
 
 
 def _truncate(name: str, length: int = 18) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from fnet.core.wording import printable
 from fnet.metrics import Metric
 from fnet.report.summary import SummaryRow
 from fnet.report.text import DIGITS, visible
@@ -37,7 +38,13 @@ def summary_table(rows: Sequence[SummaryRow], in_shape: tuple[int, ...]) -> Tabl
     table.add_column("FLOPs", f"{total.flops:,}", justify="right")
     for row in layers:
         name = "  " * (len(row.path) - 1) + row.path[-1]
-        table.add_row(Text(name), Text(row.layer), str(row.out_shape), f"{row.parameters:,}", f"{row.flops:,}")
+        table.add_row(
+            Text(printable(name)),
+            Text(printable(row.layer)),
+            str(row.out_shape),
+            f"{row.parameters:,}",
+            f"{row.flops:,}",
+        )
     return table
 
 

@@ -1,10 +1,11 @@
 """Write files atomically, and JSON, without importing JAX."""
 
+import errno
 import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,32 @@ class OutputError(OSError):
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: write a temporary file in the same folder, which then replaces it."""
+    """Write a file atomically: write a temporary file in the same folder, which then replaces it.
+
+    Raises:
+        OSError: when it cannot be written; `filename` is the path.
+    """
     data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    temporary = None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def temporary_files(path: Path) -> Iterator[Path]:
+    """Yield the temporary files that `write` left beside a file when the process was killed."""
+    return path.parent.glob(f".{path.name}-????????")
 
 
 def save(file: str, content: str | bytes, what: str) -> None:
@@ -52,9 +66,18 @@ def save(file: str, content: str | bytes, what: str) -> None:
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one line of JSON, in one write."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(to_json(record) + "\n")
+    """Append one line of JSON, in one write: the whole line, or nothing.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    line = (to_json(record) + "\n").encode()
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        written = file.write(line)
+        if written < len(line):  # only a part fits on the disk
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def to_json(value: Any) -> str:

@@ -1,14 +1,24 @@
 """A run's folder, and the environment of the run."""
 
+import contextlib
+import errno
+import json
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from fnet.runs import files
+
+FILES = ("config.yaml", "environment.json", "model.safetensors")
+"""The files of a run that are written as a whole."""
 
 
 class FolderError(OSError):
@@ -21,13 +31,13 @@ def create(out: str, name: str) -> Path:
     """Create the next folder in the sequence out/name-1, out/name-2, ...; two processes never get the same one.
 
     Args:
-        out: parent of the folder; created if it does not exist.
+        out: parent of the folder; created if it does not exist. A leading ~ is the user's home.
         name: name of the folder, without its number.
 
     Raises:
         FolderError: when the folder cannot be created.
     """
-    parent = Path(out)
+    parent = _expanded(out)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         endings = [path.name.removeprefix(f"{name}-") for path in parent.glob(f"{_escaped(name)}-*")]
@@ -39,9 +49,114 @@ def create(out: str, name: str) -> Path:
             except FileExistsError:
                 number += 1
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG and os.path.isdir(parent):
+            limit = os.pathconf(parent, "PC_NAME_MAX")
+            raise FolderError(
+                f"name: the folder of a run is called NAME-NUMBER, which may have {limit} bytes in '{out}', but the "
+                f"name has {len(name.encode())}; choose a shorter one with name=NAME"
+            ) from None
         raise FolderError(
             f"the output folder '{out}' cannot be written: {error.strerror}; choose another with out=FOLDER"
         ) from None
+
+
+def _expanded(out: str) -> Path:
+    """Return the path of an output folder, in which a leading ~ is the user's home.
+
+    Raises:
+        FolderError: when the home is unknown.
+    """
+    try:
+        return Path(out).expanduser()
+    except RuntimeError:
+        raise FolderError(
+            f"the output folder '{out}': the home folder is unknown; choose another with out=FOLDER"
+        ) from None
+
+
+@contextlib.contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    """Mark a run as running within the context, and remove the temporary files of killed runs beside it.
+
+    The mark is a lock on the folder, which the system releases when the process ends, however it ends. Where folders
+    cannot be locked, runs are not marked, and nothing is removed.
+    """
+    handle = _lock(run, wait=True)
+    try:
+        if handle is not None:
+            for other in run.parent.iterdir():
+                if other != run and any(other.glob(".*-????????")):
+                    _remove_temporary_files(other)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _remove_temporary_files(run: Path) -> None:
+    """Remove the temporary files of a run that no process is writing."""
+    with contextlib.suppress(OSError):
+        handle = _lock(run, wait=False)
+        if handle is not None:
+            for name in FILES:
+                for file in files.temporary_files(run / name):
+                    file.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _lock(run: Path, *, wait: bool) -> int | None:
+    """Lock a folder and return the handle of the lock; None if the system cannot lock it.
+
+    Raises:
+        BlockingIOError: when another process has locked it, without `wait`.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(run, os.O_RDONLY | os.O_DIRECTORY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return handle
+    except BaseException as error:
+        os.close(handle)
+        if isinstance(error, OSError) and not isinstance(error, BlockingIOError):
+            return None
+        raise
+
+
+def unfinished(run: Path) -> str:
+    """Return why a folder does not contain a trained network, or "" if it is not the folder of a run.
+
+    A run that was killed has no last record. It is told from one that is running by the lock of `claimed`.
+    """
+    if not (run / "environment.json").is_file():
+        return ""
+    records = _records(run)
+    epochs = max((record["epoch"] for record in records if record.get("event") == "epoch"), default=0)
+    last = records[-1].get("event") if records else None
+    if last == "failed":
+        return f"it failed: {records[-1].get('reason')}"
+    if last == "end":
+        return f"it was interrupted after {epochs} epochs, and its parameters were not saved"
+    try:
+        handle = _lock(run, wait=False)
+    except BlockingIOError:
+        return f"it is still running, and has completed {epochs} epochs; wait for its end"
+    if handle is not None:
+        os.close(handle)
+    return f"it was killed after {epochs} epochs, before its parameters were saved; train again"
+
+
+def _records(run: Path) -> list[dict[str, Any]]:
+    """Return the records of a run's log, without a line that is incomplete."""
+    records = []
+    with contextlib.suppress(OSError), (run / "metrics.jsonl").open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
 
 
 def _escaped(name: str) -> str:

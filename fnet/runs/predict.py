@@ -1,9 +1,8 @@
 """Predictions of a trained network: for new examples, or as the continuation of a text."""
 
 import codecs
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnet.core.layer import Layer
+from fnet.core.wording import format_value
 from fnet.data import inputs
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.tokens import encode
-from fnet.layers.vocabulary import build
-from fnet.losses import Loss, resolve_loss
+from fnet.losses import LOSSES, Loss, resolve_loss
+from fnet.runs.code import only_trusted
 from fnet.runs.folder import FolderError
-from fnet.runs.model_file import Model, load_model
+from fnet.runs.model_file import Model, build_network, load_model
 from fnet.train.evaluate import outputs_of
-from fnet.train.generation import generate
+from fnet.train.generation import GenerationError, generate
 
 
 class Prediction(NamedTuple):
@@ -50,23 +50,43 @@ class Trained(NamedTuple):
     loss: Loss
 
 
-def load_trained(run: str | os.PathLike[str]) -> Trained:
+def load_trained(run: str | os.PathLike[str], *, trust: Iterable[str] = ()) -> Trained:
     """Load the trained network of a run.
 
     Args:
         run: folder of the run.
+        trust: modules of layers of one's own that may be imported, each with its submodules.
 
     Raises:
         FolderError: when the folder does not contain a readable model, or the model does not describe its network, data
-            and loss.
+            and loss, names a module that is not trusted, or the loss does not predict such targets.
     """
-    model = load_model(run)
-    if model.spec is None or model.loss is None or model.network is None:
+    with only_trusted(run, trust):
+        model = load_model(run)
+        if model.spec is None or model.loss is None or model.network is None:
+            raise FolderError(
+                f"the model in {run} does not describe its network, data and loss; train it with `fnet train`"
+            )
+        net = build_network(run, model.network)
+    return Trained(net, model, model.spec, _loss_of(run, model.loss, model.spec))
+
+
+def _loss_of(run: str | os.PathLike[str], plain: Mapping[str, Any], spec: DatasetSpec) -> Loss:
+    """Return the loss of a model, which predicts the targets of its data.
+
+    Raises:
+        FolderError: for a loss that is not one of fnet's, and for one whose predictions are not such targets.
+    """
+    settings: dict[str, Any] = dict(plain)
+    name = settings.pop("name")
+    if name not in LOSSES:
+        raise FolderError(f"the model in {run}: loss.name: expected {', '.join(LOSSES)}, got '{name}'")
+    loss = resolve_loss(name, settings)
+    if spec.targets.kind == "classes" and loss.targets == "values":
         raise FolderError(
-            f"the model in {run} does not describe its network, data and loss; train it with `fnet train`"
+            f"the model in {run}: loss.name: expected a loss for {spec.targets}, got '{name}', for values"
         )
-    settings: dict[str, Any] = dict(model.loss)
-    return Trained(build(model.network), model, model.spec, resolve_loss(settings.pop("name"), settings))
+    return loss
 
 
 def predict(run: Trained, path: str) -> list[Prediction]:
@@ -80,6 +100,8 @@ def predict(run: Trained, path: str) -> list[Prediction]:
         DataError: when the file does not contain examples that the network takes.
     """
     net, model, spec, loss = run
+    if not path:
+        raise DataError("expected the path of the examples, got empty text")
     x, names = inputs.read(path, spec)
     x = x.astype(np.int32) if spec.tokens else model.normalizer(x)
     outputs = jnp.asarray(outputs_of(net, model.params, model.state, x))
@@ -119,18 +141,19 @@ def continue_text(run: Trained, prompt: str, *, length: int, temperature: float,
     Args:
         run: the network, from `load_trained`; it predicts the next token.
         prompt: the text to continue.
-        length: number of tokens to generate.
+        length: number of tokens to generate, at least 1.
         temperature: sampling temperature; 0 is greedy.
         seed: seed of the sampling.
 
     Raises:
-        DataError: for a character that does not occur in the training text.
-        GenerationError: for an empty prompt, a negative temperature, or a network whose outputs depend on later tokens.
+        DataError: for a character that does not occur in the training text, or text that is not valid Unicode.
+        GenerationError: for a length below 1, and as for `fnet.generate`.
     """
     vocabulary = run.spec.vocabulary
     assert vocabulary is not None
-    if isinstance(vocabulary, str):
-        _check_characters(prompt, vocabulary)
+    if length < 1:
+        raise GenerationError(f"length: expected a whole number of at least 1, got {format_value(length)}")
+    _check_characters(prompt, vocabulary)
     tokens = generate(
         run.net,
         run.model.params,
@@ -140,18 +163,23 @@ def continue_text(run: Trained, prompt: str, *, length: int, temperature: float,
         temperature=temperature,
         seed=seed,
     )
-    sampled = itertools.islice(tokens, length)
+    sampled = (token for _, token in zip(range(length), tokens, strict=False))
     if isinstance(vocabulary, bytes):
         return codecs.iterdecode((bytes([token]) for token in sampled), "utf-8", errors="replace")
     return (vocabulary[token] for token in sampled)
 
 
-def _check_characters(prompt: str, vocabulary: str) -> None:
-    """Check that every character of a prompt occurs in the vocabulary.
+def _check_characters(prompt: str, vocabulary: str | bytes) -> None:
+    """Check that every character of a prompt occurs in the vocabulary, or that it can be encoded as bytes.
 
     Raises:
         DataError: for characters that do not occur in it.
     """
+    if isinstance(vocabulary, bytes):
+        # The command line represents bytes that are not UTF-8 by halves of surrogate pairs.
+        if any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise DataError("the prompt: expected UTF-8 text, got bytes that are not UTF-8")
+        return
     unknown = ", ".join(map(repr, sorted(set(prompt) - set(vocabulary))))
     if unknown:
         known = "".join(filter(str.isprintable, vocabulary))

@@ -167,5 +167,13 @@ def _first(where: Callable[..., Any], *arrays: Any) -> tuple[int, ...] | None:
 def _any(where: Callable[..., Any], *arrays: Any) -> bool:
     """Return whether a row-wise function of arrays of rows is True anywhere."""
     if any(isinstance(rows, jax.Array) for rows in arrays):
-        return bool(where(*(None if rows is None else jnp.asarray(rows) for rows in arrays)).any())
+        return bool(where(*(None if rows is None else _on_device(rows) for rows in arrays)).any())
     return _first(where, *arrays) is not None
+
+
+def _on_device(rows: Any) -> jax.Array:
+    """Return an array on the device; integers that its type cannot represent become the nearest ones that it can."""
+    if not isinstance(rows, jax.Array) and rows.dtype.kind in "iu" and not np.can_cast(rows.dtype, np.int32):
+        bounds = np.iinfo(np.int32)
+        rows = np.clip(np.asarray(rows), bounds.min if rows.dtype.kind == "i" else 0, bounds.max).astype(np.int32)
+    return jnp.asarray(rows)

@@ -1,6 +1,8 @@
 """Generate text, or other sequences of tokens, with a network that predicts the next token."""
 
 import itertools
+import math
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.core.layer import Layer
+from fnet.core.layer import Layer, is_shape
+from fnet.core.wording import format_value
 
 
 class GenerationError(ValueError):
@@ -36,14 +39,15 @@ def generate(
         net: the network, from token indices (batch, time) to logits (batch, time, vocabulary).
         params: its parameters.
         state: its non-trainable state.
-        prompt: token indices, at least one.
-        window: context length, usually the length of the training sequences.
+        prompt: token indices (n,), at least one.
+        window: context length, at least 1; usually the length of the training sequences.
         temperature: sampling temperature; below 1 favors likely tokens, and 0 is greedy.
-        seed: seed of the sampling.
+        seed: seed of the sampling, of at most 64 bits.
 
     Raises:
-        GenerationError: for an empty prompt, a token outside the vocabulary, a negative temperature, and a network
-            whose outputs at a step depend on later tokens, or are not logits (batch, time, vocabulary).
+        GenerationError: for a prompt that is empty or not a sequence of tokens in the vocabulary, a temperature that is
+            negative or not finite, a window or seed out of range, and a network whose outputs at a step depend on later
+            tokens, or are not logits (batch, time, vocabulary).
 
     >>> import itertools, fnet
     >>> net = fnet.serial(fnet.one_hot(3), fnet.dense(3, bias=False))
@@ -51,36 +55,71 @@ def generate(
     >>> list(itertools.islice(generate(net, after, {}, [0], window=4, temperature=0), 5))
     [1, 2, 0, 1, 2]
     """
-    tokens = np.asarray(prompt, np.int32).reshape(-1)
-    if temperature < 0:
-        raise GenerationError(f"temperature: expected a value of at least 0, got {temperature:g}")
-    _check_tokens(tokens, _vocabulary_size(net, window))
+    temperature, window, key = _temperature(temperature), _window(window), _key(seed)
+    tokens = _tokens_of(prompt, _vocabulary_size(net, window))
     if _depends_on_later_steps(net, params, state, window):
         raise GenerationError(
             "the network's outputs at a step depend on later steps, which do not exist yet during generation; "
             "use attention with causal: true, and recurrent layers that are neither reversed nor bidirectional"
         )
-    return _tokens(net, params, state, tokens[-window:], window, temperature, jax.random.key(seed))
+    return _tokens(net, params, state, tokens[-window:], window, temperature, key)
+
+
+def _temperature(value: Any) -> float:
+    try:
+        temperature = float(value)
+    except (TypeError, ValueError, OverflowError):
+        temperature = math.nan
+    if not 0 <= temperature < math.inf:
+        raise GenerationError(f"temperature: expected a finite number of at least 0, got {format_value(value)}")
+    return temperature
+
+
+def _window(value: Any) -> int:
+    try:
+        window = operator.index(value)
+    except TypeError:
+        window = 0
+    if window < 1:
+        raise GenerationError(f"window: expected a whole number of at least 1, got {format_value(value)}")
+    return window
+
+
+def _key(seed: Any) -> jax.Array:
+    try:
+        return jax.random.key(operator.index(seed))
+    except (TypeError, OverflowError):
+        raise GenerationError(f"seed: expected a whole number of at most 64 bits, got {format_value(seed)}") from None
 
 
 def _vocabulary_size(net: Layer, window: int) -> int:
     logits = net.shape((window,))
-    if len(logits) != 2 or logits[0] != window:
+    if not is_shape(logits) or len(logits) != 2 or logits[0] != window:
         raise GenerationError(
             f"expected a network with logits (time, vocabulary) for every step, got outputs of shape {logits}"
         )
     return logits[1]
 
 
-def _check_tokens(tokens: np.ndarray, size: int) -> None:
+def _tokens_of(prompt: Any, size: int) -> np.ndarray:
+    """Return a prompt as an array of tokens (n,), int32."""
+    try:
+        tokens = np.asarray(prompt)
+    except ValueError:  # nested lists of different lengths
+        tokens = np.empty((0, 0))
+    if tokens.ndim != 1:
+        raise GenerationError("the prompt: expected a sequence of token indices (n,), got nested or single values")
     if not len(tokens):
         raise GenerationError("the prompt is empty; it needs at least one token")
+    if tokens.dtype.kind not in "iu":
+        raise GenerationError(f"the prompt: expected whole numbers, got {format_value(tokens.tolist()[0])} first")
     outside = (tokens < 0) | (tokens >= size)
     if outside.any():
         position = int(np.argmax(outside))
         raise GenerationError(
             f"token {position} of the prompt: expected an index 0 ... {size - 1}, got {tokens[position]}"
         )
+    return tokens.astype(np.int32)
 
 
 def _tokens(
@@ -89,7 +128,10 @@ def _tokens(
     @jax.jit
     def sample(params, state, tokens, last, key):
         z = net.apply(params, state, tokens[None], train=False)[0][0, last]
-        return jnp.argmax(z) if temperature == 0 else jax.random.categorical(key, z / temperature)
+        below = z - jnp.max(z)
+        # At a tiny temperature, z / temperature overflows; of the maximum, 0 / temperature must remain 0.
+        scaled = jnp.where(below == 0, 0.0, below / temperature)
+        return jnp.argmax(z) if temperature == 0 else jax.random.categorical(key, scaled)
 
     for number in itertools.count():
         padded = np.pad(tokens, (0, window - len(tokens)))

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination, deferred to a safe point."""
+"""Ctrl-C, deferred to a safe point."""
 
 import contextlib
 import signal
@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def defer_interrupts() -> Iterator[Callable[[], None]]:
-    """Defer SIGINT, and SIGTERM if the program handles it, until the function that this yields is called.
+    """Defer Ctrl-C until the function that this yields is called; that function raises KeyboardInterrupt.
 
-    That function raises KeyboardInterrupt if a signal is pending. A second signal while one is pending raises at once,
-    because the user insists. Outside the main thread, which does not receive signals, nothing is deferred.
+    A second Ctrl-C while one is pending raises at once, because the user insists. Nothing is deferred in a program that
+    handles Ctrl-C itself, and outside the main thread, which does not receive signals.
     """
     pending: list[int] = []
-    before = {}
 
     def defer(number: int, _: object) -> None:
         if pending:
@@ -25,11 +24,12 @@ def defer_interrupts() -> Iterator[Callable[[], None]]:
         if pending:
             raise KeyboardInterrupt
 
-    if threading.current_thread() is threading.main_thread():
-        handled = [number for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))]
-        before = {number: signal.signal(number, defer) for number in handled}
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield raise_if_pending
+        return
+    signal.signal(signal.SIGINT, defer)
     try:
         yield raise_if_pending
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)

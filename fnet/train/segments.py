@@ -46,7 +46,7 @@ class Segment(NamedTuple):
 
 
 class Diverged(ArithmeticError):
-    """The loss or a parameter became NaN or infinite.
+    """The loss, a parameter or the state became NaN or infinite.
 
     Args:
         message: the step and the likely cause.
@@ -101,12 +101,13 @@ class Runner:
         example = (start, chunk.data, chunk.order, chunk.filled, 0, 0)
         segment = _segment_program(step, plan.batch_size, self._metrics, chunk.steps, batches.placement)
         self._program = compile_for(segment, *example)
+        jax.block_until_ready(start)  # raises if there is not enough memory; a step with such a state never ends
 
     def epoch(self, epoch: int) -> Iterator[Segment]:
         """Run the remaining steps of an epoch, counted from 1, and yield a `Segment` for each group of completed steps.
 
         Raises:
-            Diverged: when the loss or a parameter is no longer finite.
+            Diverged: when the loss, a parameter or the state is no longer finite.
         """
         before_epoch = (epoch - 1) * self._plan.steps_per_epoch
         last = min(self._plan.steps_per_epoch, self._plan.steps - before_epoch)
@@ -156,7 +157,7 @@ class Runner:
         return metrics
 
     def _run(self, steps: _Steps) -> tuple[TrainState, Metrics, jax.Array]:
-        """Return the state after the steps, the metrics of each, and whether all parameters are finite."""
+        """Return the state after the steps, the metrics of each, and whether parameters and state are still finite."""
         before, chunk, first, stop = steps
         first, stop = first - chunk.first, stop - chunk.first
         after, history, finite = self._program(before, chunk.data, chunk.order, chunk.filled, first, stop)
@@ -167,7 +168,8 @@ class Runner:
         bad = ~(np.isfinite(metrics.loss) & np.isfinite(metrics.penalty))
         first_bad = steps.first + int(np.argmax(bad)) if bad.any() else steps.stop
         good = steps._replace(stop=first_bad) if first_bad > steps.first else self._previous
-        train_state, *_ = self._run(good._replace(stop=good.stop - 1))
+        train_state, _, finite = self._run(good._replace(stop=good.stop - 1))
+        train_state = train_state if finite else steps.before
         number = int(steps.before.step) + first_bad - steps.first + 1
         message = f"step {number} (epoch {epoch}): {self._cause(number, np.asarray(metrics.loss))}"
         return Diverged(message, train_state, epoch)
@@ -182,7 +184,7 @@ class Runner:
                 "the learning rate is probably too large: divide it by 10, or clip the norm of the gradient"
             )
         return (
-            "the loss or a parameter became NaN or infinite abruptly; "
+            "the loss, a parameter or the state became NaN or infinite abruptly; "
             "look for a learning rate that is too large, or an operation without a gradient at this point"
         )
 
@@ -209,12 +211,21 @@ def _segment_program(
 
         zeros = jnp.zeros(steps)
         history = Metrics(zeros, dict.fromkeys(metrics, zeros), zeros, zeros)
+        before = train_state.state
         train_state, history = jax.lax.fori_loop(first, stop, body, (train_state, history))
         if placement is not None:
             train_state, history = jax.lax.with_sharding_constraint((train_state, history), placement)
-        return train_state, history, _all_finite(train_state.params)
+        finite = _all_finite(train_state.params) & _still_finite(before, train_state.state)
+        return train_state, history, finite
 
     return segment
+
+
+def _still_finite(before: Any, after: Any) -> jax.Array:
+    """Return whether a state is finite wherever it was before; a running min may be infinite at first."""
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    numbers = [(old, new) for old, new in pairs if jnp.issubdtype(new.dtype, jnp.inexact)]  # not random keys
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old)) for old, new in numbers], bool))
 
 
 def _all_finite(tree: Any) -> jax.Array:

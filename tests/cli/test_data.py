@@ -101,3 +101,19 @@ def test_list_and_clear():
     assert [entry.key["name"] for entry in cache.entries()] == ["photos"]
     assert len(parse_json(data("clear", "--json"))["removed"]) == 1
     assert cache.entries() == []
+
+
+def test_names_from_files_are_printed_without_control_characters(rng):
+    """Names of classes, of a table and of its target contain escape sequences, line breaks and Rich's markup."""
+    for folder in ("c\x1b[31mat", "d\nog", "[red]x"):
+        Path("photos\x1b[2J", folder).mkdir(parents=True)
+        for number in range(5):
+            Image.fromarray(rng.integers(0, 256, (4, 4), np.uint8)).save(f"photos\x1b[2J/{folder}/{number}.png")
+    Path("t\x1b[2J.csv").write_text('a,"y\x1b[31m"\n' + "".join(f"{i},{i / 3}\n" for i in range(30)))
+    Path("photos.yaml").write_text('data: {path: "photos\\e[2J"}\nmodel: [flatten, {dense: 3}]\n')
+    Path("table.yaml").write_text('data: {path: "t\\e[2J.csv", target: "y\\e[31m"}\nmodel: [{dense: 1}]\n')
+    out = data("show", "photos.yaml") + data("show", "table.yaml") + data("list")
+    assert all(character.isprintable() or character == "\n" for character in out)
+    for name in (r"photos\x1b[2J: 15 examples", r"c\x1b[31mat", r"d\nog", "[red]x", r"y\x1b[31m", r"csv t\x1b[2J"):
+        assert name in out
+    assert re.match(r"removed .* of decoded data", data("clear", r"csv t\x1b[2J"))

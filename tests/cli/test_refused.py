@@ -59,6 +59,21 @@ def test_an_invalid_request_gets_a_short_message_and_leaves_nothing(folder, argu
     assert sorted(folder.rglob("*")) == before
 
 
+def test_text_from_a_file_is_printed_without_control_characters(folder):
+    (folder / "odd.yaml").write_text('data: digits\nmodel: [flatten, {dense: 10}]\n"\\e[31m\\u202e[red]\\n": 3\n')
+    result = call("validate", "odd.yaml")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(r"odd.yaml:3:1: unknown key '\x1b[31m\u202e[red]\n' at the top level; known:")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_rich_markup_in_a_name_is_text(folder):
+    (folder / "odd.yaml").write_text("data: digits\nmodel: [flatten, {dense: {units: 10, name: '[red]a[b]'}}]\n")
+    result = call("summary", "odd.yaml")
+    assert result.exit_code == 0, result.output
+    assert "[red]a[b]" in result.stdout
+
+
 @pytest.mark.parametrize("out", ["a_file", "a_file/inside"])
 def test_a_file_in_place_of_the_output_folder_is_refused_before_any_training(folder, out):
     before = sorted(folder.rglob("*"))

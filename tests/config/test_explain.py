@@ -61,16 +61,22 @@ def test_a_section_that_is_one_of_several_lists_them_all(section, names):
         ("train.epochs", "train.epochs", "whole number, at least 1", "20", "passes over the training examples"),
         ("batch_size", "train.batch_size", "whole number, at least 1 or all", "32", "examples per step"),
         ("log_every", "train.log_every", "whole number, at least 1 or null", "null", "steps between step records"),
-        ("adam.learning_rate", "adam.learning_rate", "number, greater than 0", "0.001", "alpha"),
-        ("adam", "adam.b1", "number, at least 0, less than 1", "0.9", "weight of the old average of gradients."),
+        ("adam.learning_rate", "optimizer.learning_rate", "number, greater than 0", "0.001", "alpha"),
+        (
+            "adam",
+            "optimizer.b1",
+            "number, at least 0, at most 0.999999",
+            "0.9",
+            "weight of the old average of gradients.",
+        ),
         (
             "cosine",
-            "cosine.final_fraction",
+            "optimizer.schedule.final_fraction",
             "number, at least 0, at most 1",
             "0.0",
             "fraction of the learning rate that the last step reaches.",
         ),
-        ("xor.noise", "xor.noise", "number, at least 0, at most 1", "0.0", "moved by up to 5 * noise"),
+        ("xor.noise", "data.noise", "number, at least 0, at most 1", "0.0", "moved by up to 5 * noise"),
         ("seed", "seed", "whole number, at least 0, less than 4294967296", "0", "of everything random"),
         ("patience", "train.early_stopping.patience", "whole number, at least 1", "5", "epochs without improvement"),
     ],
@@ -79,6 +85,26 @@ def test_a_setting_is_explained_by_type_default_and_meaning(key, entry_key, type
     entry = entries(key)[entry_key]
     assert (entry.type, entry.default) == (type_, default)
     assert meaning in entry.meaning
+
+
+@pytest.mark.parametrize("name", ["csv", "xor", "adam", "cosine", "huber", "tfds"])
+def test_the_settings_of_a_name_are_keys_of_the_config(name):
+    """Every key that an explanation lists is explained itself."""
+    keys = entries(name)
+    assert keys
+    assert all(entries(key) for key in keys)
+
+
+@pytest.mark.parametrize("source", ["sklearn", "synthetic", "files", "tfds"])
+def test_a_data_source_is_explained_by_its_datasets_or_settings(source):
+    [explanation] = explain(source)
+    listed = {entry.key for entry in explanation.entries}
+    assert (set(catalog.SOURCES[source]) or {"data.data_dir", "data.image_key"}) <= listed
+
+
+def test_the_lines_of_a_paragraph_are_joined():
+    [explanation] = explain("csv")
+    assert all("\n" not in paragraph for paragraph in explanation.text.split("\n\n"))
 
 
 @pytest.mark.parametrize(("key", "ending"), [("units", "dense.units"), ("slope", "leaky_relu.slope"), ("b1", "b1")])
@@ -105,6 +131,7 @@ def test_a_setting_with_an_implied_value_is_not_called_required():
         ("spiral", "spiral (dataset)", "interleaved spirals"),
         ("digits", "digits (dataset)", "1797 examples (8, 8, 1) with 10 classes"),
         ("cross_entropy", "cross_entropy (loss)", "softmax"),
+        ("tfds", "tfds (data source)", "prepared by TensorFlow Datasets"),
     ],
 )
 def test_a_name_is_explained_with_its_kind(name, heading, text):
@@ -207,7 +234,7 @@ KEYS = {
     "adam.learning_rate": (NET, "optimizer.learning_rate"),
     "adam.b1": (NET, "optimizer.b1"),
     "cosine.warmup_steps": (NET + "optimizer: {schedule: cosine}\n", "optimizer.schedule.warmup_steps"),
-    "cosine.final_fraction": (NET + "optimizer: {schedule: cosine}\n", "optimizer.schedule.final_fraction"),
+    "optimizer.schedule.final_fraction": (NET + "optimizer: {schedule: cosine}\n", "optimizer.schedule.final_fraction"),
     "exponential.decay": (NET + "optimizer: {schedule: exponential}\n", "optimizer.schedule.decay"),
     "xor.samples": ("data: xor\nmodel: [{dense: 1}]\n", "data.samples"),
     "xor.noise": ("data: xor\nmodel: [{dense: 1}]\n", "data.noise"),
@@ -223,7 +250,8 @@ def test_the_explained_bounds_are_the_checked_bounds(key, tmp_path):
             "data: digits\nmodel: [flatten, {leaky_relu: 0.1}, {dense: 10}]\n",
             "model.1.leaky_relu.slope",
         )
-    type_ = entries(key)[key].type
+    explained = entries(key)
+    type_ = explained.get(key, explained.get(override_key)).type
     near = 1 if type_.startswith("whole") else 1e-6
     bounds = re.findall(r"(at least|greater than|at most|less than) ([-+.\w]+)", type_)
     assert bounds
@@ -248,4 +276,5 @@ def test_the_explained_default_is_the_actual_default(key, override_key, tmp_path
     value = resolve(str(path)).config.model_dump()
     for part in override_key.split("."):
         value = value[part]
-    assert entries(key)[key].default == str(value)
+    explained = entries(key)
+    assert explained.get(key, explained.get(override_key)).default == str(value)

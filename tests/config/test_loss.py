@@ -175,7 +175,7 @@ def test_losses_and_their_settings_are_explained():
         assert [(e.type, e.default) for e in explanation.entries] == [("number, greater than 0", "1.0")]
         assert explanation.entries[0].meaning.startswith("error up to which")
     (explanation,) = explain("cross_entropy")
-    assert [entry.key for entry in explanation.entries] == ["cross_entropy.label_smoothing"]
+    assert [entry.key for entry in explanation.entries] == ["loss.label_smoothing"]
     (explanation,) = explain("mse")
     assert (explanation.heading, explanation.entries) == ("mse (loss)", [])
 

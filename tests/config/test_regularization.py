@@ -67,7 +67,7 @@ def test_the_resolved_config_loads_to_the_same(resolve_text):
         ("{layers: {dense_1: 0.1}}", "6:36", "layers.dense_1: expected a mapping of settings, got 0.1"),
         ("{layers: {l2: 0.1}}", "6:31", "layers.l2: expected a mapping of settings, got 0.1"),
         ("{layers: [dense_1]}", "6:26", "regularization.layers: expected a mapping of settings, got a list"),
-        ("{layers: {3: {l2: 1}}}", "6:30", "regularization.layers.3: expected text, got 3"),
+        ("{layers: {3: {l2: 1}}}", "6:27", "expected text as a key, got 3; put it in quotes"),
         ("{dense_1: {l2: 1}}", "6:18", "unknown key 'dense_1' in 'regularization'; known: l1, l2, layers, max_norm"),
         ("{max_norm: 0}", "6:28", "regularization.max_norm: expected a value greater than 0, got 0"),
         ("{max_nrm: 3}", "6:18", "unknown key 'max_nrm' in 'regularization'; did you mean 'max_norm'?"),

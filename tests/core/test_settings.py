@@ -14,7 +14,7 @@ from fnet.core.settings import (
     model_of,
     named_parameters,
 )
-from fnet.core.wording import errors_in_words, format_value, suggestion
+from fnet.core.wording import errors_in_words, format_value, printable, suggestion
 
 
 def brew(
@@ -216,6 +216,9 @@ def test_the_errors_of_a_union_are_one_sentence_without_repetition():
         ([1, 2], "a list"),
         ((1, 2), "a list"),
         ({"a": 1}, "a mapping"),
+        pytest.param(10**5000, "a number of 16,610 bits", id="5,001 digits"),
+        (int, "the type int"),
+        (len, "the function len"),
     ],
 )
 def test_a_value_is_written_as_in_yaml(value, text):
@@ -251,3 +254,20 @@ def test_the_nearest_word_is_suggested_or_all_are_listed(word, known, words):
 def test_the_list_of_known_words_is_optional():
     assert suggestion("zzz", ["a", "b"], listing=False) == ""
     assert suggestion("aab", ["aaa", "b"], listing=False) == "; did you mean 'aaa'?"
+
+
+# printable
+
+
+def test_control_characters_are_printed_as_escapes():
+    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xD800, 0xDFFF):
+        text = printable(f"a{chr(code)}b")
+        assert text.isascii()
+        assert text.isprintable()
+        assert text.encode().decode("unicode_escape") == f"a{chr(code)}b"
+
+
+def test_other_characters_and_wanted_newlines_are_printed_as_they_are():
+    assert printable("é 日本 \U0001f469‍\U0001f52c [red] \\x1b") == "é 日本 \U0001f469‍\U0001f52c [red] \\x1b"
+    assert printable("a\nb\r\n", multiline=True) == "a\nb\\r\n"
+    assert printable("\u2066a\u2069\ufeff") == "\\u2066a\\u2069\\ufeff"

@@ -106,7 +106,7 @@ def test_damaged_idx_files(digits, damage, message):
 
 
 def test_labels_out_of_range(digits):
-    error = assert_refused("idx", rf"{LABELS}: expected labels 0 \.\.\. 2, got 3 at position 1", path=".", classes=3)
+    error = assert_refused("idx", rf"{LABELS}: expected labels 0 \.\.\. 2, got 3 for example 1", path=".", classes=3)
     assert error.setting == "classes"
     assert_refused("idx", "is a file; give the folder", path=LABELS)
 
@@ -153,9 +153,9 @@ def test_npz_of_images_with_splits(rng):
         ({"x": [[1.0]], "y": [0, 1]}, {}, r"'x' has shape \(1, 1\) and 'y' \(2,\); the first axis of both must be"),
         ({"x": [["a"]], "y": [0]}, {}, "'x' has dtype <U1; save it as an array of numbers"),
         ({"x": np.array([[{}]]), "y": [0]}, {}, "'x' has dtype object; save it as an array of numbers"),
-        ({"x": [[1.0], [2.0]], "y": [0, -1]}, {}, "expected labels of at least 0 in 'y', got -1 in row 1"),
-        ({"x": [[1.0], [2.0]], "y": [0, 4]}, {"classes": 3}, r"expected labels 0 \.\.\. 2 in 'y', got 4 in row 1"),
-        ({"x": [[1.0]], "y": [0.5]}, {"targets": "classes"}, "'y' has dtype float64 and shape .*; classes are whole"),
+        ({"x": [[1.0], [2.0]], "y": [0, -1]}, {}, "expected whole numbers of at least 0 in 'y', got -1 for example 1"),
+        ({"x": [[1.0], [2.0]], "y": [0, 4]}, {"classes": 3}, r"expected labels 0 \.\.\. 2 in 'y', got 4 for example 1"),
+        ({"x": [[1.0]], "y": [0.5]}, {"targets": "classes"}, "expected whole numbers .* got 0.5 for example 0"),
         (
             {"x": [[1.0]], "y": np.ones((1, 2, 2))},
             {},

@@ -81,7 +81,7 @@ def flip(path):
 
 def edit_checksum(path):
     manifest = json.loads(path.read_text())
-    manifest["files"]["x"][2] += 1
+    manifest["files"]["x"][4] += 1
     path.write_text(json.dumps(manifest))
 
 

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -141,6 +142,26 @@ def test_a_constant_feature_is_divided_by_one():
         assert normalize.fit(kind, x)(x)[:, 0].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-13, 1.0, 1e30])
+@pytest.mark.parametrize("kind", ["standard", "unit"])
+def test_the_scale_of_a_feature_does_not_matter(kind, size, rng):
+    """A feature is constant relative to its own magnitude, and not because its values are small."""
+    x = np.stack([rng.standard_normal(50), 5 + rng.standard_normal(50), np.full(50, 0.1)], axis=1)
+    expected = normalize.fit(kind, x)(x)
+    scaled = normalize.fit(kind, (x * size).astype(np.float32))((x * size).astype(np.float32))
+    np.testing.assert_allclose(scaled, expected, rtol=1e-4, atol=1e-5)
+    assert (scaled[:, 2] == 0).all()
+
+
+def test_a_split_into_very_many_classes_takes_little_time():
+    classes = np.arange(200_000)[::-1] // 2
+    began = time.process_time()
+    parts = split_indices(200_000, (0.5, 0.5), 0, classes)
+    assert time.process_time() - began < 10
+    assert [len(part) for part in parts] == [100_000, 100_000]
+    assert np.bincount(classes[parts[0]], minlength=100_000).max() <= 2
+
+
 def test_images_are_scaled_by_the_range_that_the_source_states():
     x = np.full((2, 2, 2, 1), 4.0)
     assert normalize.fit("unit", x, (0.0, 16.0))(x).flat[0] == 0.25
@@ -232,6 +253,7 @@ def test_default_parts(source_splits, expected):
             "train",
             "expected splits such as train, train[:90%], train[1000:] or train+extra, got 'train['",
         ),
+        ((f"train[:{'9' * 5000}]", 0.0, 0.0), SOURCE_SPLITS, "train", "expected splits such as train"),
         (
             ("train", "train[:5]", 0.0),
             SOURCE_SPLITS,

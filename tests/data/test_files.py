@@ -90,7 +90,7 @@ def test_a_changed_image_is_read_again(pets):
     [
         (
             "echo no >cat/3.png",
-            r"cat/3\.png is damaged or has another format than its name says: cannot identify image file",
+            r"cat/3\.png is damaged or has another format than its name says: it is not a PNG or JPEG image",
         ),
         (
             "head -c 60 dog/3.png >t; mv t dog/3.png",

@@ -37,11 +37,11 @@ def test_a_table_is_encoded_like_the_training_table(table, tmp_path):
     [
         (
             "age,color\n1,red\n2,pink\n",
-            "'pink' for 'color' in row 2 did not occur in training; known: blue, red",
+            "'pink' for 'color' of example 1 did not occur in training; known: blue, red",
         ),
         ("agee,color\n1,red\n", "no column 'age', which the network was trained on; did you mean 'agee'?"),
-        ("age,color\nten,red\n", "expected a number for 'age' in row 1, got 'ten'"),
-        ("age,color\n1,red\n,red\n", "row 2 has no value for 'age'; fill it in"),
+        ("age,color\nten,red\n", "expected numbers in 'age', got 'ten' for example 0"),
+        ("age,color\n1,red\n,red\n", "example 1 has no value for 'age'; fill it in"),
         ("age,color\n1,red\n2\n", "line 3 has 1 entries, but the first line names 2 columns"),
         ("age,color\n", "does not contain examples"),
     ],

@@ -59,7 +59,10 @@ WITH_MISSING = "a,b,y\n1,u,0\n,v,1\n3,,0\n5,u,1\n"
 def test_missing_values_are_refused_with_row_and_column():
     write(WITH_MISSING)
     error = assert_refused(
-        "csv", "t.csv: row 2 has no value for 'a'; fill it in, or set data.missing: drop or", path="t.csv", target="y"
+        "csv",
+        "t.csv: example 1 has no value for 'a'; fill it in, or set data.missing: drop or",
+        path="t.csv",
+        target="y",
     )
     assert error.setting == "missing"
 
@@ -99,14 +102,18 @@ def test_missing_values_get_the_mean_of_the_training_part(kind):
         ("a,y\n1,0\n2,1\n", {"drop": ["b"]}, "t.csv has no column 'b'; known: a, y"),
         ("a,y\n1,0\n2,1\n", {"drop": ["y"]}, "'y' is both the target and dropped"),
         ("a,y\n1,0\n2,1\n", {"drop": ["a"]}, "has no columns besides the target 'y'"),
-        ("a,a,y\n1,1,0\n", {}, "has two columns 'a'; rename one"),
-        ("a,y\n1,0\n2,\n", {"missing": "mean"}, "row 2 has no value for 'y'; fill it in, or set data.missing: drop$"),
-        ("a,y\n1,0\ninf,1\n", {}, "t.csv: row 2 has an infinite value for 'a'"),
-        ("a,y\n1,0.5\n1,-inf\n", {}, "t.csv: row 2 has an infinite value for 'y'"),
+        ("a,a,y\n1,1,0\n", {}, "names 2 columns 'a'; rename them"),
+        (
+            "a,y\n1,0\n2,\n",
+            {"missing": "mean"},
+            "example 1 has no value for 'y'; fill it in, or set data.missing: drop$",
+        ),
+        ("a,y\n1,0\ninf,1\n", {}, "t.csv: example 1 has the value inf for 'a', which is infinite"),
+        ("a,y\n1,0.5\n1,-inf\n", {}, "t.csv: example 1 has the value -inf for 'y', which is infinite"),
         (
             "a,y\n1,0\nl2,1\n3,0\n",
             {},
-            r"'a' contains numbers, but 'l2' in row 2; fix it, or set data.categorical: \[a\]",
+            r"'a' contains numbers, but 'l2' for example 1; fix it, or set data.categorical: \[a\]",
         ),
         ("a,y\n1,0\n2,0\n", {}, "'y' is '0' in every row; classification needs at least two"),
         ("a,y\n1,u\n2,v\n", {"targets": "values"}, "expected numbers in 'y', got text; set data.targets: classes"),

@@ -1,6 +1,7 @@
 """`jax.export` with symbolic sizes: one program for batches of any size, and for sequences of any length."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
@@ -31,7 +32,9 @@ def exported(net, in_shape, x, sizes):
     def f(x):
         return net.apply(params, state, x, train=False)[0]
 
-    spec = jax.tree.map(lambda part: jax.ShapeDtypeStruct((*sizes, *part.shape[len(sizes) :]), part.dtype), x)
+    spec = jax.tree.map(
+        lambda part: jax.ShapeDtypeStruct((*sizes, *part.shape[len(sizes) :]), jnp.asarray(part).dtype), x
+    )
     return f, export.export(f)(spec).call
 
 

@@ -57,6 +57,22 @@ def test_the_size_of_a_loop_does_not_depend_on_the_number_of_repetitions():
     assert operations(2) == operations(20)
 
 
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("times", [10**6 + 1, 10**9, 10**5000], ids=["10^6 + 1", "10^9", "10^5000"])
+def test_too_many_repetitions_are_refused_at_once(times, scan):
+    with pytest.raises(ValueError, match=r"^repeat: times: expected a value of at most 1000000, got "):
+        fnet.repeat(fnet.relu(), times=times, scan=scan)
+
+
+def test_the_number_of_unrolled_layers_is_bounded():
+    inner = fnet.repeat(fnet.relu(), times=1000)
+    message = r"^repeat: expected at most 100,000 layers without scan, got 2,002,000 in 1,000 repetitions; use scan"
+    with pytest.raises(ValueError, match=message):
+        fnet.repeat(inner, times=1000)
+    loop = fnet.repeat(inner, times=10**6, scan=True)
+    assert fnet.repeat(loop, times=2, scan=True).shape((3,)) == (3,)
+
+
 def test_a_loop_refuses_layers_that_change_the_shape():
     net = fnet.repeat(fnet.dense(3), times=2, scan=True)
     with pytest.raises(fnet.ShapeError, match=r"repeat: its layers must preserve the shape \(4,\), but .* \(3,\)"):

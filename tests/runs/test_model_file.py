@@ -1,10 +1,17 @@
 """The normalization of a run is stored with its model."""
 
 import dataclasses
+import json
+import runpy
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from cli.calls import isolated_environment
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from trees import same
 
 import fnet
@@ -13,7 +20,7 @@ from fnet.data.normalize import IDENTITY
 from fnet.data.sklearn import SklearnSource
 from fnet.runs.data import load_data
 from fnet.runs.folder import FolderError
-from fnet.runs.model_file import load_model, save_model
+from fnet.runs.model_file import MainProgramWarning, load_model, save_model
 from fnet.runs.run import run
 
 
@@ -65,5 +72,95 @@ def test_parameters_of_another_network_are_not_saved(tmp_path):
     net = fnet.serial(fnet.serial(fnet.dense(2), name="trunk"))
     params, state = net.init(jax.random.key(0), (3,))
     other = {"trunk": {"dense_2": params["trunk"]["dense_1"]}}
-    with pytest.raises(ValueError, match="params: the network does not have a layer 'dense_2'; did you mean 'dense_1'"):
+    with pytest.raises(
+        ValueError, match=r"the network does not have a layer 'trunk/dense_2'; did you mean 'trunk/dense_1'\?"
+    ):
         fnet.save(tmp_path / "net.safetensors", net, other, state)
+
+
+def test_arrays_are_saved_in_any_memory_order(tmp_path, rng):
+    """A transposed array shares the memory of the other one, as weights of another library often do."""
+    w = rng.standard_normal((3, 2)).astype(np.float32).T
+    params = {"w": w, "b": jnp.ones(3, jnp.bfloat16)}
+    fnet.save(tmp_path / "net.safetensors", fnet.dense(3), params, {})
+    _, loaded, _ = fnet.load(tmp_path / "net.safetensors")
+    assert np.array_equal(loaded["w"], w)
+    assert loaded["b"].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"w": np.ones((2, 3), np.float32)}, r"params/dense_1/b: expected float32 of shape \(3,\), got nothing"),
+        ({"w": np.ones((3, 2)), "b": np.ones(3)}, r"dense_1/w: expected .* \(2, 3\), got float64 of shape \(3, 2\)"),
+        ({"w": np.ones((2, 3), int), "b": np.ones(3)}, r"params/dense_1/w: expected float32 of shape .*, got int64 of"),
+        ({"w": np.ones((2, 3)), "b": np.array([1, np.nan, 0])}, "b: expected finite numbers, got nan at index 1"),
+        ({"w": np.full((2, 3), 1e300), "b": np.ones(3)}, r"w: expected finite numbers, got 1e\+300 at index \(0, 0\)"),
+        ({"w": np.ones((2, 3)), "b": np.ones(3), "c": np.ones(3)}, "dense_1/c: expected an entry of the network"),
+        ({"w": np.ones((2, 3)), "b": [np.ones(3)]}, r"params: expected nested dicts .* got .*\['b'\]\[0\]"),
+    ],
+)  # fmt: skip
+def test_inconsistent_parameters_are_not_saved(tmp_path, changed, message):
+    with pytest.raises(ValueError, match=message):
+        fnet.save(tmp_path / "net.safetensors", fnet.serial(fnet.dense(3)), {"dense_1": changed}, {}, in_shape=(2,))
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("in_shape", [(4,), ((4,), (4,)), {"a": (4,), "b": (4,)}])
+def test_the_shape_of_an_example_is_saved(tmp_path, in_shape):
+    net = (
+        fnet.dense(2)
+        if in_shape == (4,)
+        else fnet.graph(
+            inputs=tuple(in_shape) if isinstance(in_shape, dict) else ("a", "b"), nodes={"sum": ("add", "a", "b")}
+        )
+    )
+    params, state = net.init(jax.random.key(0), in_shape)
+    fnet.save(tmp_path / "net.safetensors", net, params, state, in_shape=in_shape)
+    assert load_model(tmp_path / "net.safetensors").in_shape == in_shape
+
+
+def test_a_changed_byte_is_noticed_and_a_change_on_purpose_is_possible(tmp_path, rng):
+    """Without its checksum, the same file with another weight is a valid model."""
+    path = tmp_path / "net.safetensors"
+    fnet.save(path, fnet.dense(3), {"w": rng.random((2, 3), np.float32), "b": np.zeros(3, np.float32)}, {}, (2,))
+    data = path.read_bytes()
+    path.write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+    with pytest.raises(FolderError, match=r"net\.safetensors: sha256: the checksum differs, .* remove sha256 from"):
+        fnet.load(path)
+    with safe_open(path, framework="numpy") as file:
+        about = json.loads(file.metadata()["fnet"])
+    arrays = load_file(path)
+    del about["sha256"]
+    save_file(arrays, path, {"fnet": json.dumps(about)})
+    _, params, _ = fnet.load(path)
+    assert np.array_equal(params["w"], arrays["params/w"])
+
+
+def test_layers_of_the_main_program_are_announced(tmp_path):
+    relu = fnet.relu()
+    local = dataclasses.replace(relu, kind="__main__.my_layer")
+    with pytest.warns(
+        MainProgramWarning, match=r"can only be loaded by this program, which defines __main__\.my_layer"
+    ):
+        save_model(tmp_path / "model.safetensors", fnet.serial(local), {}, {})
+
+
+def test_an_empty_path_is_not_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fnet.save("model.safetensors", fnet.relu(), {}, {})
+    assert fnet.load(".")[0] == fnet.relu()
+    with pytest.raises(FolderError, match="expected the folder of a run, got empty text"):
+        fnet.load("")
+
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "reliability" / "model_files.py"
+
+
+def test_altered_files_are_refused_or_valid(tmp_path, capsys):
+    """A small part of what the script tries; it decides itself what must happen to each file."""
+    if not SCRIPT.exists():
+        pytest.skip("the experiments are not part of the source distribution")
+    with isolated_environment(tmp_path):
+        failed = runpy.run_path(str(SCRIPT))["main"](["--every", "40", "--flips", "4", "--seed", "1"])
+    assert failed == 0, capsys.readouterr().out

@@ -11,11 +11,12 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 import fnet
 from fnet.config.load import load
-from fnet.data.source import DataError
+from fnet.data.source import DataError, DatasetSpec, Targets
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import load_model, save_model
 from fnet.runs.predict import continue_text, load_trained, predict
 from fnet.runs.run import run
+from fnet.train.generation import GenerationError
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_a_model_that_training_did_not_save_is_refused(tmp_path):
 
 def test_a_file_of_another_program_is_not_taken_for_a_model(tmp_path):
     save_file({"w": np.ones(3)}, tmp_path / "model.safetensors")
-    with pytest.raises(FolderError, match=r"model\.safetensors was not written by fnet, or by an older version"):
+    with pytest.raises(FolderError, match=r"model\.safetensors: it was not written by fnet, or by an older version"):
         load_trained(tmp_path)
 
 
@@ -155,3 +156,66 @@ def test_a_bad_request_exits_2(train):
     result = call("predict", "nowhere", "x")
     assert result.exit_code == 2
     assert "nowhere is not a finished run: there is no such folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["the", "--temperature", "inf"], "temperature: expected a finite number of at least 0, got inf"),
+        (["the", "--seed", 2**64], "seed: expected a whole number of at most 64 bits, got 18446744073709551616"),
+        (["a\udcff"], r"the prompt contains '\udcff', which the training text does not contain"),
+    ],
+)
+def test_a_bad_setting_of_generation_is_one_line(train, arguments, message):
+    result = call("predict", train(TEXT), *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_length_of_a_text_is_unlimited_but_positive(train):
+    network = load_trained(train(TEXT))
+    text = continue_text(network, "the", length=10**30, temperature=1.0, seed=0)
+    assert len([next(text) for _ in range(3)]) == 3
+    for length in (0, -1):
+        with pytest.raises(GenerationError, match=f"length: expected a whole number of at least 1, got {length}"):
+            continue_text(network, "the", length=length, temperature=1.0, seed=0)
+
+
+def test_a_prompt_that_is_not_utf_8_is_refused(train, tmp_path):
+    (tmp_path / "t.txt").write_text("äöü" * 60)
+    model = "model: [{one_hot: 256}, {dense: 256}]"
+    folder = train(f"data: {{path: {tmp_path / 't.txt'}, tokens: bytes, block: 4}}\n{model}")
+    result = call("predict", folder, "\udcff")
+    assert result.exit_code == 2
+    assert result.stderr == "error: the prompt: expected UTF-8 text, got bytes that are not UTF-8\n"
+
+
+def test_an_empty_input_is_not_the_working_folder(train, tmp_path, monkeypatch):
+    folder = train("data: iris\nmodel: [{dense: 8}, tanh, {dense: 3}]")
+    monkeypatch.chdir(tmp_path)
+    result = call("predict", folder, "")
+    assert (result.exit_code, result.stderr) == (2, "error: expected the path of the examples, got empty text\n")
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ({"name": "mine"}, "loss.name: expected mse, .* kl_divergence, got 'mine'"),
+        (
+            {"name": "cross_entropy", "label_smoothing": 2.0},
+            "loss.label_smoothing: expected a value less than 1, got 2",
+        ),
+        (
+            {"name": "huber", "delta": 1.0},
+            "loss.name: expected a loss for 2 classes at each of 2 positions, got 'huber'",
+        ),
+    ],
+)
+def test_a_loss_that_does_not_predict_the_targets_is_refused(tmp_path, loss, message):
+    spec = DatasetSpec("x", (2, 3), Targets("classes", 2, (), (2,)), 5)
+    net = fnet.serial(fnet.dense(2))
+    params, state = net.init(jax.random.key(0), spec.shape)
+    save_model(tmp_path / "model.safetensors", net, params, state, spec=spec, loss=loss)
+    with pytest.raises(FolderError, match=message):
+        load_trained(tmp_path)

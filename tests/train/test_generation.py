@@ -57,13 +57,37 @@ def test_the_randomness_of_a_token_depends_only_on_the_seed_and_its_number():
     [
         ({"prompt": []}, "the prompt is empty"),
         ({"prompt": [0, 7]}, "token 1 of the prompt: expected an index 0 ... 2, got 7"),
-        ({"temperature": -1.0}, "temperature: expected a value of at least 0, got -1"),
+        ({"prompt": [-1]}, "token 0 of the prompt: expected an index 0 ... 2, got -1"),
+        ({"prompt": [0, 2**40]}, "token 1 of the prompt: expected an index 0 ... 2, got 1099511627776"),
+        ({"prompt": [[0, 1]]}, r"the prompt: expected a sequence of token indices \(n,\), got nested or single values"),
+        ({"prompt": [[0], [1, 2]]}, r"expected a sequence of token indices \(n,\), got nested or single values"),
+        ({"prompt": 1}, r"expected a sequence of token indices \(n,\), got nested or single values"),
+        ({"prompt": [0.5]}, "the prompt: expected whole numbers, got 0.5 first"),
+        ({"prompt": [True]}, "the prompt: expected whole numbers, got true first"),
+        ({"prompt": ["a"]}, "the prompt: expected whole numbers, got 'a' first"),
+        ({"prompt": [10**30]}, "the prompt: expected whole numbers, got 1000000000000000000000000000000 first"),
+        ({"temperature": -1.0}, "temperature: expected a finite number of at least 0, got -1"),
+        ({"temperature": float("nan")}, "temperature: expected a finite number of at least 0, got nan"),
+        ({"temperature": float("inf")}, "temperature: expected a finite number of at least 0, got inf"),
+        ({"temperature": "hot"}, "temperature: expected a finite number of at least 0, got 'hot'"),
+        ({"window": 0}, "window: expected a whole number of at least 1, got 0"),
+        ({"window": 2.0}, "window: expected a whole number of at least 1, got 2"),
+        ({"seed": 2**70}, "seed: expected a whole number of at most 64 bits, got 1180591620717411303424"),
+        ({"seed": 0.5}, "seed: expected a whole number of at most 64 bits, got 0.5"),
     ],
 )
 def test_bad_requests_are_refused(changed, message):
     net, params = chain(np.eye(3))
-    with pytest.raises(GenerationError, match=message):
+    with pytest.raises(GenerationError, match=message) as error:
         fnet.generate(net, params, {}, **{"prompt": [0], "window": 4, **changed})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-39, 1e-36])
+def test_a_tiny_temperature_samples_the_most_likely_token(temperature):
+    """The logits divided by the temperature are beyond float32, and the temperature itself may be rounded to 0."""
+    net, params = chain([[1.0, 3.0, 2.0], [-5.0, -9.0, -4.0], [7.0, 7.5, 8.0]])
+    assert take(4, net, params, {}, [0], window=2, temperature=temperature) == [1, 2, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,34 @@ def test_divergence_carries_the_last_finite_parameters(rng, batch_size):
     assert f"step {int(good.step) + 2} " in str(caught.value)
 
 
+def test_a_state_that_overflows_is_reported(rng):
+    """The variance of 1e25 is beyond float32, but the normalized batch is 0 and the loss is finite."""
+    x, y = regression(rng)
+    net = fnet.serial(fnet.batch_norm(), fnet.dense(1))
+    with pytest.raises(Diverged, match="the loss, a parameter or the state became NaN or infinite") as caught:
+        fit(net, "mse", optax.sgd(0.1), (1e25 * x, y), batch_size=4)
+    good = caught.value.train_state
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((good.params, good.state)))
+
+
+def test_a_state_may_begin_infinite(rng):
+    @fnet.constructor
+    def running_min() -> fnet.Layer:
+        """Keep the smallest number seen."""
+
+        def init(key, in_shape):
+            return {}, {"min": jnp.full((), jnp.inf)}
+
+        def apply(params, state, x, *, train, key=None, mask=None):
+            return x, {"min": jnp.minimum(state["min"], x.min())} if train else state
+
+        return fnet.Layer("running_min", {}, lambda in_shape: in_shape, init, apply)
+
+    x, y = regression(rng)
+    fitted = fit(fnet.serial(running_min(), fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), epochs=1)
+    assert float(fitted.state["running_min_1"]["min"]) == x.min()
+
+
 def test_nan_in_the_first_loss_is_reported(rng):
     x, y = regression(rng)
     y[3] = np.nan

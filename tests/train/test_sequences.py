@@ -124,6 +124,28 @@ def test_an_index_out_of_range_is_named():
     assert_refused(message, x.astype(np.float32), y)
 
 
+def test_the_largest_index_is_that_of_all_chunks(monkeypatch):
+    """Every row is a chunk of its own; the largest index is neither in the first nor in the last one."""
+    monkeypatch.setattr("fnet.data.arrays.ENTRIES", 4)
+    x = np.zeros((5, 4), int)
+    x[1, 2], x[3, 0] = 7, 9
+    message = "example 1 contains the index 7, but .*; set its size to 10, or remove the index"
+    with pytest.raises(ValueError, match=message):
+        fnet.train.fit(network()[0], "cross_entropy", optax.sgd(0.1), (x, x), epochs=1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.int64, np.uint32])
+def test_a_label_beyond_32_bits_does_not_wrap_around(dtype):
+    """With a mask on the device, labels are checked there, where they have 32 bits."""
+    large = 2**31 if dtype == np.uint32 else 2**32
+    x, y = np.zeros((3, 4), int), np.zeros((3, 4), dtype)
+    y[1, 2] = large
+    for mask in (np.ones((3, 4), bool), jnp.ones((3, 4), bool)):
+        assert_refused(
+            f"the label of example 1 is {large}, but the network has 5 outputs, for the classes 0 ... 4", x, y, mask
+        )
+
+
 def test_indices_are_checked_in_validation_too():
     x, y = np.zeros((3, 4), int), np.zeros((3, 4), int)
     with pytest.raises(ValueError, match=r"^example 0 contains the index 9, but the first layer"):
