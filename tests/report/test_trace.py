@@ -23,8 +23,10 @@ def test_the_table_is_as_wide_as_its_cells_and_brackets_are_not_markup():
 
 def test_three_messages_are_summed_step_by_step():
     lines = printed(trace("sin(x) + cos(x) + exp(x)", ["x=0"]), steps=True)
-    assert lines.index("forward") < lines.index("  a = sin(x) = 0") < next(
-        place for place, line in enumerate(lines) if line.startswith("backward")
+    assert (
+        lines.index("forward")
+        < lines.index("  a = sin(x) = 0")
+        < next(place for place, line in enumerate(lines) if line.startswith("backward"))
     )
     sums = [line.partition("; ")[2] for line in lines if " → x" in line]
     assert [text.partition(":")[0] for text in sums] == ["partial sum", "partial sum", "sum"]
