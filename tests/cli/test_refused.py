@@ -45,7 +45,7 @@ def folder(tmp_path, monkeypatch):
         ("evaluate missing", r"^error: missing is not a finished run: there is no such folder$"),
         ("evaluate empty", r"^error: empty is not a finished run: it does not contain model\.safetensors$"),
         ("evaluate a_file", r"^error: a_file is not a finished run: it is (a file|no folder)"),
-        ("evaluate garbled", r"^error: garbled/model\.safetensors is damaged or not a "),
+        ("evaluate garbled", r"^error: garbled/model\.safetensors is damaged or not a safetensors file: "),
         ("explain epoch", r"^error: unknown key or name 'epoch'; did you mean 'epochs'"),
     ],
 )
