@@ -102,7 +102,10 @@ class Document:
         self._overridden[path] = override
         for exclusive in _EXCLUSIVE:
             if path in exclusive:
-                for *section, name in exclusive - {path}:
+                for other in exclusive - {path}:
+                    if other in self._overridden:
+                        raise ConfigError([f"{override}: excludes {self._overridden[other]}; remove one of them"])
+                    *section, name = other
                     self.data[section[0]].pop(name, None)
 
 
@@ -135,6 +138,8 @@ def _text_of(file: str) -> str:
         ConfigError: when there is no such file, or it cannot be read.
     """
     path = FilePath(file)
+    if not file:
+        raise ConfigError(["expected the path of a config file, got empty text"])
     try:
         if path.is_dir():
             raise ConfigError([f"{file}: expected a config file, got a folder"])

@@ -57,7 +57,9 @@ def test_the_temporary_files_of_a_running_run_stay(tmp_path):
 def test_a_run_that_is_not_finished_says_why(tmp_path):
     epochs = [{"event": "epoch", "epoch": 1}, {"event": "epoch", "epoch": 2}]
     run = killed(tmp_path, "a", *epochs)
-    with pytest.raises(FolderError, match=r"a-1 is not a finished run: it was killed after 2 epochs, before its"):
+    with pytest.raises(
+        FolderError, match=r"a-1 is not a finished run: it was killed or its disk was full after 2 epochs, before its"
+    ):
         load_model(run)
     with folder.claimed(run):
         assert folder.unfinished(run) == "it is still running, and has completed 2 epochs; wait for its end"
