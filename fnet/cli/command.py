@@ -65,10 +65,13 @@ def report(error: Exception) -> int:
     """Print an error and return its exit status; an error without one is a bug, shown with its traceback."""
     status = getattr(error, "exit_status", 3 if isinstance(error, OSError) else None)
     if status is None and _out_of_memory(error):
-        print(f"error: there is not enough memory: {error}; make the network or the batch smaller", file=sys.stderr)
+        print(
+            f"error: there is not enough memory: {printable(str(error))}; make the network or the batch smaller",
+            file=sys.stderr,
+        )
         return 3
     if status is None:
-        traceback.print_exception(error)
+        print(printable("".join(traceback.format_exception(error)), multiline=True), file=sys.stderr)
         print("\nThis is a bug in fnet: please report it with the traceback above.", file=sys.stderr)
         return 70
     text = str(error)
@@ -91,7 +94,7 @@ def _plain_warnings() -> Iterator[None]:
 
     def show(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
         if not category.__module__.startswith("fnet."):
-            show_other(message, category, *args, **kwargs)
+            show_other(printable(str(message), multiline=True), category, *args, **kwargs)
         elif str(message) not in printed:
             printed.add(str(message))
             print(f"warning: {printable(str(message))}", file=sys.stderr)
@@ -145,15 +148,22 @@ def lasting_output() -> Iterator[None]:
 
 
 def terminal() -> "Console":
-    """Return the console for standard output."""
+    """Return the console for standard output, which prints text as it is, without markup and control characters."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    class PipedConsole(Console):
+    class Terminal(Console):
         def on_broken_pipe(self) -> None:
             """Raise the BrokenPipeError again; Rich itself would exit with status 1, which means a failed check."""
             raise
 
-    return PipedConsole(highlight=False)
+        def render(self, *args: Any, **kwargs: Any) -> Iterator[Segment]:
+            """Yield the segments of something to print, with visible escapes in place of control characters."""
+            for segment in super().render(*args, **kwargs):
+                text = segment.text if segment.control else printable(segment.text, multiline=True)
+                yield segment._replace(text=text)
+
+    return Terminal(highlight=False, markup=False)
 
 
 def start_jax() -> None:

@@ -56,7 +56,7 @@ def guide(
     if not topic:
         width = max(map(len, topics()))
         for name, summary in topics().items():
-            console.print(f"[bold]{name:{width}}[/bold]  {summary}", soft_wrap=True)
+            console.print(f"[bold]{name:{width}}[/bold]  {summary}", soft_wrap=True, markup=True)
     elif console.is_terminal:
         from rich.markdown import Markdown
 

@@ -1,10 +1,12 @@
 """`fnet predict`."""
 
+import itertools
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fnet.cli.command import Json, RunFolder, Trust, command, start_jax, terminal
+from fnet.core.wording import printable
 
 if TYPE_CHECKING:
     from fnet.runs.predict import Trained
@@ -47,9 +49,9 @@ def _continue_text(network: "Trained", prompt: str, length: int, temperature: fl
     if as_json:
         print(to_json({"prompt": prompt, "continuation": "".join(pieces)}))
         return
-    print(prompt, end="", flush=True)
-    for piece in pieces:
-        print(piece, end="", flush=True)
+    for piece in itertools.chain([prompt], pieces):
+        # A tabulator is as harmless as a space, and frequent in source code.
+        print("\t".join(printable(part, multiline=True) for part in piece.split("\t")), end="", flush=True)
     print()
 
 

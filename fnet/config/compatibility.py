@@ -10,6 +10,7 @@ from fnet.config.schema import Config
 from fnet.core.layer import Layer, Shape, ShapeError, walk
 from fnet.core.wording import nearest
 from fnet.data.source import DatasetSpec
+from fnet.layers.initializer import check_initializers
 from fnet.losses import LOSSES
 from fnet.train.early_stopping import recorded_values
 from fnet.train.plan import plan
@@ -55,6 +56,7 @@ def _data_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
 def _network_problems(config: Config, net: Layer, spec: DatasetSpec) -> Iterator[Problem]:
     try:
         out_shape = net.shape(spec.shape)
+        check_initializers(net, spec.shape)
     except ShapeError as error:
         path = path_of(config.model, MODEL, net, error.path)
         yield Problem(path, f"{error}; examples of {spec.name} have the shape {spec.shape}")

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from fnet.config.schema import Choice, Config, DataSettings, LossSettings, OptimizerSettings
 from fnet.core.layer import Layer
+from fnet.core.wording import printable
 from fnet.data import augment, catalog
 from fnet.data.source import DatasetSpec, DataSource
 from fnet.losses import Loss, resolve_loss
@@ -106,6 +107,9 @@ def dump(config: Config) -> str:
         type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
     )
     yaml.dump(data, text)
+    if printable(text.getvalue(), multiline=True) != text.getvalue():  # such as a path with a bidirectional control
+        text, yaml.allow_unicode = io.StringIO(), False
+        yaml.dump(data, text)
     return text.getvalue()
 
 

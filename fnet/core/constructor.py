@@ -6,6 +6,7 @@
 import contextlib
 import functools
 import inspect
+import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
@@ -13,6 +14,9 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 from fnet.core.layer import Apply, Layer, Shape, ShapeError, freeze, headline, is_shape, made_by
 from fnet.core.settings import check_settings, layers_parameter, shown_signature
 from fnet.core.traversal import RECORDED
+
+MAX_ENTRIES = 2**48
+"""The number of entries of one output, which takes a million gigabytes; beyond 2**63 the compiler fails."""
 
 
 class Parts(NamedTuple):
@@ -177,7 +181,13 @@ def _checked_shape(shape: Callable[[Any], Any], kind: str, several: bool) -> Cal
         if not several and not is_shape(in_shape):
             raise _too_many(kind, in_shape)
         with _located(kind):
-            return shape(in_shape)
+            out_shape = shape(in_shape)
+            # A size may be symbolic where a program for any size is exported.
+            if is_shape(out_shape) and math.prod(n for n in out_shape if isinstance(n, int)) > MAX_ENTRIES:
+                raise ShapeError(
+                    f"its output would have the shape {out_shape}, which no machine holds; make it smaller"
+                )
+            return out_shape
 
     return checked
 
@@ -295,7 +305,7 @@ def _located(kind: str) -> Iterator[None]:
     try:
         yield
     except ShapeError as error:
-        raise ShapeError(error.message, error.path, kind) from None
+        raise ShapeError(error.message, error.path, kind) from error.__cause__
 
 
 @contextlib.contextmanager
@@ -304,7 +314,7 @@ def at_child(name: str, child: Layer) -> Iterator[None]:
     try:
         yield
     except ShapeError as error:
-        raise ShapeError(error.message, (name, *error.path)) from None
+        raise ShapeError(error.message, (name, *error.path)) from error.__cause__
     except Exception as error:
         error.add_note(f"in layer {name!r} ({headline(child)})")
         raise

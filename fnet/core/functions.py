@@ -1,11 +1,14 @@
 """Functions as settings: one that can be imported is replaced by its dotted path, such as "jax.nn.mish"."""
 
+import contextlib
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fnet.core import imports
+from fnet.core.layer import Shape, ShapeError
+from fnet.core.wording import shorten
 
 
 def function_at(path: str) -> Callable[..., Any]:
@@ -30,6 +33,26 @@ def accepted_function(path: str) -> Callable[..., Any]:
     """Return the function at a dotted path that `function_at` accepted, or that `named_by_path` returned."""
     module, _, name = path.rpartition(".")
     return getattr(sys.modules[module], name) if module in sys.modules else function_at(path)
+
+
+@contextlib.contextmanager
+def blamed(function: str | Callable[..., Any], shape: Shape) -> Iterator[None]:
+    """Convert what a function that is named by its dotted path raises into a ShapeError, which names it.
+
+    Args:
+        function: the function, or its dotted path.
+        shape: the shape for which it is called.
+    """
+    try:
+        yield
+    except ShapeError:
+        raise
+    except Exception as error:
+        if not isinstance(function, str):
+            raise
+        reason = shorten((str(error).splitlines() or [""])[0], 200)
+        message = f"{function} raises {type(error).__name__} for the shape {shape}: {reason}; name another function"
+        raise ShapeError(message) from error
 
 
 def named_by_path(function: Callable[..., Any]) -> str | Callable[..., Any]:

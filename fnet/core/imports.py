@@ -145,7 +145,7 @@ def lookup(path: str, *, from_loaded: bool = False) -> Any:
     if from_loaded and value is not None:
         _check_code(module, current.recorded)
         return value
-    if module in NUMERICAL and name not in EXCLUDED:
+    if module in NUMERICAL and name not in EXCLUDED and not name.startswith("_"):
         value = _attribute(importlib.import_module, module, name)
         if _is_numerical(value):
             return value

@@ -135,7 +135,7 @@ def format_value(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return shorten(f"'{value}'")
+            return shorten(printable(f"'{value}'"))
         case Mapping():
             return "a mapping"
         case list() | tuple():

@@ -163,7 +163,11 @@ class TfdsSource(DataSource):
         """
         directory = Path(os.fspath(opened.builder.data_path))
         headers = [directory / header for header in ("dataset_info.json", "features.json")]
-        records = [Path(os.fspath(file)) for file in opened.builder.info.splits[split].filepaths]
+        try:
+            records = [Path(os.fspath(file)) for file in opened.builder.info.splits[split].filepaths]
+        except (ValueError, LookupError, AttributeError) as error:
+            reason = f"its header does not name files: {error}"
+            raise DataError(f"'{self.name}': {reason}; {self._repair(opened)}", "name") from None
         for file in (*headers, *records):
             if not file.is_file():
                 raise DataError(f"'{self.name}': {file} is missing; {self._repair(opened)}", "name")

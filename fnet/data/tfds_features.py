@@ -14,6 +14,9 @@ from fnet.data.source import DataError, DatasetSpec, Targets
 
 Kind = Literal["image", "text", "numbers"]
 
+MAX_CLASSES = 10_000_000
+"""The number of classes in a header: each needs a name in memory, and a row of the last layer."""
+
 
 class Field(NamedTuple):
     """A feature of the examples.
@@ -152,6 +155,9 @@ def targets_of(name: str, label: Field) -> Targets:
     features = _feature_classes()
     feature = label.feature
     if isinstance(feature, features.ClassLabel) and feature.num_classes:
+        if feature.num_classes > MAX_CLASSES:
+            received = f"'{name}': expected at most {MAX_CLASSES:,} classes in its header, got {feature.num_classes:,}"
+            raise DataError(f"{received}; prepare it again, or choose another target with data.label_key", "label_key")
         return Targets("classes", feature.num_classes, tuple(feature.names))
     if isinstance(feature, features.Tensor) and not isinstance(feature, features.ClassLabel | features.Text):
         kind = np.dtype(feature.np_dtype).kind

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from pydantic import PlainValidator, WithJsonSchema
 
 from fnet.core.constructor import Parts, constructor, no_parameters
-from fnet.core.functions import accepted_function, function_at, named_by_path
+from fnet.core.functions import accepted_function, blamed, function_at, named_by_path
 from fnet.core.layer import Name, ShapeError
 from fnet.core.wording import format_value
 
@@ -194,15 +194,18 @@ def lambda_layer(function: Function, *, name: Name = None) -> Parts:
     phi = accepted_function(function) if isinstance(function, str) else function
 
     def shape(in_shape):
-        batch = 3
-        y = jax.eval_shape(phi, jax.ShapeDtypeStruct((batch, *in_shape), jnp.result_type(float)))
-        if not isinstance(y, jax.ShapeDtypeStruct):
-            raise ShapeError(f"its function must return one array, but returns a {type(y).__name__}")
-        if y.shape[:1] != (batch,):
-            raise ShapeError(
-                f"its function must keep the batch as the first axis, but maps {(batch, *in_shape)} to {y.shape}; "
-                "reduce or rearrange other axes only"
-            )
-        return y.shape[1:]
+        shapes = set()
+        for batch in (3, 4):  # another axis may have the size of one of them
+            with blamed(function, (batch, *in_shape)):
+                y = jax.eval_shape(phi, jax.ShapeDtypeStruct((batch, *in_shape), jnp.result_type(float)))
+            if not isinstance(y, jax.ShapeDtypeStruct):
+                raise ShapeError(f"its function must return one array, but returns a {type(y).__name__}")
+            shapes.add(y.shape[1:])
+            if y.shape[:1] != (batch,) or len(shapes) > 1:
+                raise ShapeError(
+                    f"its function must keep the batch as the first axis, but maps {(batch, *in_shape)} to {y.shape}; "
+                    "reduce or rearrange other axes only"
+                )
+        return shapes.pop()
 
     return _elementwise(phi)._replace(shape=shape)

@@ -5,7 +5,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 
 from fnet.core.constructor import Parts, constructor, no_parameters
 from fnet.core.layer import Layer, Name, ShapeError
@@ -17,7 +17,7 @@ from fnet.layers.sharding import sharded_like_batch
 
 __all__ = ["embedding", "one_hot", "positions", "sinusoidal_positions", "tied"]
 
-Size = Annotated[int, Ge(1)]
+Size = Annotated[int, Interval(ge=1, le=2**31 - 1)]
 StandardDeviation = Annotated[float, Gt(0)]
 
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from pydantic import PlainValidator, WithJsonSchema
 
-from fnet.core.functions import accepted_function, function_at, named_by_path
-from fnet.core.layer import Shape, ShapeError
+from fnet.core.functions import accepted_function, blamed, function_at, named_by_path
+from fnet.core.layer import Layer, Shape, ShapeError, walk
 from fnet.core.wording import format_value, suggestion
 
 FACTORIES = (
@@ -70,12 +70,28 @@ def initializer(init: str | Function) -> Callable[[Any, Shape], jax.Array]:
         draw = accepted_function(init)
 
     def initial(key, shape):
-        weights = jnp.asarray(draw(key, shape, jnp.float32))
+        with blamed(init, shape):
+            weights = jnp.asarray(draw(key, shape, jnp.float32))
         if weights.shape != shape:
             raise ShapeError(f"its initializer was called for the shape {shape}, but returned {weights.shape}")
         return default_float(weights)
 
     return initial
+
+
+def check_initializers(net: Layer, in_shape: Any) -> None:
+    """Trace the initialization of a network if it contains an initializer that is named by a dotted path.
+
+    Args:
+        net: the network.
+        in_shape: shape of one example.
+
+    Raises:
+        ShapeError: when an initializer fails, or returns an array of another shape.
+    """
+    settings = (item for _, layer in walk(net) for item in layer.settings.items())
+    if any(name.endswith("init") and "." in init for name, init in settings if isinstance(init, str)):
+        jax.eval_shape(lambda key: net.init(key, in_shape), jax.random.key(0))
 
 
 def default_float(weights: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from fnet.core import imports
 from fnet.core.imports import Code
 from fnet.core.layer import Layer, walk
 from fnet.data.augment import Augmentation
+from fnet.runs import files
 
 
 def code_of(net: Layer, augmentations: Iterable[Augmentation] = ()) -> dict[str, dict[str, str]]:
@@ -49,9 +50,20 @@ def only_trusted(run: str | os.PathLike[str], trust: Iterable[str] = ()) -> Iter
 def _recorded(folder: Path) -> dict[str, Code]:
     """Return the code that a run recorded, by module; a file that cannot be read records none."""
     try:
-        codes = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["code"]
+        codes = json.loads(files.read(folder / "environment.json"))["code"]
         recorded = {module: Code(str(code["file"]), str(code["sha256"])) for module, code in codes.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
-    # A relative path would depend on the current directory, and could lead into the folder that the run came in.
-    return {module: code for module, code in recorded.items() if os.path.isabs(code.file) and code.file.isprintable()}
+    own = os.path.realpath(folder)
+    return {module: code for module, code in recorded.items() if _lies_outside(code.file, own)}
+
+
+def _lies_outside(file: str, folder: str) -> bool:
+    """Return whether a recorded file is not one that came in the folder of the run.
+
+    A path that depends on the process, such as a relative one or /proc/self/cwd, could lead into this folder too.
+    """
+    if not os.path.isabs(file) or not file.isprintable() or file.startswith(("/proc/", "/dev/")):
+        return False
+    path = os.path.realpath(file)
+    return path != folder and not path.startswith(os.path.join(folder, ""))

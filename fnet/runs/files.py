@@ -65,6 +65,19 @@ def save(file: str, content: str | bytes, what: str) -> None:
         raise OutputError(f"the {what} cannot be written to '{file}': {error.strerror}") from None
 
 
+def read(path: Path) -> bytes:
+    """Return the last 16 MiB of a regular file, or all of a smaller one; anything else, such as a FIFO, may never end.
+
+    Raises:
+        OSError: when it is not a regular file, or cannot be read.
+    """
+    if not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 2**24))
+        return file.read(2**24)
+
+
 def append(path: Path, record: Mapping[str, Any]) -> None:
     """Append one line of JSON, in one write: the whole line, or nothing.
 

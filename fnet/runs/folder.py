@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from fnet.core.wording import shorten
 from fnet.runs import files
 
 FILES = ("config.yaml", "environment.json", "model.safetensors")
@@ -134,10 +135,11 @@ def unfinished(run: Path) -> str:
     if not (run / "environment.json").is_file():
         return ""
     records = _records(run)
-    epochs = max((record["epoch"] for record in records if record.get("event") == "epoch"), default=0)
+    numbers = [record.get("epoch") for record in records if record.get("event") == "epoch"]
+    epochs = shorten(str(max((number for number in numbers if type(number) is int), default=0)))
     last = records[-1].get("event") if records else None
     if last == "failed":
-        return f"it failed: {records[-1].get('reason')}"
+        return f"it failed: {shorten(str(records[-1].get('reason')), 600)}"
     if last == "end":
         return f"it was interrupted after {epochs} epochs, and its parameters were not saved"
     try:
@@ -150,11 +152,11 @@ def unfinished(run: Path) -> str:
 
 
 def _records(run: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's log, without a line that is incomplete."""
+    """Return the last records of a run's log, without lines that are not JSON, such as an incomplete one."""
     records = []
-    with contextlib.suppress(OSError), (run / "metrics.jsonl").open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            with contextlib.suppress(ValueError):
+    with contextlib.suppress(OSError):
+        for line in files.read(run / "metrics.jsonl").splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
                 records.append(json.loads(line))
     return [record for record in records if isinstance(record, dict)]
 
@@ -184,7 +186,7 @@ def _git_commit() -> dict[str, Any] | None:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-c", "core.fsmonitor=false", *arguments], capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
 
     try:

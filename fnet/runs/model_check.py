@@ -21,8 +21,8 @@ from fnet.layers.vocabulary import build
 from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.train.initialize import leaf_names
 
-MAX_ITEMS = 1_000_000
-"""The number of items in the description of a network, far more than XLA compiles in a day."""
+MAX_ITEMS = 50_000
+"""The number of items in the description of a network: as many values as a config may have."""
 
 Arrays = Mapping[str, np.ndarray]
 """Arrays by name, such as "params/dense_1/w"."""
@@ -30,13 +30,18 @@ Arrays = Mapping[str, np.ndarray]
 
 def network_of(description: Any) -> Layer:
     """Return the network that a description in a file stands for."""
-    items = sum(1 for _ in _items(description))
-    if items > MAX_ITEMS:
-        raise ValueError(f"network: expected at most {MAX_ITEMS:,} items, got {items:,}")
+    check_size(description)
     try:
         return build(description)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"network: {reason(error)}") from None
+
+
+def check_size(description: Any) -> None:
+    """Check that the description of a network can be built in seconds."""
+    items = sum(1 for _ in _items(description))
+    if items > MAX_ITEMS:
+        raise ValueError(f"network: expected at most {MAX_ITEMS:,} items, got {items:,}; use repeat for equal layers")
 
 
 def _items(description: Any) -> Iterator[Any]:
@@ -107,6 +112,12 @@ def _check_spec(spec: DatasetSpec) -> None:
                 f"spec.vocabulary: expected one entry for each of the {_short(targets.number)} classes, got "
                 f"{len(spec.vocabulary)}"
             )
+    names = [column.name for column in spec.columns]
+    if len(set(names)) < len(names):
+        twice = max(names, key=names.count)
+        raise ValueError(
+            f"spec.columns: expected each column once, got {format_value(twice)} {names.count(twice)} times"
+        )
     width = sum(column.width for column in spec.columns)
     if spec.columns and spec.shape != (width,):
         raise ValueError(f"spec.columns: expected columns for examples of shape {spec.shape}, got {width} features")

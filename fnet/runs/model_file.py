@@ -16,6 +16,7 @@ from safetensors.numpy import save as serialized
 
 from fnet.core.description import describe
 from fnet.core.layer import Layer, walk
+from fnet.data.memory import refuse_beyond_memory
 from fnet.data.normalize import IDENTITY, Normalizer
 from fnet.data.source import DatasetSpec
 from fnet.layers.vocabulary import build
@@ -102,6 +103,7 @@ def save(path: str | os.PathLike[str], net: Layer, params: Any, state: Any, in_s
     (True, True)
     """
     model = Model(describe(net), params, state, in_shape=in_shape)
+    model_check.check_size(model.network)
     _check(net, in_shape, {name: array for part in PARTS[:2] for name, array in _arrays_of(model, part).items()})
     _write(Path(path), net, model)
 
@@ -244,6 +246,7 @@ def _content(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         about = _json(metadata, "the metadata")
         for name, entry in header.items():
             _check_entry(name, entry["dtype"], header)
+        refuse_beyond_memory(path.stat().st_size, str(path), "use a machine with more memory")
         arrays = {name: file.get_tensor(name) for name in header}
     known = {"network", "spec", "loss"}
     if not isinstance(about, dict) or not known <= about.keys() <= known | {"in_shape", "sha256"}:

@@ -1,7 +1,9 @@
 """Predictions of a trained network: for new examples, or as the continuation of a text."""
 
 import codecs
+import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,14 +14,19 @@ import numpy as np
 from fnet.core.layer import Layer
 from fnet.core.wording import format_value
 from fnet.data import inputs
+from fnet.data.memory import refuse_beyond_memory
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.tokens import encode
 from fnet.losses import LOSSES, Loss, resolve_loss
 from fnet.runs.code import only_trusted
 from fnet.runs.folder import FolderError
+from fnet.runs.model_check import reason
 from fnet.runs.model_file import Model, build_network, load_model
 from fnet.train.evaluate import outputs_of
 from fnet.train.generation import GenerationError, generate
+
+BYTES_PER_OUTPUT = 64
+"""Memory of an output of the network as a Python number in the dict of a prediction."""
 
 
 class Prediction(NamedTuple):
@@ -82,9 +89,9 @@ def _loss_of(run: str | os.PathLike[str], plain: Mapping[str, Any], spec: Datase
     if name not in LOSSES:
         raise FolderError(f"the model in {run}: loss.name: expected {', '.join(LOSSES)}, got '{name}'")
     loss = resolve_loss(name, settings)
-    if spec.targets.kind == "classes" and loss.targets == "values":
+    if (spec.targets.kind == "values") != (loss.targets == "values"):
         raise FolderError(
-            f"the model in {run}: loss.name: expected a loss for {spec.targets}, got '{name}', for values"
+            f"the model in {run}: loss.name: expected a loss for {spec.targets}, got '{name}', for {loss.summary}"
         )
     return loss
 
@@ -103,7 +110,15 @@ def predict(run: Trained, path: str) -> list[Prediction]:
     if not path:
         raise DataError("expected the path of the examples, got empty text")
     x, names = inputs.read(path, spec)
+    entries = len(x) * math.prod(net.shape(spec.shape))
+    refuse_beyond_memory(
+        entries * BYTES_PER_OUTPUT, f"the prediction of {entries:,} outputs", "predict fewer examples at a time"
+    )
     x = x.astype(np.int32) if spec.tokens else model.normalizer(x)
+    try:
+        jax.eval_shape(lambda x: net.apply(model.params, model.state, x, train=False), x[:1])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FolderError(f"the network cannot be applied to examples {spec.shape}: {reason(error)}") from error
     outputs = jnp.asarray(outputs_of(net, model.params, model.state, x))
     if spec.targets.kind == "values":
         return _value_predictions(names, spec, outputs)
@@ -111,13 +126,23 @@ def predict(run: Trained, path: str) -> list[Prediction]:
 
 
 def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: jax.Array) -> list[Prediction]:
-    columns = spec.targets.names or tuple(f"output_{number}" for number in range(outputs.shape[-1]))
+    columns = _distinct(spec.targets.names) or tuple(f"output_{number}" for number in range(outputs.shape[-1]))
     rows = np.asarray(outputs, np.float64).reshape(len(names), -1).tolist()
     return [Prediction(name, dict(zip(columns, row, strict=True)), {}) for name, row in zip(names, rows, strict=True)]
 
 
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names with their number appended to those that occur more than once.
+
+    >>> _distinct(["crane", "cat", "crane"])
+    ('crane (0)', 'cat', 'crane (2)')
+    """
+    counts = Counter(names)
+    return tuple(f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names))
+
+
 def _class_predictions(names: Sequence[str], spec: DatasetSpec, loss: Loss, outputs: jax.Array) -> list[Prediction]:
-    classes = spec.targets.names or tuple(map(str, range(spec.targets.number)))
+    classes = _distinct(spec.targets.names) or tuple(map(str, range(spec.targets.number)))
     predictions = np.asarray(loss.predict(outputs)).reshape(len(names)).astype(int)
     probabilities = _class_probabilities(classes, loss, outputs)
     return [

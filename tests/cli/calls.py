@@ -78,7 +78,8 @@ def records_without_times(run):
 
 def start_process(*arguments):
     """Start a command in a separate process, with the default SIGINT handler even if the tests run without it."""
-    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import fnet.__main__"
+    handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = f"{handler}; from fnet.__main__ import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", start, *map(str, arguments)],
         stdout=subprocess.PIPE,

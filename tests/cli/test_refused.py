@@ -59,7 +59,7 @@ def folder(tmp_path, monkeypatch):
         ("evaluate missing", r"^error: missing is not a finished run: there is no such folder$"),
         ("evaluate empty", r"^error: empty is not a finished run: it does not contain model\.safetensors$"),
         ("evaluate a_file", r"^error: a_file is not a finished run: it is (a file|no folder)"),
-        ("evaluate garbled", r"^error: garbled/model\.safetensors is damaged or not a safetensors file"),
+        ("evaluate garbled", r"^error: garbled/model\.safetensors is damaged or not a safetensors file: "),
         ("explain epoch", r"^error: unknown key or name 'epoch'; did you mean 'epochs'"),
     ],
 )
@@ -86,6 +86,24 @@ def test_rich_markup_in_a_name_is_text(folder):
     result = call("summary", "odd.yaml")
     assert result.exit_code == 0, result.output
     assert "[red]a[b]" in result.stdout
+
+
+def test_text_on_the_terminal_has_no_markup_and_no_control_characters(folder):
+    """A data file and an output folder whose names are markup, and a data file whose name is not printable."""
+    rows = "a,y\n" + "".join(f"{n},{'pq'[n % 2]}\n" for n in range(20))
+    (folder / "e\x1b[31m\u202e.csv").write_text(rows)
+    (folder / "odd.yaml").write_text(
+        'data: {path: "e\\e[31m\\u202e.csv", target: y}\nmodel: [{dense: 2}]\ntrain: {epochs: 1}\n'
+    )
+    result = call("train", "odd.yaml", "out='[/x]'")
+    assert result.exit_code == 0, result.output
+    assert "the run is in [/x]/odd-1: " in result.stdout
+    assert r"odd: e\x1b[31m\u202e, 20 examples" in result.stdout
+    assert all(character.isprintable() or character == "\n" for character in result.stdout)
+    resolved = call("validate", "odd.yaml", "--resolved").stdout
+    assert all(character.isprintable() or character == "\n" for character in resolved)
+    (folder / "resolved.yaml").write_text(resolved)
+    assert call("validate", "resolved.yaml").exit_code == 0
 
 
 @pytest.mark.parametrize("out", ["a_file", "a_file/inside"])

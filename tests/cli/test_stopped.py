@@ -12,7 +12,7 @@ import pytest
 from cli.calls import RUN_FILES, call, output_of, parse_json, records, start_process
 from shipped import IRIS, XOR
 
-import fnet
+import fnet.__main__
 from fnet.cli.train import train
 from fnet.report.progress import TrainingProgress
 from fnet.runs import files
@@ -116,6 +116,20 @@ def test_the_handlers_of_the_program_are_restored(tmp_path):
     before = [signal.getsignal(number) for number in signals]
     output_of("train", IRIS, "train.epochs=1", f"out={tmp_path}")
     assert [signal.getsignal(number) for number in signals] == before
+
+
+def test_an_interrupt_while_modules_are_imported_ends_with_one_line(monkeypatch, capsys):
+    class Finder:
+        def find_spec(self, name, *_):
+            if name == "fnet.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "fnet.cli.app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(SystemExit) as exit:
+        fnet.__main__.main()
+    assert exit.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_second_interrupt_stops_without_scores(monkeypatch, tmp_path):

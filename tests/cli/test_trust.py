@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -108,6 +109,26 @@ def test_the_standard_library_and_installed_packages_are_not_imported(elsewhere,
     assert not {"antigravity", "this", "idlelib"} & (set(sys.modules) - before)
 
 
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"lambda_layer": "jax.numpy.add"}, r"lambda_layer_1: jax.numpy.add raises TypeError for the shape \(3, 2\): "),
+        (
+            {"lambda_layer": "jax.numpy.transpose"},
+            r"its function must keep the batch as the first axis",
+        ),
+        ({"lambda_layer": "jax.numpy.corrcoef"}, r"its function must keep the batch as the first axis"),
+        ({"dense": {"units": 2, "init": "jax.numpy.frompyfunc"}}, r"dense_2: jax.numpy.frompyfunc raises \w+ for the "),
+        ({"lambda_layer": "jax.lax.__getattr__"}, "--trust jax.lax"),
+    ],
+)
+def test_a_numerical_function_that_does_not_fit_is_refused(elsewhere, item, reason):
+    result = call("validate", write_config(elsewhere, [item]))
+    assert result.exit_code == 2, result.output
+    assert re.search(f"c.yaml:.*{reason}", result.stderr), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("place", [place for place in canary.LAYERS if place not in canary.UNSAVED])
 def test_a_run_imports_nothing_from_anywhere(elsewhere, place):
     """The module lies in the run's folder, in the current directory and on PYTHONPATH."""
@@ -154,10 +175,11 @@ def test_recorded_code_is_not_imported_without_trust(elsewhere):
     for trust in ((), ("canary",), (f"{NAME}.inner",), ("another_module",)):
         with pytest.raises(FolderError, match=f"--trust {NAME}"):
             fnet.load(run, trust=trust)
-    code[NAME]["file"] = f"run/{NAME}/__init__.py"
-    (run / "environment.json").write_text(json.dumps({"code": code}))
-    with pytest.raises(FolderError, match=f"No module named '{NAME}'"):
-        fnet.load(run, trust=[NAME])
+    for folder in ("run", run.resolve(), "/proc/self/cwd/run"):
+        code[NAME]["file"] = f"{folder}/{NAME}/__init__.py"
+        (run / "environment.json").write_text(json.dumps({"code": code}))
+        with pytest.raises(FolderError, match=f"No module named '{NAME}'"):
+            fnet.load(run, trust=[NAME])
     assert not trace.exists()
 
 

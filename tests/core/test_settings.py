@@ -213,6 +213,7 @@ def test_the_errors_of_a_union_are_one_sentence_without_repetition():
         (False, "false"),
         (1.5, "1.5"),
         ("a", "'a'"),
+        ("a\n\x1b", r"'a\n\x1b'"),
         ([1, 2], "a list"),
         ((1, 2), "a list"),
         ({"a": 1}, "a mapping"),

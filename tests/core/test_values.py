@@ -58,7 +58,7 @@ def test_different_calls_make_different_layers():
 
 
 @fnet.constructor
-def power(exponent: float | int | bool, *, name: str | None = None) -> fnet.Parts:
+def power(exponent: float | int | bool | tuple[float | int | bool, ...], *, name: str | None = None) -> fnet.Parts:
     """y = x^exponent."""
 
     def apply(params, state, x, *, train, key=None, mask=None):
@@ -69,6 +69,7 @@ def power(exponent: float | int | bool, *, name: str | None = None) -> fnet.Part
 
 def test_settings_of_other_types_or_signs_are_different():
     layers = [power(1), power(True), power(1.0), power(0.0), power(-0.0), power(0)]
+    layers += [power((1,)), power((True,)), power((1.0,)), power((0.0,)), power((-0.0,)), power((0,))]
     assert len(set(layers)) == len(layers)
 
 

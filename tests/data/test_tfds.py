@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -239,6 +240,11 @@ def _replaced(file):
         ("images-train.array_record-00000-of-00001", _replaced, "record .* of .*-00000-of-00001 cannot be read"),
         ("dataset_info.json", lambda f: f.write_text("{"), "the header of 'images' cannot be read"),
         ("features.json", lambda f: f.write_text("{"), "the header of 'images' cannot be read"),
+        (
+            "dataset_info.json",
+            lambda f: f.write_text(f.read_text().replace("{SHARD_X_OF_Y}", "{EVIL}")),
+            "'images': its header does not name files: ",
+        ),
     ],
 )
 def test_damaged_files_are_named_with_the_fix(tmp_path, file, damage, message):
@@ -247,6 +253,14 @@ def test_damaged_files_are_named_with_the_fix(tmp_path, file, damage, message):
     with pytest.raises(DataError, match=message) as error:
         tfds.source("images", settings(tmp_path)).read(seed=0)
     assert f"remove {directory} and prepare it again with: fnet data prepare images" in str(error.value)
+
+
+def test_a_number_of_classes_that_no_network_has_is_refused(tmp_path):
+    """TensorFlow Datasets would make as many names."""
+    header = prepared.prepare_images(tmp_path, "images", train=10) / "features.json"
+    header.write_text(re.sub(r'("numClasses": )"\d+"', rf'\1"{10**12}"', header.read_text()))
+    with pytest.raises(DataError, match=r"expected at most 10,000,000 classes in its header, got 1,000,000,000,000"):
+        tfds.source("images", settings(tmp_path)).spec()
 
 
 def test_training_never_imports_tensorflow(tmp_path, tfds_sets):

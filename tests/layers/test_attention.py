@@ -222,6 +222,7 @@ def test_cross_attention_by_hand():
     [
         ((5, 4), r"expects several values, \(x, memory\) or \(x, memory, memory_mask\), got \(5, 4\); list them in"),
         (((5, 4),), r"expects several values, .*, got \(\(5, 4\),\)"),
+        (((6, 5, 4), (3, 2)), r"expects examples \(time, width\), got \(6, 5, 4\)"),
         (((5, 4), (3,)), r"expects examples \(time, width\), got \(3,\)"),
         (((5, 3), (3, 4)), r"its heads must divide the width, but 2 does not divide 3; use 1, 3"),
         (((5, 4), (3, 4), (5,)), r"expects a memory_mask \(batch, time\) that matches its memory \(3, 4\), got \(5,\)"),

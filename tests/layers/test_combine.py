@@ -103,6 +103,15 @@ def test_a_layer_in_two_nodes_shares_its_parameters(rng):
     )
 
 
+def test_a_layer_made_by_hand_takes_one_array_in_a_graph():
+    def halve(params, state, x, *, train, key=None, mask=None):
+        return x / 2, state
+
+    half = fnet.Layer("half", {}, lambda in_shape: in_shape, lambda key, in_shape: ({}, {}), halve)
+    net = fnet.graph(half, nodes={"a": ("half_1", "input"), "b": ("add", "a", "input")})
+    assert net.apply({}, {}, np.array([[3.0, -1.0]]), train=False)[0].tolist() == [[4.5, -1.5]]
+
+
 def test_total_derivative_over_two_paths():
     """y = x + x x over two paths, dy/dx = 1 + 2x; and y = x x x with three uses of one value, dy/dx = 3 x^2."""
     for nodes, derivative in [

@@ -112,6 +112,8 @@ def counts(size: int, *, name: str | None = None):
         ),
         (fnet.serial(), None),
         (fnet.serial(fnet.serial(fnet.flatten()), fnet.embedding(9, 2)), 9),
+        (fnet.serial(fnet.reshape((2, 3)), fnet.permute((2, 1)), fnet.zero_pad(1), fnet.embedding(9, 2)), 9),
+        (fnet.serial(fnet.upsample(2), fnet.embedding(9, 2)), 9),
         (fnet.repeat(fnet.one_hot(4), times=2), 4),
         (fnet.residual(fnet.permute((1,)), fnet.one_hot(4)), 4),
         (fnet.serial(counts(6), fnet.dense(2)), 6),

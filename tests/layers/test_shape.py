@@ -207,3 +207,11 @@ def test_errors_for_invalid_inputs_name_the_expected_shape(layer, in_shape, mess
         net.shape(in_shape)
     with pytest.raises(fnet.ShapeError, match=f"^{re.escape(message)}"):
         jax.eval_shape(lambda x: net.apply({}, {}, x, train=False)[0], jax.ShapeDtypeStruct((2, *in_shape), "float32"))
+
+
+def test_an_output_that_no_machine_holds_is_refused():
+    net = fnet.serial(fnet.relu(), fnet.upsample(10**10))
+    with pytest.raises(
+        fnet.ShapeError, match=r"upsample_1: its output would have the shape \(10{10}, 10{10}, 1\), which"
+    ):
+        net.shape((1, 1, 1))

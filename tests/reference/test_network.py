@@ -46,6 +46,22 @@ def test_the_content_of_masked_examples_and_steps_has_no_effect(rng):
     assert not result.x[~mask].any()
 
 
+def test_the_state_changes_in_training_only(rng):
+    """With momentum 0.75, a quarter of the new mean is the mean of the batch."""
+    net = fnet.serial(fnet.batch_norm(momentum=0.75))
+    params, _ = net.init(jax.random.key(0), (2,))
+    state = {"batch_norm_1": {"mean": np.array([3.0, -1.0]), "var": np.array([2.0, 0.5])}}
+    x = rng.standard_normal((5, 2))
+    trained, evaluated = (
+        loss_and_gradients(net, params, x, 2 * x, "mse", state=state, train=train).state for train in (True, False)
+    )
+    np.testing.assert_allclose(
+        trained["batch_norm_1"]["mean"], 0.75 * np.array([3.0, -1.0]) + 0.25 * x.mean(axis=0), rtol=1e-12
+    )
+    for name, value in state["batch_norm_1"].items():
+        np.testing.assert_array_equal(evaluated["batch_norm_1"][name], value)
+
+
 def test_gradient_of_the_mean_is_the_mean_of_the_gradients(rng):
     net, params, x, y = network(rng)
     whole = loss_and_gradients(net, params, x, y, "cross_entropy")

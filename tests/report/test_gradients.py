@@ -30,6 +30,20 @@ def test_terminal_output():
     )
 
 
+def test_sentences_are_not_wrapped_in_a_narrow_terminal():
+    """They can be copied and searched for as a whole."""
+    console = Console(width=30, no_color=True)
+    with console.capture() as capture:
+        print_check(console, "xor", REPORT._replace(remark="a remark of more than thirty letters"))
+    lines = capture.get().splitlines()
+    assert "a&b/w[1]: by hand 2, by JAX 4, by finite differences 4; cosine 0.990000, norm ratio 0.5" in lines
+    assert lines[-3:] == [
+        "1 of 2 rows differ: a&b/w",
+        "the mistake is in tanh_1 (tanh), gradient of the input, wrong by hand: [b]",
+        "a remark of more than thirty letters",
+    ]
+
+
 def test_the_page_is_well_formed():
     text = page("<xor>", [Checked("at initialization", 4, REPORT), Checked("after 2 steps", 4, Report([RIGHT], 1e-3))])
     tree = ET.fromstring(re.sub(r"<!doctype html>|<(meta|!--)[^>]*>", "", text))

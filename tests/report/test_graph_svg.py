@@ -1,5 +1,6 @@
 """Drawings of computational graphs."""
 
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -69,6 +70,25 @@ def test_values_are_above_the_edges_and_messages_below():
     assert texts["2"].get("x") == texts["-182.87"].get("x")
     for text in ("a = x ** 2", "df/da = -45.717", "f = d + e", "7.1943"):
         assert text in texts
+
+
+def test_a_node_whose_gradient_is_wrong_is_dashed():
+    right = trace("(x+2)*x", ["x=3"])
+    wrong = right.nodes[1]._replace(ok=False)
+    outlines = [
+        [rect.get("stroke-dasharray") for rect in ET.fromstring(draw(result)).iter(f"{SVG}rect")]
+        for result in (right, right._replace(nodes=[right.nodes[0], wrong, *right.nodes[2:]]))
+    ]
+    assert outlines[0].count(None) == len(outlines[0])
+    assert outlines[1].count(None) == len(outlines[1]) - 1
+
+
+@pytest.mark.parametrize("arguments", DRAWN, ids=lambda arguments: arguments[0][:20])
+def test_every_line_starts_at_a_point(arguments):
+    """A path without a first point is not drawn."""
+    lines = [line.get("d", "") for line in parsed_drawing(*arguments).iter(f"{SVG}path")]
+    assert lines
+    assert all(re.match(r"M\d+\.\d \d+\.\d[A-Z]", line) for line in lines)
 
 
 def test_text_is_escaped():

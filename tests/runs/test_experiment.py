@@ -16,6 +16,7 @@ from fnet.runs.experiment import Dataset, Experiment
 from fnet.runs.gradcheck import check_gradients
 from fnet.runs.run import RunFailed, run
 from fnet.train import fit
+from fnet.train.optimizer import cosine
 from fnet.train.plan import Plan
 
 
@@ -29,7 +30,7 @@ def experiment(tmp_path):
         data=Dataset(source=source, spec=source.spec(), normalization="standard"),
         loss=LOSSES["cross_entropy"],
         loss_settings={"name": "cross_entropy"},
-        optimizer=lambda steps: optax.adam(optax.cosine_decay_schedule(0.1, steps)),
+        optimizer=lambda steps: optax.adam(cosine(0.1, steps)),
         out=str(tmp_path),
         epochs=3,
     )

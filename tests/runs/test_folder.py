@@ -1,10 +1,12 @@
 """A run's folder: its name, the lock of a running run, and what a killed one leaves."""
 
 import json
+import os
 
 import pytest
 
 from fnet.runs import files, folder
+from fnet.runs.code import only_trusted
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import load_model
 
@@ -67,6 +69,26 @@ def test_a_run_that_is_not_finished_says_why(tmp_path):
     assert folder.unfinished(failed) == "it failed: the loss is NaN"
     stopped = killed(tmp_path, "c", *epochs[:1], {"event": "end", "stopped": "interrupted"})
     assert folder.unfinished(stopped) == "it was interrupted after 1 epochs, and its parameters were not saved"
+
+
+@pytest.mark.parametrize("line", ['{"event": "epoch"}', '{"event": "epoch", "epoch": [1]}', "[" * 10**5, "9" * 5000])
+def test_a_damaged_log_is_read_as_far_as_possible(tmp_path, line):
+    run = killed(tmp_path, "a", {"event": "epoch", "epoch": 2})
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(f"\n{line}\n")
+    assert folder.unfinished(run).startswith("it was killed or its disk was full after 2 epochs")
+
+
+def test_files_of_a_run_that_never_end_are_not_read(tmp_path):
+    run = killed(tmp_path, "a")
+    (run / "metrics.jsonl").unlink()
+    os.mkfifo(run / "metrics.jsonl")
+    assert folder.unfinished(run).startswith("it was killed or its disk was full after 0 epochs")
+    for kind in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (run / "environment.json").unlink()
+        kind(run / "environment.json")
+        with pytest.raises(FolderError, match="is not a finished run"), only_trusted(run):
+            load_model(run)
 
 
 def test_a_folder_that_is_not_of_a_run_was_not_killed(tmp_path):

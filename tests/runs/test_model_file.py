@@ -18,6 +18,7 @@ import fnet
 from fnet.config.load import load
 from fnet.data.normalize import IDENTITY
 from fnet.data.sklearn import SklearnSource
+from fnet.runs import model_check
 from fnet.runs.data import load_data
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import MainProgramWarning, load_model, save_model
@@ -66,6 +67,14 @@ def test_a_model_without_normalization_has_the_identity(tmp_path):
     net = fnet.serial(fnet.dense(1))
     save_model(tmp_path / "model.safetensors", net, {"dense_1": {"w": np.ones((2, 1))}}, {})
     assert load_model(tmp_path).normalizer == IDENTITY
+
+
+def test_a_network_with_too_many_layers_is_neither_saved_nor_loaded(tmp_path):
+    description = ["relu"] * 50_001
+    with pytest.raises(ValueError, match=r"network: expected at most 50,000 items, got 50,002; use repeat"):
+        model_check.network_of(description)
+    with pytest.raises(ValueError, match=r"network: expected at most 50,000 items, got 50,006; use repeat"):
+        fnet.save(tmp_path / "a.safetensors", fnet.repeat(fnet.serial(*[fnet.dense(1)] * 10_000), times=2), {}, {})
 
 
 def test_parameters_of_another_network_are_not_saved(tmp_path):

@@ -11,7 +11,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 import fnet
 from fnet.config.load import load
-from fnet.data.source import DataError, DatasetSpec, Targets
+from fnet.data.source import Column, DataError, DatasetSpec, Targets
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import load_model, save_model
 from fnet.runs.predict import continue_text, load_trained, predict
@@ -139,6 +139,17 @@ def test_the_command_prints_text_and_json(train):
     assert len(json.loads(printed)["continuation"]) == 9
 
 
+def test_generated_text_is_printed_without_control_characters(train, tmp_path):
+    (tmp_path / "t.txt").write_text("a\x1b\u202e\x9b\tb\n" * 60)
+    folder = train(f"data: {{path: {tmp_path / 't.txt'}, block: 4}}\nmodel: [{{one_hot: 7}}, {{dense: 7}}]")
+    arguments = ("predict", folder, "a\x1b", "--length", "60")
+    text = json.loads(output_of(*arguments, "--json"))["continuation"]
+    assert set("\x1b\u202e\x9b\t") < set(text)
+    for character in "\x1b\u202e\x9b":
+        text = text.replace(character, character.encode("unicode_escape").decode())
+    assert output_of(*arguments) == rf"a\x1b{text}" + "\n"
+
+
 def test_the_command_prints_predictions_as_a_table_and_as_json(train, tmp_path):
     folder = train("data: iris\nmodel: [{dense: 8}, tanh, {dense: 3}]")
     np.save(tmp_path / "x.npy", np.tile(load_iris().data[:1], (60, 1)))
@@ -219,3 +230,51 @@ def test_a_loss_that_does_not_predict_the_targets_is_refused(tmp_path, loss, mes
     save_model(tmp_path / "model.safetensors", net, params, state, spec=spec, loss=loss)
     with pytest.raises(FolderError, match=message):
         load_trained(tmp_path)
+
+
+def saved(folder, net, spec, loss="cross_entropy"):
+    """Return the folder of a model with random parameters, loaded."""
+    params, state = net.init(jax.random.key(0), spec.shape)
+    save_model(folder / "model.safetensors", net, params, state, spec=spec, loss={"name": loss})
+    return load_trained(folder)
+
+
+def test_a_classification_loss_does_not_predict_values(tmp_path):
+    with pytest.raises(FolderError, match=r"loss\.name: expected a loss for 2 values, got 'cross_entropy', for "):
+        saved(tmp_path, fnet.dense(2), DatasetSpec("x", (3,), Targets("values", 2), 5))
+
+
+def test_classes_of_one_name_keep_their_probabilities(tmp_path):
+    network = saved(
+        tmp_path, fnet.dense(3), DatasetSpec("x", (2,), Targets("classes", 3, ("crane", "cat", "crane")), 5)
+    )
+    np.save(tmp_path / "x.npy", np.array([[0.5, -1.0]]))
+    (prediction,) = predict(network, str(tmp_path / "x.npy"))
+    assert set(prediction.probabilities) == {"crane (0)", "cat", "crane (2)"}
+    assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_column_is_used_once(tmp_path):
+    columns = (Column("a"), Column("b"), Column("a"))
+    with pytest.raises(FolderError, match=r"spec\.columns: expected each column once, got 'a' 2 times"):
+        saved(tmp_path, fnet.dense(2), DatasetSpec("x", (3,), Targets("classes", 2), 5, columns=columns))
+
+
+def test_outputs_beyond_the_memory_are_refused(tmp_path):
+    """A model without parameters can have any number of outputs."""
+    size = 2**31 - 1
+    net = fnet.serial(fnet.one_hot(size), fnet.flatten())
+    network = saved(tmp_path, net, DatasetSpec("x", (2,), Targets("classes", 2 * size), 5, tokens=True))
+    np.save(tmp_path / "x.npy", np.zeros((9, 2), np.int32))
+    with pytest.raises(DataError, match=r"the prediction of 38,654,705,646 outputs needs 2\.5 TB of memory, but "):
+        predict(network, str(tmp_path / "x.npy"))
+
+
+def test_a_network_that_cannot_be_applied_is_one_line(tmp_path):
+    """It takes indices, but the data are real numbers."""
+    network = saved(
+        tmp_path, fnet.serial(fnet.one_hot(2), fnet.flatten()), DatasetSpec("x", (1,), Targets("classes", 2), 5)
+    )
+    np.save(tmp_path / "x.npy", np.zeros((3, 1)))
+    with pytest.raises(FolderError, match=r"the network cannot be applied to examples \(1,\): "):
+        predict(network, str(tmp_path / "x.npy"))

@@ -266,7 +266,8 @@ def test_evaluation_and_gradient_check_read_streams(sources):
 
 def test_an_interrupted_process_ends_promptly(sources, tmp_path):
     experiment(sources["float"], NETWORKS["float"])
-    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import fnet.__main__"
+    handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = f"{handler}; from fnet.__main__ import main; main()"
     command = [sys.executable, "-c", start, "train", "c.yaml", "data.stream=true", "train.epochs=1000000"]
     train = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "runs" / "c-1" / "metrics.jsonl"

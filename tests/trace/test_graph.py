@@ -180,6 +180,10 @@ def test_derivatives_at_kinks_follow_jax_and_are_reported(source):
     assert kink(operation(variable(1.5), *others)) is None
 
 
+def test_a_slope_of_one_has_no_kink():
+    assert kink(functions.leaky_relu(variable(0.0), 1.0)) is None
+
+
 @pytest.mark.parametrize("function", [functions.reduce_max, functions.reduce_min])
 def test_ties_within_an_array_share_the_gradient(function):
     by_jax = jnp.max if function is functions.reduce_max else jnp.min
@@ -257,6 +261,8 @@ def test_incompatible_shapes_raise():
         variable(np.ones((2, 3))) @ np.ones(2)
     with pytest.raises(ValueError, match=r"matmul is not defined for shapes \(\) and \(2,\)"):
         variable(1.0) @ np.ones(2)
+    with pytest.raises(ValueError, match=r"matmul is not defined for shapes \(4, 2, 3\) and \(3, 1\)"):
+        variable(np.ones((4, 2, 3))) @ np.ones((3, 1))
 
 
 # Random graphs
