@@ -151,7 +151,11 @@ def was_killed(run: Path, errors: str) -> str:  # noqa: ARG001
     remains.write_text("")
     next_run = start("iris-logistic", run.parent, ["train.epochs=1"])
     next_run.communicate()
-    return "" if why.startswith("it was killed after") and not remains.exists() else f"{why}; {sorted(os.listdir(run))}"
+    return (
+        ""
+        if why.startswith("it was killed or its disk was full after") and not remains.exists()
+        else f"{why}; {sorted(os.listdir(run))}"
+    )
 
 
 def one_line(run: Path, errors: str) -> str:  # noqa: ARG001

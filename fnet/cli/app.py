@@ -1,11 +1,14 @@
 """The `fnet` command and the list of its subcommands."""
 
+import os
 import signal
+import sys
 from importlib import metadata
 from typing import Annotated
 
 import typer
 
+from fnet.cli.command import report
 from fnet.cli.config import explain, schema, summary, validate
 from fnet.cli.data import data
 from fnet.cli.evaluate import evaluate
@@ -51,9 +54,19 @@ app.add_typer(data, name="data")
 app.command()(guide)
 
 
+def _open_missing_streams() -> None:
+    """Open the standard streams that the program was started without, as by `>&-`."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (open until the program ends)
+
+
 def main() -> None:
     """The entry point of the `fnet` command."""
+    _open_missing_streams()
     try:
         app()
+    except OSError as error:  # commands report their own; what remains is the help on a full disk
+        raise SystemExit(report(error)) from None
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command has ended: Ctrl-C would only disturb the exit

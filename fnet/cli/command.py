@@ -55,13 +55,13 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the reader has closed the pipe; the interpreter still flushes at exit)
             status = 0
         except Exception as error:
-            status = _report(error)
+            status = report(error)
         raise SystemExit(status)
 
     return run
 
 
-def _report(error: Exception) -> int:
+def report(error: Exception) -> int:
     """Print an error and return its exit status; an error without one is a bug, shown with its traceback."""
     status = getattr(error, "exit_status", 3 if isinstance(error, OSError) else None)
     if status is None and _out_of_memory(error):
@@ -73,8 +73,8 @@ def _report(error: Exception) -> int:
         print("\nThis is a bug in fnet: please report it with the traceback above.", file=sys.stderr)
         return 70
     text = str(error)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or 'the output cannot be written'}: {error.strerror}"
     text = text if hasattr(error, "lines") else f"error: {text}"
     print(printable(text, multiline=True), file=sys.stderr)
     return status

@@ -22,11 +22,14 @@ def train(config: ConfigFile, overrides: Overrides = None, trust: Trust = None) 
 
 
 def _train(config: str, overrides: list[str] | None, trust: list[str] | None, stop: StopRequests) -> int:
+    stop.deferred = True  # an exception raised while a module in C++ is imported can abort the process
     from fnet.config.load import load
     from fnet.report.progress import TrainingProgress
     from fnet.runs.run import run
 
     start_jax()
+    stop.deferred = False
+    stop.raise_if_pending()
     console = terminal()
     experiment = load(config, overrides or (), trust=trust or ())
     spec = experiment.spec

@@ -102,7 +102,10 @@ class Document:
         self._overridden[path] = override
         for exclusive in _EXCLUSIVE:
             if path in exclusive:
-                for *section, name in exclusive - {path}:
+                for other in exclusive - {path}:
+                    if other in self._overridden:
+                        raise ConfigError([f"{override}: excludes {self._overridden[other]}; remove one of them"])
+                    *section, name = other
                     self.data[section[0]].pop(name, None)
 
 
@@ -134,6 +137,8 @@ def _text_of(file: str) -> str:
     Raises:
         ConfigError: when there is no such file, or it cannot be read.
     """
+    if not file:
+        raise ConfigError(["expected the path of a config file, got empty text"])
     if os.path.isdir(file):
         raise ConfigError([f"{file}: expected a config file, got a folder"])
     if os.path.exists(file) and not os.path.isfile(file):  # reading a pipe or device may never end

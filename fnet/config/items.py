@@ -52,12 +52,13 @@ def _check_settings(
     kind: str, construct: Callable[..., Any], settings: dict[str, Any], path: Path
 ) -> Iterator[Problem]:
     model = model_of(construct)
+    known = {*model.model_fields, *(["layers"] if layers_parameter(construct) else [])}
     try:
         model(**{key: freeze(value) for key, value in settings.items()})
     except ValidationError as error:
         for key, entries in by_setting(error).items():
             if entries[0]["type"] == "extra_forbidden":
-                yield unknown_key((*path, key), model.model_fields, f"'{kind}'", elsewhere=False)
+                yield unknown_key((*path, key), known, f"'{kind}'", elsewhere=False)
             else:
                 yield Problem((*path, key), f"{kind}: {key}: {errors_in_words(*entries)}")
 

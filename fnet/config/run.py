@@ -41,6 +41,8 @@ def load_run(run: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = 
             without overrides, another loss or other data.
         ConfigError: as for `fnet.config.load.load`.
     """
+    if os.path.isfile(run):
+        raise FolderError(f"{run} is not a finished run: it is a file, not a folder")
     with only_trusted(run, trust):
         model = load_model(run)
         experiment = build_experiment(*resolve(os.path.join(run, "config.yaml"), overrides))

@@ -45,13 +45,13 @@ def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
 
 def _images(location: Path, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
     """Read the images in a folder, or one image, in the shape and range of the training data."""
-    if len(spec.shape) != 3 or spec.shape[2] not in (1, 3):
-        raise DataError(f"{location} contains images, but the network takes examples of shape {spec.shape}")
     files = [location]
     if location.is_dir():
         files = images.files_below(location)
         if not files:
             raise DataError(f"{location} does not contain images ({', '.join(images.EXTENSIONS)})")
+    if len(spec.shape) != 3 or spec.shape[2] not in (1, 3):
+        raise DataError(f"{location} contains images, but the network takes examples of shape {spec.shape}")
     if spec.range is None:
         raise DataError(
             f"{location} contains images, but the network was trained on numbers of unknown range; "

@@ -148,7 +148,7 @@ def unfinished(run: Path) -> str:
         return f"it is still running, and has completed {epochs} epochs; wait for its end"
     if handle is not None:
         os.close(handle)
-    return f"it was killed after {epochs} epochs, before its parameters were saved; train again"
+    return f"it was killed or its disk was full after {epochs} epochs, before its parameters were saved; train again"
 
 
 def _records(run: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Invalid requests: exit status 2 and a short message."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,19 @@ def folder(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         ("train missing.yaml", r"^missing\.yaml: no such file$"),
+        ("train ''", r"^expected the path of a config file, got empty text$"),
+        (
+            "evaluate garbled/model.safetensors",
+            r"^error: garbled/model\.safetensors is not a finished run: it is a file",
+        ),
+        (
+            "train good.yaml train.epochs=1 train.steps=2",
+            r"^train\.steps=2: excludes train\.epochs=1; remove one of them$",
+        ),
+        (
+            "train good.yaml 'model=[flatten, {frozen: {dense: 10}}]'",
+            r"unknown key 'dense' in 'frozen'; known: layers, name$",
+        ),
         ("train empty", r"^empty: expected a config file, got a folder$"),
         ("train typo.yaml", r"^typo\.yaml:4:3: unknown key 'epoch' in 'train'; did you mean 'epochs'\?$"),
         ("train good.yaml train.epochs=0", r"^train\.epochs=0: train\.epochs: expected a value of at least 1"),
@@ -51,7 +65,7 @@ def folder(tmp_path, monkeypatch):
 )
 def test_an_invalid_request_gets_a_short_message_and_leaves_nothing(folder, arguments, message):
     before = sorted(folder.rglob("*"))
-    result = call(*arguments.split())
+    result = call(*shlex.split(arguments))
     assert result.exit_code == 2, result.output
     assert re.search(message, result.stderr, re.MULTILINE), result.stderr
     assert len(result.stderr.splitlines()) <= 3

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 
@@ -168,6 +169,31 @@ def test_an_interrupt_before_training_ends_with_one_line(where, message, events,
     assert (result.exit_code, result.stderr) == (130, message.format(run=run))
     assert [record["event"] for record in (records(run) if events else [])] == events
     assert run.exists() == bool(events)
+
+
+def test_an_interrupt_while_modules_are_imported_waits_for_the_import(monkeypatch):
+    """An exception raised within the import of a module in C++ aborts the process."""
+    imported = []
+
+    def interrupted_import():
+        signal.raise_signal(signal.SIGINT)
+        imported.append(True)
+
+    monkeypatch.setattr("fnet.cli.train.start_jax", interrupted_import)
+    result = call("train", IRIS)
+    assert (result.exit_code, result.stderr, imported) == (130, "interrupted\n", [True])
+
+
+def test_a_program_without_standard_streams_trains(tmp_path):
+    """`fnet train CONFIG <&- >&- 2>&-`, as a service may start it."""
+    start = [
+        sys.executable,
+        "-c",
+        "import os; [os.close(n) for n in (0, 1, 2)]; os.execv(os.sys.executable, os.sys.argv[1:])",
+    ]
+    fnet_train = [sys.executable, "-m", "fnet", "train", IRIS, "train.epochs=1", f"out={tmp_path}"]
+    assert subprocess.run([*start, *map(str, fnet_train)], timeout=120).returncode == 0
+    assert [record["event"] for record in records(tmp_path / "iris-logistic-1")] == ["epoch", "end"]
 
 
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])

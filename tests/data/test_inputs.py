@@ -156,6 +156,7 @@ def test_an_idx_file(tmp_path, rng):
         ("a.png", DIGITS._replace(range=None), "numbers of unknown range; save the examples as .npy"),
         ("a.png", DIGITS, "is damaged"),
         (".", DIGITS, "does not contain images (.png, .jpg, .jpeg)"),
+        (".", NUMBERS, "does not contain images (.png, .jpg, .jpeg)"),
     ],
 )
 def test_other_files_are_refused(tmp_path, name, spec, message):

@@ -59,7 +59,9 @@ def test_the_temporary_files_of_a_running_run_stay(tmp_path):
 def test_a_run_that_is_not_finished_says_why(tmp_path):
     epochs = [{"event": "epoch", "epoch": 1}, {"event": "epoch", "epoch": 2}]
     run = killed(tmp_path, "a", *epochs)
-    with pytest.raises(FolderError, match=r"a-1 is not a finished run: it was killed after 2 epochs, before its"):
+    with pytest.raises(
+        FolderError, match=r"a-1 is not a finished run: it was killed or its disk was full after 2 epochs, before its"
+    ):
         load_model(run)
     with folder.claimed(run):
         assert folder.unfinished(run) == "it is still running, and has completed 2 epochs; wait for its end"
@@ -74,14 +76,14 @@ def test_a_damaged_log_is_read_as_far_as_possible(tmp_path, line):
     run = killed(tmp_path, "a", {"event": "epoch", "epoch": 2})
     with (run / "metrics.jsonl").open("a") as file:
         file.write(f"\n{line}\n")
-    assert folder.unfinished(run).startswith("it was killed after 2 epochs")
+    assert folder.unfinished(run).startswith("it was killed or its disk was full after 2 epochs")
 
 
 def test_files_of_a_run_that_never_end_are_not_read(tmp_path):
     run = killed(tmp_path, "a")
     (run / "metrics.jsonl").unlink()
     os.mkfifo(run / "metrics.jsonl")
-    assert folder.unfinished(run).startswith("it was killed after 0 epochs")
+    assert folder.unfinished(run).startswith("it was killed or its disk was full after 0 epochs")
     for kind in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
         (run / "environment.json").unlink()
         kind(run / "environment.json")
