@@ -346,8 +346,8 @@ def main(argv: list[str]) -> int:
     """Alter, try and count the files; print every wrong outcome, and return 1 if there is one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="seed of the random bytes")
-    parser.add_argument("--flips", type=int, default=200, help="files with a random byte, with and without checksum")
-    parser.add_argument("--every", type=int, default=1, help="try every n-th of the other files")
+    parser.add_argument("--flips", type=int, default=60, help="files with a random byte, with and without checksum")
+    parser.add_argument("--every", type=int, default=4, help="try every n-th of the other files")
     parser.add_argument("--list", action="store_true", help="also list the files that were accepted")
     arguments = parser.parse_args(argv)
     rng = np.random.default_rng(arguments.seed)
