@@ -24,7 +24,8 @@ from fnet.runs.folder import unfinished
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LONG = "train.epochs=10000000"
-START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from fnet.__main__ import main; main()"
+HANDLER = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+START = f"{HANDLER}; from fnet.__main__ import main; main()"
 """The command, also where this script was started with Ctrl-C ignored."""
 
 
