@@ -10,7 +10,6 @@ from fnet.config.load import resolve
 from fnet.core.description import describe
 from fnet.core.wording import format_value
 from fnet.data.source import DatasetSpec
-from fnet.layers.vocabulary import build
 from fnet.runs.code import only_trusted
 from fnet.runs.experiment import Experiment
 from fnet.runs.folder import FolderError
@@ -46,10 +45,9 @@ def load_run(run: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = 
     with only_trusted(run, trust):
         model = load_model(run)
         experiment = build_experiment(*resolve(os.path.join(run, "config.yaml"), overrides))
-        saved = None if model.network is None else describe(build(model.network))
     differences: list[str] = []
-    if saved is not None:
-        differences += _network_differences("model", describe(experiment.net), saved)
+    if model.net is not None:
+        differences += _network_differences("model", describe(experiment.net), describe(model.net))
     if not overrides and model.loss is not None:
         differences += _setting_differences("loss: ", experiment.loss_settings, model.loss)
     if not overrides and model.spec is not None:

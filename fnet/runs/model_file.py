@@ -20,7 +20,6 @@ from fnet.core.wording import format_value, shorten
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.normalize import IDENTITY, Normalizer
 from fnet.data.source import DatasetSpec
-from fnet.layers.vocabulary import build
 from fnet.runs import model_check
 from fnet.runs.code import only_trusted
 from fnet.runs.files import write
@@ -40,7 +39,7 @@ class MainProgramWarning(UserWarning):
 class Model(NamedTuple):
     """The content of a model file.
 
-    network: the network's description from `fnet.describe`; None if it has none.
+    net: the network; None if the file does not describe it.
     params: the parameters.
     state: the non-trainable state.
     normalizer: the normalization of examples, with the statistics of the training part.
@@ -49,7 +48,7 @@ class Model(NamedTuple):
     in_shape: shape of one example, if known without a dataset.
     """
 
-    network: Any
+    net: Layer | None
     params: Any
     state: Any
     normalizer: Normalizer = IDENTITY
@@ -72,7 +71,7 @@ def save_model(path: Path, net: Layer, params: Any, state: Any, **about: Any) ->
         network = describe(net)
     except ValueError:
         network = None
-    _write(path, net, Model(network, params, state, **about))
+    _write(path, Model(net, params, state, **about), network)
 
 
 def save(path: str | os.PathLike[str], net: Layer, params: Any, state: Any, in_shape: Any = None) -> None:
@@ -103,10 +102,10 @@ def save(path: str | os.PathLike[str], net: Layer, params: Any, state: Any, in_s
     >>> again == net, bool((loaded["dense_1"]["w"] == params["dense_1"]["w"]).all())
     (True, True)
     """
-    model = Model(describe(net), params, state, in_shape=in_shape)
-    model_check.check_size(model.network)
+    network, model = describe(net), Model(net, params, state, in_shape=in_shape)
+    model_check.check_size(network)
     _check(net, in_shape, {name: array for part in PARTS[:2] for name, array in _arrays_of(model, part).items()})
-    _write(Path(path), net, model)
+    _write(Path(path), model, network)
 
 
 def _check(net: Layer, in_shape: Any, arrays: model_check.Arrays) -> None:
@@ -117,8 +116,9 @@ def _check(net: Layer, in_shape: Any, arrays: model_check.Arrays) -> None:
         model_check.check_arrays(net, in_shape, arrays)
 
 
-def _write(path: Path, net: Layer, model: Model) -> None:
-    local = sorted({layer.kind for _, layer in walk(net) if layer.kind.startswith("__main__.")})
+def _write(path: Path, model: Model, network: Any) -> None:
+    assert model.net is not None
+    local = sorted({layer.kind for _, layer in walk(model.net) if layer.kind.startswith("__main__.")})
     if local:
         warnings.warn(
             f"{path} can only be loaded by this program, which defines {', '.join(local)} itself; define layers in a "
@@ -127,7 +127,7 @@ def _write(path: Path, net: Layer, model: Model) -> None:
             stacklevel=3,
         )
     arrays = {name: array for part in PARTS for name, array in _arrays_of(model, part).items()}
-    about: dict[str, Any] = {"network": model.network, "spec": model.spec and model.spec.plain(), "loss": model.loss}
+    about: dict[str, Any] = {"network": network, "spec": model.spec and model.spec.plain(), "loss": model.loss}
     if model.in_shape is not None:
         about["in_shape"] = model.in_shape
     # A single entry, because safetensors writes several in an order that differs between processes.
@@ -184,18 +184,18 @@ def load(run: str | os.PathLike[str], *, trust: Iterable[str] = ()) -> tuple[Lay
     """
     with only_trusted(run, trust):
         model = load_model(run)
-        if model.network is None:
-            raise FolderError(
-                f"the model in {run} does not describe its network; build the network yourself, and use load_model"
-            )
-        return build(model.network), model.params, model.state
+    if model.net is None:
+        raise FolderError(
+            f"the model in {run} does not describe its network; build the network yourself, and use load_model"
+        )
+    return model.net, model.params, model.state
 
 
 def load_model(run: str | os.PathLike[str]) -> Model:
-    """Return the content of a run's model file, which is whole and consistent, and whose network can be built.
+    """Return the content of a run's model file, which is complete and consistent, with the network that it describes.
 
     The parameters and the state have the names, shapes and dtypes that the network initializes, and are finite. The
-    normalization is complete, the outputs fit the targets, and the file has not changed since it was written.
+    normalization is complete, the outputs match the targets, and the checksum, if there is one, is right.
 
     Args:
         run: folder of the run, or the file.
@@ -309,7 +309,7 @@ def _model(arrays: dict[str, np.ndarray], about: Mapping[str, Any]) -> Model:
         _check(net, in_shape, trained)
     normalization = {name: array for name, array in arrays.items() if name not in trained}
     normalizer = model_check.normalizer_of(normalization, spec)
-    return Model(network, _tree(trained, "params"), _tree(trained, "state"), normalizer, spec, loss, in_shape)
+    return Model(net, _tree(trained, "params"), _tree(trained, "state"), normalizer, spec, loss, in_shape)
 
 
 def _tree(arrays: model_check.Arrays, part: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from fnet.data import inputs
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.tokens import encode
-from fnet.layers.vocabulary import build
 from fnet.losses import LOSSES, Loss, resolve_loss
 from fnet.runs.code import only_trusted
 from fnet.runs.folder import FolderError
@@ -71,12 +70,11 @@ def load_trained(run: str | os.PathLike[str], *, trust: Iterable[str] = ()) -> T
     """
     with only_trusted(run, trust):
         model = load_model(run)
-        if model.spec is None or model.loss is None or model.network is None:
-            raise FolderError(
-                f"the model in {run} does not describe its network, data and loss; train it with `fnet train`"
-            )
-        net = build(model.network)
-    return Trained(net, model, model.spec, _loss_of(run, model.loss, model.spec))
+    if model.spec is None or model.loss is None or model.net is None:
+        raise FolderError(
+            f"the model in {run} does not describe its network, data and loss; train it with `fnet train`"
+        )
+    return Trained(model.net, model, model.spec, _loss_of(run, model.loss, model.spec))
 
 
 def _loss_of(run: str | os.PathLike[str], plain: Mapping[str, Any], spec: DatasetSpec) -> Loss:
