@@ -1,23 +1,12 @@
 """The experiment with a network built neuron by neuron, with fewer steps."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-SCRIPT = Path(__file__).parents[1] / "experiments" / "neurons" / "run.py"
+from scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def experiment():
-    if not SCRIPT.exists():
-        pytest.skip("the experiments are not part of the source distribution")
-    spec = importlib.util.spec_from_file_location("neurons", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("neurons/run.py")
 
 
 def test_training_with_the_graph_gives_the_weights_of_training_with_jax(experiment):

@@ -47,6 +47,13 @@ def _pictures(content: bytes | None, name: str = "3.png", **settings: Any) -> tu
     return "images", {"path": "p", **settings}
 
 
+def _pictures_and(change: Callable[[], object], content: bytes | None = None) -> tuple[str, dict[str, Any]]:
+    """Write two classes of images, and one more file in the first if it has content, and change the folder."""
+    data = _pictures(content, "z.png")
+    change()
+    return data
+
+
 def _encoded(*frames: Any, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
     frames[0].save(
@@ -93,37 +100,39 @@ def images() -> Iterator[Case]:
     yield Case("PNG of 16 bits", lambda _: _pictures(_encoded(deep)), arrays_are(expected, [0, 0, 1]))
     yield Case("empty PNG", lambda _: _pictures(b""), "not a PNG or JPEG")
     yield Case(
-        "folder called .png", lambda _: (_pictures(None), Path("p/a/3.png").mkdir())[0], "expected a file, got a folder"
+        "folder called .png",
+        lambda _: _pictures_and(lambda: Path("p/a/3.png").mkdir()),
+        "expected a file, got a folder",
     )
     yield Case(
-        "FIFO among images", lambda _: (_pictures(None), os.mkfifo("p/b/1.png"))[0], "expected a file, got a FIFO"
+        "FIFO among images", lambda _: _pictures_and(lambda: os.mkfifo("p/b/1.png")), "expected a file, got a FIFO"
     )
     yield Case(
-        "socket among images", lambda _: (_pictures(None), _socket("p/b/1.png"))[0], "expected a file, got a socket"
+        "socket among images", lambda _: _pictures_and(lambda: _socket("p/b/1.png")), "expected a file, got a socket"
     )
     yield Case(
         "device among images",
-        lambda _: (_pictures(None), os.symlink("/dev/zero", "p/b/1.png"))[0],
+        lambda _: _pictures_and(lambda: os.symlink("/dev/zero", "p/b/1.png")),
         "expected a file, got a device",
     )
     yield Case(
         "loop of links among images",
-        lambda _: (_pictures(None), os.symlink("1.png", "p/b/1.png"))[0],
+        lambda _: _pictures_and(lambda: os.symlink("1.png", "p/b/1.png")),
         "cannot be read: Too many levels",
     )
     yield Case(
         "link to nothing among images",
-        lambda _: (_pictures(None), os.symlink("nothing", "p/b/1.png"))[0],
+        lambda _: _pictures_and(lambda: os.symlink("nothing", "p/b/1.png")),
         "cannot be read: No such file",
     )
     yield Case(
         "class whose name is not text",
-        lambda _: (_pictures(None), os.rename(b"p/a", b"p/\xff"))[0],
+        lambda _: _pictures_and(lambda: os.rename(b"p/a", b"p/\xff")),
         "not valid text in UTF-8",
     )
     yield Case(
         "class with escape sequences",
-        lambda _: (_pictures(b"x", "z.png"), os.rename("p/a", "p/\x1b[31m\na"))[0],
+        lambda _: _pictures_and(lambda: os.rename("p/a", "p/\x1b[31m\na"), b"x"),
         r"\\x1b\[31m\\na/z.png is damaged",
     )
 

@@ -104,8 +104,8 @@ def _plain_warnings() -> Iterator[None]:
         warnings.showwarning = show_other
 
 
-class _Lasting:
-    """A text stream that drops what it is to write once writing fails, because nobody reads it any more."""
+class _IgnoringClosed:
+    """A text stream that ignores that its reader has closed it: once writing fails, text is dropped."""
 
     def __init__(self, stream: Any):
         self._stream = stream
@@ -134,10 +134,10 @@ class _Lasting:
 
 
 @contextlib.contextmanager
-def lasting_output() -> Iterator[None]:
+def ignore_closed_output() -> Iterator[None]:
     """Continue if standard output or standard error cannot be written, within the context."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_Lasting, before)
+    sys.stdout, sys.stderr = map(_IgnoringClosed, before)
     try:
         yield
     finally:

@@ -1,13 +1,16 @@
 """The commands that read or describe configs: `fnet summary`, `validate`, `explain` and `schema`."""
 
 import json
-import sys
-from typing import Annotated
+import warnings
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fnet.cli.command import ConfigFile, Json, Overrides, Trust, command, terminal
 from fnet.core.wording import in_bytes, printable
+
+if TYPE_CHECKING:
+    from fnet.runs.memory import MemoryNeed
 
 
 @command
@@ -21,14 +24,14 @@ def summary(config: ConfigFile, overrides: Overrides = None, trust: Trust = None
 
     experiment = load(config, overrides or (), trust=trust or ())
     rows = summarize(experiment.net, experiment.spec.shape)
-    need = memory.estimate(experiment)
     if as_json:
         print(to_json([row._asdict() for row in rows]))
     else:
+        need = memory.estimate(experiment)
         console = terminal()
         console.print(summary_table(rows, experiment.spec.shape))
         console.print(f"training needs at least {need}", soft_wrap=True)
-        _warn(memory.excess(need))
+        _warn_of_excess(need)
 
 
 @command
@@ -48,12 +51,16 @@ def validate(
     else:
         need = memory.estimate(experiment)
         print(f"{printable(config)}: ok; training needs at least {in_bytes(need.total)} of memory")
-        _warn(memory.excess(need))
+        _warn_of_excess(need)
 
 
-def _warn(message: str) -> None:
-    if message:
-        print(f"warning: {printable(message)}", file=sys.stderr)
+def _warn_of_excess(need: "MemoryNeed") -> None:
+    """Issue a warning if training needs more than the memory of this machine."""
+    from fnet.runs import memory
+
+    excess = memory.excess(need)
+    if excess:
+        warnings.warn(excess, memory.MemoryWarning, stacklevel=2)
 
 
 @command

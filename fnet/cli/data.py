@@ -43,7 +43,7 @@ def show(
     console = terminal()
     for table in tables(inspection):
         console.print(table)
-    console.print(printable(f"the picture is in {picture}"), soft_wrap=True, markup=False)
+    console.print(f"the picture is in {picture}", soft_wrap=True)
 
 
 @data.command("list")

@@ -5,7 +5,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from fnet.cli.command import ConfigFile, Overrides, Trust, command, lasting_output, start_jax, terminal
+from fnet.cli.command import ConfigFile, Overrides, Trust, command, ignore_closed_output, start_jax, terminal
 from fnet.runs.stop import StopRequests, word
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def train(config: ConfigFile, overrides: Overrides = None, trust: Trust = None) -> int:
     """Train the network of CONFIG and write the run's folder."""
     stop = StopRequests()
-    with lasting_output(), stop.handled():
+    with ignore_closed_output(), stop.handled():
         return _train(config, overrides, trust, stop)
 
 

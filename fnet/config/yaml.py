@@ -23,13 +23,11 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.nodes import ScalarNode
 
+from fnet.core.description import MAX_VALUES
 from fnet.core.wording import first_line, format_value, shorten
 
 MAX_BYTES = 2**22
 """Size of the largest config, in bytes. Data belong in files of their own, and `repeat` writes equal layers once."""
-
-MAX_VALUES = 50_000
-"""Number of values in a config, those of an alias counted at each of its uses."""
 
 MAX_DEPTH = 100
 """Number of levels of lists and mappings inside each other, which bounds the recursion over networks."""

@@ -12,6 +12,9 @@ from fnet.core.wording import format_value, suggestion
 
 Record = TypeVar("Record")
 
+MAX_VALUES = 50_000
+"""Number of values in a description or a config, those of an alias counted at each of its uses."""
+
 
 def describe(net: Layer) -> Any:
     """Return the network as plain data that YAML can represent; `build` is the inverse.

@@ -8,7 +8,7 @@ from typing import Any
 
 from fnet.core import imports
 from fnet.core.layer import Shape, ShapeError
-from fnet.core.wording import shorten
+from fnet.core.wording import first_line, shorten
 
 
 def function_at(path: str) -> Callable[..., Any]:
@@ -50,7 +50,7 @@ def blamed(function: str | Callable[..., Any], shape: Shape) -> Iterator[None]:
     except Exception as error:
         if not isinstance(function, str):
             raise
-        reason = shorten((str(error).splitlines() or [""])[0], 200)
+        reason = shorten(first_line(error), 200)
         message = f"{function} raises {type(error).__name__} for the shape {shape}: {reason}; name another function"
         raise ShapeError(message) from error
 

@@ -127,10 +127,10 @@ def _lock(run: Path, *, wait: bool) -> int | None:
         raise
 
 
-def unfinished(run: Path) -> str:
+def why_unfinished(run: Path) -> str:
     """Return why a folder does not contain a trained network, or "" if it is not the folder of a run.
 
-    A run that was killed has no last record. It is told from one that is running by the lock of `claimed`.
+    A run that was killed has no last record. The lock of `claimed` shows that it no longer runs.
     """
     if not (run / "environment.json").is_file():
         return ""

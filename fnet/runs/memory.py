@@ -158,7 +158,7 @@ def excess(need: MemoryNeed) -> str:
 
 
 def _message(need: MemoryNeed, where: str, total: int) -> str:
-    """Return what is needed, what there is, and the remedy for the part that does not fit."""
+    """Return a message that compares the memory needed with the memory available, and names the remedy."""
     if need.total - need.data - need.activations > total:
         remedy = "make the layers smaller"
     elif need.data > need.activations:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from fnet.core.description import MAX_VALUES
 from fnet.core.layer import Layer, ShapeError
 from fnet.core.settings import model_of
 from fnet.core.wording import errors_in_words, format_value, shorten, suggestion
@@ -20,9 +21,6 @@ from fnet.data.source import Column, DatasetSpec, Targets
 from fnet.layers.vocabulary import build
 from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.train.initialize import leaf_names
-
-MAX_ITEMS = 50_000
-"""The number of items in the description of a network: as many values as a config may have."""
 
 Arrays = Mapping[str, np.ndarray]
 """Arrays by name, such as "params/dense_1/w"."""
@@ -40,8 +38,8 @@ def network_of(description: Any) -> Layer:
 def check_size(description: Any) -> None:
     """Check that the description of a network can be built in seconds."""
     items = sum(1 for _ in _items(description))
-    if items > MAX_ITEMS:
-        raise ValueError(f"network: expected at most {MAX_ITEMS:,} items, got {items:,}; use repeat for equal layers")
+    if items > MAX_VALUES:
+        raise ValueError(f"network: expected at most {MAX_VALUES:,} items, got {items:,}; use repeat for equal layers")
 
 
 def _items(description: Any) -> Iterator[Any]:

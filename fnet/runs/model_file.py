@@ -23,7 +23,7 @@ from fnet.data.source import DatasetSpec
 from fnet.runs import model_check
 from fnet.runs.code import only_trusted
 from fnet.runs.files import write
-from fnet.runs.folder import FolderError, unfinished
+from fnet.runs.folder import FolderError, why_unfinished
 
 PARTS = ("params", "state", "normalization")
 """The first part of the names of the arrays."""
@@ -340,5 +340,5 @@ def _existing(path: Path) -> Path:
         reason = "it is a file, not a folder"
     else:
         missing = "it does not contain model.safetensors" if run.is_dir() else "there is no such folder"
-        reason = unfinished(run) or missing
+        reason = why_unfinished(run) or missing
     raise FolderError(f"{run} is not a finished run: {reason}")

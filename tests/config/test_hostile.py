@@ -1,12 +1,12 @@
 """Hostile and careless configs: each is refused with one printable line per problem, in bounded time."""
 
-import importlib.util
 import os
 import time
 from pathlib import Path
 
 import pytest
 from config.messages import NET
+from scripts import load_script
 
 from fnet.config import yaml
 from fnet.config.errors import ConfigError
@@ -278,14 +278,7 @@ def test_a_config_whose_resolved_form_could_not_be_read_is_refused(load_text, mo
 
 
 def test_random_changes_of_the_shipped_configs_are_resolved_or_refused(tmp_path, monkeypatch):
-    script = Path(__file__).parents[2] / "experiments" / "reliability" / "config_fuzz.py"
-    if not script.exists():
-        pytest.skip("the experiments are not part of the source distribution")
-    spec = importlib.util.spec_from_file_location("config_fuzz", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("reliability/config_fuzz.py")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert module.fuzz(100, 12, tmp_path) == []

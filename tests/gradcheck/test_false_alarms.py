@@ -1,33 +1,22 @@
 """Random networks without mistakes must pass the check, also where a gradient is 0 by symmetry."""
 
-import importlib.util
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scripts import load_script
 
 import fnet
 from fnet.gradcheck import check
 from fnet.gradcheck.compare_leaves import Part, compare_leaves
 from fnet.reference import Rule, dense
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "reliability" / "random_networks.py"
-
 SEEDS = (0, 2, 3, 4, 20, 21)
 
 
 @pytest.fixture(scope="module")
 def generator():
-    if not SCRIPT.exists():
-        pytest.skip("the experiments are not part of the source distribution")
-    spec = importlib.util.spec_from_file_location("random_networks", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("reliability/random_networks.py")
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -64,11 +64,11 @@ def test_a_run_that_is_not_finished_says_why(tmp_path):
     ):
         load_model(run)
     with folder.claimed(run):
-        assert folder.unfinished(run) == "it is still running, and has completed 2 epochs; wait for its end"
+        assert folder.why_unfinished(run) == "it is still running, and has completed 2 epochs; wait for its end"
     failed = killed(tmp_path, "b", *epochs, {"event": "failed", "reason": "the loss is NaN"})
-    assert folder.unfinished(failed) == "it failed: the loss is NaN"
+    assert folder.why_unfinished(failed) == "it failed: the loss is NaN"
     stopped = killed(tmp_path, "c", *epochs[:1], {"event": "end", "stopped": "interrupted"})
-    assert folder.unfinished(stopped) == "it was interrupted after 1 epochs, and its parameters were not saved"
+    assert folder.why_unfinished(stopped) == "it was interrupted after 1 epochs, and its parameters were not saved"
 
 
 @pytest.mark.parametrize("line", ['{"event": "epoch"}', '{"event": "epoch", "epoch": [1]}', "[" * 10**5, "9" * 5000])
@@ -76,14 +76,14 @@ def test_a_damaged_log_is_read_as_far_as_possible(tmp_path, line):
     run = killed(tmp_path, "a", {"event": "epoch", "epoch": 2})
     with (run / "metrics.jsonl").open("a") as file:
         file.write(f"\n{line}\n")
-    assert folder.unfinished(run).startswith("it was killed or its disk was full after 2 epochs")
+    assert folder.why_unfinished(run).startswith("it was killed or its disk was full after 2 epochs")
 
 
 def test_files_of_a_run_that_never_end_are_not_read(tmp_path):
     run = killed(tmp_path, "a")
     (run / "metrics.jsonl").unlink()
     os.mkfifo(run / "metrics.jsonl")
-    assert folder.unfinished(run).startswith("it was killed or its disk was full after 0 epochs")
+    assert folder.why_unfinished(run).startswith("it was killed or its disk was full after 0 epochs")
     for kind in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
         (run / "environment.json").unlink()
         kind(run / "environment.json")
@@ -92,7 +92,7 @@ def test_files_of_a_run_that_never_end_are_not_read(tmp_path):
 
 
 def test_a_folder_that_is_not_of_a_run_was_not_killed(tmp_path):
-    assert folder.unfinished(tmp_path) == ""
+    assert folder.why_unfinished(tmp_path) == ""
     with pytest.raises(FolderError, match=r"is not a finished run: it does not contain model\.safetensors"):
         load_model(tmp_path)
 
