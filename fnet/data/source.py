@@ -25,21 +25,29 @@ class DataError(ValueError):
         self.setting = setting
 
 
+class DataWarning(UserWarning):
+    """Something about the data that the user should know, and that does not prevent its use."""
+
+
+TargetKind = Literal["classes", "values", "labels"]
+
+
 class Targets(NamedTuple):
     """Description of the targets.
 
-    kind: `classes` (one of `number` classes, integers from 0) or `values` (`number` real numbers).
-    names: names of the classes or of the values, if the source knows them.
+    kind: `classes` (one of `number` classes, integers from 0), `values` (`number` real numbers), or `labels` (`number`
+        independent labels, each 0 or 1).
+    names: names of the classes, values or labels, if the source knows them.
     shape: () for one target per example, (length,) for one target at every position of a sequence.
     """
 
-    kind: Literal["classes", "values"]
+    kind: TargetKind
     number: int
     names: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        singular = {"classes": "class", "values": "value"}[self.kind]
+        singular = {"classes": "class", "values": "value", "labels": "label"}[self.kind]
         positions = f" at each of {self.shape[0]} positions" if self.shape else ""
         return f"{self.number} {singular if self.number == 1 else self.kind}{positions}"
 
@@ -160,6 +168,14 @@ class DataSource(Protocol):
             DataError: when the data is missing or unusable.
         """
         return Stream(*self.read(seed))
+
+    def column(self, name: str) -> np.ndarray:
+        """Return the values (n,) of a column of the source, one per example of `read`, by which they can be divided.
+
+        Raises:
+            DataError: when there is no such column; only tables have columns.
+        """
+        raise DataError(f"expected a table with a column '{name}', got data without columns", "split")
 
     def fingerprint(self, data: Arrays | Stream) -> str:
         """Return a hash of the dataset that `read` or `stream` returned; by default, of its content."""
