@@ -22,6 +22,7 @@ from fnet.data import augment
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.split import PARTS, SplitError, sizes
 from fnet.runs.experiment import Experiment
+from fnet.train.plan import default_epochs
 
 
 class Resolved(NamedTuple):
@@ -155,11 +156,16 @@ def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) 
         "split": schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True))),
         "augment": augment.describe(augment.build(config.data.augment)),
     }
+    train = {}
+    if config.train.epochs is None:
+        size = sizes(config.data.parts(spec.splits), spec.size, spec.splits)[0]
+        train["epochs"] = default_epochs(size, batch_size=config.train.batch_size)
     return config.model_copy(
         update={
             "name": name,
             "data": config.data.model_copy(update=data),
             "model": describe(net),
             "loss": config.loss or schema.loss_model(loss).model_validate({"name": loss}),
+            "train": config.train.model_copy(update=train),
         }
     )
