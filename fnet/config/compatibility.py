@@ -14,7 +14,7 @@ from fnet.layers.initializer import check_initializers
 from fnet.losses import LOSSES
 from fnet.train.class_weights import class_names
 from fnet.train.early_stopping import recorded_values
-from fnet.train.plan import default_epochs, plan
+from fnet.train.plan import plan
 
 MODEL: Path = ("model",)
 
@@ -175,8 +175,7 @@ def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
 def _optimizer_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     train = config.train
     size = dataset(config.data, spec).training_size
-    epochs = train.epochs or default_epochs(size, batch_size=train.batch_size)
-    steps = plan(size, batch_size=train.batch_size, epochs=epochs, steps=train.steps).steps
+    steps = plan(size, batch_size=train.batch_size, epochs=train.epochs_for(size), steps=train.steps).steps
     try:
         make_schedule(config.optimizer, steps)
     except ValueError as error:

@@ -25,7 +25,7 @@ from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.regularization import LAYER_SETTINGS, Penalties
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import DEFAULT_OPTIMIZER, OPTIMIZERS, SCHEDULE_SUPPLIED, SCHEDULES
-from fnet.train.plan import BATCH_SIZE, EPOCHS, MIN_STEPS
+from fnet.train.plan import BATCH_SIZE, EPOCHS, MIN_STEPS, default_epochs
 
 
 class Choice(Strict, frozen=True):
@@ -294,8 +294,8 @@ else:
 class TrainSettings(Strict, frozen=True):
     """How long to train, and on how many examples per step."""
 
-    epochs: Annotated[int, Ge(1)] | None = Field(
-        default=None,
+    epochs: Annotated[int, Ge(1)] = Field(
+        default=EPOCHS,
         description=f"passes over the training examples; by default {EPOCHS}, or as many as {MIN_STEPS:,} steps need",
     )
     steps: Annotated[int, Ge(1)] | None = Field(
@@ -321,6 +321,11 @@ class TrainSettings(Strict, frozen=True):
         if isinstance(data, dict) and data.get("epochs") is not None and data.get("steps") is not None:
             raise ValueError("expected either epochs or steps, got both; remove one of them")
         return data
+
+    def epochs_for(self, examples: int) -> int:
+        """Return the epochs for a number of training examples: those that are set, or the default."""
+        is_set = "epochs" in self.model_fields_set
+        return self.epochs if is_set else default_epochs(examples, batch_size=self.batch_size)
 
 
 MAX_NAME = 200

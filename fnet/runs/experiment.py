@@ -60,7 +60,7 @@ class Experiment:
         data: the dataset.
         loss: the loss, with its settings bound.
         loss_settings: name and settings of the loss as plain data, which the model file contains.
-        class_weights: weights of the classes in training, which the scores of the parts do not have; None for equal ones.
+        class_weights: weights of the classes in training, not in the scores of the parts; None for equal ones.
         optimizer: function from the number of steps of the run, which its schedule spans, to the optimizer.
         seed: seed of the split, the initial parameters, the order of examples, dropout and synthetic data.
         out: parent of the run's folder.

@@ -8,7 +8,7 @@ import numpy as np
 EPOCHS = 20
 """Default number of passes over the training examples."""
 
-MIN_STEPS = 1000
+MIN_STEPS = 800
 """Default number of steps that the epochs of a run from a config have at least.
 
 The default optimizer learns 60 images of two classes, the irises, and tables of 100 to 500 rows in as many.
@@ -63,7 +63,7 @@ def default_epochs(examples: int, *, batch_size: int | Literal["all"]) -> int:
     """Return the epochs of a config that sets neither epochs nor steps: EPOCHS, or as many as MIN_STEPS steps need.
 
     >>> default_epochs(60_000, batch_size=32), default_epochs(48, batch_size=32), default_epochs(48, batch_size="all")
-    (20, 500, 1000)
+    (20, 400, 800)
     """
     return max(EPOCHS, math.ceil(MIN_STEPS / plan(examples, batch_size=batch_size, epochs=1).steps_per_epoch))
 
