@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fnet.config.schema import CLASS_LOSSES, ClassWeightSettings, Config
+from fnet.config.schema import ClassWeightSettings, Config
 from fnet.config.sections import models_in, sections_of, tag_values, value_type
 from fnet.core.settings import Strict, model_of, summary
 from fnet.core.wording import format_number, format_value, nearest
 from fnet.data import augment, catalog, files, synthetic
 from fnet.layers.vocabulary import CONSTRUCTORS, constructor_of
 from fnet.losses import DATA_PARAMETERS, LOSSES
+from fnet.train.class_weights import CLASS_LOSSES
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULE_SUPPLIED, SCHEDULES
 
 

@@ -23,6 +23,7 @@ from fnet.data.pipeline import Order
 from fnet.data.split import DEFAULT_FRACTIONS, PARTS, SplitSizes, default_parts
 from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.regularization import LAYER_SETTINGS, Penalties
+from fnet.train.class_weights import CLASS_LOSSES
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import DEFAULT_OPTIMIZER, OPTIMIZERS, SCHEDULE_SUPPLIED, SCHEDULES
 from fnet.train.plan import BATCH_SIZE, EPOCHS, MIN_STEPS, default_epochs
@@ -193,10 +194,6 @@ class ClassWeightSettings(Strict, frozen=True):
 
 class _ClassLossSettings(ClassWeightSettings, LossSettings, frozen=True):
     pass
-
-
-CLASS_LOSSES = ("cross_entropy", "binary_cross_entropy")
-"""The losses that can weigh classes."""
 
 
 def loss_model(name: str) -> type[LossSettings]:

@@ -8,6 +8,9 @@ import numpy as np
 from fnet.data.arrays import chunks
 from fnet.data.stream import View
 
+CLASS_LOSSES = ("cross_entropy", "binary_cross_entropy")
+"""The losses that can weigh classes."""
+
 ClassWeights = Literal["balanced"] | Mapping[str, float] | Sequence[float]
 """balanced, the weight of every class in order, or weights by the name of the class; other classes have weight 1."""
 
