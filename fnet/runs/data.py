@@ -9,13 +9,16 @@ from fnet.data.pipeline import Splits, split_and_normalize
 from fnet.runs.experiment import Experiment
 
 
-def load_data(experiment: Experiment, normalizer: Normalizer | None = None) -> tuple[Splits[Any], str]:
+def load_data(
+    experiment: Experiment, normalizer: Normalizer | None = None, target_normalizer: Normalizer | None = None
+) -> tuple[Splits[Any], str]:
     """Load, split and normalize the data of an experiment, with targets in the form that its loss expects.
 
     Args:
         experiment: the experiment.
         normalizer: the normalizer of its trained network, for data that may have changed since; by default one with the
             statistics of the training part.
+        target_normalizer: the target normalizer of its trained network, likewise.
 
     Returns:
         The parts of the data, and the fingerprint of the dataset.
@@ -33,6 +36,8 @@ def load_data(experiment: Experiment, normalizer: Normalizer | None = None) -> t
         seed=experiment.seed,
         order=data.order,
         normalizer=normalizer,
+        target_normalization=data.target_normalization,
+        target_normalizer=target_normalizer,
     )
     if experiment.loss.targets == "labels":
         train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])

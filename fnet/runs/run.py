@@ -181,7 +181,8 @@ def _save_model(run_folder: Path, experiment: Experiment, splits: Splits[Any], p
     """
 
     def save(path: Path) -> None:
-        about = {"normalizer": splits.normalizer, "spec": experiment.spec, "loss": experiment.loss_settings}
+        normalizers = {"normalizer": splits.normalizer, "target_normalizer": splits.target_normalizer}
+        about = {"spec": experiment.spec, "loss": experiment.loss_settings, **normalizers}
         save_model(path, experiment.net, params, state, **about)
 
     try:
