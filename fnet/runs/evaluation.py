@@ -7,7 +7,7 @@ import numpy as np
 
 from fnet.data.normalize import Normalizer
 from fnet.data.pipeline import Splits
-from fnet.runs.data import load_data
+from fnet.runs.data import load_data, reported_loss
 from fnet.runs.experiment import Experiment
 from fnet.train.evaluate import make_score, outputs_of, values_of
 
@@ -62,8 +62,8 @@ def evaluate(
 
 
 def scores_of(experiment: Experiment, params: Any, state: Any, splits: Splits[Any]) -> Scores:
-    """Return the loss and the metrics of the parameters on every part of the data."""
-    score = make_score(experiment.net, experiment.loss)
+    """Return the loss and the metrics of the parameters on every part of the data, in the original unit of values."""
+    score = make_score(experiment.net, reported_loss(experiment, splits))
     return {part: values_of(score(params, state, data)) for part, data in splits.parts().items()}
 
 
