@@ -9,6 +9,7 @@ from fnet.data.normalize import Normalizer
 from fnet.data.pipeline import Splits
 from fnet.runs.data import load_data, reported_loss
 from fnet.runs.experiment import Experiment
+from fnet.runs.remarks import Comparison, compare
 from fnet.train.evaluate import make_score, outputs_of, values_of
 
 Scores = dict[str, dict[str, float]]
@@ -23,6 +24,7 @@ class Evaluation(NamedTuple):
     part: the part that the predictions are for: test, or the last one that has examples.
     predictions: the predictions for that part; values in their original unit.
     labels: the targets of that part, likewise.
+    comparison: baselines on that part, fitted to the training part, and remarks; None for a custom loss.
     """
 
     scores: Scores
@@ -30,6 +32,7 @@ class Evaluation(NamedTuple):
     part: str
     predictions: np.ndarray
     labels: np.ndarray
+    comparison: Comparison | None
 
 
 def evaluate(
@@ -58,7 +61,10 @@ def evaluate(
         predictions, labels = map(splits.target_normalizer.inverse, (predictions, labels))
     elif experiment.spec.targets.kind == "classes":
         predictions, labels = predictions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
-    return Evaluation(scores_of(experiment, params, state, splits), sizes_of(splits), part, predictions, labels)
+    scores = scores_of(experiment, params, state, splits)
+    compared = None if experiment.spec.targets.shape else outputs
+    comparison = compare(experiment, reported_loss(experiment, splits), splits, scores, compared)
+    return Evaluation(scores, sizes_of(splits), part, predictions, labels, comparison)
 
 
 def scores_of(experiment: Experiment, params: Any, state: Any, splits: Splits[Any]) -> Scores:

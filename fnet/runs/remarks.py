@@ -10,7 +10,7 @@ import numpy as np
 from fnet.core.wording import format_value
 from fnet.data.pipeline import Splits
 from fnet.losses import Loss
-from fnet.metrics import Metric
+from fnet.metrics import ACCURACY, Metric
 from fnet.runs.baseline import Baseline, baselines
 from fnet.runs.experiment import Experiment
 from fnet.train.class_weights import CLASS_LOSSES, class_counts, class_names
@@ -26,6 +26,9 @@ MARGIN = 0.05
 
 FEW_EXAMPLES = 50
 """Number of scored examples below which a remark says what one of them is worth."""
+
+BALANCED_ACCURACY = ACCURACY._replace(name="balanced_accuracy")
+"""The mean recall of the classes, by which networks with class weights are compared."""
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -55,8 +58,8 @@ class Comparison(NamedTuple):
         return {"part": self.part, "baselines": scores, **balanced, "remarks": list(self.remarks)}
 
 
-def compare(experiment: Experiment, loss: Loss, splits: Splits[Any], scores: Scores, outputs: Any) -> Comparison:
-    """Compare the scores of a network with baselines.
+def compare(experiment: Experiment, loss: Loss, splits: Splits[Any], scores: Scores, outputs: Any) -> Comparison | None:
+    """Compare the scores of a network with baselines; there are none for a custom loss.
 
     Networks and baselines are compared by accuracy, by balanced accuracy if the classes are weighted, and by the loss
     if the targets are values. A difference counts if it is greater than its standard error, which is that of the mean
@@ -70,30 +73,40 @@ def compare(experiment: Experiment, loss: Loss, splits: Splits[Any], scores: Sco
         scores: loss and metrics of the network on every part.
         outputs: its outputs for the last part with examples; None for sequences of targets.
     """
+    if loss.targets not in ("classes", "labels", "values"):
+        return None
     part, data = list(splits.parts().items())[-1]
     targets = experiment.spec.targets
     standardize = experiment.data.normalization == "none"
     weights = experiment.weights_of(splits.train)
     found, skipped = baselines(loss, experiment.spec, splits.train, data, standardize=standardize, weights=weights)
     measure = Metric("loss", loss.function, higher_is_better=False) if outputs is None else loss.metrics[0]
-    result = _Result(experiment, part, data.size, scores, measure)
     if outputs is None:
         gains = [Gain(baseline.scores["loss"] - scores[part]["loss"], 0.0) for baseline in found]
-        return Comparison(part, measure, found, skipped, None, result.standing(found, gains))
+        remarks = _Result(experiment, part, data.size, scores, measure).standing(found, gains)
+        return Comparison(part, measure, found, skipped, None, remarks)
     y = np.asarray(data.y)
     own, *others = (_values(loss, values, y, targets.kind) for values in (outputs, *(b.outputs for b in found)))
     share = np.full(len(y), 1 / len(y))
-    balanced, remarks = None, ()
+    balanced, imbalance = None, ()
     if targets.kind == "classes":
         labels = y.reshape(-1).astype(int)
         recalls = recalls_of(own, labels, targets.number)
-        balanced, remarks = result.imbalance(recalls, labels, class_counts(splits.train.y, targets.number))
         if experiment.class_weights is not None:
             counts = np.bincount(labels, minlength=targets.number)
             share = (1 / (np.count_nonzero(counts) * np.maximum(counts, 1)))[labels]
+            measure = BALANCED_ACCURACY
+            scores = {**scores, part: {**scores[part], measure.name: float(share @ own)}}
+            found = tuple(
+                baseline._replace(scores={**baseline.scores, measure.name: float(share @ other)})
+                for baseline, other in zip(found, others, strict=True)
+            )
+        result = _Result(experiment, part, data.size, scores, measure)
+        balanced, imbalance = result.imbalance(recalls, labels, class_counts(splits.train.y, targets.number))
     gains = [gain(own - other, share) for other in others]
     linear = gain(others[1] - others[0], share) if len(others) > 1 else None
-    remarks = (*result.standing(found, gains, linear), *remarks, *result.few())
+    result = _Result(experiment, part, data.size, scores, measure)
+    remarks = (*result.standing(found, gains, linear), *imbalance, *result.few())
     return Comparison(part, measure, found, skipped, balanced, remarks[:MAX_REMARKS])
 
 
@@ -221,17 +234,23 @@ class _Result(NamedTuple):
     def _advice(self, reference: Baseline, error: float) -> str:
         """Return what to try: against overfitting if the training part is better than the baseline, else to fit it."""
         values = self.experiment.spec.targets.kind == "values" or self.measure.name == "loss"
-        key, sign = ("loss", -1) if values else (self.measure.name, 1)
-        trained = self._shown(self.scores["train"])
-        if self.part != "train" and sign * (self.scores["train"][key] - reference.scores[key]) > error:
+        key, sign = ("loss", -1) if values else ("accuracy", 1)
+        trained, scored = (sign * self.scores[part][key] for part in ("train", self.part))
+        if trained - scored > error and trained - sign * reference.scores[key] > error:
             return (
-                f"it fits the training part ({trained}), so it overfits: try fewer units, dropout, regularization.l2, "
-                "train.early_stopping, or more examples"
+                f"it fits the training part ({self._trained()}), so it overfits: try fewer units, dropout, "
+                "regularization.l2, train.early_stopping, or more examples"
             )
         steps = ["more train.epochs", "another optimizer.learning_rate", "more units"]
         if self.experiment.data.normalization == "none" and not self.experiment.spec.tokens:
             steps.insert(0, "data.normalize: standard")
-        return f"it does not fit the training part either ({trained}): try {', '.join(steps[:-1])}, or {steps[-1]}"
+        return (
+            f"it does not fit the training part either ({self._trained()}): try {', '.join(steps[:-1])}, or {steps[-1]}"
+        )
+
+    def _trained(self) -> str:
+        scores = self.scores["train"]
+        return self._shown(scores) if self.measure.name in scores else f"accuracy {scores['accuracy']:.1%}"
 
     def _shown(self, scores: Mapping[str, float]) -> str:
         return f"{self.measure.name.replace('_', ' ')} {scores[self.measure.name]:{self.measure.format}}"

@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
     fitted: the result of training.
     scores: loss and metrics of the saved parameters on every part of the data; empty if the program is to terminate.
     sizes: number of examples of every part.
-    comparison: baselines on the last part, and remarks; None if the program is to terminate.
+    comparison: baselines on the last part, and remarks; None for a custom loss, or if the program is to terminate.
     missing: by file, the number of records that could not be written, and why.
     """
 
@@ -139,12 +139,12 @@ def _train_and_score(
     return Outcome(run_folder, fitted, scores, sizes_of(splits), comparison, log.missing)
 
 
-def _compare(experiment: Experiment, splits: Splits[Any], scores: Scores, fitted: Fitted) -> Comparison:
+def _compare(experiment: Experiment, splits: Splits[Any], scores: Scores, fitted: Fitted) -> Comparison | None:
     """Return the comparison of the saved parameters with baselines."""
     *_, data = splits.parts().values()
     sequences = bool(experiment.spec.targets.shape)
     outputs = None if sequences else outputs_of(experiment.net, fitted.params, fitted.state, data.x)
-    return compare(experiment, experiment.loss, splits, scores, outputs)
+    return compare(experiment, reported_loss(experiment, splits), splits, scores, outputs)
 
 
 def _describe(run_folder: Path, experiment: Experiment, fingerprint: str, *, model_size: int) -> None:
