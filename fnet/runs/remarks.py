@@ -106,7 +106,7 @@ def compare(experiment: Experiment, loss: Loss, splits: Splits[Any], scores: Sco
     gains = [gain(own - other, share) for other in others]
     linear = gain(others[1] - others[0], share) if len(others) > 1 else None
     result = _Result(experiment, part, data.size, scores, measure)
-    remarks = (*result.standing(found, gains, linear), *imbalance, *result.few())
+    remarks = (*result.standing(found, gains, linear, gain(own, share).error), *imbalance, *result.few())
     return Comparison(part, measure, found, skipped, balanced, remarks[:MAX_REMARKS])
 
 
@@ -170,13 +170,16 @@ class _Result(NamedTuple):
     scores: Scores
     measure: Metric
 
-    def standing(self, found: Sequence[Baseline], gains: Sequence[Gain], linear: Gain | None = None) -> tuple[str, ...]:
+    def standing(
+        self, found: Sequence[Baseline], gains: Sequence[Gain], linear: Gain | None = None, error: float = 0.0
+    ) -> tuple[str, ...]:
         """Return a remark if the network is no better than the constant baseline, or worse than the linear model.
 
         Args:
             found: the baselines.
             gains: gain of the network over each.
             linear: gain of the linear model over the constant baseline, if there is one.
+            error: standard error of the network's score.
         """
         if gains[0].mean <= 0 or not gains[0].counts:
             index, relation = 0, "no better than"
@@ -189,7 +192,7 @@ class _Result(NamedTuple):
         within = " within a standard error" if not index and gains[0].mean > 0 else ""
         useless = not index and linear is not None and linear.mean <= 0
         also = f", nor is {found[-1].text}: check the features and the target" if useless else ""
-        return (f"{fact} on the {self.part} part{within}{also}; {self._advice(reference, gains[index].error)}",)
+        return (f"{fact} on the {self.part} part{within}{also}; {self._advice(found[0], error)}",)
 
     def imbalance(
         self, recalls: np.ndarray, labels: np.ndarray, training: np.ndarray
@@ -229,24 +232,29 @@ class _Result(NamedTuple):
             f"{1 / self.size:.1%} of every mean" if kind == "values" else f"{100 / self.size:.1f} points of accuracy"
         )
         examples = "1 example" if self.size == 1 else f"{self.size} examples"
-        return (f"the {self.part} part has {examples}: one is {worth}; enlarge it in data.split, or get more data",)
+        return (f"the {self.part} part has {examples}: one is {worth}; enlarge it with data.split",)
 
-    def _advice(self, reference: Baseline, error: float) -> str:
-        """Return what to try: against overfitting if the training part is better than the baseline, else to fit it."""
+    def _advice(self, constant: Baseline, error: float) -> str:
+        """Return what to try: against overfitting if the training part has better scores, else to fit it better.
+
+        Args:
+            constant: the constant baseline, which the training part must be better than as well.
+            error: standard error of the network's score.
+        """
         values = self.experiment.spec.targets.kind == "values" or self.measure.name == "loss"
         key, sign = ("loss", -1) if values else ("accuracy", 1)
         trained, scored = (sign * self.scores[part][key] for part in ("train", self.part))
-        if trained - scored > error and trained - sign * reference.scores[key] > error:
+        learned = self.experiment.class_weights is not None or trained > sign * constant.scores[key]
+        if learned and trained - scored > error:
             return (
-                f"it fits the training part ({self._trained()}), so it overfits: try fewer units, dropout, "
+                f"it is better on the training part ({self._trained()}), so it overfits: try fewer units, dropout, "
                 "regularization.l2, train.early_stopping, or more examples"
             )
         steps = ["more train.epochs", "another optimizer.learning_rate", "more units"]
         if self.experiment.data.normalization == "none" and not self.experiment.spec.tokens:
             steps.insert(0, "data.normalize: standard")
-        return (
-            f"it does not fit the training part either ({self._trained()}): try {', '.join(steps[:-1])}, or {steps[-1]}"
-        )
+        listed = f"{', '.join(steps[:-1])}, or {steps[-1]}"
+        return f"it is not much better on the training part ({self._trained()}): try {listed}"
 
     def _trained(self) -> str:
         scores = self.scores["train"]

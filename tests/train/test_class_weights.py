@@ -22,7 +22,9 @@ def test_balanced_weights_are_those_of_scikit_learn(rng):
 def test_a_class_without_examples_does_not_change_the_other_weights():
     """As in scikit-learn, K is the number of the classes that occur."""
     weights = class_weights("balanced", np.array([3, 0, 1]), ())
-    np.testing.assert_allclose(weights[[0, 2]], compute_class_weight("balanced", classes=[0, 2], y=[0, 0, 0, 2]))
+    np.testing.assert_allclose(
+        weights[[0, 2]], compute_class_weight("balanced", classes=np.array([0, 2]), y=np.array([0, 0, 0, 2]))
+    )
 
 
 @pytest.mark.parametrize(
