@@ -65,12 +65,13 @@ class Labeled(NamedTuple):
             if name not in table.columns:
                 near = suggestion(name, map(str, table.columns))
                 raise DataError(f"{place} has no column '{name}'{near}; set data.{setting}", setting)
-        missing = table[[file, *columns]].isna().to_numpy()
-        if missing.any():
-            row, column = np.argwhere(missing)[0]
-            raise DataError(
-                f"{place}: example {row} has no value for '{[file, *columns][column]}'; fill it in", "labels"
-            )
+        if kind == "labels" and len(columns) == 1 and table[columns[0]].dtype.kind not in "buif":
+            table[columns[0]] = table[columns[0]].fillna("")
+        used = table[[file, *columns]]
+        if used.isna().to_numpy().any():
+            row, column = np.argwhere(used.isna().to_numpy())[0]
+            what = f"example {row} has no value for '{used.columns[column]}'"
+            raise DataError(f"{place}: {what}; fill it in", "labels")
         if not len(table):
             raise DataError(f"{place} does not contain examples", "labels")
         files = _files(folder, place, [str(name) for name in table[file]])

@@ -130,10 +130,8 @@ def _tree(path: str) -> _Tree:
         flat = not classes and any(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir())
         what = "images, but no folders" if flat else f"only one folder, '{classes[0]}'" if classes else "no folders"
         fix = "put the images of each class in a folder named after the class"
-        table = (
-            "a table of file names and labels: data: {path: FOLDER, labels: labels.csv}, with the columns file, label"
-        )
-        raise DataError(f"{root} contains {what}; {fix}, or use {table}", "path")
+        table = "set data.labels to a .csv table with the columns file and label"
+        raise DataError(f"{root} contains {what}; {fix}, or {table}", "path")
     for name in classes:
         if not is_text(name):
             raise DataError(f"the name of the folder {root / name} is not valid text in UTF-8; rename it", "path")

@@ -93,7 +93,7 @@ def stated_classes(parts: Parts, place: object, number: int) -> tuple[Targets, t
             if rows.dtype.kind in "US":
                 what = f"expected labels 0 ... {number - 1} in '{name}', got text"
                 raise DataError(f"{place}: {what}; leave out data.classes for classes by name", "classes")
-            wrong = np.asarray(~((rows >= 0) & (rows < number) & (rows == np.trunc(rows))))
+            wrong = np.logical_not((rows >= 0) & (rows < number) & (rows == np.trunc(rows)))
             _refuse_first(wrong, rows, start, name, place, f"labels 0 ... {number - 1}", "classes")
             start += len(rows)
     return Targets("classes", number), ()
@@ -125,7 +125,7 @@ def labels(parts: Parts, place: object, number: int, names: Sequence[str] = ()) 
         start = 0
         for rows in chunks:
             flat = rows.reshape(len(rows), -1)
-            wrong = np.asarray((flat != 0) & (flat != 1))
+            wrong = np.logical_and(flat != 0, flat != 1)
             first = flat[np.arange(len(rows)), wrong.argmax(axis=1)]
             _refuse_first(wrong.any(axis=1), first, start, name, place, "0 or 1 for every label", "targets")
             start += len(rows)
@@ -171,7 +171,7 @@ def _checked(chunks: Iterable[np.ndarray], name: str, place: object) -> Iterator
             invalid = np.char.str_len(rows) == 0
             _refuse_first(invalid, rows, start, name, place, "the name of a class", "path")
         else:
-            wrong = np.asarray(~(np.isfinite(rows) & (rows == np.trunc(rows))))
+            wrong = np.logical_not(np.isfinite(rows) & (rows == np.trunc(rows)))
             _refuse_first(wrong, rows, start, name, place, "whole numbers", "targets")
         different = np.unique(rows)
         plain = _plain(different)
