@@ -56,6 +56,7 @@ def _pictures_and(change: Callable[[], object], content: bytes | None = None) ->
 
 def _encoded(*frames: Any, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
+    frames = [frame.copy() for frame in frames]  # Pillow leaves settings of one format in an image that it saves
     frames[0].save(
         file, kind, **({"save_all": True, "append_images": frames[1:]} if len(frames) > 1 else {}), **options
     )

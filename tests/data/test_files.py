@@ -107,6 +107,8 @@ def test_a_missing_path_suggests_a_similar_one():
         ("t.dat", r"'t\.dat': expected a known format, got the extension '\.dat'; known: \.csv, .*; or set data\."),
         ("noend", "'noend': expected a known format, got no extension"),
         ("t.png", "is a single image; give the folder"),
+        ("t.webp", "is a single image; give the folder"),
+        ("t.npy", r"is a single array; save examples and targets in one file: np\.savez\('data\.npz', x=x, y=y\)"),
         ("train-images-idx3-ubyte", "is a single IDX file; give the folder"),
     ],
 )  # fmt: skip
