@@ -139,7 +139,7 @@ def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
 
 def _optimizer_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     train = config.train
-    size = dataset(config.data, spec).training_size
+    size = min(fold.sizes(config.seed)[0] for fold in dataset(config.data, spec).folds())
     steps = plan(size, batch_size=train.batch_size, epochs=train.epochs, steps=train.steps).steps
     try:
         make_schedule(config.optimizer, steps)

@@ -108,15 +108,14 @@ def _numbers(keys: np.ndarray, name: str) -> np.ndarray:
     _refuse_missing(np.asarray(pd.isna(keys)), name)
     if keys.dtype.kind in "biufM":
         return keys
-    column = pd.Series(keys)
-    numbers = pd.to_numeric(column, errors="coerce")
-    if not numbers.isna().any():
-        return numbers.to_numpy()
-    dates = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
-    if not dates.isna().any():
-        return dates.to_numpy("datetime64[ns]")
-    neither = (numbers.isna() & dates.isna()).to_numpy()
-    example = int(np.argmax(neither if neither.any() else dates.isna()))
+    numbers = np.asarray(pd.to_numeric(pd.Series(keys), errors="coerce"))
+    if not np.isnan(numbers).any():
+        return numbers
+    dates = np.asarray(pd.to_datetime(pd.Series(keys), format="ISO8601", utc=True, errors="coerce"), "datetime64[ns]")
+    if not np.isnat(dates).any():
+        return dates
+    neither = np.isnan(numbers) & np.isnat(dates)
+    example = int(np.argmax(neither if neither.any() else np.isnat(dates)))
     received = f"got {format_value(str(keys[example]))} for example {example}"
     received += "" if neither.any() else ", but dates for others"
     raise DataError(f"expected numbers or dates such as 2024-01-31 in the column '{name}', {received}", "split")

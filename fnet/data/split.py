@@ -41,7 +41,7 @@ class Rules(NamedTuple):
     stratify: whether every part has its share of every class, or of every tenth of a target value; by default for
         classes only.
     folds: number of folds of cross-validation, into which the training and validation part together are divided.
-    fold: fold that is the validation part, from 1; None for all folds in turn, of which a single division has the first.
+    fold: fold that is the validation part, from 1; None for every fold in turn, and for the first in a single division.
     """
 
     group: str | None = None
@@ -61,10 +61,10 @@ class Rules(NamedTuple):
         >>> Rules(folds=4).fractions((0.6, 0.2, 0.2))
         [0.2, 0.2, 0.2, 0.2, 0.2]
         """
-        train, validation, *test = (part if not isinstance(part, str) else 0.0 for part in parts)
+        train, validation, test = (0.0 if isinstance(part, str) else float(part) for part in parts)
         if self.folds is None:
-            return [train, validation, *test]
-        return [(train + validation) / self.folds] * self.folds + test
+            return [train, validation, test]
+        return [(train + validation) / self.folds] * self.folds + [test]
 
     def joined(self, shares: Sequence[Any]) -> list[list[Any]]:
         """Return the entries of the training, validation and test part, from one entry for each of `fractions`.

@@ -1,9 +1,11 @@
 """Stratified division: parts in which every class, or every range of target values, has its share."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from fnet.data.source import DataError, Targets
 
 _ROUNDING = 1e-9
 
@@ -112,6 +114,32 @@ def _may_move(counts: np.ndarray, low: np.ndarray, high: np.ndarray, start: int,
 def cuts_of(fractions: Sequence[float], size: int) -> np.ndarray:
     """Return where consecutive parts of these fractions end, rounded to whole examples."""
     return np.round(np.cumsum(fractions) * size).astype(int)
+
+
+def strata(targets: Targets, stratify: bool | None, y: Callable[[], np.ndarray]) -> np.ndarray | None:
+    """Return the class indices (n,) by which examples are stratified; None if they are not.
+
+    Args:
+        targets: description of the targets.
+        stratify: by default, only examples with one class each are stratified. With True, examples with a value are
+            stratified by `quantile_bins`, and those with several labels by their combination.
+        y: returns the targets (n, ...).
+
+    Raises:
+        DataError: when there is no single target by which to stratify.
+    """
+    if stratify is False:
+        return None
+    if targets.kind == "classes" and not targets.shape:
+        return np.asarray(y())
+    if not stratify:
+        return None
+    if targets.shape or (targets.kind == "values" and targets.number > 1):
+        raise DataError(f"split.stratify: expected one target per example, got {targets}; remove the key", "split")
+    values = np.asarray(y())
+    if targets.kind == "labels":
+        return np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
+    return quantile_bins(values.reshape(-1))
 
 
 def quantile_bins(values: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from fnet.report.summary import SummaryRow
 from fnet.report.text import DIGITS, visible
 
 if TYPE_CHECKING:
+    from fnet.runs.folds import Estimate
     from fnet.runs.predict import Prediction
 
 MAX_CLASSES = 12
@@ -61,6 +62,20 @@ def scores_table(
     for part, values in scores.items():
         cells = (f"{value:{formats.get(name, DIGITS)}}" for name, value in values.items())
         table.add_row(part, f"{sizes[part]:,}", *cells)
+    return table
+
+
+def folds_table(estimates: Mapping[str, Mapping[str, "Estimate"]], metrics: Sequence[Metric]) -> Table:
+    """Return a table of mean and standard deviation over the folds of the loss and the metrics of every part."""
+    formats = {metric.name: metric.format for metric in metrics}
+    table = Table()
+    table.add_column("part")
+    for name in next(iter(estimates.values())):
+        table.add_column(name.replace("_", " "), justify="right")
+    for part, values in estimates.items():
+        digits = [formats.get(name, DIGITS) for name in values]
+        pairs = zip(values.values(), digits, strict=True)
+        table.add_row(part, *(f"{mean:{digits}} ± {std:{digits}}" for (mean, std), digits in pairs))
     return table
 
 

@@ -33,6 +33,8 @@ def load_data(experiment: Experiment, normalizer: Normalizer | None = None) -> t
         seed=experiment.seed,
         order=data.order,
         normalizer=normalizer,
+        rules=data.rules,
+        keys=data.keys(),
     )
     if experiment.loss.targets == "labels":
         train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])
