@@ -11,6 +11,7 @@ from typing import IO, Annotated, NamedTuple, cast
 import numpy as np
 from annotated_types import Ge
 
+from fnet.data import labels
 from fnet.data.cache import cached
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.path import (
@@ -46,17 +47,17 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSou
 
     Args:
         path: the folder that contains the files.
-        classes: number of classes; by default the maximum label plus 1.
+        classes: number of classes, with labels from 0; by default, the different labels are the classes.
     """
 
     def spec() -> DatasetSpec:
         splits = _splits(path)
-        number = _classes(splits, classes)
+        targets, _ = _classes(splits, classes)
         _, height, width = splits[0].shape
         return DatasetSpec(
             existing_path(path).resolve().name,
             (height, width, 1),
-            Targets("classes", number, tuple(map(str, range(number)))),
+            targets,
             sum(split.shape[0] for split in splits),
             (0.0, 255.0),
             splits=tuple((split.name, split.shape[0]) for split in splits),
@@ -67,7 +68,7 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSou
         content = {split.name: [digest(split.images), digest(split.labels)] for split in splits}
         key = {"name": existing_path(path).resolve().name, "format": "idx", "content": content}
         arrays = cached(key, lambda: _decode(splits))
-        return Stream(arrays["x"], arrays["y"])
+        return Stream(arrays["x"], labels.indices(arrays["y"], _classes(splits, classes)[1]))
 
     return FileSource(spec, rows)
 
@@ -173,18 +174,15 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _classes(splits: list[_Split], classes: int | None) -> int:
-    """Return the number of classes; without a setting, it is read from the labels."""
-    max_label = 0
-    for split in splits:
-        labels = _body(split.labels, "labels", split.shape[:1])
-        if classes is not None and (labels >= classes).any():
-            row = int(np.argmax(labels >= classes))
-            raise DataError(
-                f"{split.labels}: expected labels 0 ... {classes - 1}, got {labels[row]} for example {row}", "classes"
-            )
-        max_label = max(max_label, int(labels.max(initial=0)))
-    return classes or max(2, max_label + 1)
+def _classes(splits: list[_Split], number: int | None) -> tuple[Targets, tuple[labels.Label, ...]]:
+    """Describe the classes, and return the label of each; without a setting, they are the labels that occur."""
+    parts = {split.labels.name: [_body(split.labels, "labels", split.shape[:1])] for split in splits}
+    place = splits[0].labels.parent
+    if number is None:
+        targets, known = labels.classes(parts, place, stated=True)
+    else:
+        targets, known = labels.stated_classes(parts, place, number)
+    return targets._replace(names=targets.names or tuple(map(str, range(targets.number)))), known
 
 
 def _decode(splits: list[_Split]) -> dict[str, np.ndarray]:
