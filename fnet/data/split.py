@@ -157,12 +157,16 @@ def _refuse_too_few(parts: Sequence[float | str], different: int, rules: Rules) 
     if rules.folds is not None:
         other = needed - rules.folds
         beside = f" beside the test part, got {rules.folds}" if other else f", got {rules.folds}"
-        most = f"at most {max(0, different - other)} folds, one per value of '{rules.column}'{beside}"
+        most = f"at most {_folds(max(0, different - other))}, one per value of '{rules.column}'{beside}"
         raise SplitError("cross_validation", f"expected {most}; make it smaller")
     part = max(number for number, part in enumerate(parts) if part and not isinstance(part, str))
     values = f"{different} different value{'s' if different != 1 else ''}"
     fix = "divide by another column" if part == 0 else "set it to 0, or divide by another column"
     raise SplitError(PARTS[part], f"the part would be empty: the column '{rules.column}' has {values}; {fix}")
+
+
+def _folds(number: int) -> str:
+    return f"{number} fold{'s' if number != 1 else ''}"
 
 
 def _refuse_divided_groups(groups: np.ndarray, keys: np.ndarray | None, rows: Sequence[np.ndarray | slice]) -> None:
@@ -197,7 +201,7 @@ def sizes(
     unnamed = size - sum(len(r) for rs in ranges.values() for r in rs)
     shares = np.diff(cuts_of(rules.fractions(parts), unnamed), prepend=0).tolist()
     if rules.folds is not None and not all(shares[: rules.folds]):
-        most = f"at most {sum(shares[: rules.folds])} folds, one per example"
+        most = f"at most {_folds(sum(shares[: rules.folds]))}, one per example"
         raise SplitError("cross_validation", f"expected {most}, got {rules.folds}; make it smaller")
     joined = [sum(part) for part in rules.joined(shares)]
     counts = [sum(map(len, ranges[part])) if part in ranges else joined[i] for i, part in enumerate(PARTS)]
