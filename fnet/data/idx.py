@@ -40,7 +40,7 @@ class _Split(NamedTuple):
     shape: tuple[int, ...]
 
 
-def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSource:
+def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> labels.LabeledSource:
     """Grayscale images in MNIST's IDX format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte, ...
 
     Files that start with train belong to the source's own split train; t10k or test, to its split test.
@@ -50,9 +50,16 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSou
         classes: number of classes, with labels from 0; by default, the different labels are the classes.
     """
 
+    source = _source(path, classes, None)
+    return labels.LabeledSource(source.header, source.rows, None, lambda spec: _source(path, classes, spec.targets))
+
+
+def _source(path: str, classes: int | None, trained: Targets | None) -> FileSource:
+    """Return the source of a folder, with the classes of a trained network if they are given."""
+
     def spec() -> DatasetSpec:
         splits = _splits(path)
-        targets, _ = _classes(splits, classes)
+        targets, _ = _classes(splits, classes, trained)
         _, height, width = splits[0].shape
         return DatasetSpec(
             existing_path(path).resolve().name,
@@ -68,7 +75,7 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSou
         content = {split.name: [digest(split.images), digest(split.labels)] for split in splits}
         key = {"name": existing_path(path).resolve().name, "format": "idx", "content": content}
         arrays = cached(key, lambda: _decode(splits))
-        return Stream(arrays["x"], labels.indices(arrays["y"], _classes(splits, classes)[1]))
+        return Stream(arrays["x"], labels.indices(arrays["y"], _classes(splits, classes, trained)[1]))
 
     return FileSource(spec, rows)
 
@@ -174,10 +181,12 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _classes(splits: list[_Split], number: int | None) -> tuple[Targets, tuple[labels.Label, ...]]:
+def _classes(splits: list[_Split], number: int | None, trained: Targets | None) -> tuple[Targets, labels.Classes]:
     """Describe the classes, and return the label of each; without a setting, they are the labels that occur."""
     parts = {split.labels.name: [_body(split.labels, "labels", split.shape[:1])] for split in splits}
     place = splits[0].labels.parent
+    if trained is not None:
+        return labels.as_trained(parts, place, trained)
     if number is None:
         targets, known = labels.classes(parts, place, stated=True)
     else:

@@ -44,7 +44,13 @@ class Labeled(NamedTuple):
 
     @classmethod
     def read(
-        cls, folder: Path, path: str, file: str, target: str | Sequence[str], kind: TargetKind | None
+        cls,
+        folder: Path,
+        path: str,
+        file: str,
+        target: str | Sequence[str],
+        kind: TargetKind | None,
+        trained: Targets | None = None,
     ) -> "Labeled":
         """Read a table.
 
@@ -54,6 +60,7 @@ class Labeled(NamedTuple):
             file: column with the names of the files.
             target: column with the targets, or several.
             kind: classes, values or labels; None to infer it.
+            trained: targets of a trained network, whose classes and labels are used.
 
         Raises:
             DataError: for a damaged table, a file that does not exist or is listed twice, or a missing label.
@@ -75,7 +82,7 @@ class Labeled(NamedTuple):
         if not len(table):
             raise DataError(f"{place} does not contain examples", "labels")
         files = _files(folder, place, [str(name) for name in table[file]])
-        targets, y = _targets(place, columns, [_array(table[name]) for name in columns], kind)
+        targets, y = _targets(place, columns, [_array(table[name]) for name in columns], kind, trained)
         return cls(files, y, targets, table, place)
 
     def column(self, name: str) -> np.ndarray:
@@ -118,10 +125,15 @@ def _files(folder: Path, place: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _targets(
-    place: Path, names: Sequence[str], columns: Sequence[np.ndarray], kind: TargetKind | None
+    place: Path, names: Sequence[str], columns: Sequence[np.ndarray], kind: TargetKind | None, trained: Targets | None
 ) -> tuple[Targets, np.ndarray]:
     """Return the description of the targets and the targets."""
     is_text = [column.dtype.kind == "U" for column in columns]
+    if trained is not None:
+        kind = trained.kind
+        if kind == "classes" and len(columns) == 1:
+            targets, known = labels.as_trained({names[0]: [columns[0]]}, place, trained)
+            return targets, labels.indices(columns[0], known)
     if kind is None:
         kind = _kind(columns)
     if kind == "classes":
@@ -133,7 +145,11 @@ def _targets(
         return targets._replace(names=classes), labels.indices(columns[0], known)
     if kind == "labels" and len(columns) == 1 and is_text[0]:
         parts = [set(filter(None, _SEPARATORS.split(text))) for text in columns[0].tolist()]
-        found = sorted(set().union(*parts))
+        found = sorted(set().union(*parts)) if trained is None else trained.names
+        unknown = sorted(set().union(*parts) - set(found))
+        if unknown:
+            what = f"'{names[0]}' contains the label '{unknown[0]}', which the network was not trained on"
+            raise DataError(f"{place}: {what}; known: {', '.join(found[:10])}", "path")
         return Targets("labels", len(found), tuple(found)), np.array(
             [[n in p for n in found] for p in parts], np.float32
         )

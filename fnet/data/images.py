@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from annotated_types import Ge, Len, MinLen
 from fnet.data import pixels
 from fnet.data.cache import Chunks, cached
 from fnet.data.image_labels import Labeled
+from fnet.data.labels import LabeledSource
 from fnet.data.path import (
     FileSource,
     PathText,
@@ -74,21 +76,49 @@ def images(
             Booleans or at most 20 different whole numbers, and otherwise values.
     """
 
-    def files() -> _Tree | Labeled:
+    height_and_width = None if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    def find(trained: Targets | None = None) -> _Tree | Labeled:
         if labels is not None:
-            return Labeled.read(existing_folder(path, "the images"), labels, file, target, targets)
+            folder = existing_folder(path, "the images")
+            return Labeled.read(folder, labels, file, target, targets, trained)
         if (file, target, targets) != ("file", "label", None):
             setting = "file" if file != "file" else "target" if target != "label" else "targets"
             raise DataError(f"data.{setting} applies to a table of labels; set data.labels to a .csv file", setting)
-        return _tree(path)
+        return _tree(path, trained)
 
-    def form_of(found: "_Tree | Labeled") -> pixels.Form:
-        height_and_width = None if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
-        return pixels.form(found.files[0], height_and_width, color)
+    def form(first: Path) -> pixels.Form:
+        return pixels.form(first, height_and_width, color)
+
+    def values(name: str) -> np.ndarray:
+        found = find()
+        assert isinstance(found, Labeled)
+        return found.column(name)
+
+    def encoded_like(spec: DatasetSpec) -> FileSource:
+        height, width, channels = spec.shape
+        trained = pixels.Form(height, width, channels, 65535 if spec.range == (0, 65535) else 255)
+        return _source(path, lambda: find(spec.targets), lambda _: trained, resize=size is not None)
+
+    source = _source(path, find, form, resize=size is not None)
+    return LabeledSource(source.header, source.rows, None if labels is None else values, encoded_like)
+
+
+def _source(
+    path: str, find: Callable[[], _Tree | Labeled], form_of: Callable[[Path], pixels.Form], *, resize: bool
+) -> FileSource:
+    """Return the source of images.
+
+    Args:
+        path: the folder.
+        find: returns the files and their targets.
+        form_of: returns the form of all images, given the first.
+        resize: whether images of another size are resized to that of the form.
+    """
 
     def spec() -> DatasetSpec:
-        found = files()
-        form = form_of(found)
+        found = find()
+        form = form_of(found.files[0])
         return DatasetSpec(
             existing_path(path).resolve().name,
             form.shape,
@@ -99,33 +129,35 @@ def images(
         )
 
     def rows() -> Stream:
-        found = files()
-        form = form_of(found)
+        found = find()
+        form = form_of(found.files[0])
         key = {
             "name": existing_path(path).resolve().name,
             "format": "images",
             "content": _fingerprint(existing_path(path), found.files),
             "form": form,
-            "resize": size is not None,
+            "resize": resize,
         }
-        shape = (len(found.files), *form.shape)
-        decoding = functools.partial(pixels.decode, found.files, form, resize=size is not None)
-        x = cached(key, lambda: {"x": Chunks(shape, form.dtype, decoding)})["x"]
+        decoding = functools.partial(pixels.decode, found.files, form, resize=resize)
+        x = cached(key, lambda: {"x": Chunks((len(found.files), *form.shape), form.dtype, decoding)})["x"]
         return Stream(x, found.y)
 
-    def values(name: str) -> np.ndarray:
-        return Labeled.read(existing_folder(path, "the images"), str(labels), file, target, targets).column(name)
-
-    return FileSource(spec, rows, None if labels is None else values)
+    return FileSource(spec, rows)
 
 
-def _tree(path: str) -> _Tree:
+def _tree(path: str, trained: Targets | None) -> _Tree:
     root = existing_folder(path, "one folder per class")
     names = [folder.name for folder in _folders(root)]
     splits_present = [name for name in _SPLITS if name in names]
     has_splits = "train" in splits_present and len(splits_present) == len(names)
     parents = {name: root / name for name in splits_present} if has_splits else {"": root}
     classes = sorted({folder.name for parent in parents.values() for folder in _folders(parent)})
+    if trained is not None and classes:
+        for name in classes:
+            if name not in trained.names:
+                what = f"contains the class '{name}', which the network was not trained on"
+                raise DataError(f"{root} {what}; known: {', '.join(trained.names[:10])}", "path")
+        classes = list(trained.names)
     if len(classes) < 2:
         flat = not classes and any(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir())
         what = "images, but no folders" if flat else f"only one folder, '{classes[0]}'" if classes else "no folders"

@@ -1,19 +1,23 @@
 """Classes and labels from arrays of labels, which may be any whole numbers, Booleans or texts."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fnet.data.arrays import as_float32
-from fnet.data.path import is_text
-from fnet.data.source import DataError, DataWarning, Targets
+from fnet.data.path import FileSource, is_text
+from fnet.data.source import DataError, DatasetSpec, DataWarning, Targets
 
 FEW_CLASSES = 20
 """Number of different labels that are classes by default, however few examples there are."""
 
 Label = bool | int | str
+Classes = tuple[Label, ...] | Mapping[Label, int]
+"""The label of each class, or the class of each label; empty if labels are indices of classes."""
+
 Parts = Mapping[str, Iterable[np.ndarray]]
 """The labels (n,) of each split in chunks of consecutive examples, by the name of the array that contains them."""
 
@@ -99,8 +103,63 @@ def stated_classes(parts: Parts, place: object, number: int) -> tuple[Targets, t
     return Targets("classes", number), ()
 
 
-def indices(rows: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Return the class index of each label, int32 (n,); labels are indices if no labels of classes are given.
+def as_trained(parts: Parts, place: object, trained: Targets) -> tuple[Targets, Classes]:
+    """Return the targets of a trained network, and its class of each label, of which not all need to occur.
+
+    A label is the name of its class; whole numbers that are not names are the indices of the classes.
+
+    Raises:
+        DataError: for a label that the network does not know.
+
+    >>> as_trained({"y": [np.array([7])]}, "a.npz", Targets("classes", 2, ("3", "7")))[1]
+    {7: 1}
+    """
+    index = {name: number for number, name in enumerate(trained.names)}
+    classes: dict[Label, int] = {}
+    for key, chunks in parts.items():
+        for _, different in _checked(chunks, key, place):
+            for label in different:
+                is_index = not isinstance(label, str) and 0 <= label < trained.number
+                if str(label) not in index and not is_index:
+                    known = ", ".join(trained.names[:10]) or f"0 ... {trained.number - 1}"
+                    what = f"'{key}' contains the class {_quoted(label)}, which the network was not trained on"
+                    raise DataError(f"{place}: {what}; known: {known}", "path")
+                classes[label] = index.get(str(label), int(label) if is_index else 0)
+    return trained, classes
+
+
+@dataclass(frozen=True)
+class LabeledSource(FileSource):
+    """A dataset whose classes are the labels that occur in it.
+
+    encoded_like: returns the dataset with the classes of a trained network, given the description of its data.
+    """
+
+    encoded_like: Callable[[DatasetSpec], FileSource] | None = None
+
+    def like(self, spec: DatasetSpec) -> FileSource:
+        """Return the source with the targets of the network that was trained on `spec`.
+
+        Raises:
+            DataError: when it is read and contains a class that the network does not know.
+        """
+        return self if self.encoded_like is None else self.encoded_like(spec)
+
+
+def refuse_other_targets(targets: Targets, trained: Targets, place: object) -> None:
+    """Refuse values or labels that are not as many as those of a trained network.
+
+    Raises:
+        DataError: when their kind or number differs.
+    """
+    if (targets.kind, targets.number) != (trained.kind, trained.number):
+        raise DataError(f"{place} contains {targets}, but the network was trained on {trained}", "path")
+
+
+def indices(rows: np.ndarray, labels: Classes) -> np.ndarray:
+    """Return the class index of each label, int32 (n,), given the label of each class, or the class of each label.
+
+    Without either, labels are indices.
 
     >>> indices(np.array([7, 3, 7]), (3, 7)).tolist()
     [1, 0, 1]
@@ -108,7 +167,7 @@ def indices(rows: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     if not labels:
         return rows.astype(np.int32)
     different, inverse = np.unique(rows, return_inverse=True)
-    index = {label: number for number, label in enumerate(labels)}
+    index = labels if isinstance(labels, Mapping) else {label: number for number, label in enumerate(labels)}
     return np.array([index[label] for label in _plain(different)], np.int32)[inverse.reshape(-1)]
 
 

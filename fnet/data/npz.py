@@ -4,7 +4,7 @@ import contextlib
 import math
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Annotated, NamedTuple
 
@@ -47,6 +47,9 @@ class _Split(NamedTuple):
     y: str
 
 
+_Describe = Callable[[Path, dict[str, Header], list[_Split]], tuple[Targets, labels.Classes]]
+
+
 def npz(
     path: PathText,
     x: _Key = "x",
@@ -69,6 +72,38 @@ def npz(
         classes: number of classes, with labels from 0; by default, the different labels are the classes.
     """
 
+    def describe(archive: Path, headers: dict[str, Header], splits: list[_Split]) -> tuple[Targets, labels.Classes]:
+        return _targets(archive, headers, splits, targets, classes)
+
+    def describe_like(trained: Targets) -> _Describe:
+        def describe(archive: Path, headers: dict[str, Header], splits: list[_Split]) -> tuple[Targets, labels.Classes]:
+            parts = {split.y: _flat_rows(archive, split.y) for split in splits}
+            if trained.kind == "classes" and all(headers[key].shape[1:] in ((), (1,)) for key in parts):
+                return labels.as_trained(parts, archive, trained)
+            own, _ = _targets(archive, headers, splits, trained.kind, None)
+            labels.refuse_other_targets(own, trained, archive)
+            return trained, ()
+
+        return describe
+
+    def encoded_like(trained: DatasetSpec) -> FileSource:
+        return _source(path, x, y, describe_like(trained.targets), ["like", trained.targets._asdict()])
+
+    source = _source(path, x, y, describe, ["classes", classes])
+    return labels.LabeledSource(source.header, source.rows, source.values, encoded_like)
+
+
+def _source(path: str, x: str, y: str, describe: _Describe, stated: list[object]) -> FileSource:
+    """Return the source of an archive.
+
+    Args:
+        path: the file.
+        x: key of the examples.
+        y: key of the targets.
+        describe: describes the targets, and returns the labels of the classes.
+        stated: what the targets depend on besides the file.
+    """
+
     def spec() -> DatasetSpec:
         archive = existing_file(path)
         headers = _headers(archive)
@@ -80,7 +115,7 @@ def npz(
         return DatasetSpec(
             archive.stem,
             (*shape, 1) if images and len(shape) == 2 else shape,
-            _targets(archive, headers, splits, targets, classes)[0],
+            describe(archive, headers, splits)[0],
             sum(size for _, size in sizes),
             (0.0, 255.0) if images else None,
             splits=sizes if len(sizes) > 1 else (),
@@ -94,13 +129,13 @@ def npz(
             "content": digest(archive),
             "keys": [x, y],
             "targets": description.targets._asdict(),
-            "stated": classes is not None,
+            "stated": stated,
         }
 
         def decode() -> dict[str, np.ndarray | Chunks]:
             headers = _headers(archive)
             splits = _splits(archive, headers, x, y)
-            return _decode(archive, splits, description, _targets(archive, headers, splits, targets, classes)[1])
+            return _decode(archive, splits, description, describe(archive, headers, splits)[1])
 
         arrays = cached(key, decode)
         return Stream(arrays["x"], arrays["y"])
@@ -208,7 +243,7 @@ def _check_split(archive: Path, headers: dict[str, Header], split: _Split) -> No
 
 def _targets(
     archive: Path, headers: dict[str, Header], splits: list[_Split], kind: TargetKind | None, classes: int | None
-) -> tuple[Targets, tuple[labels.Label, ...]]:
+) -> tuple[Targets, labels.Classes]:
     """Describe the targets, and return the label of each class; which classes there are is read from the labels."""
     key = splits[0].y
     shape, dtype = headers[key].shape[1:], headers[key].dtype
@@ -266,7 +301,7 @@ def _names(archive: Path, headers: dict[str, Header]) -> tuple[str, ...]:
 
 
 def _decode(
-    archive: Path, splits: list[_Split], spec: DatasetSpec, classes: tuple[labels.Label, ...]
+    archive: Path, splits: list[_Split], spec: DatasetSpec, classes: labels.Classes
 ) -> dict[str, np.ndarray | Chunks]:
     def single(key: str) -> Iterator[np.ndarray]:
         start = 0

@@ -240,6 +240,37 @@ def test_labels_have_the_same_class_in_every_split():
     assert arrays.y.tolist() == [2, 0, 2, 2, 1]
 
 
+def assert_like(data, spec, y):
+    same = data.like(spec)
+    assert same.spec().targets == spec.targets
+    assert same.read(0).y.tolist() == y
+
+
+def test_labels_have_the_classes_of_the_trained_network():
+    """The other archive contains only some of the classes."""
+    np.savez("a.npz", x=np.ones((3, 1)), y=[9, 3, 5])
+    spec = files.source("npz", {"path": "a.npz"}).spec()
+    np.savez("b.npz", x=np.ones((2, 1)), y=[5, 9])
+    data = files.source("npz", {"path": "b.npz"})
+    assert data.read(0).y.tolist() == [0, 1]
+    assert_like(data, spec, [1, 2])
+    assert_like(data, spec._replace(targets=Targets("classes", 10)), [5, 9])
+    assert_like(data, spec._replace(targets=Targets("classes", 10, tuple("abcdefghij"))), [5, 9])
+    assert_like(data, spec._replace(targets=Targets("values", 1)), [[5.0], [9.0]])
+    message = r"b\.npz: 'y' contains the class 5, which the network was not trained on; known: 3, 9$"
+    with pytest.raises(DataError, match=message):
+        data.like(spec._replace(targets=Targets("classes", 2, ("3", "9")))).spec()
+    with pytest.raises(DataError, match=r"b\.npz contains 1 value, but the network was trained on 2 values"):
+        data.like(spec._replace(targets=Targets("values", 2))).spec()
+
+
+def test_idx_labels_have_the_classes_of_the_trained_network(rng):
+    idx_file("train-images-idx3-ubyte", rng.integers(0, 256, (3, 2, 2)))
+    idx_file("train-labels-idx1-ubyte", np.array([7, 7, 3]))
+    data = files.source("idx", {"path": "."})
+    assert_like(data, data.spec()._replace(targets=Targets("classes", 4, ("1", "3", "5", "7"))), [3, 3, 1])
+
+
 def test_names_of_targets_in_an_archive():
     np.savez("a.npz", x=np.ones((3, 1)), y=[1, 0, 1], target_names=["setosa", "versicolor", "virginica"])
     spec, arrays = spec_and_arrays("npz", path="a.npz")

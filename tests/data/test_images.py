@@ -221,6 +221,27 @@ def test_errors_in_tables_of_labels(photos, lines, settings, message, setting):
     assert assert_refused("images", message, **{**TABLE, **settings}).setting == setting
 
 
+def test_images_have_the_form_and_classes_of_the_trained_network(photos, pets):
+    """Of three classes, the folders contain two, and the table one."""
+    Path("pets").mkdir()
+    for name in ("cat", "dog"):
+        Path(name).rename(f"pets/{name}")
+    spec, arrays = spec_and_arrays("images", path="pets")
+    trained = spec._replace(targets=Targets("classes", 3, ("bat", "cat", "dog")), shape=(5, 6, 3))
+    same = files.source("images", {"path": "pets"}).like(trained)
+    assert same.spec().targets == trained.targets
+    assert same.spec().shape == (5, 6, 3)
+    assert same.read(0).y.tolist() == [1, 1, 2, 2]
+    assert np.array_equal(same.read(0).x, arrays.x.repeat(3, -1))
+    labels_of("01,dog", "02,dog")
+    trained = trained._replace(shape=(2, 3, 1))
+    assert files.source("images", TABLE).like(trained).read(0).y.tolist() == [2, 2]
+    trained = trained._replace(targets=Targets("classes", 2, ("bat", "cat")))
+    for settings in ({"path": "pets"}, TABLE):
+        with pytest.raises(DataError, match="the class 'dog', which the network was not trained on; known: bat, cat"):
+            files.source("images", settings).like(trained).spec()
+
+
 def test_settings_of_a_table_need_a_table(pets):
     message = r"data\.targets applies to a table of labels; set data\.labels"
     assert assert_refused("images", message, path=".", targets="values").setting == "targets"
