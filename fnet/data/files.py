@@ -17,6 +17,9 @@ FORMATS: Mapping[str, Callable[..., FileSource]] = MappingProxyType(
 )
 """The formats by name."""
 
+SUPPLIED = ("group",)
+"""Parameters of a format that are not settings of its own: the column of data.split.group, which is not a feature."""
+
 _BY_EXTENSION = {".csv": "csv", ".npz": "npz", ".txt": "text"}
 
 

@@ -9,7 +9,7 @@ from fnet.data.arrays import Arrays, chunks
 from fnet.data.normalize import Normalization
 from fnet.data.pipeline import Splits, split, split_and_normalize
 from fnet.data.source import DatasetSpec
-from fnet.data.split import PARTS
+from fnet.data.split import NO_RULES, PARTS, Rules
 
 
 class Range(NamedTuple):
@@ -91,7 +91,14 @@ class Inspection(NamedTuple):
 
 
 def inspect(
-    arrays: Arrays, spec: DatasetSpec, parts: Sequence[float | str], normalization: Normalization, *, seed: int
+    arrays: Arrays,
+    spec: DatasetSpec,
+    parts: Sequence[float | str],
+    normalization: Normalization,
+    *,
+    seed: int,
+    rules: Rules = NO_RULES,
+    keys: np.ndarray | None = None,
 ) -> Inspection:
     """Summarize a dataset as a run with these settings would split and normalize it.
 
@@ -101,14 +108,15 @@ def inspect(
         parts: the training, validation and test part, each a fraction or the names of the source's own splits.
         normalization: unit, standard or none.
         seed: seed of the split.
+        rules, keys: further rules of the split, and the values of their column, as for `split.divide`.
 
     Raises:
         DataError, SplitError: as for `pipeline.split_and_normalize`.
     """
-    raw = split(arrays, spec, parts, seed=seed)
-    splits = split_and_normalize(arrays, spec, parts, normalization, seed=seed)
+    raw = split(arrays, spec, parts, seed=seed, rules=rules, keys=keys)
+    splits = split_and_normalize(arrays, spec, parts, normalization, seed=seed, rules=rules, keys=keys)
     summaries = [
-        _summary(name, str(source), part, normalized, spec)
+        _summary(name, source if isinstance(source, str) else f"{source:.4g}", part, normalized, spec)
         for name, source, part, normalized in zip(PARTS, parts, raw, splits[:3], strict=True)
         if part.size
     ]

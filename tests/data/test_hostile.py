@@ -16,7 +16,7 @@ from fnet.data.images import images
 from fnet.data.npz import npz
 from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError, DatasetSpec, Targets
-from fnet.data.split import split_indices
+from fnet.data.stratify import split_indices
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "reliability"
 SLOW = (
