@@ -23,12 +23,21 @@ MAX_COMPRESSION = 1032
 """Maximum ratio by which deflate, the compression of .npz and .gz files, shortens data."""
 
 
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+def absolute(path: str, folder: str = "") -> str:
+    """Return a path as an absolute one; a leading ~ is the user's home.
+
+    Args:
+        path: the path.
+        folder: what a relative path is relative to; by default the current directory.
+    """
+    return os.path.abspath(os.path.join(folder, os.path.expanduser(path)))
 
 
-PathText = Annotated[str, MinLen(1), AfterValidator(_absolute)]
-"""A setting that is a path, relative to the current directory; the resolved config contains it as an absolute path."""
+ABSOLUTE = AfterValidator(absolute)
+"""Marks the annotation of a setting that is a path, and makes the path absolute."""
+
+PathText = Annotated[str, MinLen(1), ABSOLUTE]
+"""A setting that is a path. In a config file it is relative to the file, elsewhere to the current directory."""
 
 
 @dataclass(frozen=True)
