@@ -72,8 +72,8 @@ def test_a_file_that_is_only_in_the_current_directory_is_named(project):
         load(str(config))
     assert str(caught.value) == (
         f"{config}:1:14: data.path: 't.csv' does not exist in {project / 'experiments'}; a path in a config is "
-        "relative to the folder of the config, and 't.csv' exists in the current directory: write ../elsewhere/t.csv, or "
-        "data.path=t.csv on the command line"
+        "relative to the folder of the config, and 't.csv' exists in the current directory: write ../elsewhere/t.csv, "
+        "or data.path=t.csv on the command line"
     )
     Path("t.csv").unlink()
     with pytest.raises(ConfigError, match=r"'t\.csv' does not exist in [^ ]*experiments$"):

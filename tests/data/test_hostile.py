@@ -68,7 +68,7 @@ def test_an_array_of_objects_runs_nothing_when_it_is_predicted():
     np.savez("a.npz", x=np.array([[Canary()]], object))
     for name in ("a.npy", "a.npz"):
         with pytest.raises(DataError, match=rf"{name} is damaged .*Python objects; save an array of numbers"):
-            inputs.read(name, spec)
+            inputs.open_inputs(name, spec)
     assert not Path("canary").exists()
 
 
@@ -77,7 +77,7 @@ def test_an_array_of_objects_runs_nothing_when_it_is_predicted():
 def test_a_fifo_is_not_predicted(name):
     os.mkfifo(name)
     with pytest.raises(DataError, match="expected a file, got a FIFO"):
-        inputs.read(name, DatasetSpec("digits", (4, 4, 1), Targets("classes", 2), 9, (0.0, 16.0)))
+        inputs.open_inputs(name, DatasetSpec("digits", (4, 4, 1), Targets("classes", 2), 9, (0.0, 16.0)))
 
 
 def test_a_file_that_becomes_a_fifo_is_not_waited_for(tmp_path, monkeypatch):

@@ -9,11 +9,20 @@ import pytest
 from PIL import Image
 
 from fnet.data.csv import csv
-from fnet.data.inputs import read
+from fnet.data.inputs import open_inputs
 from fnet.data.source import Column, DataError, DatasetSpec, Targets
 
 DIGITS = DatasetSpec("digits", (4, 3, 1), Targets("classes", 2), 9, (0.0, 16.0))
 NUMBERS = DatasetSpec("numbers", (3,), Targets("classes", 2), 9)
+
+
+def read(path, spec):
+    """Return all examples in a file, and the number or name of each."""
+    size, portions = open_inputs(path, spec)
+    parts = list(portions)
+    x = np.concatenate([part.x for part in parts])
+    assert len(x) == size
+    return x, [name for part in parts for name in part.examples]
 
 
 @pytest.fixture
