@@ -15,7 +15,7 @@ from fnet.data.memory import refuse_beyond_memory
 from fnet.data.path import file_errors
 from fnet.data.source import DataError
 from fnet.data.table.decoding import content_of, in_utf8
-from fnet.data.table.names import NULLS, check_names
+from fnet.data.table.frames import BYTES_PER_ENTRY, NULLS, check_names, from_arrow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 SEPARATORS = ",;\t|"
 """The separators that are detected, the most usual first."""
-
-_BYTES_PER_ENTRY = 24
-"""Memory for an entry of a table while it is parsed and converted, in bytes."""
 
 _BLOCK = 1 << 24
 _SAMPLE_LINES = 200
@@ -90,12 +87,12 @@ def read_delimited(
         entries = min(lines * len(layout.header), content.count(layout.separator.encode()) + lines)
         what = f"{path}: a table of {lines - layout.line:,} lines and {len(layout.header):,} columns"
         fix = "divide it, or save it as an array (.npz), which is read in chunks"
-        refuse_beyond_memory(_BYTES_PER_ENTRY * entries + len(content), what, fix, "path")
+        refuse_beyond_memory(BYTES_PER_ENTRY * entries + len(content), what, fix, "path")
         text_columns = {number for number, name in enumerate(layout.header) if name in as_text}
         table = _parse(path, content, layout, decimal or layout.decimal, text_columns | layout.as_text)
         if layout.is_padded:
             table = _without_padding(path, table)
-        return _frame(table, layout.header), notes
+        return from_arrow(table, layout.header, NULLS), notes
 
 
 @contextlib.contextmanager
@@ -256,23 +253,3 @@ def _without_padding(path: Path, table: "pyarrow.Table") -> "pyarrow.Table":
         what = f"example {row} has an entry '{last[row]}' in a column without a name"
         raise DataError(f"{path}: {what}; name the column in the first line", "path")
     return table.remove_column(table.num_columns - 1)
-
-
-def _frame(table: "pyarrow.Table", header: Sequence[str]) -> "pd.DataFrame":
-    """Return a table of Arrow as one of pandas, with text without spaces around it."""
-    import pyarrow as pa
-    from pyarrow import compute
-
-    pc: Any = compute
-
-    columns = []
-    for column in table.columns:
-        if pa.types.is_string(column.type):
-            trimmed = pc.utf8_trim_whitespace(column)
-            column = pc.if_else(pc.is_in(trimmed, pa.array(NULLS)), pa.scalar(None, pa.string()), trimmed)
-        elif pa.types.is_null(column.type):
-            column = column.cast(pa.float64())
-        columns.append(column)
-    frame = pa.table(columns, [str(number) for number in range(len(columns))]).to_pandas()
-    frame.columns = list(header)
-    return frame

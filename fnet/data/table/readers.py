@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fnet.data import path as paths
-from fnet.data.path import existing_file, file_errors
+from fnet.data.path import existing_file, existing_path, file_errors
 from fnet.data.source import DataError
 from fnet.data.table.delimited import read_delimited
+from fnet.data.table.jsonl import read_jsonl
+from fnet.data.table.parquet import read_parquet
+from fnet.data.table.xlsx import read_xlsx
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,10 +45,10 @@ def read(
     sheet: str | None = None,
     as_text: Collection[str] = (),
 ) -> Table:
-    """Read a table from a file, or from one file per split.
+    """Read a table from a file, from one file per split, or from a folder of parquet files.
 
     Args:
-        path: the file, or the files by the names of the splits.
+        path: the file or folder, or the files by the names of the splits.
         name: the format, csv, parquet, xlsx or jsonl.
         separator: for csv, the character between entries; detected by default.
         encoding: for csv and jsonl, the encoding; detected by default.
@@ -56,45 +59,74 @@ def read(
     Raises:
         DataError: for a file that is missing, damaged or not a table, one that changes while it is read, or files of
             different columns.
+        MissingExtra: when the reader of the format is not installed.
     """
 
-    def one(file: str, as_text: Collection[str]) -> tuple["pd.DataFrame", list[str]]:
-        return read_delimited(existing_file(file), separator, encoding, decimal, as_text)
+    def one(file: Path, as_text: Collection[str]) -> tuple["pd.DataFrame", list[str]]:
+        match name:
+            case "csv":
+                return read_delimited(file, separator, encoding, decimal, as_text)
+            case "jsonl":
+                return read_jsonl(file, encoding, as_text)
+            case "parquet":
+                return read_parquet(file, as_text)
+            case "xlsx":
+                return read_xlsx(file, sheet, as_text)
+        raise ValueError(f"unknown format of tables '{name}'")
 
     with unchanged(path):
-        if isinstance(path, str):
-            frame, notes = one(path, as_text)
+        files = files_of(path)
+        if len(files) == 1 and isinstance(path, str):
+            frame, notes = one(files[0], as_text)
             return Table(frame, (), tuple(notes))
-        return _joined(path, one, as_text)
+        frame, sizes, notes = _joined(files, one, as_text)
+        splits = () if isinstance(path, str) else tuple(zip(path, sizes, strict=True))
+        return Table(frame, splits, tuple(dict.fromkeys(notes)))
 
 
-Reader = Callable[[str, Collection[str]], tuple["pd.DataFrame", list[str]]]
+def files_of(path: str | Mapping[str, str]) -> list[Path]:
+    """Return the files of a table: one, one per split, or those of a folder of parquet parts, sorted by name.
+
+    Raises:
+        DataError: when a file does not exist, or a folder does not contain parquet files.
+    """
+    if not isinstance(path, str):
+        return [existing_file(file) for file in path.values()]
+    location = existing_path(path)
+    if not location.is_dir():
+        return [existing_file(path)]
+    with file_errors(location):
+        parts = sorted(part for part in location.iterdir() if part.suffix == ".parquet" and part.name[0] not in "._")
+    if not parts:
+        raise DataError(f"{location} is a folder without parquet files (*.parquet); give a file", "path")
+    return [existing_file(str(part)) for part in parts]
 
 
-def _joined(files: Mapping[str, str], one: Reader, as_text: Collection[str]) -> Table:
-    """Read several files of the same columns, in any order, as one table."""
+Reader = Callable[[Path, Collection[str]], tuple["pd.DataFrame", list[str]]]
+
+
+def _joined(
+    files: Sequence[Path], one: Reader, as_text: Collection[str]
+) -> tuple["pd.DataFrame", list[int], list[str]]:
+    """Read several files of the same columns, in any order, as one table; return it with their sizes and notes."""
     import pandas as pd
 
-    tables = {split: one(file, as_text) for split, file in files.items()}
-    frames = [frame for frame, _ in tables.values()]
-    (first, file), *others = files.items()
+    tables = [one(file, as_text) for file in files]
+    frames = [frame for frame, _ in tables]
     names = list(frames[0].columns)
-    for (split, other), frame in zip(others, frames[1:], strict=True):
-        missing = [name for name in names if name not in frame]
+    for file, frame in zip(files, frames, strict=True):
+        lacking = [name for name in names if name not in frame]
         more = [name for name in frame.columns if name not in names]
-        if missing or more:
-            where, lacking = (other, file) if missing else (file, other)
-            what = f"{where} has no column '{(missing or more)[0]}', which {lacking} has"
-            raise DataError(f"{what}; the files for {first} and {split} need the same columns", "path")
-    mixed = {
-        name for name in names if len({_is_text(frame[name]) for frame in frames if frame[name].notna().any()}) > 1
-    }
+        if lacking or more:
+            where, other = (file, files[0]) if lacking else (files[0], file)
+            what = f"{where} has no column '{(lacking or more)[0]}', but {other} has"
+            raise DataError(f"{what}; the files of a table need the same columns", "path")
+    kinds = {name: {_is_text(frame[name]) for frame in frames} - {None} for name in names}
+    mixed = {name for name in names if len(kinds[name]) > 1}
     if mixed - {*as_text}:  # a column is text in every file if it is text in one
         return _joined(files, one, {*as_text, *mixed})
-    notes = [f"{split}: {note}" for split, (_, notes) in tables.items() for note in notes]
-    splits = tuple((split, len(frame)) for split, frame in zip(files, frames, strict=True))
     whole: Any = pd.concat([frame[names] for frame in frames], ignore_index=True)
-    return Table(whole, splits, tuple(notes))
+    return whole, [len(frame) for frame in frames], [note for _, notes in tables for note in notes]
 
 
 def _is_text(column: Any) -> bool | None:
@@ -107,10 +139,11 @@ def _is_text(column: Any) -> bool | None:
 
 def digest(path: str | Mapping[str, str]) -> str:
     """Hash the content of all files, and the names of the splits."""
-    if isinstance(path, str):
-        return paths.digest(existing_file(path))
-    digests = [[split, paths.digest(existing_file(file))] for split, file in path.items()]
-    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+    files = files_of(path)
+    digests = [paths.digest(file) for file in files]
+    if isinstance(path, str) and len(files) == 1:
+        return digests[0]
+    return hashlib.sha256(json.dumps([digests, None if isinstance(path, str) else [*path]]).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -120,9 +153,11 @@ def unchanged(path: str | Mapping[str, str]) -> Iterator[None]:
     Raises:
         DataError: at the end, when the size, time or identity of a file differs from that at the beginning.
     """
-    files = [existing_file(file) for file in ([path] if isinstance(path, str) else path.values())]
+    files = files_of(path)
     before = _states(files)
     yield
+    if files_of(path) != files:
+        raise DataError(f"{path}: files were added or removed while they were read; repeat this", "path")
     for file, old, new in zip(files, before, _states(files), strict=True):
         if old != new:
             raise DataError(f"{file} changed while it was read; repeat this when it is complete", "path")
