@@ -27,7 +27,11 @@ SEPARATORS = ",;\t|"
 _BLOCK = 1 << 24
 _SAMPLE_LINES = 200
 _SAMPLE_CHARACTERS = 1 << 16
+_PARSED_BLOCK = 1 << 22
 _MAX_BLOCK = 2**31 - 1
+
+_MAX_THREADED_COLUMNS = 500
+"""Number of columns up to which threads save more time than their tasks, one per column and block, take."""
 
 _TEMPORAL = re.compile(r"\s*(\d{4}-\d\d?-\d\d?|\d\d?:\d\d)")
 """Text that a reader could take for a date or a time of day."""
@@ -84,7 +88,7 @@ def read_delimited(
         if decimal is None and layout.decimal == ",":
             notes.append("decimal comma")
         lines = content.count(b"\n") + 1
-        entries = min(lines * len(layout.header), content.count(layout.separator.encode()) + lines)
+        entries = lines * len(layout.header)
         what = f"{path}: a table of {lines - layout.line:,} lines and {len(layout.header):,} columns"
         fix = "divide it, or save it as an array (.npz), which is read in chunks"
         refuse_beyond_memory(BYTES_PER_ENTRY * entries + len(content), what, fix, "path")
@@ -173,15 +177,17 @@ def _parse(path: Path, content: bytes, layout: Layout, decimal: str, as_text: Co
     text = {number for number, kind in kinds if pa.types.is_temporal(kind)}
     whole = [number for number, kind in kinds if pa.types.is_integer(kind)]
     if whole and _has_leading_zeros(content, layout):
-        digits = _converted(path, content, layout, decimal, whole)
-        text.update(n for n in whole if pc.any(pc.match_substring_regex(digits.column(n), _ZERO)).as_py())
+        digits = _converted(path, content, layout, decimal, whole, only=whole)
+        for number, column in zip(whole, digits.columns, strict=True):
+            if pc.any(pc.match_substring_regex(column, _ZERO)).as_py():
+                text.add(number)
     return _converted(path, content, layout, decimal, {*as_text, *text}) if text else table
 
 
 def _has_leading_zeros(content: bytes, layout: Layout) -> bool:
     """Return whether an entry starts with 0 and another digit, as zip codes do."""
     before = np.zeros(256, bool)
-    before[list(f'{layout.separator}\n\r" +-'.encode())] = True
+    before[list(f'{layout.separator}\n\r" '.encode())] = True
     characters = np.frombuffer(content, np.uint8)
     for start in range(max(1, layout.start), len(content), _BLOCK):
         block = characters[start - 1 : start + _BLOCK + 1]
@@ -192,8 +198,15 @@ def _has_leading_zeros(content: bytes, layout: Layout) -> bool:
     return False
 
 
-def _converted(path: Path, content: bytes, layout: Layout, decimal: str, as_text: Collection[int]) -> "pyarrow.Table":
-    """Parse the lines after the header with these columns as text."""
+def _converted(
+    path: Path,
+    content: bytes,
+    layout: Layout,
+    decimal: str,
+    as_text: Collection[int],
+    only: Sequence[int] = (),
+) -> "pyarrow.Table":
+    """Parse the lines after the header with some columns as text; with `only`, return no more than these columns."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
@@ -209,14 +222,17 @@ def _converted(path: Path, content: bytes, layout: Layout, decimal: str, as_text
         true_values=["True", "TRUE", "true"],
         false_values=["False", "FALSE", "false"],
         decimal_point=decimal,
+        include_columns=[names[number] for number in only],
     )
+    use_threads = len(names) <= _MAX_THREADED_COLUMNS
+    reading = arrow.ReadOptions(column_names=names, block_size=_PARSED_BLOCK, use_threads=use_threads)
     try:
-        return arrow.read_csv(text, arrow.ReadOptions(column_names=names), parsing, conversion)
+        return arrow.read_csv(text, reading, parsing, conversion)
     except pa.ArrowInvalid:
         _check_lines(path, content, layout)
     text.seek(0)
-    block_size = min(len(content) + 1, _MAX_BLOCK)  # for lines that are longer than a block
-    return arrow.read_csv(text, arrow.ReadOptions(column_names=names, block_size=block_size), parsing, conversion)
+    reading.block_size = min(len(content) + 1, _MAX_BLOCK)  # for lines that are longer than a block
+    return arrow.read_csv(text, reading, parsing, conversion)
 
 
 def _check_lines(path: Path, content: bytes, layout: Layout) -> None:

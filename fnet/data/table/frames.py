@@ -75,8 +75,11 @@ def from_arrow(table: "pyarrow.Table", header: Sequence[str], nulls: Sequence[st
 
     pc: Any = compute
     columns = []
-    for column in table.columns:
-        kind = column.type
+    unchanged = {pa.int64(), pa.float64(), pa.bool_()}
+    for column, kind in zip(table.columns, table.schema.types, strict=True):
+        if kind in unchanged:
+            columns.append(column)
+            continue
         if pa.types.is_dictionary(kind):
             column = column.cast(kind.value_type)
             kind = column.type
