@@ -14,7 +14,7 @@ import numpy as np
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.path import file_errors
 from fnet.data.source import DataError
-from fnet.data.table.decoding import content_of, in_utf8
+from fnet.data.table.content import content_of, in_utf8
 from fnet.data.table.frames import BYTES_PER_ENTRY, NULLS, check_names, from_arrow
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from fnet.core.wording import first_line
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.path import file_errors
 from fnet.data.source import DataError
-from fnet.data.table.decoding import content_of, in_utf8
+from fnet.data.table.content import content_of, in_utf8
 from fnet.data.table.frames import check_names, from_values
 
 if TYPE_CHECKING:
