@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from fnet.data import path as paths
 from fnet.data.path import existing_file, existing_path, file_errors
 from fnet.data.source import DataError
@@ -75,30 +77,31 @@ def read(
         raise ValueError(f"unknown format of tables '{name}'")
 
     with unchanged(path):
-        files = files_of(path)
-        if len(files) == 1 and isinstance(path, str):
-            frame, notes = one(files[0], as_text)
-            return Table(frame, (), tuple(notes))
-        frame, sizes, notes = _joined(files, one, as_text)
-        splits = () if isinstance(path, str) else tuple(zip(path, sizes, strict=True))
+        if isinstance(path, str):
+            frame, _, notes = _joined(files_of(path), one, as_text)
+            return Table(frame, (), tuple(dict.fromkeys(notes)))
+        files = [files_of(part) for part in path.values()]
+        frame, sizes, notes = _joined([file for part in files for file in part], one, as_text)
+        ends = np.cumsum([0, *sizes])[np.cumsum([0, *map(len, files)])]
+        splits = tuple(zip(path, np.diff(ends).tolist(), strict=True))
         return Table(frame, splits, tuple(dict.fromkeys(notes)))
 
 
 def files_of(path: str | Mapping[str, str]) -> list[Path]:
-    """Return the files of a table: one, one per split, or those of a folder of parquet parts, sorted by name.
+    """Return the files of a table: one, or the parquet files of a folder sorted by name; or those of every split.
 
     Raises:
         DataError: when a file does not exist, or a folder does not contain parquet files.
     """
     if not isinstance(path, str):
-        return [existing_file(file) for file in path.values()]
+        return [file for part in path.values() for file in files_of(part)]
     location = existing_path(path)
     if not location.is_dir():
         return [existing_file(path)]
     with file_errors(location):
         parts = sorted(part for part in location.iterdir() if part.suffix == ".parquet" and part.name[0] not in "._")
     if not parts:
-        raise DataError(f"{location} is a folder without parquet files (*.parquet); give a file", "path")
+        raise DataError(f"{location}: expected a file, got a folder without parquet files (*.parquet)", "path")
     return [existing_file(str(part)) for part in parts]
 
 
@@ -125,6 +128,8 @@ def _joined(
     mixed = {name for name in names if len(kinds[name]) > 1}
     if mixed - {*as_text}:  # a column is text in every file if it is text in one
         return _joined(files, one, {*as_text, *mixed})
+    if len(frames) == 1:
+        return frames[0], [len(frames[0])], tables[0][1]
     whole: Any = pd.concat([frame[names] for frame in frames], ignore_index=True)
     return whole, [len(frame) for frame in frames], [note for _, notes in tables for note in notes]
 
@@ -143,7 +148,8 @@ def digest(path: str | Mapping[str, str]) -> str:
     digests = [paths.digest(file) for file in files]
     if isinstance(path, str) and len(files) == 1:
         return digests[0]
-    return hashlib.sha256(json.dumps([digests, None if isinstance(path, str) else [*path]]).encode()).hexdigest()
+    splits = [] if isinstance(path, str) else [(split, len(files_of(part))) for split, part in path.items()]
+    return hashlib.sha256(json.dumps([digests, splits]).encode()).hexdigest()
 
 
 @contextlib.contextmanager
