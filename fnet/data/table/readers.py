@@ -111,35 +111,38 @@ Reader = Callable[[Path, Collection[str]], tuple["pd.DataFrame", list[str]]]
 def _joined(
     files: Sequence[Path], one: Reader, as_text: Collection[str]
 ) -> tuple["pd.DataFrame", list[int], list[str]]:
-    """Read several files of the same columns, in any order, as one table; return it with their sizes and notes."""
+    """Read files of the same columns, in any order, as one table; return it with their sizes and notes."""
     import pandas as pd
 
+    if len(files) == 1:
+        frame, notes = one(files[0], as_text)
+        return frame, [len(frame)], notes
     tables = [one(file, as_text) for file in files]
     frames = [frame for frame, _ in tables]
     names = list(frames[0].columns)
     for file, frame in zip(files, frames, strict=True):
-        lacking = [name for name in names if name not in frame]
-        more = [name for name in frame.columns if name not in names]
-        if lacking or more:
-            where, other = (file, files[0]) if lacking else (files[0], file)
-            what = f"{where} has no column '{(lacking or more)[0]}', but {other} has"
+        lacking, more = frames[0].columns.difference(frame.columns), frame.columns.difference(names)
+        if len(lacking) or len(more):
+            where, other = (file, files[0]) if len(lacking) else (files[0], file)
+            what = f"{where} has no column '{[*lacking, *more][0]}', but {other} has"
             raise DataError(f"{what}; the files of a table need the same columns", "path")
-    kinds = {name: {_is_text(frame[name]) for frame in frames} - {None} for name in names}
-    mixed = {name for name in names if len(kinds[name]) > 1}
+    text = [set(map(str, frame.columns[list(map(_is_text, frame.dtypes))])) for frame in frames]
+    mixed = {
+        name
+        for frame, texts in zip(frames, text, strict=True)
+        for name in set.union(*text) - texts
+        if np.any(frame[name].notna())
+    }
     if mixed - {*as_text}:  # a column is text in every file if it is text in one
         return _joined(files, one, {*as_text, *mixed})
-    if len(frames) == 1:
-        return frames[0], [len(frames[0])], tables[0][1]
     whole: Any = pd.concat([frame[names] for frame in frames], ignore_index=True)
     return whole, [len(frame) for frame in frames], [note for _, notes in tables for note in notes]
 
 
-def _is_text(column: Any) -> bool | None:
-    """Return whether a column contains text; None if it is empty."""
+def _is_text(dtype: Any) -> bool:
     import pandas as pd
 
-    is_empty = not column.notna().any()
-    return None if is_empty else pd.api.types.infer_dtype(column, skipna=True) == "string"
+    return isinstance(dtype, pd.StringDtype)
 
 
 def digest(path: str | Mapping[str, str]) -> str:
