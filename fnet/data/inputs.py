@@ -1,17 +1,19 @@
 """Examples without targets, read from a file for a trained network in portions that fit in memory."""
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from fnet.data import csv, idx, images, npz
+from fnet.data import idx, images, npz
 from fnet.data.arrays import first_invalid
 from fnet.data.npy import Header
 from fnet.data.path import existing_file, existing_path, file_errors, open_file
-from fnet.data.source import DataError, DatasetSpec
+from fnet.data.source import DataError, DatasetSpec, DataWarning
+from fnet.data.table import encode
 
 ENTRIES = 1 << 21
 """Approximate number of entries of a portion."""
@@ -55,10 +57,10 @@ def open_inputs(path: str, spec: DatasetSpec) -> Inputs:
     """Open the examples in a file.
 
     Args:
-        path: a .csv table with the columns of the table that the network was trained on, a .npz or .npy array, an image
-            (PNG or JPEG), a folder of images at any depth, or an IDX file of images; for a network that takes text, a
-            .txt file with one text per line. Images are resized, and their pixels are scaled so that black and white
-            are the min and max of the training data.
+        path: a table in any format with the columns of the table that the network was trained on, a .npz or .npy array,
+            an image, a folder of images at any depth, or an IDX file of images; for a network that takes text, a .txt
+            file with one text per line. Images are resized, and their pixels are scaled so that black and white are the
+            min and max of the training data.
         spec: description of the dataset that the network was trained on.
 
     Raises:
@@ -68,12 +70,10 @@ def open_inputs(path: str, spec: DatasetSpec) -> Inputs:
     if not location.is_dir():
         location = existing_file(path)
     extension = location.suffix.lower()
+    if encode.format_of(location) is not None:
+        return _table(location, spec)
     if location.is_dir() or extension in images.EXTENSIONS:
         return _images(location, spec)
-    if extension == ".csv":
-        if not spec.columns:
-            raise DataError(f"{path} is a table, but the network was trained on arrays of shape {spec.shape}")
-        return _in_memory(location, csv.encode(location, spec.columns, has_missing=spec.has_missing), spec)
     if extension in (".npz", ".npy"):
         return _arrays(location, spec)
     if "-ubyte" in location.name:
@@ -81,8 +81,27 @@ def open_inputs(path: str, spec: DatasetSpec) -> Inputs:
     if extension == ".txt" and takes_text(spec):
         with file_errors(location), open_file(location) as file:
             return texts(file.read().decode("utf-8-sig").splitlines(), spec, str(location))
-    known = [".csv", ".npz", ".npy", ".png", ".jpg", "IDX", "a folder of images", *([".txt"] * takes_text(spec))]
-    raise DataError(f"{path} does not have a known format; known: {', '.join(known)}")
+    known = ".csv, .tsv, .parquet, .xlsx, .jsonl, .npz, .npy, .png, .jpg, IDX, a folder of images"
+    more = ", .txt" if takes_text(spec) else ""
+    raise DataError(f"{path} does not have a known format; known: {known}{more}")
+
+
+def _table(location: Path, spec: DatasetSpec) -> Inputs:
+    """Open a table, whose rows are encoded as in training some at a time."""
+    frame, where = encode.frame_like(location, spec), str(location)
+    encode.warn_unknown(frame, spec.columns, where)
+
+    def portions() -> Iterator[Portion]:
+        for rows in _portions(len(frame), spec):
+            part = frame.iloc[rows]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # about categories, which were counted in the whole table
+                x = encode.encode(part, spec.columns, where, has_missing=spec.has_missing)
+            yield Portion(
+                _checked(location, x, spec, rows.start), _numbers(rows), encode.identifiers(part, spec.columns)
+            )
+
+    return Inputs(len(frame), portions())
 
 
 def takes_text(spec: DatasetSpec) -> bool:

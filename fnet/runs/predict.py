@@ -148,7 +148,11 @@ def predict(run: Trained, source: str) -> Predictions:
         jax.eval_shape(lambda x: net.apply(model.params, model.state, x, train=False), x)
     except (TypeError, ValueError, OverflowError) as error:
         raise FolderError(f"the network cannot be applied to examples {spec.shape}: {reason(error)}") from error
-    rows = max(1, MAX_OUTPUTS // math.prod(net.shape(spec.shape)))
+    entries = math.prod(net.shape(spec.shape))
+    refuse_beyond_memory(
+        entries * BYTES_PER_OUTPUT, f"the prediction of {entries:,} outputs", "make the network smaller"
+    )
+    rows = max(1, MAX_OUTPUTS // entries)
     outputs_of = make_outputs(net, min(size, rows))
     parts = (part for portion in portions for part in portion.divided(rows))
     return Predictions(size, _names(spec), (_predictions(run, part, outputs_of) for part in parts))
@@ -163,12 +167,8 @@ def _names_a_file(source: str) -> bool:
 
 
 def _predictions(run: Trained, portion: inputs.Portion, outputs_of: Callable[..., Any]) -> list[Prediction]:
-    net, model, spec, loss = run
+    _, model, spec, loss = run
     names = portion.examples
-    entries = len(names) * math.prod(net.shape(spec.shape))
-    refuse_beyond_memory(
-        entries * BYTES_PER_OUTPUT, f"the prediction of {entries:,} outputs", "predict fewer examples at a time"
-    )
     x = portion.x.astype(np.int32) if spec.tokens else model.normalizer(portion.x)
     outputs = jnp.asarray(outputs_of(model.params, model.state, x))
     if spec.targets.kind == "values":
@@ -177,11 +177,8 @@ def _predictions(run: Trained, portion: inputs.Portion, outputs_of: Callable[...
         rows = _class_predictions(names, spec, loss, outputs)
     if not portion.identifiers:
         return rows
-    columns = list(portion.identifiers)
-    identifiers = (
-        dict(zip(columns, entries, strict=True)) for entries in zip(*portion.identifiers.values(), strict=True)
-    )
-    return [row._replace(identifiers=entries) for row, entries in zip(rows, identifiers, strict=True)]
+    columns = [[(name, entry) for entry in entries] for name, entries in portion.identifiers.items()]
+    return [row._replace(identifiers=dict(pairs)) for row, *pairs in zip(rows, *columns, strict=True)]
 
 
 def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: jax.Array) -> list[Prediction]:

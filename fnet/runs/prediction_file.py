@@ -118,10 +118,9 @@ def _csv_file(file: BinaryIO, names: Sequence[str]) -> Iterator[Write]:
     text.detach()
     formulas += any(map(_is_formula, header))
     if formulas:
-        what = (
-            f"{formulas:,} rows contain an entry that begins with =, +, - or @, which a spreadsheet runs as a formula"
-        )
-        warnings.warn(f"{what}; import the columns as text, or write .jsonl", DataWarning, stacklevel=2)
+        what = f"{formulas:,} rows contain an entry that begins with =, +, - or @"
+        fix = "a spreadsheet runs it as a formula; import the columns as text, or write .jsonl"
+        warnings.warn(f"{what}: {fix}", DataWarning, stacklevel=2)
 
 
 def _is_formula(text: str) -> bool:
