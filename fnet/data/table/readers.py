@@ -1,34 +1,33 @@
-"""Read files of tables into pandas frames."""
+"""Files with tables as pandas frames: text, parquet, Excel workbooks and lines of JSON."""
 
 import contextlib
-import csv as lines
 import hashlib
-import io
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from fnet.data.memory import refuse_beyond_memory
-from fnet.data.path import digest as digest_of_file
-from fnet.data.path import existing_file, file_errors, open_file
+from fnet.data import path as paths
+from fnet.data.path import existing_file, existing_path, file_errors
 from fnet.data.source import DataError
+from fnet.data.table.delimited import read_delimited
+from fnet.data.table.jsonl import read_jsonl
+from fnet.data.table.parquet import read_parquet
+from fnet.data.table.xlsx import read_xlsx
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_BYTES_PER_ENTRY = 24
-"""Memory for an entry of a table while it is parsed and converted, in bytes."""
-
 
 class Table(NamedTuple):
-    """A table in memory.
+    """A table as it is stored.
 
-    frame: one column per name in the header, in the order of the file; the index is the number of the example, from 0.
-    splits: name and number of rows of each file of {train: ..., test: ...}; () for one file.
-    notes: what was detected.
+    frame: a column per name in the header, in the order of the file, of Booleans, int64, float64, text or datetime64;
+        Booleans with missing entries are objects. Missing entries are NaN, NaT or None. The index counts the examples
+        from 0.
+    splits: name and number of examples of each file, in the order of the examples; empty for a single file.
+    notes: what was detected, for a person.
     """
 
     frame: "pd.DataFrame"
@@ -39,112 +38,135 @@ class Table(NamedTuple):
 def read(
     path: str | Mapping[str, str],
     *,
-    name: str,  # noqa: ARG001
+    name: str,
     separator: str | None = None,
-    encoding: str | None = None,  # noqa: ARG001
-    decimal: str | None = None,  # noqa: ARG001
-    sheet: str | None = None,  # noqa: ARG001
+    encoding: str | None = None,
+    decimal: str | None = None,
+    sheet: str | None = None,
     as_text: Collection[str] = (),
 ) -> Table:
-    """Read a table from a file, or from one file per split."""
+    """Read a table from a file, from one file per split, or from a folder of parquet files.
+
+    Args:
+        path: the file or folder, or the files by the names of the splits.
+        name: the format, csv, parquet, xlsx or jsonl.
+        separator: for csv, the character between entries; detected by default.
+        encoding: for csv and jsonl, the encoding; detected by default.
+        decimal: for csv, the decimal separator; a point by default.
+        sheet: for xlsx, the name of the sheet; by default the first.
+        as_text: columns that are not converted to numbers, so that a zip code keeps its leading zeros.
+
+    Raises:
+        DataError: for a file that is missing, damaged or not a table, one that changes while it is read, or files of
+            different columns.
+        MissingExtra: when the reader of the format is not installed.
+    """
+
+    def one(file: Path, as_text: Collection[str]) -> tuple["pd.DataFrame", list[str]]:
+        match name:
+            case "csv":
+                return read_delimited(file, separator, encoding, decimal, as_text)
+            case "jsonl":
+                return read_jsonl(file, encoding, as_text)
+            case "parquet":
+                return read_parquet(file, as_text)
+            case "xlsx":
+                return read_xlsx(file, sheet, as_text)
+        raise ValueError(f"unknown format of tables '{name}'")
+
+    with unchanged(path):
+        files = files_of(path)
+        if len(files) == 1 and isinstance(path, str):
+            frame, notes = one(files[0], as_text)
+            return Table(frame, (), tuple(notes))
+        frame, sizes, notes = _joined(files, one, as_text)
+        splits = () if isinstance(path, str) else tuple(zip(path, sizes, strict=True))
+        return Table(frame, splits, tuple(dict.fromkeys(notes)))
+
+
+def files_of(path: str | Mapping[str, str]) -> list[Path]:
+    """Return the files of a table: one, one per split, or those of a folder of parquet parts, sorted by name.
+
+    Raises:
+        DataError: when a file does not exist, or a folder does not contain parquet files.
+    """
+    if not isinstance(path, str):
+        return [existing_file(file) for file in path.values()]
+    location = existing_path(path)
+    if not location.is_dir():
+        return [existing_file(path)]
+    with file_errors(location):
+        parts = sorted(part for part in location.iterdir() if part.suffix == ".parquet" and part.name[0] not in "._")
+    if not parts:
+        raise DataError(f"{location} is a folder without parquet files (*.parquet); give a file", "path")
+    return [existing_file(str(part)) for part in parts]
+
+
+Reader = Callable[[Path, Collection[str]], tuple["pd.DataFrame", list[str]]]
+
+
+def _joined(
+    files: Sequence[Path], one: Reader, as_text: Collection[str]
+) -> tuple["pd.DataFrame", list[int], list[str]]:
+    """Read several files of the same columns, in any order, as one table; return it with their sizes and notes."""
     import pandas as pd
 
-    if isinstance(path, str):
-        return Table(_frame(existing_file(path), separator, as_text))
-    frames = {split: _frame(existing_file(file), separator, as_text) for split, file in path.items()}
-    sizes = tuple((split, len(frame)) for split, frame in frames.items())
-    return Table(pd.concat(frames.values(), ignore_index=True), sizes)
+    tables = [one(file, as_text) for file in files]
+    frames = [frame for frame, _ in tables]
+    names = list(frames[0].columns)
+    for file, frame in zip(files, frames, strict=True):
+        lacking = [name for name in names if name not in frame]
+        more = [name for name in frame.columns if name not in names]
+        if lacking or more:
+            where, other = (file, files[0]) if lacking else (files[0], file)
+            what = f"{where} has no column '{(lacking or more)[0]}', but {other} has"
+            raise DataError(f"{what}; the files of a table need the same columns", "path")
+    kinds = {name: {_is_text(frame[name]) for frame in frames} - {None} for name in names}
+    mixed = {name for name in names if len(kinds[name]) > 1}
+    if mixed - {*as_text}:  # a column is text in every file if it is text in one
+        return _joined(files, one, {*as_text, *mixed})
+    whole: Any = pd.concat([frame[names] for frame in frames], ignore_index=True)
+    return whole, [len(frame) for frame in frames], [note for _, notes in tables for note in notes]
+
+
+def _is_text(column: Any) -> bool | None:
+    """Return whether a column contains text; None if it is empty."""
+    import pandas as pd
+
+    is_empty = not column.notna().any()
+    return None if is_empty else pd.api.types.infer_dtype(column, skipna=True) == "string"
 
 
 def digest(path: str | Mapping[str, str]) -> str:
-    """Return a hash of the content of all files."""
-    if isinstance(path, str):
-        return digest_of_file(existing_file(path))
-    return hashlib.sha256("".join(digest_of_file(existing_file(file)) for file in path.values()).encode()).hexdigest()
+    """Hash the content of all files, and the names of the splits."""
+    files = files_of(path)
+    digests = [paths.digest(file) for file in files]
+    if isinstance(path, str) and len(files) == 1:
+        return digests[0]
+    return hashlib.sha256(json.dumps([digests, None if isinstance(path, str) else [*path]]).encode()).hexdigest()
 
 
-def _frame(path: Path, separator: str | None, as_text: Collection[str]) -> "pd.DataFrame":
-    if separator is None:
-        with _text_of(path) as opened:
-            separator = max(",;\t|", key=opened.readline().count)
-    return _read(path, separator, _header(path, separator), as_text)
-
-
-def _header(path: Path, separator: str) -> list[str]:
-    """Return the names of the columns; check the length of every line, because pandas would pad short ones.
+@contextlib.contextmanager
+def unchanged(path: str | Mapping[str, str]) -> Iterator[None]:
+    """Refuse files that change in the meantime: grow, shrink, or are written or replaced.
 
     Raises:
-        DataError: for a line of another length, an invalid name of a column, or a table that does not fit in memory.
+        DataError: at the end, when the size, time or identity of a file differs from that at the beginning.
     """
-    number = 0
-    with _text_of(path) as opened, _fields_of_any_length():
-        rows = lines.reader(_without_nul(path, opened), delimiter=separator)
-        header = next(rows, [])
-        _check_names(path, header)
-        for row in rows:
-            if row and len(row) != len(header):
-                more = f"; check data.separator, which is '{separator}'" if len(header) == 1 else ""
-                what = f"line {rows.line_num} has {len(row)} entries, but the first line names {len(header)} columns"
-                raise DataError(f"{path}: {what}{more}", "path")
-            number += bool(row)
-    if not header:
-        raise DataError(f"{path} is empty", "path")
-    needed = _BYTES_PER_ENTRY * number * len(header) + path.stat().st_size
-    what = f"{path}: a table of {number:,} lines and {len(header):,} columns"
-    refuse_beyond_memory(needed, what, "divide it, or save it as an array (.npz), which is read in chunks", "path")
-    return header
+    files = files_of(path)
+    before = _states(files)
+    yield
+    if files_of(path) != files:
+        raise DataError(f"{path}: files were added or removed while they were read; repeat this", "path")
+    for file, old, new in zip(files, before, _states(files), strict=True):
+        if old != new:
+            raise DataError(f"{file} changed while it was read; repeat this when it is complete", "path")
 
 
-def _check_names(path: Path, header: Sequence[str]) -> None:
-    for number, (name, occurrences) in enumerate(Counter(header).items(), 1):
-        if occurrences > 1 and name:
-            raise DataError(f"{path} names {occurrences} columns '{name}'; rename them", "path")
-        if not name:
-            what = f"the first line does not name column {number}"
-            raise DataError(f"{path}: {what}; name it, and exclude it with data.drop if it is not a feature", "path")
-
-
-@contextlib.contextmanager
-def _text_of(path: Path) -> Iterator[TextIO]:
-    """Open a file as text in UTF-8, without a byte order mark."""
-    with file_errors(path), io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as opened:
-        yield opened
-
-
-@contextlib.contextmanager
-def _fields_of_any_length() -> Iterator[None]:
-    """Lift the limit of 131,072 characters per entry that Python's reader has."""
-    before = lines.field_size_limit(2**31 - 1)
-    try:
-        yield
-    finally:
-        lines.field_size_limit(before)
-
-
-def _without_nul(path: Path, opened: TextIO) -> Iterator[str]:
-    """Yield the lines of a text, and refuse NUL characters, which readers of tables treat differently."""
-    for number, line in enumerate(opened, 1):
-        if "\0" in line:
-            raise DataError(f"{path}: line {number} contains a NUL character; save the table as text in UTF-8", "path")
-        yield line
-
-
-def _read(path: Path, separator: str, header: Sequence[str], as_text: Collection[str]) -> "pd.DataFrame":
-    import pandas as pd
-
-    with file_errors(path), open_file(path) as opened:
-        table = pd.read_csv(
-            opened,
-            sep=separator,
-            index_col=False,
-            skip_blank_lines=True,
-            low_memory=False,
-            names=list(header),
-            header=0,
-            encoding="utf-8-sig",
-            dtype=dict.fromkeys(as_text, str),  # pyright: ignore[reportArgumentType]
-        ).copy()  # fmt: skip (a copy has one block per dtype instead of one per column, which is much faster)
-    for name in (name for name, dtype in table.dtypes.items() if dtype is np.dtype(object)):
-        if pd.api.types.infer_dtype(table[name], skipna=True) in ("integer", "mixed-integer-float"):
-            table[name] = table[name].astype(np.float64)  # integers of more than 64 bits
-    return table
+def _states(files: Sequence[Path]) -> list[tuple[int, ...]]:
+    states = []
+    for file in files:
+        with file_errors(file):
+            status = os.stat(file)
+            states.append((status.st_size, status.st_mtime_ns, status.st_ino))
+    return states
