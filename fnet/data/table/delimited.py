@@ -87,7 +87,7 @@ def read_delimited(
             notes.append(f"separator {'tab' if layout.separator == chr(9) else repr(layout.separator)}")
         if decimal is None and layout.decimal == ",":
             notes.append("decimal comma")
-        lines = content.count(b"\n") + 1
+        lines = content.count(b"\n") + (content[-1:] != b"\n")
         entries = lines * len(layout.header)
         what = f"{path}: a table of {lines - layout.line:,} lines and {len(layout.header):,} columns"
         fix = "divide it, or save it as an array (.npz), which is read in chunks"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from fnet.data import path as paths
 from fnet.data.path import existing_file, existing_path, file_errors
 from fnet.data.source import DataError
@@ -75,30 +77,31 @@ def read(
         raise ValueError(f"unknown format of tables '{name}'")
 
     with unchanged(path):
-        files = files_of(path)
-        if len(files) == 1 and isinstance(path, str):
-            frame, notes = one(files[0], as_text)
-            return Table(frame, (), tuple(notes))
-        frame, sizes, notes = _joined(files, one, as_text)
-        splits = () if isinstance(path, str) else tuple(zip(path, sizes, strict=True))
+        if isinstance(path, str):
+            frame, _, notes = _joined(files_of(path), one, as_text)
+            return Table(frame, (), tuple(dict.fromkeys(notes)))
+        files = [files_of(part) for part in path.values()]
+        frame, sizes, notes = _joined([file for part in files for file in part], one, as_text)
+        ends = np.cumsum([0, *sizes])[np.cumsum([0, *map(len, files)])]
+        splits = tuple(zip(path, np.diff(ends).tolist(), strict=True))
         return Table(frame, splits, tuple(dict.fromkeys(notes)))
 
 
 def files_of(path: str | Mapping[str, str]) -> list[Path]:
-    """Return the files of a table: one, one per split, or those of a folder of parquet parts, sorted by name.
+    """Return the files of a table: one, or the parquet files of a folder sorted by name; or those of every split.
 
     Raises:
         DataError: when a file does not exist, or a folder does not contain parquet files.
     """
     if not isinstance(path, str):
-        return [existing_file(file) for file in path.values()]
+        return [file for part in path.values() for file in files_of(part)]
     location = existing_path(path)
     if not location.is_dir():
         return [existing_file(path)]
     with file_errors(location):
         parts = sorted(part for part in location.iterdir() if part.suffix == ".parquet" and part.name[0] not in "._")
     if not parts:
-        raise DataError(f"{location} is a folder without parquet files (*.parquet); give a file", "path")
+        raise DataError(f"{location}: expected a file, got a folder without parquet files (*.parquet)", "path")
     return [existing_file(str(part)) for part in parts]
 
 
@@ -108,33 +111,38 @@ Reader = Callable[[Path, Collection[str]], tuple["pd.DataFrame", list[str]]]
 def _joined(
     files: Sequence[Path], one: Reader, as_text: Collection[str]
 ) -> tuple["pd.DataFrame", list[int], list[str]]:
-    """Read several files of the same columns, in any order, as one table; return it with their sizes and notes."""
+    """Read files of the same columns, in any order, as one table; return it with their sizes and notes."""
     import pandas as pd
 
+    if len(files) == 1:
+        frame, notes = one(files[0], as_text)
+        return frame, [len(frame)], notes
     tables = [one(file, as_text) for file in files]
     frames = [frame for frame, _ in tables]
     names = list(frames[0].columns)
     for file, frame in zip(files, frames, strict=True):
-        lacking = [name for name in names if name not in frame]
-        more = [name for name in frame.columns if name not in names]
-        if lacking or more:
-            where, other = (file, files[0]) if lacking else (files[0], file)
-            what = f"{where} has no column '{(lacking or more)[0]}', but {other} has"
+        lacking, more = frames[0].columns.difference(frame.columns), frame.columns.difference(names)
+        if len(lacking) or len(more):
+            where, other = (file, files[0]) if len(lacking) else (files[0], file)
+            what = f"{where} has no column '{[*lacking, *more][0]}', but {other} has"
             raise DataError(f"{what}; the files of a table need the same columns", "path")
-    kinds = {name: {_is_text(frame[name]) for frame in frames} - {None} for name in names}
-    mixed = {name for name in names if len(kinds[name]) > 1}
+    text = [set(map(str, frame.columns[list(map(_is_text, frame.dtypes))])) for frame in frames]
+    mixed = {
+        name
+        for frame, texts in zip(frames, text, strict=True)
+        for name in set.union(*text) - texts
+        if np.any(frame[name].notna())
+    }
     if mixed - {*as_text}:  # a column is text in every file if it is text in one
         return _joined(files, one, {*as_text, *mixed})
     whole: Any = pd.concat([frame[names] for frame in frames], ignore_index=True)
     return whole, [len(frame) for frame in frames], [note for _, notes in tables for note in notes]
 
 
-def _is_text(column: Any) -> bool | None:
-    """Return whether a column contains text; None if it is empty."""
+def _is_text(dtype: Any) -> bool:
     import pandas as pd
 
-    is_empty = not column.notna().any()
-    return None if is_empty else pd.api.types.infer_dtype(column, skipna=True) == "string"
+    return isinstance(dtype, pd.StringDtype)
 
 
 def digest(path: str | Mapping[str, str]) -> str:
@@ -143,7 +151,8 @@ def digest(path: str | Mapping[str, str]) -> str:
     digests = [paths.digest(file) for file in files]
     if isinstance(path, str) and len(files) == 1:
         return digests[0]
-    return hashlib.sha256(json.dumps([digests, None if isinstance(path, str) else [*path]]).encode()).hexdigest()
+    splits = [] if isinstance(path, str) else [(split, len(files_of(part))) for split, part in path.items()]
+    return hashlib.sha256(json.dumps([digests, splits]).encode()).hexdigest()
 
 
 @contextlib.contextmanager
