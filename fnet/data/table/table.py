@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Len, MinLen
 
 from fnet.data.cache import cached
-from fnet.data.path import FileSource, PathText
+from fnet.data.path import FileSource, PathText, existing_file
 from fnet.data.source import (
     ColumnSummary,
     ColumnType,
@@ -190,6 +190,9 @@ def _table(
 
     def stored(decode: Callable[[], Mapping[str, np.ndarray]], **more: Any) -> Mapping[str, np.ndarray]:
         """Return arrays from the cache, or decode them."""
+        for file in [path] if isinstance(path, str) else path.values():
+            if name != "parquet":
+                existing_file(file)
         content = {"name": title, "format": name, "layout": _LAYOUT, "settings": settings._asdict()}
         with readers.unchanged(path):
             return cached(content | {"content": readers.digest(path)} | more, decode)

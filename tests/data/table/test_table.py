@@ -1,7 +1,5 @@
 """CSV tables, compared with features encoded by hand, and their errors."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from data.own_files import TABLE, assert_refused, spec_and_arrays, write
@@ -77,9 +75,14 @@ def test_missing_values_are_refused_with_row_and_column():
 
 
 def test_missing_values_drop_their_rows():
-    write(WITH_MISSING)
+    write(WITH_MISSING + "7,v,0\n")
     _, arrays = spec_and_arrays("csv", path="t.csv", target="y", missing="drop")
-    assert arrays.x.tolist() == [[1, 1], [5, 1]]
+    assert arrays.x.tolist() == [[1, 1, 0], [5, 1, 0], [7, 0, 1]]
+    assert files.source("csv", {"path": "t.csv", "target": "y", "missing": "drop"}).column("b").tolist() == [
+        "u",
+        "u",
+        "v",
+    ]
     write("a,y\n,0\n1,\n")
     with pytest.raises(DataError, match="does not contain examples without missing values"):
         files.source("csv", {"path": "t.csv", "target": "y", "missing": "drop"}).spec()
@@ -104,9 +107,9 @@ def test_missing_values_get_the_mean_of_the_training_part(kind):
 @pytest.mark.parametrize(
     ("content", "settings", "message"),
     [
-        ("a,y\n1,0\n1,2,3\n", {}, r"t.csv: line 3 has 3 entries, but the first line names 2 columns$"),
-        ("a,b,y\n1,2,0\n1\n", {}, r"t.csv: line 3 has 1 entries, but the first line names 3 columns$"),
-        ("a;y\n1;0,5\n", {}, r"names 1 columns; check data.separator, which is ','"),
+        ("a,y\n1,0\n1,2,3\n", {}, r"t.csv: line 3 has 3 entries, but the first line names 2 columns; quote entries"),
+        ("a,b,y\n1,2,0\n1\n", {}, r"t.csv: line 3 has 1 entries, but the first line names 3 columns; quote"),
+        ("a;y\n1;0,5\n2;3,5\n", {"separator": ","}, r"names 1 columns; .*check data.separator, which is ','"),
         ("a,kind\n1,u\n2,v\n", {"target": "knid"}, "t.csv has no column 'knid'; did you mean 'kind'"),
         ("a,y\n1,0\n2,1\n", {"drop": ["b"]}, "t.csv has no column 'b'; known: a, y"),
         ("a,y\n1,0\n2,1\n", {"drop": ["y"]}, "'y' is both the target and dropped"),
@@ -139,13 +142,3 @@ def test_a_table_of_identifiers_only_is_refused():
     write("id,y\n" + "\n".join(f"name{i},{i % 2}" for i in range(30)))
     message = r"has no features: the column 'id' is taken as an identifier.*set data.columns: \{id: category\}"
     assert_refused("csv", message, path="t.csv", target="y")
-
-
-def test_a_table_that_is_not_text_is_refused():
-    Path("t.csv").write_bytes(b"a,y\n\xff,1\n")
-    assert_refused(
-        "csv",
-        "t.csv is damaged or has another format than its name says: .*can't decode byte 0xff",
-        path="t.csv",
-        target="y",
-    )
