@@ -12,6 +12,7 @@ from fnet.data import idx, images, npz
 from fnet.data.arrays import first_invalid
 from fnet.data.npy import Header
 from fnet.data.path import existing_file, existing_path, file_errors, open_file
+from fnet.data.pixels import Form, decode
 from fnet.data.source import DataError, DatasetSpec, DataWarning
 from fnet.data.table import encode
 
@@ -152,9 +153,10 @@ def image_rows(files: list[Path], location: Path, spec: DatasetSpec) -> Iterator
             "save the examples as .npy"
         )
     height, width, channels = spec.shape
+    form = Form(height, width, channels, 65535 if spec.range == (0, 65535) else 255)
     low, high = spec.range
-    for pixels in images.decode(files, (height, width, channels), resize=True):
-        yield pixels if spec.range == (0, 255) else low + pixels * np.float32((high - low) / 255)
+    for pixels in decode(files, form, resize=True):
+        yield pixels if spec.range == (0, form.max) else low + pixels * np.float32((high - low) / 255)
 
 
 def _images(location: Path, spec: DatasetSpec) -> Inputs:
@@ -163,7 +165,7 @@ def _images(location: Path, spec: DatasetSpec) -> Inputs:
     if location.is_dir():
         files = images.files_below(location)
         if not files:
-            raise DataError(f"{location} does not contain images ({', '.join(images.EXTENSIONS)})")
+            raise DataError(images.without_images(location))
     names = [file.relative_to(location).as_posix() if location.is_dir() else file.name for file in files]
 
     def portions() -> Iterator[Portion]:
