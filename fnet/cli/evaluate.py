@@ -13,7 +13,7 @@ def evaluate(run: RunFolder, trust: Trust = None, as_json: Json = False) -> None
 
     start_jax()
     experiment, model = load_run(run, trust=trust or ())
-    result = evaluate(experiment, model.params, model.state, model.normalizer)
+    result = evaluate(experiment, model.params, model.state, model.normalizer, model.target_normalizer)
     if as_json:
         print(to_json({"examples": result.sizes, "scores": result.scores}))
         return

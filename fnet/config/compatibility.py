@@ -50,6 +50,9 @@ def _data_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     if spec.tokens and normalize not in (None, "none"):
         message = f"data.normalize: expected none, because tokens have no scale, got '{normalize}'"
         yield Problem(("data", "normalize"), message, fix="remove the key")
+    if config.data.normalize_targets == "standard" and (spec.targets.kind != "values" or spec.targets.shape):
+        message = f"data.normalize_targets: expected none, because {spec.name} has {spec.targets}, got 'standard'"
+        yield Problem(("data", "normalize_targets"), message, fix="remove the key")
     yield from augmentation.incompatibilities(config.data.augment, spec.shape, ("data", "augment"))
 
 

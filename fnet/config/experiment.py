@@ -64,6 +64,7 @@ def dataset(settings: DataSettings, spec: DatasetSpec) -> Dataset:
         spec=spec,
         parts=settings.parts(spec.splits),
         normalization=settings.normalize or "none",
+        target_normalization=settings.normalize_targets or "none",
         order=settings.order,
         stream=settings.stream,
     )

@@ -153,9 +153,10 @@ def _spec_of(config: Config, source: Document) -> DatasetSpec:
 
 def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) -> Config:
     """Return the config with the defaults that depend on its file, data and network filled in."""
-    loss = chosen_loss(config, spec, net.shape(spec.shape))
+    loss, source = chosen_loss(config, spec, net.shape(spec.shape)), data_source(config.data)
     data = {
-        "normalize": config.data.normalize or data_source(config.data).default_normalization(spec),
+        "normalize": config.data.normalize or source.default_normalization(spec),
+        "normalize_targets": config.data.normalize_targets or source.default_target_normalization(spec),
         "split": schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True))),
         "augment": augment.describe(augment.build(config.data.augment)),
     }

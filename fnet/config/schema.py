@@ -17,7 +17,7 @@ from fnet.core.settings import Strict, explanations, model_of
 from fnet.core.wording import format_value, printable
 from fnet.data import files, sklearn, synthetic
 from fnet.data.augment import AUGMENTATIONS
-from fnet.data.normalize import Normalization
+from fnet.data.normalize import Normalization, TargetNormalization
 from fnet.data.path import PathText
 from fnet.data.pipeline import Order
 from fnet.data.split import DEFAULT_FRACTIONS, PARTS, SplitSizes, default_parts
@@ -106,6 +106,12 @@ class DataSettings(Choice, frozen=True):
         default=None,
         description="unit (to [0, 1]), standard (mean 0, standard deviation 1) or none, with statistics of the "
         "training part; by default unit for images, standard for tables, none for synthetic data",
+    )
+    normalize_targets: TargetNormalization | None = Field(
+        default=None,
+        description="standard (mean 0, standard deviation 1, with statistics of the training part) or none, for "
+        "targets that are values; metrics and predictions have the original unit; by default standard, none for "
+        "synthetic data",
     )
     augment: list[Any] = Field(
         default=[],

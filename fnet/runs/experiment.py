@@ -12,7 +12,7 @@ import optax
 
 from fnet.core.layer import Layer
 from fnet.data.augment import Augmentation
-from fnet.data.normalize import Normalization
+from fnet.data.normalize import Normalization, TargetNormalization
 from fnet.data.pipeline import Order
 from fnet.data.source import DatasetSpec, DataSource
 from fnet.data.split import DEFAULT_FRACTIONS, sizes
@@ -31,6 +31,8 @@ class Dataset:
         spec: description of the dataset, known without reading examples.
         parts: the training, validation and test part, each a fraction or the names of the source's own splits.
         normalization: unit, standard or none.
+        target_normalization: standard or none, for targets that are values; metrics of fnet's losses, and predictions,
+            have the original unit.
         order: source order, or sorted by content hash.
         stream: read the examples in batches during training instead of loading them into memory.
     """
@@ -39,6 +41,7 @@ class Dataset:
     spec: DatasetSpec
     parts: tuple[float | str, float | str, float | str] = DEFAULT_FRACTIONS
     normalization: Normalization = "none"
+    target_normalization: TargetNormalization = "none"
     order: Order = "source"
     stream: bool = False
 

@@ -172,7 +172,7 @@ def _predictions(run: Trained, portion: inputs.Portion, outputs_of: Callable[...
     x = portion.x.astype(np.int32) if spec.tokens else model.normalizer(portion.x)
     outputs = jnp.asarray(outputs_of(model.params, model.state, x))
     if spec.targets.kind == "values":
-        rows = _value_predictions(names, spec, outputs)
+        rows = _value_predictions(names, spec, model.target_normalizer.inverse(np.asarray(outputs)))
     else:
         rows = _class_predictions(names, spec, loss, outputs)
     if not portion.identifiers:
@@ -181,9 +181,9 @@ def _predictions(run: Trained, portion: inputs.Portion, outputs_of: Callable[...
     return [row._replace(identifiers=dict(pairs)) for row, *pairs in zip(rows, *columns, strict=True)]
 
 
-def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: jax.Array) -> list[Prediction]:
+def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: np.ndarray) -> list[Prediction]:
     columns = _names(spec)
-    rows = np.asarray(outputs, np.float64).reshape(len(names), -1).tolist()
+    rows = outputs.reshape(len(names), -1).tolist()
     return [Prediction(name, dict(zip(columns, row, strict=True)), {}) for name, row in zip(names, rows, strict=True)]
 
 

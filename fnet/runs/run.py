@@ -13,7 +13,7 @@ from fnet.data.pipeline import Splits
 from fnet.metrics import recorded_name
 from fnet.runs import files, folder, memory
 from fnet.runs.code import code_of
-from fnet.runs.data import load_data
+from fnet.runs.data import load_data, reported_loss
 from fnet.runs.evaluation import Scores, scores_of, sizes_of
 from fnet.runs.experiment import Experiment
 from fnet.runs.log import MetricsLog, board_writer
@@ -163,7 +163,7 @@ def _train(experiment: Experiment, splits: Splits[Any], on_event: Callable[[Segm
     plan = experiment.plan()
     return fit(
         experiment.net,
-        experiment.loss,
+        reported_loss(experiment, splits),
         experiment.optimizer(plan.steps),
         splits.train,
         validation=splits.parts().get("validation"),
@@ -182,7 +182,8 @@ def _save_model(run_folder: Path, experiment: Experiment, splits: Splits[Any], p
     """
 
     def save(path: Path) -> None:
-        about = {"normalizer": splits.normalizer, "spec": experiment.spec, "loss": experiment.loss_settings}
+        normalizers = {"normalizer": splits.normalizer, "target_normalizer": splits.target_normalizer}
+        about = {"spec": experiment.spec, "loss": experiment.loss_settings, **normalizers}
         save_model(path, experiment.net, params, state, **about)
 
     try:
