@@ -58,12 +58,14 @@ def load(file: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = ())
         return build_experiment(*resolve(file, overrides))
 
 
-def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
+def resolve(file: str, overrides: Sequence[str] = (), trained: DatasetSpec | None = None) -> Resolved:
     """Read a config file, check all of it, and fill in every default; imports what `fnet.core.imports` allows.
 
     Args:
         file: path of a YAML file.
         overrides: `key=value` each.
+        trained: for the config of a run, description of the data that its network was trained on; the data itself, which
+            may have changed since, is then not read.
 
     Raises:
         ConfigError: as for `load`.
@@ -72,7 +74,7 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
         source = document.read(file, overrides)
         relative = resolve_paths(source)
         config = _validated(source)
-        spec = _spec_of(config, source)
+        spec = _spec_of(config, source) if trained is None else trained
         net = build_network(config.model, ("model",))
         if isinstance(net, Problem):
             raise source.problems([net])

@@ -1,14 +1,16 @@
 """The formats of the user's own files: functions of their settings that return a `FileSource`."""
 
 from collections.abc import Callable, Mapping
+from inspect import Parameter
 from types import MappingProxyType
 from typing import Any
 
+from fnet.core.settings import named_parameters
 from fnet.data.idx import idx
 from fnet.data.images import EXTENSIONS, images
 from fnet.data.npz import npz
 from fnet.data.path import FileSource, existing_path
-from fnet.data.source import DataError, DataSource
+from fnet.data.source import DataError, DatasetSpec, DataSource
 from fnet.data.table import encode, table
 from fnet.data.text import text
 
@@ -38,6 +40,34 @@ _BY_EXTENSION = {".npz": "npz", ".txt": "text"}
 def source(name: str, settings: Mapping[str, Any]) -> DataSource:
     """Return the data source of a format with these settings."""
     return FORMATS[name](**settings)
+
+
+OF_THE_FILE = ("path", "separator", "encoding", "decimal", "sheet", "labels", "file")
+"""Settings that describe a single file, and not how its examples are understood."""
+
+
+def source_like(path: str, settings: Mapping[str, Any], spec: DatasetSpec) -> DataSource:
+    """Return the data in another file, for a network that was trained on `spec`.
+
+    Args:
+        path: the file or folder, in any format.
+        settings: the settings of the data of the network, of which those apply that the format of the file has.
+        spec: description of that data.
+
+    Raises:
+        DataError: when the file does not exist, has no known format, or needs a setting that the network's data lacks.
+    """
+    name = format_of(path)
+    known = named_parameters(FORMATS[name])
+    is_labeled = settings.get("labels") is not None
+    values = {
+        key: value
+        for key, value in settings.items()
+        if key in known and key not in OF_THE_FILE and value is not None and not (is_labeled and name == "images")
+    }
+    if "target" not in values and known.get("target") is not None and known["target"].default is Parameter.empty:
+        raise DataError(f"{path} is a table, but the network was trained on examples of shape {spec.shape}")
+    return FORMATS[name](**values, path=existing_path(path).as_posix()).like(spec)
 
 
 def format_of(path: str | Mapping[str, str]) -> str:

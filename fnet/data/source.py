@@ -261,6 +261,13 @@ class DataSource(Protocol):
         """Return a hash of the dataset that `read` or `stream` returned; by default, of its content."""
         return fingerprint(data)
 
+    def like(self, spec: DatasetSpec) -> "DataSource":  # noqa: ARG002
+        """Return the source with examples and targets encoded as for the network that was trained on `spec`.
+
+        The default returns the source itself: what it contains does not determine how it is encoded.
+        """
+        return self
+
     def default_normalization(self, spec: DatasetSpec) -> Normalization:
         """Return the default normalization: unit for images, standard for tables, none for token indices."""
         if spec.tokens:
