@@ -64,8 +64,8 @@ def resolve(file: str, overrides: Sequence[str] = (), trained: DatasetSpec | Non
     Args:
         file: path of a YAML file.
         overrides: `key=value` each.
-        trained: for the config of a run, description of the data that its network was trained on; the data itself, which
-            may have changed since, is then not read.
+        trained: for the config of a run, description of the data that its network was trained on; the data itself,
+            which may have changed since, is then not read.
 
     Raises:
         ConfigError: as for `load`.
