@@ -40,10 +40,8 @@ def trained(tmp_path_factory):
     """A folder with a table, its config and a run; tests copy nothing and restore what they change."""
     folder = tmp_path_factory.mktemp("use")
     write(folder / "houses.csv", rows(np.random.default_rng(3), 60))
-    text = (
-        "data: {path: houses.csv, target: kind, columns: {id: identifier}}\nmodel: [{dense: 2}]\ntrain: {epochs: 3}\n"
-    )
-    (folder / "c.yaml").write_text(text)
+    data = "data: {path: houses.csv, target: kind, columns: {id: identifier}}"
+    (folder / "c.yaml").write_text(f"{data}\nmodel: [{{dense: 2}}]\ntrain: {{epochs: 3}}\n")
     output_of("train", folder / "c.yaml", f"out={folder}")
     return folder
 

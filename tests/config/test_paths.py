@@ -96,7 +96,7 @@ def test_a_project_can_be_moved_with_its_data_and_runs(project, tmp_path, monkey
     result = call("evaluate", run)
     assert result.exit_code == 2
     expected = re.escape(f"'data' does not exist in {tmp_path / 'moved'} (looking for {tmp_path / 'moved/data/t.csv'})")
-    assert re.fullmatch(f"{run}/config.yaml:\\d+:\\d+: data: {expected}.*\n", result.stderr)
+    assert re.fullmatch(f"error: {run}/config.yaml: data: {expected}.*\n", result.stderr)
 
 
 def test_absolute_paths_stay_absolute(project):
