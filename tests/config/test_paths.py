@@ -38,6 +38,17 @@ def test_a_path_in_a_file_is_relative_to_the_file(project):
     assert load(str(project / "experiments" / "c.yaml")).spec.size == 20
 
 
+def test_a_file_per_split_is_relative_to_the_config_as_well(project):
+    for name in ("a.csv", "b.csv"):
+        (project / "data" / name).write_text(TABLE)
+    config = project / "experiments" / "s.yaml"
+    config.write_text(f"data: {{path: {{train: ../data/a.csv, test: ../data/b.csv}}, target: kind}}\n{MODEL}")
+    experiment = load(str(config), ["data.path.test=../data/b.csv"])
+    assert experiment.spec.splits == (("train", 20), ("test", 20))
+    written = YAML(typ="safe").load(experiment.config_text(project / "runs" / "s-1"))["data"]["path"]
+    assert written == {"train": "../../data/a.csv", "test": "../../data/b.csv"}
+
+
 def test_a_path_on_the_command_line_is_relative_to_the_current_directory(project):
     Path("mine.csv").write_text(TABLE)
     for override in ("data.path=mine.csv", "data={path: mine.csv, target: kind}"):
