@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fnet.data.table.table import csv
 from fnet.data.inputs import read
 from fnet.data.source import Column, DataError, DatasetSpec, Targets
+from fnet.data.table.table import csv
 
 DIGITS = DatasetSpec("digits", (4, 3, 1), Targets("classes", 2), 9, (0.0, 16.0))
 NUMBERS = DatasetSpec("numbers", (3,), Targets("classes", 2), 9)

@@ -246,9 +246,7 @@ def test_one_file_per_split():
     digests = [readers.digest({"train": "a.csv", "test": name}) for name in ("b.csv", "c.csv")]
     assert len({*digests, readers.digest({"test": "a.csv", "train": "b.csv"}), readers.digest("a.csv")}) == 4
     Path("c.csv").write_text("s,m,k\n1,2,3\n")
-    with pytest.raises(
-        DataError, match=r"c.csv has no column 'n', but .*a.csv has; the files of a table need"
-    ):
+    with pytest.raises(DataError, match=r"c.csv has no column 'n', but .*a.csv has; the files of a table need"):
         readers.read({"train": "a.csv", "test": "c.csv"}, name="csv")
 
 
