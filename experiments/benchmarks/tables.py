@@ -31,7 +31,7 @@ COMMANDS = {
 
 
 def write_tables(folder: Path, seed: int) -> None:
-    """Write `long.csv` with numbers, counts, names, dates and classes, and `wide.csv` with numbers, and their configs."""
+    """Write `long.csv` of numbers, counts, names, dates and classes, `wide.csv` of numbers, and their configs."""
     rng = np.random.default_rng(seed)
     rows, columns = LONG
     numbers = rng.normal(size=(rows, columns - 4)).round(4)
