@@ -39,6 +39,9 @@ def tables() -> Iterator[Case]:
     )
     yield Case("CSV with NUL", lambda _: _table("a,y\n1,0\n\x002,1\n"), "line 3 contains a NUL")
     yield Case("CSV that is no text", lambda _: _table(b"a,y\n\xff\xfe\x81,0\n2,1\n"), "neither UTF-8 nor")
+    yield Case(
+        "CSV that is not UTF-8", lambda _: _table(b"a,y\n\xff\xfe,0\n2,1\n", encoding="utf-8"), "byte 0xff in line 2"
+    )
     yield Case("CSV in UTF-16", lambda _: _table("a,y\n1,0\n2,1\n".encode("utf-16")), arrays_are([1, 2], [0, 1]))
     yield Case("CSV in half of UTF-16", lambda _: _table("a,y\n1,0\n".encode("utf-16")[:-1]), "not text in utf-16")
     yield Case("CSV that mixes encodings", lambda _: _table("é,y\n1,0\n".encode() + b"\xe9,1\n"), "is UTF-8, except")
