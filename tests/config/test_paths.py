@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from fnet.config.errors import ConfigError
 from fnet.config.load import load, resolve
 
-TABLE = "size,kind\n" + "1,small\n9,large\n" * 10
+TABLE = "size,kind\n" + "1,small\n9,large\n9,small\n1,large\n" * 5
 MODEL = "model: [{dense: 2}]\ntrain: {epochs: 1}\n"
 
 
