@@ -4,7 +4,7 @@ import contextlib
 import math
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Annotated, NamedTuple
 
@@ -15,7 +15,7 @@ from fnet.core.wording import suggestion
 from fnet.data import labels
 from fnet.data.cache import Chunks, cached
 from fnet.data.memory import refuse_beyond_memory
-from fnet.data.npy import Header, read_array, read_header, read_rows, refuse_other_size
+from fnet.data.npy import Header, read_array, read_header, read_rows, refuse_objects, refuse_other_size
 from fnet.data.path import MAX_COMPRESSION, FileSource, PathText, digest, existing_file, file_errors, is_text, open_file
 from fnet.data.source import DataError, DatasetSpec, DataWarning, TargetKind, Targets
 from fnet.data.stream import Stream
@@ -175,6 +175,40 @@ def read(archive: Path, key: str | None = None) -> np.ndarray:
         raise DataError(f"{archive} does not contain an array '{key}'{suggestion(key, headers)}")
     with _member(archive, key) as member:
         return read_array(member, read_header(member))
+
+
+def open_rows(archive: Path) -> tuple[Header, Iterator[np.ndarray]]:
+    """Return the header of an array of examples, and its rows in chunks.
+
+    Args:
+        archive: a .npy file, or a .npz file, of which the array x or the only array is read.
+
+    Raises:
+        DataError: as for `read`, also while the rows are read.
+    """
+
+    def rows_of_file() -> Iterator[np.ndarray]:
+        with file_errors(archive), open_file(archive) as file:
+            yield from read_rows(file, read_header(file))
+
+    with file_errors(archive), open_file(archive) as file:
+        if file.peek(6).startswith(b"\x93NUMPY"):
+            header = read_header(file)
+            refuse_other_size(header, archive.stat().st_size)
+            refuse_objects(header)
+            return header, rows_of_file()
+    headers = _headers(archive)
+    key = _key_of_examples(archive, headers)
+    with file_errors(archive):
+        refuse_objects(headers[key])
+    return headers[key], _rows(archive, key)
+
+
+def _key_of_examples(archive: Path, headers: Mapping[str, Header]) -> str:
+    key = next(iter(headers)) if len(headers) == 1 else "x"
+    if key not in headers:
+        raise DataError(f"{archive} does not contain an array '{key}'{suggestion(key, headers)}")
+    return key
 
 
 def _headers(archive: Path) -> dict[str, Header]:

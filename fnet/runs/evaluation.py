@@ -1,5 +1,8 @@
 """Evaluate parameters on the data of an experiment."""
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -7,6 +10,7 @@ import numpy as np
 
 from fnet.data.normalize import Normalizer
 from fnet.data.pipeline import Splits
+from fnet.runs import files
 from fnet.runs.data import load_data, reported_loss
 from fnet.runs.experiment import Experiment
 from fnet.runs.remarks import Comparison, compare
@@ -24,6 +28,7 @@ class Evaluation(NamedTuple):
     part: the part that the predictions are for: test, or the last one that has examples.
     predictions: the predictions for that part; values in their original unit.
     labels: the targets of that part, likewise.
+    fingerprint: fingerprint of the data.
     comparison: baselines on that part, fitted to the training part, and remarks; None for a custom loss.
     """
 
@@ -32,7 +37,16 @@ class Evaluation(NamedTuple):
     part: str
     predictions: np.ndarray
     labels: np.ndarray
+    fingerprint: str
     comparison: Comparison | None
+
+    def of_file(self) -> "Evaluation":
+        """Return the evaluation of other data, which were read as one part, under the name `file`.
+
+        It has no baselines, because these are fitted to a training part.
+        """
+        scores, sizes = {"file": self.scores[self.part]}, {"file": self.sizes[self.part]}
+        return self._replace(scores=scores, sizes=sizes, part="file", comparison=None)
 
 
 def evaluate(
@@ -52,7 +66,7 @@ def evaluate(
     Raises:
         DataError: when the data cannot be used.
     """
-    splits, _ = load_data(experiment, normalizer, target_normalizer)
+    splits, fingerprint = load_data(experiment, normalizer, target_normalizer)
     part, data = list(splits.parts().items())[-1]
     outputs = outputs_of(experiment.net, params, state, data.x)
     predictions = np.asarray(experiment.loss.predict(jnp.asarray(outputs)))
@@ -64,7 +78,26 @@ def evaluate(
     scores = scores_of(experiment, params, state, splits)
     compared = None if experiment.spec.targets.shape else outputs
     comparison = compare(experiment, reported_loss(experiment, splits), splits, scores, compared)
-    return Evaluation(scores, sizes_of(splits), part, predictions, labels, comparison)
+    return Evaluation(scores, sizes_of(splits), part, predictions, labels, fingerprint, comparison)
+
+
+def change_since_training(run: str, fingerprint: str, *, size: int, trained_size: int) -> str | None:
+    """Return in words how the data of a run have changed since training; None if they have not, or it is unknown.
+
+    Args:
+        run: folder of the run, whose environment.json contains the fingerprint of the data.
+        fingerprint: fingerprint of the current data.
+        size: number of examples of the current data.
+        trained_size: number of examples that the data had.
+    """
+    try:
+        recorded = json.loads(files.read(Path(run) / "environment.json"))["data"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    if recorded == fingerprint or not isinstance(recorded, str):
+        return None
+    what = "the number of examples is the same" if size == trained_size else f"{size:,} examples, then {trained_size:,}"
+    return f"the data have changed since training: {what}; the fingerprint differs"
 
 
 def scores_of(experiment: Experiment, params: Any, state: Any, splits: Splits[Any]) -> Scores:

@@ -5,6 +5,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -24,6 +25,15 @@ from fnet.regularization import Penalties
 from fnet.train.class_weights import ClassWeights, example_weights
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.plan import BATCH_SIZE, EPOCHS, Plan, plan
+
+ConfigText = Callable[[str | os.PathLike[str] | None], str]
+"""Function from the folder of a run to its config as YAML."""
+
+
+def without_config(folder: str | os.PathLike[str] | None) -> str:  # noqa: ARG001
+    """Return the text of an experiment that does not come from a config."""
+    return ""
+
 
 SHARE_TOLERANCE = 0.03
 """Difference between the fraction of a part and its share of the examples that is not worth a remark."""
@@ -146,8 +156,10 @@ class Experiment:
         steps: total number of steps; overrides `epochs`.
         log_every: number of steps between step records in metrics.jsonl; None records epochs only.
         tensorboard: also write the values of every epoch for TensorBoard.
-        config_text: the resolved config as YAML, written into the run's folder; empty for an experiment without one.
-        fold_configs: for cross-validation, the resolved config of each fold.
+        config_text: function from the run's folder to the resolved config as YAML, which is written into it; the paths
+            that the user wrote as relative ones are relative to the folder, and absolute for None. Empty for an
+            experiment without a config.
+        fold_configs: for cross-validation, such a function for each fold.
     """
 
     name: str
@@ -167,8 +179,8 @@ class Experiment:
     steps: int | None = None
     log_every: int | None = None
     tensorboard: bool = False
-    config_text: str = ""
-    fold_configs: Sequence[str] = ()
+    config_text: ConfigText = without_config
+    fold_configs: Sequence[ConfigText] = ()
 
     @property
     def spec(self) -> DatasetSpec:

@@ -14,7 +14,7 @@ from fnet.data.pipeline import split
 from fnet.runs import files, folder, memory
 from fnet.runs.code import code_of
 from fnet.runs.evaluation import Scores
-from fnet.runs.experiment import Experiment
+from fnet.runs.experiment import Experiment, without_config
 from fnet.runs.run import run
 from fnet.runs.stop import Interrupted, StopRequests
 from fnet.train.loop import Epoch, Segment
@@ -92,7 +92,7 @@ class CrossValidation(NamedTuple):
 def folds_of(experiment: Experiment) -> list[Experiment]:
     """Return the experiment of each fold: the same but for its validation part."""
     datasets = experiment.data.folds()
-    texts = experiment.fold_configs or [""] * len(datasets)
+    texts = experiment.fold_configs or [without_config] * len(datasets)
     return [
         dataclasses.replace(experiment, data=data, config_text=text, fold_configs=())
         for data, text in zip(datasets, texts, strict=True)
@@ -187,8 +187,9 @@ def _describe(run_folder: Path, experiment: Experiment, fingerprint: str) -> Non
     """Write environment.json, and config.yaml if the experiment has a config."""
     environment = folder.environment(seed=experiment.seed, fingerprint=fingerprint)
     environment["code"] = code_of(experiment.net, experiment.augmentations)
-    if experiment.config_text:
-        files.write(run_folder / "config.yaml", experiment.config_text)
+    config = experiment.config_text(run_folder)
+    if config:
+        files.write(run_folder / "config.yaml", config)
     files.write(run_folder / "environment.json", json.dumps(environment, indent=2) + "\n")
 
 

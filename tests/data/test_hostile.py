@@ -21,9 +21,12 @@ from fnet.data.stratify import split_indices
 FOLDER = Path(__file__).parents[2] / "experiments" / "reliability"
 SLOW = (
     "CSV of 200,000 columns",
+    "CSV of 2 million quotes",
+    "CSV.gz of 4 GB of zeros",
     "IDX.gz of 200 MB that declares 8 bytes",
     "PNG of 60,000 pixels square",
     "PNG of 60,000 pixels square, resized",
+    "workbook whose sheet is 200 MB of zeros",
 )
 
 needs_experiments = pytest.mark.skipif(not FOLDER.exists(), reason="the experiments are not in the source distribution")
@@ -68,7 +71,7 @@ def test_an_array_of_objects_runs_nothing_when_it_is_predicted():
     np.savez("a.npz", x=np.array([[Canary()]], object))
     for name in ("a.npy", "a.npz"):
         with pytest.raises(DataError, match=rf"{name} is damaged .*Python objects; save an array of numbers"):
-            inputs.read(name, spec)
+            inputs.open_inputs(name, spec)
     assert not Path("canary").exists()
 
 
@@ -77,7 +80,7 @@ def test_an_array_of_objects_runs_nothing_when_it_is_predicted():
 def test_a_fifo_is_not_predicted(name):
     os.mkfifo(name)
     with pytest.raises(DataError, match="expected a file, got a FIFO"):
-        inputs.read(name, DatasetSpec("digits", (4, 4, 1), Targets("classes", 2), 9, (0.0, 16.0)))
+        inputs.open_inputs(name, DatasetSpec("digits", (4, 4, 1), Targets("classes", 2), 9, (0.0, 16.0)))
 
 
 def test_a_file_that_becomes_a_fifo_is_not_waited_for(tmp_path, monkeypatch):
@@ -121,8 +124,8 @@ def test_data_is_compared_with_memory_before_it_is_allocated():
     write("a,y\n" + "1,0\n2,1\n" * 200)
     assert assert_too_large("csv", "a table of 400 lines and 2 columns needs .* divide it", path="t.csv", target="y")
     write("c,y\n" + "".join(f"c{i},{i % 2}\n" for i in range(100)))
-    message = "100 examples of 100 features needs .* data.drop"
-    assert assert_too_large("csv", message, path="t.csv", target="y") == "drop"
+    message, columns = "100 examples of 100 features needs .* data.drop", {"c": "category"}
+    assert assert_too_large("csv", message, path="t.csv", target="y", columns=columns) == "drop"
     write("a" * 1000, "t.txt")
     assert assert_too_large("text", "as characters, needs .* set data.tokens: bytes", path="t.txt") == "tokens"
     for folder in ("a", "b"):
