@@ -19,12 +19,18 @@ Order = Literal["source", "content"]
 
 
 class Splits(NamedTuple, Generic[Data]):
-    """The three parts of a dataset, normalized; all but the training part may be empty."""
+    """The three parts of a dataset, normalized; all but the training part may be empty.
+
+    train, validation, test: the parts.
+    normalizer: the normalization of the examples.
+    target_normalizer: the normalization of the targets: the identity, except for values that are standardized.
+    """
 
     train: Data
     validation: Data
     test: Data
     normalizer: normalize.Normalizer
+    target_normalizer: normalize.Normalizer = normalize.IDENTITY
 
     def parts(self) -> dict[str, Data]:
         """Return the parts that contain examples, by name."""
@@ -41,6 +47,8 @@ def split_and_normalize(
     seed: int,
     order: Order = "source",
     normalizer: normalize.Normalizer | None = None,
+    target_normalization: normalize.TargetNormalization = "none",
+    target_normalizer: normalize.Normalizer | None = None,
 ) -> Splits[Data]:
     """Split (stratified by class), order, and normalize with the statistics of the training part only.
 
@@ -52,6 +60,8 @@ def split_and_normalize(
         seed: seed of the split.
         order: order of the examples in every part: source order, or sorted by content hash.
         normalizer: the normalizer of a trained network, in place of one with the statistics of this training part.
+        target_normalization: standard or none; the normalization of targets that are values.
+        target_normalizer: the target normalizer of a trained network, likewise.
 
     Raises:
         DataError: for values that are not finite, labels out of range, or a class that is not in the training part.
@@ -63,11 +73,17 @@ def split_and_normalize(
     if order == "content":
         train, validation, test = (part.part(by_content(part)) for part in (train, validation, test))
     if spec.tokens:
-        return Splits(train, validation, test, normalize.IDENTITY)
-    if normalizer is None:
+        normalizer = normalize.IDENTITY
+    elif normalizer is None:
         normalizer = normalize.fit(normalization, train.x, spec.range, has_missing=spec.has_missing)
-    train, validation, test = (part.mapped(x=normalizer) for part in (train, validation, test))
-    return Splits(train, validation, test, normalizer)
+    if spec.targets.kind != "values":
+        target_normalizer = normalize.IDENTITY
+    elif target_normalizer is None:
+        target_normalizer = normalize.fit(target_normalization, train.y)
+    of_x = None if spec.tokens else normalizer
+    of_y = None if target_normalizer.is_identity else target_normalizer
+    train, validation, test = (part.mapped(x=of_x, y=of_y) for part in (train, validation, test))
+    return Splits(train, validation, test, normalizer, target_normalizer)
 
 
 def _refuse_too_large(spec: DatasetSpec) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fnet.core.wording import printable
 from fnet.data.arrays import Arrays, chunks
-from fnet.data.normalize import Normalization
+from fnet.data.normalize import Normalization, TargetNormalization
 from fnet.data.stream import Stream
 
 
@@ -266,6 +266,10 @@ class DataSource(Protocol):
         if spec.tokens:
             return "none"
         return "unit" if len(spec.shape) == 3 else "standard"
+
+    def default_target_normalization(self, spec: DatasetSpec) -> TargetNormalization:
+        """Return the default normalization of targets: standard for values, one set per example, otherwise none."""
+        return "standard" if spec.targets.kind == "values" and not spec.targets.shape else "none"
 
 
 def fingerprint(data: Arrays | Stream) -> str:

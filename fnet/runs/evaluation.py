@@ -7,8 +7,9 @@ import numpy as np
 
 from fnet.data.normalize import Normalizer
 from fnet.data.pipeline import Splits
-from fnet.runs.data import load_data
+from fnet.runs.data import load_data, reported_loss
 from fnet.runs.experiment import Experiment
+from fnet.runs.remarks import Comparison, compare
 from fnet.train.evaluate import make_score, outputs_of, values_of
 
 Scores = dict[str, dict[str, float]]
@@ -21,8 +22,9 @@ class Evaluation(NamedTuple):
     scores: loss and metrics of every part.
     sizes: number of examples of every part.
     part: the part that the predictions are for: test, or the last one that has examples.
-    predictions: the predictions for that part.
-    labels: the targets of that part.
+    predictions: the predictions for that part; values in their original unit.
+    labels: the targets of that part, likewise.
+    comparison: baselines on that part, fitted to the training part, and remarks; None for a custom loss.
     """
 
     scores: Scores
@@ -30,32 +32,44 @@ class Evaluation(NamedTuple):
     part: str
     predictions: np.ndarray
     labels: np.ndarray
+    comparison: Comparison | None
 
 
-def evaluate(experiment: Experiment, params: Any, state: Any, normalizer: Normalizer | None = None) -> Evaluation:
+def evaluate(
+    experiment: Experiment,
+    params: Any,
+    state: Any,
+    normalizer: Normalizer | None = None,
+    target_normalizer: Normalizer | None = None,
+) -> Evaluation:
     """Score parameters on the data of an experiment.
 
     Args:
         experiment: the experiment.
         params, state: of its network.
-        normalizer: the normalizer that the network was trained with, as for `load_data`.
+        normalizer, target_normalizer: those that the network was trained with, as for `load_data`.
 
     Raises:
         DataError: when the data cannot be used.
     """
-    splits, _ = load_data(experiment, normalizer)
+    splits, _ = load_data(experiment, normalizer, target_normalizer)
     part, data = list(splits.parts().items())[-1]
     outputs = outputs_of(experiment.net, params, state, data.x)
     predictions = np.asarray(experiment.loss.predict(jnp.asarray(outputs)))
     labels = np.asarray(data.y).reshape(predictions.shape)
-    if experiment.spec.targets.kind == "classes":
+    if experiment.spec.targets.kind == "values":
+        predictions, labels = map(splits.target_normalizer.inverse, (predictions, labels))
+    elif experiment.spec.targets.kind == "classes":
         predictions, labels = predictions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
-    return Evaluation(scores_of(experiment, params, state, splits), sizes_of(splits), part, predictions, labels)
+    scores = scores_of(experiment, params, state, splits)
+    compared = None if experiment.spec.targets.shape else outputs
+    comparison = compare(experiment, reported_loss(experiment, splits), splits, scores, compared)
+    return Evaluation(scores, sizes_of(splits), part, predictions, labels, comparison)
 
 
 def scores_of(experiment: Experiment, params: Any, state: Any, splits: Splits[Any]) -> Scores:
-    """Return the loss and the metrics of the parameters on every part of the data."""
-    score = make_score(experiment.net, experiment.loss)
+    """Return the loss and the metrics of the parameters on every part of the data, in the original unit of values."""
+    score = make_score(experiment.net, reported_loss(experiment, splits))
     return {part: values_of(score(params, state, data)) for part, data in splits.parts().items()}
 
 

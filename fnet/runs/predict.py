@@ -120,13 +120,13 @@ def predict(run: Trained, path: str) -> list[Prediction]:
         raise FolderError(f"the network cannot be applied to examples {spec.shape}: {reason(error)}") from error
     outputs = jnp.asarray(outputs_of(net, model.params, model.state, x))
     if spec.targets.kind == "values":
-        return _value_predictions(names, spec, outputs)
+        return _value_predictions(names, spec, model.target_normalizer.inverse(np.asarray(outputs)))
     return _class_predictions(names, spec, loss, outputs)
 
 
-def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: jax.Array) -> list[Prediction]:
+def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: np.ndarray) -> list[Prediction]:
     columns = _distinct(spec.targets.names) or tuple(f"output_{number}" for number in range(outputs.shape[-1]))
-    rows = np.asarray(outputs, np.float64).reshape(len(names), -1).tolist()
+    rows = outputs.reshape(len(names), -1).tolist()
     return [Prediction(name, dict(zip(columns, row, strict=True)), {}) for name, row in zip(names, rows, strict=True)]
 
 
