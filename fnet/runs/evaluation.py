@@ -1,7 +1,6 @@
 """Evaluate parameters on the data of an experiment."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
