@@ -61,6 +61,9 @@ def format_of(path: str | Mapping[str, str]) -> str:
         raise DataError(f"'{path}' is a single image; give the folder that contains one folder per class", "path")
     if "-ubyte" in location.name:
         raise DataError(f"'{path}' is a single IDX file; give the folder that contains images and labels", "path")
+    if extension == ".npy":
+        fix = "save examples and targets in one file: np.savez('data.npz', x=x, y=y)"
+        raise DataError(f"'{path}' is a single array; {fix}", "path")
     known = ", ".join([*encode.EXTENSIONS, *_BY_EXTENSION, "a folder of images, of IDX files or of Parquet files"])
     received = f"the extension '{location.suffix}'" if extension else "no extension"
     what = f"'{location.name}': expected a known format, got {received}"

@@ -7,6 +7,7 @@ import numpy as np
 from fnet.data import idx, images, npz
 from fnet.data.arrays import first_invalid
 from fnet.data.path import existing_file, existing_path
+from fnet.data.pixels import Form, decode
 from fnet.data.source import DataError, DatasetSpec
 from fnet.data.table import encode
 
@@ -16,8 +17,9 @@ def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
 
     Args:
         path: a table in any format with the columns of the table that the network was trained on, a .npz or .npy array,
-            an image (PNG or JPEG), a folder of images at any depth, or an IDX file of images. Images are resized, and
-            their pixels are scaled so that black and white are the min and max of the training data.
+            an image (PNG, JPEG, WebP, BMP, TIFF, GIF), a folder of images at any depth, or an IDX file of images.
+            Images are resized, and their pixels are scaled so that black and white are the min and max of the training
+            data.
         spec: description of the dataset that the network was trained on.
 
     Raises:
@@ -49,7 +51,7 @@ def _images(location: Path, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
     if location.is_dir():
         files = images.files_below(location)
         if not files:
-            raise DataError(f"{location} does not contain images ({', '.join(images.EXTENSIONS)})")
+            raise DataError(images.without_images(location))
     if len(spec.shape) != 3 or spec.shape[2] not in (1, 3):
         raise DataError(f"{location} contains images, but the network takes examples of shape {spec.shape}")
     if spec.range is None:
@@ -58,10 +60,11 @@ def _images(location: Path, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
             "save the examples as .npy"
         )
     height, width, channels = spec.shape
-    pixels = np.concatenate(list(images.decode(files, (height, width, channels), resize=True)))
+    form = Form(height, width, channels, 65535 if spec.range == (0, 65535) else 255)
+    pixels = np.concatenate(list(decode(files, form, resize=True)))
     names = [file.relative_to(location).as_posix() if location.is_dir() else file.name for file in files]
     low, high = spec.range
-    return pixels if spec.range == (0, 255) else low + pixels * np.float32((high - low) / 255), names
+    return pixels if spec.range == (0, form.max) else low + pixels * np.float32((high - low) / 255), names
 
 
 def _checked(location: Path, x: np.ndarray, spec: DatasetSpec) -> np.ndarray:

@@ -167,21 +167,6 @@ def test_bounds_of_settings(function, setting, valid, invalid):
 
 
 @pytest.mark.usefixtures("isolated_folders")
-def test_more_classes_than_examples_need_to_be_stated():
-    """Up to a thousand are inferred; more only if there are as many examples."""
-    for number, examples, refused in ((1000, 3, False), (1001, 3, True), (1200, 1200, False), (1201, 1200, True)):
-        np.savez("a.npz", x=np.ones((examples, 1)), y=np.arange(examples) // examples + (number - 1))
-        if refused:
-            with pytest.raises(
-                DataError, match=f"as large as {number - 1}, but .* {examples} examples; .*classes: {number}"
-            ):
-                files.source("npz", {"path": "a.npz"}).spec()
-            assert files.source("npz", {"path": "a.npz", "classes": number}).spec().targets.number == number
-        else:
-            assert files.source("npz", {"path": "a.npz"}).spec().targets.number == number
-
-
-@pytest.mark.usefixtures("isolated_folders")
 def test_an_entry_is_removed_under_the_name_that_the_list_shows():
     write(TABLE)
     files.source("csv", {"path": "t.csv", "target": "kind"}).spec()

@@ -151,8 +151,8 @@ def test_an_idx_file(tmp_path, rng):
         ("a.png", NUMBERS, "contains images, but the network takes examples of shape (3,)"),
         ("a.png", DIGITS._replace(range=None), "numbers of unknown range; save the examples as .npy"),
         ("a.png", DIGITS, "is damaged"),
-        (".", DIGITS, "does not contain images (.png, .jpg, .jpeg)"),
-        (".", NUMBERS, "does not contain images (.png, .jpg, .jpeg)"),
+        (".", DIGITS, "does not contain images (.png, .jpg, .jpeg, .webp, "),
+        (".", NUMBERS, "does not contain images (.png, .jpg, .jpeg, .webp, "),
     ],
 )
 def test_other_files_are_refused(tmp_path, name, spec, message):
