@@ -206,7 +206,8 @@ def _errors(name: str, predictions: AnyArray, targets: AnyArray) -> Array:
 
 def _widened(values: AnyArray) -> Array:
     """Return integers and numbers of 16 bits in float32, and others as they are."""
-    return jnp.asarray(values).astype(jnp.promote_types(values.dtype, jnp.float32))
+    values = jnp.asarray(values)
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def _per_output(values: Array) -> Array:
