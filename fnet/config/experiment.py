@@ -1,11 +1,16 @@
 """Build an experiment from a validated config."""
 
+import functools
 import io
+import os
+from collections.abc import Iterable
 from typing import Any
 
 import optax
 from ruamel.yaml import YAML
 
+from fnet.config.errors import Path
+from fnet.config.paths import with_relative_paths
 from fnet.config.schema import Choice, Config, DataSettings, LossSettings, OptimizerSettings
 from fnet.core.layer import Layer
 from fnet.core.wording import printable
@@ -18,13 +23,14 @@ from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, with_clipping
 
 
-def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experiment:
+def build_experiment(config: Config, net: Layer, spec: DatasetSpec, relative: Iterable[Path] = ()) -> Experiment:
     """Build the experiment of a resolved config.
 
     Args:
         config: the config, with every default filled in.
         net: its network.
         spec: description of its dataset.
+        relative: where the config has paths that the user wrote as relative ones.
     """
     train: dict[str, Any] = dict(config.train)
     if config.train.early_stopping is not None:
@@ -41,7 +47,7 @@ def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experimen
         out=config.out,
         penalties=penalties(config),
         augmentations=augment.build(config.data.augment),
-        config_text=dump(config),
+        config_text=functools.partial(dump, config, relative=frozenset(relative)),
         **train,
     )
 
@@ -95,9 +101,19 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
     return with_clipping(optimizer, norm=settings.clip_norm, value=settings.clip_value)
 
 
-def dump(config: Config) -> str:
-    """Return the config as YAML, with every value explicit; `steps` stands in place of `epochs`."""
+def dump(
+    config: Config, folder: str | os.PathLike[str] | None = None, *, relative: Iterable[Path] = frozenset()
+) -> str:
+    """Return the config as YAML, with every value explicit; `steps` stands in place of `epochs`.
+
+    Args:
+        config: the config, whose paths are absolute.
+        folder: the folder that the YAML is written to, to which some of the paths shall be relative; None for none.
+        relative: where these paths are.
+    """
     data = config.model_dump(mode="json")
+    if folder is not None:
+        data = with_relative_paths(data, relative, os.path.abspath(folder))
     data["optimizer"]["schedule"] = _ordered(config.optimizer.schedule, data["optimizer"]["schedule"])
     data["optimizer"] = _ordered(config.optimizer, data["optimizer"])
     data["data"] = _ordered(config.data, data["data"])

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from fnet.config import augmentation, document, schema
 from fnet.config.compatibility import chosen_loss, incompatibilities
 from fnet.config.document import Document
-from fnet.config.errors import ConfigError, Problem, problems_of
+from fnet.config.errors import ConfigError, Path, Problem, problems_of
 from fnet.config.experiment import build_experiment, data_source
 from fnet.config.model import build_network, check_layers
+from fnet.config.paths import resolve_paths
 from fnet.config.schema import Config
 from fnet.config.short_forms import expand
 from fnet.config.yaml import exceeded_limit
@@ -30,11 +31,13 @@ class Resolved(NamedTuple):
     config: the config.
     net: the network that it describes.
     spec: description of its dataset.
+    relative: where the config has paths that the user wrote as relative ones; they are absolute in the config.
     """
 
     config: Config
     net: Layer
     spec: DatasetSpec
+    relative: frozenset[Path]
 
 
 def load(file: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = ()) -> Experiment:
@@ -55,20 +58,23 @@ def load(file: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = ())
         return build_experiment(*resolve(file, overrides))
 
 
-def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
+def resolve(file: str, overrides: Sequence[str] = (), trained: DatasetSpec | None = None) -> Resolved:
     """Read a config file, check all of it, and fill in every default; imports what `fnet.core.imports` allows.
 
     Args:
         file: path of a YAML file.
         overrides: `key=value` each.
+        trained: for the config of a run, description of the data that its network was trained on; the data itself, which
+            may have changed since, is then not read.
 
     Raises:
         ConfigError: as for `load`.
     """
     with imports.closed():
         source = document.read(file, overrides)
+        relative = resolve_paths(source)
         config = _validated(source)
-        spec = _spec_of(config, source)
+        spec = _spec_of(config, source) if trained is None else trained
         net = build_network(config.model, ("model",))
         if isinstance(net, Problem):
             raise source.problems([net])
@@ -79,7 +85,7 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
             raise ConfigError(
                 [f"{file}: expected at most {limit} when every default is written; make the model smaller"]
             )
-        return Resolved(config, net, spec)
+        return Resolved(config, net, spec, relative)
 
 
 def _raise_if_any(source: Document, problems: Sequence[Problem]) -> None:

@@ -149,8 +149,7 @@ class TfdsData(DataSettings, frozen=True):
     name: Annotated[str, MinLen(1)] = Field(description="name in its catalog: mnist, glue/cola, mnist:3.0.1")
     data_dir: PathText | None = Field(
         default=None,
-        description="folder of the prepared datasets, relative to the current directory; by default $TFDS_DATA_DIR, or "
-        "~/tensorflow_datasets",
+        description="folder of the prepared datasets; by default $TFDS_DATA_DIR, or ~/tensorflow_datasets",
     )
     image_key: str | None = Field(
         default=None, description="input feature, a/b for b inside a; by default the one that the dataset defines"
@@ -197,7 +196,7 @@ def _synthetic_model(name: str) -> type[DataSettings]:
 
 
 def _files_model(name: str) -> type[DataSettings]:
-    return model_of(files.FORMATS[name], name, (), _FilesData)
+    return model_of(files.FORMATS[name], name, files.SUPPLIED, _FilesData)
 
 
 if TYPE_CHECKING:

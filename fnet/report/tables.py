@@ -104,13 +104,20 @@ def _mistakes_table(counts: np.ndarray, names: Sequence[str]) -> Table:
     return table
 
 
-def predictions_table(predictions: "Sequence[Prediction]") -> Table:
-    """Return a table of the predictions, with the probabilities of the three most likely classes."""
+def predictions_table(predictions: "Sequence[Prediction]", size: int) -> Table:
+    """Return a table of the first predictions, with the probabilities of the three most likely classes.
+
+    Args:
+        predictions: the first predictions, or all.
+        size: number of examples in the file.
+    """
     table = Table(caption_justify="left", caption_style="")
-    table.add_column("example")
     if not predictions:
+        table.add_column("example")
         return table
     first = predictions[0]
+    for name in first.identifiers or ("example",):
+        table.add_column(Text(visible(name)))
     if isinstance(first.decision, dict):
         for name in first.decision:
             table.add_column(Text(visible(name)), justify="right")
@@ -118,11 +125,12 @@ def predictions_table(predictions: "Sequence[Prediction]") -> Table:
         table.add_column("prediction")
     if first.probabilities:
         table.add_column("probabilities")
-    for example, decision, probabilities in predictions[:MAX_PREDICTIONS]:
+    for example, decision, probabilities, identifiers in predictions[:MAX_PREDICTIONS]:
         values = [f"{value:.6g}" for value in decision.values()] if isinstance(decision, dict) else [visible(decision)]
         most_likely = [f"{visible(name)} {100 * p:.1f}%" for name, p in list(probabilities.items())[:3]]
-        cells = [visible(example), *values, *(["  ".join(most_likely)] if most_likely else [])]
+        names = map(visible, identifiers.values() if identifiers else [example])
+        cells = [*names, *values, *(["  ".join(most_likely)] if most_likely else [])]
         table.add_row(*map(Text, cells))
-    if len(predictions) > MAX_PREDICTIONS:
-        table.caption = f"the first {MAX_PREDICTIONS} of {len(predictions):,}; --json prints all"
+    if size > MAX_PREDICTIONS:
+        table.caption = f"the first {MAX_PREDICTIONS} of {size:,}; --json prints all, --output FILE writes all"
     return table

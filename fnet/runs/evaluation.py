@@ -1,5 +1,8 @@
 """Evaluate parameters on the data of an experiment."""
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -7,6 +10,7 @@ import numpy as np
 
 from fnet.data.normalize import Normalizer
 from fnet.data.pipeline import Splits
+from fnet.runs import files
 from fnet.runs.data import load_data, reported_loss
 from fnet.runs.experiment import Experiment
 from fnet.train.evaluate import make_score, outputs_of, values_of
@@ -23,6 +27,7 @@ class Evaluation(NamedTuple):
     part: the part that the predictions are for: test, or the last one that has examples.
     predictions: the predictions for that part; values in their original unit.
     labels: the targets of that part, likewise.
+    fingerprint: fingerprint of the data.
     """
 
     scores: Scores
@@ -30,6 +35,13 @@ class Evaluation(NamedTuple):
     part: str
     predictions: np.ndarray
     labels: np.ndarray
+    fingerprint: str
+
+    def renamed(self, names: Mapping[str, str]) -> "Evaluation":
+        """Return the evaluation with other names of the parts."""
+        scores = {names.get(part, part): values for part, values in self.scores.items()}
+        sizes = {names.get(part, part): size for part, size in self.sizes.items()}
+        return self._replace(scores=scores, sizes=sizes, part=names.get(self.part, self.part))
 
 
 def evaluate(
@@ -49,7 +61,7 @@ def evaluate(
     Raises:
         DataError: when the data cannot be used.
     """
-    splits, _ = load_data(experiment, normalizer, target_normalizer)
+    splits, fingerprint = load_data(experiment, normalizer, target_normalizer)
     part, data = list(splits.parts().items())[-1]
     outputs = outputs_of(experiment.net, params, state, data.x)
     predictions = np.asarray(experiment.loss.predict(jnp.asarray(outputs)))
@@ -58,7 +70,27 @@ def evaluate(
         predictions, labels = map(splits.target_normalizer.inverse, (predictions, labels))
     elif experiment.spec.targets.kind == "classes":
         predictions, labels = predictions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
-    return Evaluation(scores_of(experiment, params, state, splits), sizes_of(splits), part, predictions, labels)
+    scores = scores_of(experiment, params, state, splits)
+    return Evaluation(scores, sizes_of(splits), part, predictions, labels, fingerprint)
+
+
+def change_since_training(run: str, fingerprint: str, *, size: int, trained_size: int) -> str | None:
+    """Return in words how the data of a run have changed since training; None if they have not, or it is unknown.
+
+    Args:
+        run: folder of the run, whose environment.json contains the fingerprint of the data.
+        fingerprint: fingerprint of the current data.
+        size: number of examples of the current data.
+        trained_size: number of examples that the data had.
+    """
+    try:
+        recorded = json.loads(files.read(Path(run) / "environment.json"))["data"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    if recorded == fingerprint or not isinstance(recorded, str):
+        return None
+    what = "the number of examples is the same" if size == trained_size else f"{size:,} examples, then {trained_size:,}"
+    return f"the data have changed since training: {what}; the fingerprint differs"
 
 
 def scores_of(experiment: Experiment, params: Any, state: Any, splits: Splits[Any]) -> Scores:

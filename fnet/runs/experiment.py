@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -71,7 +72,9 @@ class Experiment:
         steps: total number of steps; overrides `epochs`.
         log_every: number of steps between step records in metrics.jsonl; None records epochs only.
         tensorboard: also write the values of every epoch for TensorBoard.
-        config_text: the resolved config as YAML, written into the run's folder; empty for an experiment without one.
+        config_text: function from the run's folder to the resolved config as YAML, which is written into it; the paths
+            that the user wrote as relative ones are relative to the folder, and absolute for None. Empty for an
+            experiment without a config.
     """
 
     name: str
@@ -90,7 +93,7 @@ class Experiment:
     steps: int | None = None
     log_every: int | None = None
     tensorboard: bool = False
-    config_text: str = ""
+    config_text: Callable[[str | os.PathLike[str] | None], str] = lambda folder: ""
 
     @property
     def spec(self) -> DatasetSpec:

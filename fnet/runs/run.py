@@ -145,8 +145,9 @@ def _describe(run_folder: Path, experiment: Experiment, fingerprint: str, *, mod
     environment["code"] = code_of(experiment.net, experiment.augmentations)
     problem = ""
     try:
-        if experiment.config_text:
-            files.write(run_folder / "config.yaml", experiment.config_text)
+        config = experiment.config_text(run_folder)
+        if config:
+            files.write(run_folder / "config.yaml", config)
         files.write(run_folder / "environment.json", json.dumps(environment, indent=2) + "\n")
         free = shutil.disk_usage(run_folder).free
         if free < model_size:

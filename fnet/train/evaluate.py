@@ -108,7 +108,16 @@ def outputs_of(net: Layer, params: Any, state: Any, x: Tree) -> Any:
 
     x may be a dict or tuple of arrays; the outputs have the structure of the network's outputs.
     """
-    size = len(rows_of(x)[0])
+    return make_outputs(net, len(rows_of(x)[0]))(params, state, x)
+
+
+def make_outputs(net: Layer, size: int) -> Callable[[Any, Any, Tree], Any]:
+    """Return the function (params, state, x) -> outputs of `outputs_of`, compiled once.
+
+    Args:
+        net: the network.
+        size: total number of examples that the function is applied to, in one or several calls.
+    """
     batch_size = min(size, BATCH_SIZE)
 
     @compile_on_call
@@ -118,9 +127,13 @@ def outputs_of(net: Layer, params: Any, state: Any, x: Tree) -> Any:
     def padded(rows: np.ndarray) -> np.ndarray:
         return np.pad(rows, [(0, batch_size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
 
-    outputs = []
-    for start in range(0, size, batch_size):
-        rows = slice(start, min(size, start + batch_size))
-        y = apply(params, state, map_rows(lambda values, rows=rows: padded(np.asarray(values[rows])), x))
-        outputs.append(jax.tree.map(lambda part, rows=rows: np.asarray(part)[: rows.stop - rows.start], y))
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
+    def outputs_of(params: Any, state: Any, x: Tree) -> Any:
+        size = len(rows_of(x)[0])
+        outputs = []
+        for start in range(0, size, batch_size):
+            rows = slice(start, min(size, start + batch_size))
+            y = apply(params, state, map_rows(lambda values, rows=rows: padded(np.asarray(values[rows])), x))
+            outputs.append(jax.tree.map(lambda part, rows=rows: np.asarray(part)[: rows.stop - rows.start], y))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
+
+    return outputs_of
