@@ -22,10 +22,10 @@ def evaluate(
     trust: Trust = None,
     as_json: Json = False,
 ) -> None:
-    """Score the network of RUN on each part of its data, or on FILE, and show which classes it confuses."""
+    """Score the network of RUN on each part of its data, or on FILE, and show which classes or labels it confuses."""
     from fnet.config.run import load_run
     from fnet.data.source import DataWarning
-    from fnet.report.tables import confusion_table, scores_table
+    from fnet.report.tables import confusion_table, labels_table, scores_table
     from fnet.runs.evaluation import change_since_training, evaluate
     from fnet.runs.files import to_json
 
@@ -46,7 +46,8 @@ def evaluate(
     console = terminal()
     console.print(scores_table(result.scores, result.sizes, experiment.loss.metrics))
     targets = experiment.spec.targets
-    if targets.kind == "classes":
+    if targets.kind != "values":
         names = targets.names or tuple(map(str, range(targets.number)))
         console.print(f"on the {result.part} part:" if file is None else "on the file:")
-        console.print(confusion_table(result.predictions, result.labels, names))
+        table = confusion_table if targets.kind == "classes" else labels_table
+        console.print(table(result.predictions, result.labels, names))

@@ -11,7 +11,7 @@ from fnet.core.layer import Layer, Shape, ShapeError, walk
 from fnet.core.wording import nearest
 from fnet.data.source import DatasetSpec
 from fnet.layers.initializer import check_initializers
-from fnet.losses import LOSSES
+from fnet.losses import LOSSES, for_labels
 from fnet.train.early_stopping import recorded_values
 from fnet.train.plan import plan
 
@@ -42,6 +42,8 @@ def chosen_loss(config: Config, spec: DatasetSpec, out_shape: Shape) -> str:
         return config.loss.name
     if spec.targets.kind == "values":
         return "mse"
+    if spec.targets.kind == "labels":
+        return "binary_cross_entropy"
     return "binary_cross_entropy" if spec.targets.number == 2 and out_shape == (1,) else "cross_entropy"
 
 
@@ -88,7 +90,7 @@ def _suitable_losses(spec: DatasetSpec) -> list[str]:
     targets = spec.targets
     fits = {
         "values": targets.kind == "values",
-        "labels": targets.kind == "classes" and targets.number == 2 and not targets.shape,
+        "labels": targets.kind == "labels" or (targets.kind == "classes" and targets.number == 2 and not targets.shape),
         "classes": targets.kind == "classes",
     }
     return [name for name, loss in LOSSES.items() if fits.get(loss.targets or "")]
@@ -97,7 +99,7 @@ def _suitable_losses(spec: DatasetSpec) -> list[str]:
 def _output_problems(config: Config, net: Layer, spec: DatasetSpec, loss: str, out_shape: Shape) -> Iterator[Problem]:
     """Yield the problem of a network whose outputs do not have the shape that the loss expects."""
     targets = spec.targets
-    units = 1 if LOSSES[loss].targets == "labels" else targets.number
+    units = 1 if LOSSES[loss].targets == "labels" and targets.kind == "classes" else targets.number
     expected = (*targets.shape, units)
     if out_shape == expected:
         return
@@ -126,8 +128,9 @@ def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     if stopping is None:
         return
     monitor = stopping.monitor
+    loss = LOSSES[chosen_loss(config, spec, ())]
     known = recorded_values(
-        LOSSES[chosen_loss(config, spec, ())].metrics,
+        (for_labels(loss) if spec.targets.kind == "labels" else loss).metrics,
         validation=bool(config.data.parts(spec.splits)[1]),
         penalized=penalties(config).penalizes,
     )

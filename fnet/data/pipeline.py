@@ -129,6 +129,8 @@ def split(data: Data, spec: DatasetSpec, parts: Sequence[float | str], *, seed: 
         _check_labels(data.y, spec.targets.number)
     else:
         _check_finite(data.y, "the target of example {} is")
+    if spec.targets.kind == "labels":
+        _check_binary(data.y, spec.targets.names)
     one_label_each = spec.targets.kind == "classes" and not spec.targets.shape
     labels = np.asarray(data.y) if one_label_each else None
     rows_of_parts = divide(parts, data.size, spec.splits, seed=seed, classes=labels, ordered=spec.ordered)
@@ -152,6 +154,17 @@ def _check_labels(y: Rows, classes: int) -> None:
             position = tuple(np.argwhere(wrong)[0])
             example = rows.start + position[0]
             raise DataError(f"expected labels 0 ... {classes - 1}, got {labels[position]} for example {example}")
+
+
+def _check_binary(y: Rows, names: Sequence[str]) -> None:
+    for rows in chunks(y):
+        labels = y[rows]
+        wrong = (labels != 0) & (labels != 1)
+        if wrong.any():
+            position = tuple(np.argwhere(wrong)[0])
+            label = f"label '{names[position[-1]]}'" if names else f"label {position[-1]}"
+            example = rows.start + position[0]
+            raise DataError(f"{label}: expected 0 or 1, got {labels[position]:g} for example {example}")
 
 
 def _check_seen(spec: DatasetSpec, labels: Sequence[np.ndarray]) -> None:

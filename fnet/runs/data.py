@@ -41,7 +41,7 @@ def load_data(
         target_normalization=data.target_normalization,
         target_normalizer=target_normalizer,
     )
-    if experiment.loss.targets == "labels":
+    if experiment.loss.targets == "labels" and experiment.spec.targets.kind == "classes":
         train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])
         splits = splits._replace(train=train, validation=validation, test=test)
     return splits, data.source.fingerprint(raw)

@@ -235,7 +235,8 @@ def _segment_program(
             train_state, sums, history = carry
             train_state, values = step(train_state, take_batch(data, i, batch_size, filled, order))
             if sums is not None:
-                sums = sums.plus({name: values.means[name] for name in finished}, values.weight)
+                means = values.means or {}
+                sums = sums.plus({name: means[name] for name in finished}, values.weight)
             values = values._replace(metrics={name: values.metrics[name] for name in metrics}, means=None)
             history = jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), history, values)
             return train_state, sums, history
