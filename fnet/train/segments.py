@@ -150,7 +150,7 @@ class Runner:
         total = history.weight.sum() or np.nan
         means = {name: float(values @ history.weight / total) for name, values in values.items()}
         sums = {} if self._sums is None else self._sums.as_tree(self._shapes)
-        means |= {name: float(value_of(self._finished[name], tree, total)) for name, tree in sums.items()}
+        means |= {name: float(value_of(metric, sums[name], total)) for name, metric in self._finished.items()}
         recorded = {recorded_name("train", name): mean for name, mean in means.items()}
         return recorded | ({"penalty": float(history.penalty[-1])} if penalized else {})
 
