@@ -25,7 +25,7 @@ def evaluate(
     """Score the network of RUN on each part of its data, or on FILE, and show which classes or labels it confuses."""
     from fnet.config.run import load_run
     from fnet.data.source import DataWarning
-    from fnet.report.tables import confusion_table, labels_table, scores_table
+    from fnet.report.tables import comparison_text, confusion_table, labels_table, scores_table
     from fnet.runs.evaluation import change_since_training, evaluate
     from fnet.runs.files import to_json
 
@@ -34,17 +34,21 @@ def evaluate(
     result = evaluate(experiment, model.params, model.state, model.normalizer, model.target_normalizer)
     change = None
     if file is not None:
-        result = result.renamed({"train": "file"})
+        result = result.renamed({"train": "file"})._replace(comparison=None)  # baselines need the training part
     elif model.spec is not None:
         sizes = {"size": experiment.spec.size, "trained_size": model.spec.size}
         change = change_since_training(run, result.fingerprint, **sizes)
     if change is not None:
         warnings.warn(change, DataWarning, stacklevel=2)
     if as_json:
-        print(to_json({"examples": result.sizes, "scores": result.scores, "changed": change is not None}))
+        comparison = {} if result.comparison is None else {"comparison": result.comparison.plain()}
+        about = {"examples": result.sizes, "scores": result.scores, "changed": change is not None}
+        print(to_json(about | comparison))
         return
     console = terminal()
     console.print(scores_table(result.scores, result.sizes, experiment.loss.metrics))
+    if result.comparison is not None:
+        console.print(comparison_text(result.comparison), markup=False, highlight=False, soft_wrap=True)
     targets = experiment.spec.targets
     if targets.kind != "values":
         names = targets.names or tuple(map(str, range(targets.number)))

@@ -14,6 +14,7 @@ from fnet.report.text import DIGITS, visible
 
 if TYPE_CHECKING:
     from fnet.runs.predict import Prediction
+    from fnet.runs.remarks import Comparison
 
 MAX_CLASSES = 12
 """With more classes, the confusion table becomes a list of mistakes."""
@@ -64,8 +65,21 @@ def scores_table(
     return table
 
 
+def comparison_text(comparison: "Comparison") -> str:
+    """Return the baselines of a run on one line, and the remarks on one line each."""
+    measure = comparison.measure
+    shown = [f"{baseline.text} {baseline.scores[measure.name]:{measure.format}}" for baseline in comparison.baselines]
+    name = measure.name.replace("_", " ")
+    lines = [f"for comparison, {name} on the {comparison.part} part: {', '.join(shown)}"]
+    if comparison.balanced_accuracy is not None:
+        lines[0] += f"; balanced accuracy of the network {comparison.balanced_accuracy:.1%}"
+    lines[0] += f"; {comparison.skipped}" if comparison.skipped else ""
+    return printable("\n".join([*lines, *(f"note: {remark}" for remark in comparison.remarks)]), multiline=True)
+
+
 def confusion_table(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Table:
-    """Return the confusion matrix with true classes as rows and predictions as columns; the last column is the recall.
+    """Return the confusion matrix with true classes as rows and predictions as columns; the last column is the recall,
+    "–" for a class without examples.
 
     With many classes, the table is a list of the most frequent mistakes.
     """
@@ -82,7 +96,8 @@ def confusion_table(predictions: np.ndarray, labels: np.ndarray, names: Sequence
         cells = [
             Text(str(n) if n else "·", "bold" if i == number else "red" if n else "dim") for i, n in enumerate(row)
         ]
-        table.add_row(Text(visible(name)), *cells, f"{100 * row[number] / max(1, row.sum()):.1f}%")
+        recall = f"{100 * row[number] / row.sum():.1f}%" if row.any() else "–"
+        table.add_row(Text(visible(name)), *cells, recall)
     return table
 
 

@@ -13,6 +13,7 @@ from fnet.data.pipeline import Splits
 from fnet.runs import files
 from fnet.runs.data import load_data, reported_loss
 from fnet.runs.experiment import Experiment
+from fnet.runs.remarks import Comparison, compare
 from fnet.train.evaluate import make_score, outputs_of, values_of
 
 Scores = dict[str, dict[str, float]]
@@ -27,6 +28,7 @@ class Evaluation(NamedTuple):
     part: the part that the predictions are for: test, or the last one that has examples.
     predictions: the predictions for that part; values in their original unit.
     labels: the targets of that part, likewise.
+    comparison: baselines on that part, fitted to the training part, and remarks; None for a custom loss.
     fingerprint: fingerprint of the data.
     """
 
@@ -35,6 +37,7 @@ class Evaluation(NamedTuple):
     part: str
     predictions: np.ndarray
     labels: np.ndarray
+    comparison: Comparison | None
     fingerprint: str
 
     def renamed(self, names: Mapping[str, str]) -> "Evaluation":
@@ -73,7 +76,9 @@ def evaluate(
     else:
         predictions, labels = predictions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
     scores = scores_of(experiment, params, state, splits)
-    return Evaluation(scores, sizes_of(splits), part, predictions, labels, fingerprint)
+    compared = None if experiment.spec.targets.shape else outputs
+    comparison = compare(experiment, reported_loss(experiment, splits), splits, scores, compared)
+    return Evaluation(scores, sizes_of(splits), part, predictions, labels, comparison, fingerprint)
 
 
 def change_since_training(run: str, fingerprint: str, *, size: int, trained_size: int) -> str | None:
