@@ -1,9 +1,8 @@
-"""Hostile images, tables and texts, and paths that lead to something other than a file."""
+"""Hostile images and texts, and paths that lead to something other than a file."""
 
 import functools
 import io
 import os
-import random
 import socket
 import struct
 import zlib
@@ -172,63 +171,6 @@ def images() -> Iterator[Case]:
 def _socket(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as opened:
         opened.bind(path)
-
-
-# Tables
-
-
-def _table(content: bytes | str, **settings: Any) -> tuple[str, dict[str, Any]]:
-    Path("t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
-    return "csv", {"path": "t.csv", "target": "y", **settings}
-
-
-def _wide(_: random.Random) -> tuple[str, dict[str, Any]]:
-    number = 200_000
-    lines = [",".join(f"c{i}" for i in range(number)) + ",y", "1," * number + "0", "2," * number + "1"]
-    return _table("\n".join(lines))
-
-
-def tables() -> Iterator[Case]:
-    long = "z" * 200_000
-    yield Case(
-        "CSV entry of 200,000 characters",
-        lambda _: _table(f"a,b,y\n1,{long},0\n2,u,1\n", drop=["b"]),
-        arrays_are([1, 2], [0, 1]),
-    )
-    yield Case(
-        "CSV of 200,000 columns",
-        _wide,
-        lambda spec, arrays: spec.shape == (200_000,) and (arrays.x == [[1], [2]]).all(),
-    )
-    yield Case("CSV with NUL", lambda _: _table("a,y\n1,0\n\x002,1\n"), "line 3 contains a NUL")
-    yield Case(
-        "CSV that is not UTF-8",
-        lambda _: _table(b"a,y\n\xff\xfe,0\n2,1\n", encoding="utf-8"),
-        "0xff",
-    )
-    yield Case("CSV in UTF-16", lambda _: _table("a,y\n1,0\n2,1\n".encode("utf-16")), arrays_are([1, 2], [0, 1]))
-    yield Case("CSV with a byte order mark", lambda _: _table("\ufeffa,y\n1,0\n2,1\n"), arrays_are([1, 2], [0, 1]))
-    yield Case("empty CSV", lambda _: _table(""), "is empty")
-    yield Case(
-        "CSV with an open quote", lambda _: _table('a,y\n1,0\n2,"1\n'), "a quote that is opened in line 3 is not closed"
-    )
-    yield Case("CSV column without a name", lambda _: _table("a,,y\n0,1,0\n1,2,1\n"), "does not name column 2")
-    yield Case(
-        "CSV value 1e300",
-        lambda _: _table("a,y\n1,0\n1e300,1\n"),
-        r"example 1 has the value 1e\+300 for 'a', which is infinite",
-    )
-    yield Case(
-        "CSV integers of 30 digits",
-        lambda _: _table(f"a,y\n{10**29},0\n5,1\n"),
-        arrays_are(np.float32([1e29, 5]), [0, 1]),
-    )
-    yield Case(
-        "CSV of names with escape sequences",
-        lambda _: _table("\x1b[31ma,y\n1,0\nx,1\n2,1\n"),
-        r"'\\x1b\[31ma' contains numbers",
-    )
-    yield Case("CSV with a line break in a name", lambda _: _table('"a\nb",y\n1,0\n,1\n'), r"no value for 'a\\nb'")
 
 
 # Texts

@@ -65,6 +65,8 @@ def source_like(path: str, settings: Mapping[str, Any], spec: DatasetSpec) -> Da
         for key, value in settings.items()
         if key in known and key not in OF_THE_FILE and value is not None and not (is_labeled and name == "images")
     }
+    if name == "images" and len(spec.shape) != 3:
+        raise DataError(f"{path} is a folder, but the network was trained on examples of shape {spec.shape}")
     if "target" not in values and known.get("target") is not None and known["target"].default is Parameter.empty:
         raise DataError(f"{path} is a table, but the network was trained on examples of shape {spec.shape}")
     return FORMATS[name](**values, path=existing_path(path).as_posix()).like(spec)

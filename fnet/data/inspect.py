@@ -1,5 +1,6 @@
 """Summary of a dataset: sizes, ranges and classes of its parts, before and after normalization."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -132,6 +133,21 @@ def range_of(x: np.ndarray) -> Range:
     return Range(float(x.min()), float(x.max()), mean, float(np.sqrt(squares / x.size)))
 
 
+def ranges_of(x: np.ndarray) -> tuple[Range, ...]:
+    """Return the range of every column of an array (n, columns).
+
+    >>> ranges_of(np.array([[1.0, np.nan], [3.0, 2.0]]))
+    (Range(min=1.0, max=3.0, mean=2.0, std=1.0, missing=0), Range(min=2.0, max=2.0, mean=2.0, std=0.0, missing=1))
+    """
+    mean = x.mean(axis=0, dtype=np.float64)
+    std = np.sqrt(sum(np.square(x[rows] - mean).sum(axis=0) for rows in chunks(x)) / len(x))
+    ranges = zip(x.min(axis=0), x.max(axis=0), mean, std, strict=True)
+    return tuple(
+        range_of(x[:, column]) if math.isnan(center) else Range(float(low), float(high), float(center), float(spread))
+        for column, (low, high, center, spread) in enumerate(ranges)
+    )
+
+
 def _summary(name: str, source: str, part: Arrays, normalized: Arrays, spec: DatasetSpec) -> Part:
     is_table = part.x.ndim == 2 and not spec.tokens
     is_classes = spec.targets.kind == "classes"
@@ -141,7 +157,7 @@ def _summary(name: str, source: str, part: Arrays, normalized: Arrays, spec: Dat
         part.size,
         stored=range_of(part.x),
         normalized=None if spec.tokens else range_of(normalized.x),
-        features=tuple(map(range_of, part.x.T)) if is_table else (),
+        features=ranges_of(part.x) if is_table else (),
         classes=tuple(np.bincount(part.y.reshape(-1), minlength=spec.targets.number).tolist()) if is_classes else (),
         values=() if is_classes else tuple(map(range_of, part.y.T)),
     )

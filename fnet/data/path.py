@@ -78,6 +78,8 @@ def existing_path(path: str) -> Path:
     Raises:
         DataError: when it does not exist; names the first missing part of the path and suggests a similar name.
     """
+    if not path:
+        raise DataError("expected a path, got empty text", "path")
     wanted = Path(os.path.abspath(os.path.expanduser(path)))
     if not is_text(path):
         raise DataError(f"'{path}' is not valid text in UTF-8; rename the file", "path")

@@ -65,12 +65,17 @@ def check_output(file: str, source: str) -> tuple[Path, "Format"]:
         raise OutputError(f"the predictions cannot be written to '{file}': it is not a regular file")
     if not path.parent.is_dir():
         raise OutputError(f"the predictions cannot be written to '{file}': the folder {path.parent} does not exist")
-    with contextlib.suppress(OSError, ValueError):
-        if os.path.samefile(path, os.path.expanduser(source)):
-            raise OutputError(f"--output: '{file}' is the file of the examples; choose another name")
+    if _is_same(path, os.path.expanduser(source)):
+        raise OutputError(f"--output: '{file}' is the file of the examples; choose another name")
     if extension == ".parquet":
         _pyarrow()
     return path, FORMATS[extension]
+
+
+def _is_same(path: Path, source: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return os.path.samefile(path, source)
+    return False
 
 
 def row_of(prediction: Prediction, names: Iterable[str]) -> Row:

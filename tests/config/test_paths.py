@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from fnet.config.errors import ConfigError
 from fnet.config.load import load, resolve
 
-TABLE = "size,kind\n" + "1,small\n9,large\n" * 10
+TABLE = "size,kind\n" + "1,small\n9,large\n9,small\n1,large\n" * 5
 MODEL = "model: [{dense: 2}]\ntrain: {epochs: 1}\n"
 
 
@@ -36,6 +36,17 @@ def path_in(run):
 def test_a_path_in_a_file_is_relative_to_the_file(project):
     assert resolve("../experiments/c.yaml").config.data.path == str(project / "data" / "t.csv")
     assert load(str(project / "experiments" / "c.yaml")).spec.size == 20
+
+
+def test_a_file_per_split_is_relative_to_the_config_as_well(project):
+    for name in ("a.csv", "b.csv"):
+        (project / "data" / name).write_text(TABLE)
+    config = project / "experiments" / "s.yaml"
+    config.write_text(f"data: {{path: {{train: ../data/a.csv, test: ../data/b.csv}}, target: kind}}\n{MODEL}")
+    experiment = load(str(config), ["data.path.test=../data/b.csv"])
+    assert experiment.spec.splits == (("train", 20), ("test", 20))
+    written = YAML(typ="safe").load(experiment.config_text(project / "runs" / "s-1"))["data"]["path"]
+    assert written == {"train": "../../data/a.csv", "test": "../../data/b.csv"}
 
 
 def test_a_path_on_the_command_line_is_relative_to_the_current_directory(project):
@@ -96,7 +107,7 @@ def test_a_project_can_be_moved_with_its_data_and_runs(project, tmp_path, monkey
     result = call("evaluate", run)
     assert result.exit_code == 2
     expected = re.escape(f"'data' does not exist in {tmp_path / 'moved'} (looking for {tmp_path / 'moved/data/t.csv'})")
-    assert re.fullmatch(f"{run}/config.yaml:\\d+:\\d+: data: {expected}.*\n", result.stderr)
+    assert re.fullmatch(f"error: {run}/config.yaml: data: {expected}.*\n", result.stderr)
 
 
 def test_absolute_paths_stay_absolute(project):

@@ -21,9 +21,12 @@ from fnet.data.split import split_indices
 FOLDER = Path(__file__).parents[2] / "experiments" / "reliability"
 SLOW = (
     "CSV of 200,000 columns",
+    "CSV of 2 million quotes",
+    "CSV.gz of 4 GB of zeros",
     "IDX.gz of 200 MB that declares 8 bytes",
     "PNG of 60,000 pixels square",
     "PNG of 60,000 pixels square, resized",
+    "workbook whose sheet is 200 MB of zeros",
 )
 
 needs_experiments = pytest.mark.skipif(not FOLDER.exists(), reason="the experiments are not in the source distribution")

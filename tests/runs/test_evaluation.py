@@ -3,12 +3,14 @@
 import json
 
 import numpy as np
+import pytest
 from cli.calls import output_of
 
 import fnet
 from fnet.runs.model_file import load_model
 
 
+@pytest.mark.filterwarnings("ignore:the data have changed:fnet.data.source.DataWarning")
 def test_changed_data_is_normalized_as_in_training(tmp_path, monkeypatch, rng):
     """The loss is computed by hand: a shift of all examples is not hidden by new statistics."""
     monkeypatch.chdir(tmp_path)

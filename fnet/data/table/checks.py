@@ -1,6 +1,7 @@
 """Remarks on the columns of a table that the user should know about: constants, identifiers and leaks."""
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -8,6 +9,8 @@ from fnet.core.wording import shorten
 from fnet.data.arrays import ENTRIES
 from fnet.data.source import ColumnSummary, Targets
 from fnet.data.table.columns import MIN_ROWS, Texts, Typed, text_of
+
+T = TypeVar("T")
 
 LEAK = 0.9999
 """Absolute correlation with a target above which a column determines it."""
@@ -73,15 +76,17 @@ def leaks(typed: Sequence[Typed], y: np.ndarray, targets: Targets) -> list[str]:
     used = [one for one in typed if one.column.width and one.column.type in ("number", "boolean", "category")]
     numbers = [one for one in used if one.column.type != "category"]
     found: list[str] = []
-    step = max(1, ENTRIES // len(y))
-    for start in range(0, len(numbers), step):
-        part = numbers[start : start + step]
-        block = np.stack([_numbers(one) for one in part], axis=1)
-        leaking = _determine_class(block, y) if targets.kind == "classes" else _correlated(block, y)
+    for part in _chunks(numbers, len(y)):
+        rows = np.stack([_numbers(one) for one in part])
+        leaking = _determine_class(rows, y) if targets.kind == "classes" else _correlated(rows, y)
         found += [one.column.name for one, leaks in zip(part, leaking, strict=True) if leaks]
     if targets.kind == "classes":
-        found += [one.column.name for one in used if isinstance(one.entries, Texts) and one.parsed is None
-                  and _codes_determine_class(one.entries, y)]  # fmt: skip
+        texts = [(one, one.entries) for one in used if one.column.type == "category"]
+        found += [
+            one.column.name
+            for one, entries in texts
+            if isinstance(entries, Texts) and _codes_determine_class(entries, y)
+        ]
     if not found:
         return []
     exactly = "determine" if len(found) > 1 else "determines"
@@ -97,31 +102,43 @@ def _numbers(one: Typed) -> np.ndarray:
     return one.entries
 
 
-def _correlated(block: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return which columns (n, k) have a correlation of almost 1 or -1 with one of the targets (n, m)."""
-    known = ~np.isnan(block)
-    x = np.where(known, block, 0)
-    x = np.where(known, x - x.sum(axis=0) / known.sum(axis=0), 0)
+def _chunks(items: Sequence[T], rows: int) -> list[Sequence[T]]:
+    """Divide columns into chunks that fit in a processor's cache."""
+    step = max(1, ENTRIES // rows)
+    return [items[start : start + step] for start in range(0, len(items), step)]
+
+
+def _correlated(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return which columns (k, n) have a correlation of almost 1 or -1 with one of the targets (n, m)."""
+    known = ~np.isnan(columns)
+    x = np.where(known, columns, 0)
+    x = np.where(known, x - (x.sum(axis=1) / known.sum(axis=1))[:, None], 0)
     z = y.astype(np.float64) - y.mean(axis=0, dtype=np.float64)
-    scale = np.sqrt(np.square(x).sum(axis=0))[:, None] * np.sqrt(np.square(z).sum(axis=0))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (np.abs(x.T @ z) > LEAK * scale).any(axis=1) & (scale > 0).any(axis=1)
+    scale = np.sqrt(np.square(x).sum(axis=1))[:, None] * np.sqrt(np.square(z).sum(axis=0))
+    return ((np.abs(x @ z) > LEAK * scale) & (scale > 0)).any(axis=1)
 
 
-def _determine_class(block: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return which columns (n, k) determine the class (n,): first on a sample, then on all rows."""
-    candidates = _determined(block[:_SAMPLE], y[:_SAMPLE], len(y[:_SAMPLE]))
-    if (len(y) > _SAMPLE and candidates.any()) or candidates.any():
-        candidates[candidates] = _determined(block[:, candidates], y, len(y) // 2)
+def _determine_class(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return which columns (k, n) have one class per value, and on average at least two rows per value."""
+    candidates = 2 * _distinct(columns) <= len(y)
+    for rows in (slice(_SAMPLE), slice(None)):
+        if candidates.any():
+            order = np.argsort(columns[candidates, rows], axis=1)
+            x, labels = np.take_along_axis(columns[candidates, rows], order, axis=1), y[rows][order]
+            same = (x[:, 1:] == x[:, :-1]) | (np.isnan(x[:, 1:]) & np.isnan(x[:, :-1]))
+            candidates[candidates] = ~(same & (labels[:, 1:] != labels[:, :-1])).any(axis=1)
     return candidates
 
 
-def _determined(block: np.ndarray, y: np.ndarray, limit: int) -> np.ndarray:
-    """Return which columns have one class per value, and at most this many values."""
-    order = np.argsort(block, axis=0)
-    x, labels = np.take_along_axis(block, order, axis=0), y[order]
-    changes = x[1:] != x[:-1]
-    return ~(~changes & (labels[1:] != labels[:-1])).any(axis=0) & (1 + changes.sum(axis=0) <= limit)
+def _distinct(columns: np.ndarray) -> np.ndarray:
+    """Return the number of different values of columns (k, n), missing ones excluded.
+
+    >>> _distinct(np.array([[3.0, np.nan, 3.0, 1.0], [np.nan] * 4])).tolist()
+    [2, 0]
+    """
+    x = np.sort(columns, axis=1)
+    known = ~np.isnan(x)
+    return known[:, 0] + ((x[:, 1:] != x[:, :-1]) & known[:, 1:]).sum(axis=1)
 
 
 def _codes_determine_class(entries: Texts, y: np.ndarray) -> bool:
@@ -134,8 +151,20 @@ def _codes_determine_class(entries: Texts, y: np.ndarray) -> bool:
     return bool((one[entries.codes] == y).all())
 
 
-def summary(one: Typed, *, note: str = "") -> ColumnSummary:
-    """Summarize a column."""
+def summaries(typed: Sequence[Typed]) -> list[ColumnSummary]:
+    """Summarize columns."""
+    plain = [number for number, one in enumerate(typed) if isinstance(one.entries, np.ndarray)]
+    distinct = dict.fromkeys(range(len(typed)), 0)
+    for part in _chunks(plain, len(typed[plain[0]].entries)) if plain else ():
+        entries: list[Any] = [typed[number].entries for number in part]
+        numbers = [
+            np.where(np.isnat(one), np.nan, one.astype(np.float64)) if one.dtype.kind == "M" else one for one in entries
+        ]
+        distinct |= zip(part, _distinct(np.stack(numbers)).tolist(), strict=True)
+    return [_summary(one, distinct[number]) for number, one in enumerate(typed)]
+
+
+def _summary(one: Typed, distinct: int) -> ColumnSummary:
     column, entries = one.column, one.entries
     if isinstance(entries, Texts):
         missing, distinct = int((entries.codes < 0).sum()), len(entries.texts)
@@ -144,20 +173,12 @@ def summary(one: Typed, *, note: str = "") -> ColumnSummary:
         unknown = np.isnat(entries) if entries.dtype.kind == "M" else np.isnan(entries)
         missing = int(unknown.sum())
         known = entries[~unknown] if missing else entries
-        distinct = len(np.unique(known))
-        examples = [_example(value, column.type) for value in known[:3]]
+        examples = [_example(value, column.type) for value in known[:5]]
+    note = one.note or ("identifier" if column.type == "identifier" else "")
     if column.type == "number" and column.form:
-        note = note or f"numbers with '{column.form[1:] or column.form[0]}'"
-    return ColumnSummary(
-        column.name,
-        column.type,
-        one.origin,
-        distinct,
-        missing,
-        tuple(shorten(text, 30) for text in dict.fromkeys(examples)),
-        column.width,
-        note or one.note or ("identifier" if column.type == "identifier" else ""),
-    )
+        note = note or f"written with '{column.form[1:] or column.form[0]}'"
+    examples = tuple(shorten(text, 30) for text in list(dict.fromkeys(examples))[:3])
+    return ColumnSummary(column.name, column.type, one.origin, distinct, missing, examples, column.width, note)
 
 
 def _example(value: np.generic, kind: str) -> str:

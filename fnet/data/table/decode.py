@@ -162,20 +162,17 @@ def _summary(
     whole: "pd.DataFrame", frame: "pd.DataFrame", typed: Sequence[Typed], settings: Settings
 ) -> list[ColumnSummary]:
     """Summarize all columns of a table, in its order."""
-    known = {one.column.name: one for one in typed}
-    result = []
-    for name in map(str, whole.columns):
-        if name in known:
-            note = "divides the examples" if name == settings.group else ""
-            result.append(checks.summary(known[name], note=note))
-        elif name in settings.target:
-            entries = texts_of(column_of(frame, name))
-            result.append(
-                checks.summary(Typed(Column(name, used=False), "set", entries))._replace(type="", note="target")
-            )
-        else:
-            result.append(ColumnSummary(name, "", "set", 0, 0, (), 0, "dropped"))
-    return result
+    targets = [
+        Typed(Column(name, used=False), "set", texts_of(column_of(frame, name)), note="target")
+        for name in settings.target
+    ]
+    known = {one.name: one for one in [*checks.summaries(typed), *checks.summaries(targets)]}
+    for name in settings.target:
+        known[name] = known[name]._replace(type="")
+    if settings.group in known:
+        known[settings.group] = known[settings.group]._replace(note="divides the examples")
+    dropped = {name: ColumnSummary(name, "", "set", 0, 0, (), 0, "dropped") for name in settings.drop}
+    return [(known | dropped)[name] for name in map(str, whole.columns)]
 
 
 def values_of(

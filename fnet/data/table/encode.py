@@ -67,9 +67,8 @@ def _features(typed: Typed) -> np.ndarray:
     if not isinstance(entries, Texts):
         return entries[:, None] if column.type != "date" else _dates(column, entries)
     if parsed is not None:
-        missing = np.datetime64("NaT") if column.type == "date" else np.nan
-        values = entries.expand(parsed, missing)
-        return _dates(column, values) if column.type == "date" else values[:, None]
+        values = _dates(column, parsed) if column.type == "date" else parsed[:, None]
+        return np.concatenate([values, np.full((1, values.shape[1]), np.nan)])[entries.codes]
     return _counts(column, entries) if column.type == "text" else _one_hot(column, entries)
 
 

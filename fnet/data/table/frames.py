@@ -87,11 +87,11 @@ def from_arrow(table: "pyarrow.Table", header: Sequence[str], nulls: Sequence[st
             trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
             column = pc.if_else(pc.is_in(trimmed, pa.array(nulls)), pa.scalar(None, pa.string()), trimmed)
         elif pa.types.is_null(kind) or pa.types.is_decimal(kind) or pa.types.is_floating(kind) or kind == pa.uint64():
-            column = column.cast(pa.float64())
+            column = column.cast(pa.float64(), safe=False)
         elif pa.types.is_integer(kind):
             column = column.cast(pa.int64())
         elif pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-            column = column.cast(pa.timestamp("us"))
+            column = column.cast(pa.timestamp("us"), safe=False)
         columns.append(column)
     frame = pa.table(columns, [str(number) for number in range(len(columns))]).to_pandas()
     frame.columns = list(header)
