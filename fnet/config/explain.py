@@ -208,7 +208,7 @@ def _functions(name: str) -> Iterator[_Named]:
     if name in synthetic.GENERATORS:
         yield _Named("dataset", synthetic.GENERATORS[name].make, synthetic.SUPPLIED, "data")
     if name in files.FORMATS:
-        yield _Named("dataset", files.FORMATS[name], (), "data")
+        yield _Named("dataset", files.FORMATS[name], files.SUPPLIED, "data")
     if name in LOSSES:
         yield _Named("loss", LOSSES[name].function, DATA_PARAMETERS, "loss")
 

@@ -191,7 +191,7 @@ def _synthetic_model(name: str) -> type[DataSettings]:
 
 
 def _files_model(name: str) -> type[DataSettings]:
-    return model_of(files.FORMATS[name], name, (), _FilesData)
+    return model_of(files.FORMATS[name], name, files.SUPPLIED, _FilesData)
 
 
 if TYPE_CHECKING:

@@ -4,19 +4,20 @@ from pathlib import Path
 
 import numpy as np
 
-from fnet.data import csv, idx, images, npz
+from fnet.data import idx, images, npz
 from fnet.data.arrays import first_invalid
 from fnet.data.path import existing_file, existing_path
 from fnet.data.source import DataError, DatasetSpec
+from fnet.data.table import encode
 
 
 def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
     """Return examples (n, *spec.shape) as stored, before normalization, and a name for each.
 
     Args:
-        path: a .csv table with the columns of the table that the network was trained on, a .npz or .npy array, an image
-            (PNG or JPEG), a folder of images at any depth, or an IDX file of images. Images are resized, and their
-            pixels are scaled so that black and white are the min and max of the training data.
+        path: a table in any format with the columns of the table that the network was trained on, a .npz or .npy array,
+            an image (PNG or JPEG), a folder of images at any depth, or an IDX file of images. Images are resized, and
+            their pixels are scaled so that black and white are the min and max of the training data.
         spec: description of the dataset that the network was trained on.
 
     Raises:
@@ -26,18 +27,17 @@ def read(path: str, spec: DatasetSpec) -> tuple[np.ndarray, list[str]]:
     if not location.is_dir():
         location = existing_file(path)
     extension = location.suffix.lower()
+    if encode.format_of(location) is not None:
+        x, names, _ = encode.read_inputs(location, spec)
+        return _checked(location, x, spec), names
     if location.is_dir() or extension in images.EXTENSIONS:
         return _images(location, spec)
-    if extension == ".csv":
-        if not spec.columns:
-            raise DataError(f"{path} is a table, but the network was trained on arrays of shape {spec.shape}")
-        x = csv.encode(location, spec.columns, has_missing=spec.has_missing)
-    elif extension in (".npz", ".npy"):
+    if extension in (".npz", ".npy"):
         x = npz.read(location)
     elif "-ubyte" in location.name:
         x = idx.read_images(location)
     else:
-        known = ".csv, .npz, .npy, .png, .jpg, IDX, a folder of images"
+        known = ".csv, .tsv, .parquet, .xlsx, .jsonl, .npz, .npy, .png, .jpg, IDX, a folder of images"
         raise DataError(f"{path} does not have a known format; known: {known}")
     x = _checked(location, x, spec)
     return x, [str(number) for number in range(len(x))]

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -81,6 +82,9 @@ def existing_path(path: str) -> Path:
 def _missing(wanted: Path) -> DataError:
     """Return the error about a path that does not exist."""
     missing = next(part for part in (*reversed(wanted.parents), wanted) if not part.exists())
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", missing.name):
+        address = f"{missing.name}//{wanted.relative_to(missing).as_posix()}"
+        return DataError(f"'{address}' is an address, not a path; download the file first, then give its path", "path")
     if missing.is_symlink():
         target = os.readlink(missing)
         return DataError(f"'{missing}' is a symbolic link to '{target}', which does not exist", "path")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fnet.data.csv import csv
+from fnet.data.table.table import csv
 from fnet.data.inputs import read
 from fnet.data.source import Column, DataError, DatasetSpec, Targets
 
