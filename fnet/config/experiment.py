@@ -14,6 +14,7 @@ from fnet.data.source import DatasetSpec, DataSource
 from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
 from fnet.runs.experiment import Dataset, Experiment
+from fnet.train.class_weights import ClassWeights
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, with_clipping
 
@@ -35,7 +36,8 @@ def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experimen
         net=net,
         data=dataset(config.data, spec),
         loss=make_loss(config.loss),
-        loss_settings=config.loss.model_dump(),
+        loss_settings={"name": config.loss.name, **_function_settings(config.loss)},
+        class_weights=class_weights(config.loss),
         optimizer=lambda steps: make_optimizer(config.optimizer, steps),
         seed=config.seed,
         out=config.out,
@@ -65,7 +67,17 @@ def dataset(settings: DataSettings, spec: DatasetSpec) -> Dataset:
 
 def make_loss(settings: LossSettings) -> Loss:
     """Return the loss with its settings."""
-    return resolve_loss(settings.name, settings.specific_settings())
+    return resolve_loss(settings.name, _function_settings(settings))
+
+
+def class_weights(settings: LossSettings) -> ClassWeights | None:
+    """Return the weights of the classes in training, if the loss has any."""
+    return settings.specific_settings().get("class_weights")
+
+
+def _function_settings(settings: LossSettings) -> dict[str, Any]:
+    """Return the settings of the loss's function."""
+    return {key: value for key, value in settings.specific_settings().items() if key != "class_weights"}
 
 
 def penalties(config: Config) -> Penalties:

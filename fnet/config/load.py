@@ -10,7 +10,7 @@ from fnet.config import augmentation, document, schema
 from fnet.config.compatibility import chosen_loss, incompatibilities
 from fnet.config.document import Document
 from fnet.config.errors import ConfigError, Problem, problems_of
-from fnet.config.experiment import build_experiment, data_source
+from fnet.config.experiment import build_experiment, data_source, dataset
 from fnet.config.model import build_network, check_layers
 from fnet.config.schema import Config
 from fnet.config.short_forms import expand
@@ -155,11 +155,13 @@ def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) 
         "split": schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True))),
         "augment": augment.describe(augment.build(config.data.augment)),
     }
+    training_size = dataset(config.data, spec).training_size
     return config.model_copy(
         update={
             "name": name,
             "data": config.data.model_copy(update=data),
             "model": describe(net),
             "loss": config.loss or schema.loss_model(loss).model_validate({"name": loss}),
+            "train": config.train.model_copy(update={"epochs": config.train.epochs_for(training_size)}),
         }
     )

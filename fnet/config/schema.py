@@ -25,7 +25,7 @@ from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.regularization import LAYER_SETTINGS, Penalties
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import DEFAULT_OPTIMIZER, OPTIMIZERS, SCHEDULE_SUPPLIED, SCHEDULES
-from fnet.train.plan import BATCH_SIZE, EPOCHS
+from fnet.train.plan import BATCH_SIZE, EPOCHS, MIN_STEPS, default_epochs
 
 
 class Choice(Strict, frozen=True):
@@ -177,9 +177,32 @@ class LossSettings(Choice, frozen=True):
     """The settings that every loss has: only its name."""
 
 
+Weight = Annotated[float, Ge(0)]
+
+
+class ClassWeightSettings(Strict, frozen=True):
+    """The setting of the losses that are for classes, beside those of their functions."""
+
+    class_weights: Literal["balanced"] | list[Weight] | dict[str, Weight] | None = Field(
+        default=None,
+        description="weights of the classes in training: balanced (n / (K n_c) for n examples, K classes and n_c "
+        "examples of class c), a weight per class in order, or weights by class name, 1 for the others. The loss of a "
+        "step is then sum(w L) / sum(w); validation values and final scores are unweighted. By default all are 1",
+    )
+
+
+class _ClassLossSettings(ClassWeightSettings, LossSettings, frozen=True):
+    pass
+
+
+CLASS_LOSSES = ("cross_entropy", "binary_cross_entropy")
+"""The losses that can weigh classes."""
+
+
 def loss_model(name: str) -> type[LossSettings]:
     """Return the model of a loss's settings."""
-    return model_of(LOSSES[name].function, name, DATA_PARAMETERS, LossSettings)
+    base = _ClassLossSettings if name in CLASS_LOSSES else LossSettings
+    return model_of(LOSSES[name].function, name, DATA_PARAMETERS, base)
 
 
 def _schedule_model(name: str) -> type[ScheduleSettings]:
@@ -271,7 +294,10 @@ else:
 class TrainSettings(Strict, frozen=True):
     """How long to train, and on how many examples per step."""
 
-    epochs: Annotated[int, Ge(1)] = Field(default=EPOCHS, description="passes over the training examples")
+    epochs: Annotated[int, Ge(1)] = Field(
+        default=EPOCHS,
+        description=f"passes over the training examples; by default {EPOCHS}, or as many as {MIN_STEPS:,} steps need",
+    )
     steps: Annotated[int, Ge(1)] | None = Field(
         default=None, description="total number of steps, in place of epochs; the last epoch may be cut short"
     )
@@ -295,6 +321,11 @@ class TrainSettings(Strict, frozen=True):
         if isinstance(data, dict) and data.get("epochs") is not None and data.get("steps") is not None:
             raise ValueError("expected either epochs or steps, got both; remove one of them")
         return data
+
+    def epochs_for(self, examples: int) -> int:
+        """Return the epochs for a number of training examples: those that are set, or the default."""
+        is_set = "epochs" in self.model_fields_set
+        return self.epochs if is_set else default_epochs(examples, batch_size=self.batch_size)
 
 
 MAX_NAME = 200

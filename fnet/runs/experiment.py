@@ -10,13 +10,16 @@ from typing import Any, Literal
 import optax
 
 from fnet.core.layer import Layer
+from fnet.data.arrays import Arrays
 from fnet.data.augment import Augmentation
 from fnet.data.normalize import Normalization
 from fnet.data.pipeline import Order
 from fnet.data.source import DatasetSpec, DataSource
 from fnet.data.split import DEFAULT_FRACTIONS, sizes
+from fnet.data.stream import Stream
 from fnet.losses import Loss
 from fnet.regularization import Penalties
+from fnet.train.class_weights import ClassWeights, example_weights
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.plan import BATCH_SIZE, EPOCHS, Plan, plan
 
@@ -57,6 +60,7 @@ class Experiment:
         data: the dataset.
         loss: the loss, with its settings bound.
         loss_settings: name and settings of the loss as plain data, which the model file contains.
+        class_weights: weights of the classes in training, not in the scores of the parts; None for equal ones.
         optimizer: function from the number of steps of the run, which its schedule spans, to the optimizer.
         seed: seed of the split, the initial parameters, the order of examples, dropout and synthetic data.
         out: parent of the run's folder.
@@ -77,6 +81,7 @@ class Experiment:
     loss: Loss
     loss_settings: Mapping[str, Any]
     optimizer: Callable[[int], optax.GradientTransformation]
+    class_weights: ClassWeights | None = None
     seed: int = 0
     out: str = "runs"
     penalties: Penalties = Penalties()
@@ -93,6 +98,13 @@ class Experiment:
     def spec(self) -> DatasetSpec:
         """Description of the dataset."""
         return self.data.spec
+
+    def weights_of(self, train: Arrays | Stream) -> Any:
+        """Return the weights of the training examples, from the weights of their classes; None for equal ones."""
+        if self.class_weights is None:
+            return None
+        targets = self.spec.targets
+        return example_weights(train.y, self.class_weights, targets.number, targets.names)
 
     def fit_settings(self) -> dict[str, Any]:
         """Return the settings that every training of the network has, as keyword arguments of `fnet.train.fit`."""

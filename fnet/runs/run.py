@@ -166,6 +166,7 @@ def _train(experiment: Experiment, splits: Splits[Any], on_event: Callable[[Segm
         experiment.optimizer(plan.steps),
         splits.train,
         validation=splits.parts().get("validation"),
+        weights=experiment.weights_of(splits.train),
         steps=plan.steps,
         early_stopping=experiment.early_stopping,
         on_event=on_event,

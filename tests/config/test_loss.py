@@ -23,14 +23,14 @@ VALUES = "data: {name: diabetes, normalize: standard}\nmodel: [{dense: 1}]\n"
 @pytest.mark.parametrize(
     ("text", "written", "resolved"),
     [
-        (DIGITS, "cross_entropy", {"name": "cross_entropy", "label_smoothing": 0.0}),
-        (DIGITS, "{name: cross_entropy}", {"name": "cross_entropy", "label_smoothing": 0.0}),
-        (DIGITS, "{name: cross_entropy, label_smoothing: 0.1}", {"name": "cross_entropy", "label_smoothing": 0.1}),
-        (DIGITS, "null", {"name": "cross_entropy", "label_smoothing": 0.0}),
+        (DIGITS, "cross_entropy", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.0}),
+        (DIGITS, "{name: cross_entropy}", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.0}),
+        (DIGITS, "{name: cross_entropy, label_smoothing: 0.1}", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.1}),
+        (DIGITS, "null", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.0}),
         (VALUES, "{delta: 2, name: huber}", {"name": "huber", "delta": 2.0}),
         (VALUES, "mse", {"name": "mse"}),
         (PLANE, "hinge", {"name": "hinge"}),
-        (PLANE, "null", {"name": "binary_cross_entropy"}),
+        (PLANE, "null", {"name": "binary_cross_entropy", "class_weights": None}),
     ],
 )
 def test_a_loss_is_a_name_or_a_mapping_and_resolves_to_a_mapping(resolve_text, text, written, resolved):
@@ -175,7 +175,7 @@ def test_losses_and_their_settings_are_explained():
         assert [(e.type, e.default) for e in explanation.entries] == [("number, greater than 0", "1.0")]
         assert explanation.entries[0].meaning.startswith("error up to which")
     (explanation,) = explain("cross_entropy")
-    assert [entry.key for entry in explanation.entries] == ["loss.label_smoothing"]
+    assert [entry.key for entry in explanation.entries] == ["loss.class_weights", "loss.label_smoothing"]
     (explanation,) = explain("mse")
     assert (explanation.heading, explanation.entries) == ("mse (loss)", [])
 
