@@ -45,7 +45,9 @@ def churn(rng: np.random.Generator, rows: int = 3000) -> pd.DataFrame:
     months = rng.exponential(24, rows).round() + 1
     plan = rng.choice(["basic", "plus", "business"], rows, p=[0.6, 0.3, 0.1])
     calls = rng.poisson(1.2, rows)
-    charge = pd.Series(plan).map({"basic": 15.0, "plus": 30.0, "business": 80.0}).to_numpy() * rng.uniform(0.8, 1.4, rows)
+    charge = pd.Series(plan).map({"basic": 15.0, "plus": 30.0, "business": 80.0}).to_numpy() * rng.uniform(
+        0.8, 1.4, rows
+    )
     logit = -2.6 - 0.05 * months + 0.9 * calls * (plan != "business") + 0.02 * charge
     left = rng.random(rows) < 1 / (1 + np.exp(-logit))
     return pd.DataFrame(

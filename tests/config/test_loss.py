@@ -25,7 +25,11 @@ VALUES = "data: {name: diabetes, normalize: standard}\nmodel: [{dense: 1}]\n"
     [
         (DIGITS, "cross_entropy", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.0}),
         (DIGITS, "{name: cross_entropy}", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.0}),
-        (DIGITS, "{name: cross_entropy, label_smoothing: 0.1}", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.1}),
+        (
+            DIGITS,
+            "{name: cross_entropy, label_smoothing: 0.1}",
+            {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.1},
+        ),
         (DIGITS, "null", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.0}),
         (VALUES, "{delta: 2, name: huber}", {"name": "huber", "delta": 2.0}),
         (VALUES, "mse", {"name": "mse"}),
