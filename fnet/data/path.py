@@ -38,10 +38,12 @@ class FileSource(DataSource):
 
     header: describes the dataset from the headers of its files, and reads labels only to determine the classes.
     rows: opens the examples where they are stored: in the file itself, or in the cache of decoded arrays.
+    values: returns the values (n,) of a column by its name; None if the source does not have columns.
     """
 
     header: Callable[[], DatasetSpec]
     rows: Callable[[], Stream]
+    values: Callable[[str], np.ndarray] | None = None
 
     def spec(self) -> DatasetSpec:
         """Describe the dataset."""
@@ -55,6 +57,10 @@ class FileSource(DataSource):
     def stream(self, seed: int) -> Stream:  # noqa: ARG002
         """Open the dataset for reading batch by batch."""
         return self.rows()
+
+    def column(self, name: str) -> np.ndarray:
+        """Return the values (n,) of a column of the source."""
+        return super().column(name) if self.values is None else self.values(name)
 
 
 def existing_path(path: str) -> Path:

@@ -121,8 +121,8 @@ def test_data_is_compared_with_memory_before_it_is_allocated():
     write("a,y\n" + "1,0\n2,1\n" * 200)
     assert assert_too_large("csv", "a table of 400 lines and 2 columns needs .* divide it", path="t.csv", target="y")
     write("c,y\n" + "".join(f"c{i},{i % 2}\n" for i in range(100)))
-    message = "100 examples of 100 features needs .* data.drop"
-    assert assert_too_large("csv", message, path="t.csv", target="y") == "drop"
+    message, columns = "100 examples of 100 features needs .* data.drop", {"c": "category"}
+    assert assert_too_large("csv", message, path="t.csv", target="y", columns=columns) == "drop"
     write("a" * 1000, "t.txt")
     assert assert_too_large("text", "as characters, needs .* set data.tokens: bytes", path="t.txt") == "tokens"
     for folder in ("a", "b"):

@@ -23,7 +23,7 @@ def remarks(typed: Sequence[Typed]) -> list[str]:
     for note in ("empty", "constant"):
         names = [one.column.name for one in typed if one.note == note]
         if names:
-            result.append(f"{_columns(names)} {note}, and left out of the features")
+            result.append(f"{columns_named(names)} {note}, and left out of the features")
     names = [one.column.name for one in inferred if one.column.type == "identifier" and not one.note]
     if names:
         they = "are taken as identifiers, because their values differ" if len(names) > 1 else (
@@ -35,7 +35,7 @@ def remarks(typed: Sequence[Typed]) -> list[str]:
             else "number"
         )
         fix = f"to use it as a feature, set data.columns: {{{names[0]}: {kind}}}"
-        result.append(f"{_columns(names, verb=False)} {they} in every row, and left out of the features; {fix}")
+        result.append(f"{columns_named(names, verb=False)} {they} in every row, and left out of the features; {fix}")
     for one in typed:
         name = one.column.name
         if one.column.type == "category" and one.note not in ("", "constant", "empty"):
@@ -49,10 +49,10 @@ def remarks(typed: Sequence[Typed]) -> list[str]:
     return result
 
 
-def _columns(names: Sequence[str], *, verb: bool = True) -> str:
+def columns_named(names: Sequence[str], *, verb: bool = True) -> str:
     """Return the names of columns as the subject of a sentence.
 
-    >>> _columns(["a"]), _columns(["a", "b"])
+    >>> columns_named(["a"]), columns_named(["a", "b"])
     ("the column 'a' is", "the columns 'a', 'b' are")
     """
     quoted = ", ".join(f"'{name}'" for name in names[:_LISTED])
@@ -86,9 +86,8 @@ def leaks(typed: Sequence[Typed], y: np.ndarray, targets: Targets) -> list[str]:
         return []
     exactly = "determine" if len(found) > 1 else "determines"
     fix = f"if it would not be known for a prediction, set data.drop: [{found[0]}]"
-    return [
-        f"{_columns(found, verb=False)} {exactly} the target exactly, so the target may leak into the features; {fix}"
-    ]
+    what = f"{columns_named(found, verb=False)} {exactly} the target exactly"
+    return [f"{what}, so the target may leak into the features; {fix}"]
 
 
 def _numbers(one: Typed) -> np.ndarray:

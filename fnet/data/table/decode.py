@@ -1,18 +1,18 @@
 """Read a table and return its features and targets, with everything that is known about both."""
 
 import json
-import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fnet.core.wording import suggestion
-from fnet.data.path import existing_path
-from fnet.data.source import Column, ColumnSummary, ColumnType, DataError
+from fnet.data.source import Column, ColumnSummary, ColumnType, DataError, DatasetSpec, DataWarning
 from fnet.data.table import checks, encode, parse, readers
 from fnet.data.table.columns import Typed, column_of, infer, texts_of
 from fnet.data.table.targets import targets as targets_of
+from fnet.data.table.targets import targets_like
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,39 +35,15 @@ def where_of(path: str | Mapping[str, str]) -> str:
     return path if isinstance(path, str) else ", ".join(path.values())
 
 
-def unchanged(path: str | Mapping[str, str], decode: Any) -> dict[str, np.ndarray]:
-    """Return the result of decoding files that did not change meanwhile.
-
-    Raises:
-        DataError: when they changed.
-    """
-    before = _signature(path)
-    arrays = decode()
-    if _signature(path) != before:
-        raise DataError(f"{where_of(path)} changed while it was read; wait until it is complete", "path")
-    return arrays
-
-
-def _signature(path: str | Mapping[str, str]) -> list[tuple[int, ...]]:
-    """Return size and time of modification of all files."""
-    places = [existing_path(one) for one in ([path] if isinstance(path, str) else path.values())]
-    found = [file for place in places for file in (sorted(place.iterdir()) if place.is_dir() else [place])]
-    return [(status.st_ino, status.st_size, status.st_mtime_ns) for status in map(os.stat, found)]
-
-
 def decode(name: str, path: str | Mapping[str, str], settings: Settings) -> dict[str, np.ndarray]:
     """Return the features and targets of a table, and what is known about both as JSON."""
-    as_text = [
-        column for column, kind in settings.columns.items() if kind in ("category", "text", "identifier", "date")
-    ]
-    table = readers.read(
-        path, name=name, **settings.reader, as_text=[*as_text, *([settings.group] if settings.group else [])]
-    )
+    types = settings.columns | ({settings.group: "identifier"} if settings.group else {})
+    as_text = [column for column, kind in types.items() if kind not in ("number", "boolean")]
+    table = readers.read(path, name=name, **settings.reader, as_text=as_text)
     where = where_of(path)
     _check_names(table.frame, settings, where)
     decimal = settings.reader.get("decimal") or ("," if "decimal comma" in table.notes else None)
     frame: Any = table.frame.drop(columns=settings.drop)
-    types = settings.columns | ({settings.group: "identifier"} if settings.group else {})
     empty = _missing(frame, settings, types)
     if settings.missing == "drop":
         kept = ~empty.any(axis=1)
@@ -79,17 +55,14 @@ def decode(name: str, path: str | Mapping[str, str], settings: Settings) -> dict
         _with_targets(frame, empty, settings, where), settings.target, settings.targets, where, decimal
     )
     others = frame.drop(columns=settings.target)
-    typed = infer(others, types, where, decimal)
+    typed = infer(others, types, where, decimal)  # pyright: ignore[reportArgumentType] (types from the schema)
     if settings.missing == "refuse":
         used = {one.column.name for one in typed if one.column.width or one.note == "constant"}
         _refuse_missing(frame, empty, [column in used for column in frame.columns], where, " or mean")
+    if not typed:
+        raise DataError(f"{where} has no columns besides the target '{settings.target[0]}'", "drop")
     if not any(one.column.width for one in typed):
-        what = (
-            "columns besides the target that vary"
-            if len(typed)
-            else f"columns besides the target '{settings.target[0]}'"
-        )
-        raise DataError(f"{where} has no {what}", "drop")
+        raise DataError(f"{where} has no features: {'; '.join(checks.remarks(typed))}", "columns")
     x = encode.features(typed, frame.index, where)
     notes = [*checks.remarks(typed), *notes, *checks.leaks(typed, y, targets)]
     header = {
@@ -102,6 +75,36 @@ def decode(name: str, path: str | Mapping[str, str], settings: Settings) -> dict
     }
     arrays = {"x": x, "y": y, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
     return arrays if len(frame) == len(table.frame) else {**arrays, "rows": frame.index.to_numpy()}
+
+
+def decode_like(
+    name: str, path: str | Mapping[str, str], settings: Settings, known: DatasetSpec
+) -> dict[str, np.ndarray]:
+    """Return the features and targets of a table, encoded as for the network that was trained on another.
+
+    Raises:
+        DataError: as for `encode.encode`, and for a class or label that did not occur in training.
+    """
+    where = where_of(path)
+    table = readers.read(path, name=name, **settings.reader, as_text=encode.as_text(known.columns))
+    encode.refuse_without(table.frame, [column.name for column in known.columns if column.width], where)
+    columns = [column.name for column in known.columns if column.name in table.frame]
+    more = [one for one in map(str, table.frame.columns) if one not in {*columns, *settings.target, *settings.drop}]
+    if more:
+        text = f"{where}: {checks.columns_named(more)} ignored, because the network was not trained with such columns"
+        warnings.warn(text, DataWarning, stacklevel=2)
+    frame: Any = table.frame
+    if settings.missing == "drop":
+        frame = frame.dropna(subset=[column.name for column in known.columns if column.width] + settings.target)
+    if not len(frame):
+        raise DataError(f"{where} does not contain examples", "path")
+    sizes = _splits(table, frame)
+    return {
+        "x": encode.encode(frame, known.columns, where, has_missing=known.has_missing),
+        "y": targets_like(frame, settings.target, known.targets, where),
+        "splits": np.frombuffer(json.dumps([split for split, _ in sizes]).encode(), np.uint8),
+        "sizes": np.array([size for _, size in sizes], np.int64),
+    }
 
 
 def _check_names(frame: "pd.DataFrame", settings: Settings, where: str) -> None:
@@ -133,10 +136,9 @@ def _missing(frame: "pd.DataFrame", settings: Settings, types: Mapping[str, str]
     return empty
 
 
-def _with_targets(frame: "pd.DataFrame", empty: np.ndarray, settings: Settings, where: str) -> "pd.DataFrame":
+def _with_targets(frame: "pd.DataFrame", empty: np.ndarray, settings: Settings, where: str) -> Any:
     """Return the columns of the targets, after refusing missing ones."""
-    fix = " or mean" if settings.missing == "refuse" else ""
-    _refuse_missing(frame, empty, [name in settings.target for name in frame.columns], where, fix * 0)
+    _refuse_missing(frame, empty, [name in settings.target for name in frame.columns], where, "")
     return frame[settings.target]
 
 
@@ -176,26 +178,35 @@ def _summary(
     return result
 
 
-def values_of(name: str, path: str | Mapping[str, str], reader: dict[str, Any], column: str, kept: Any) -> np.ndarray:
-    """Return the values of a column that divides the examples: numbers, days since 1970-01-01, or text."""
-    frame, where = readers.read(path, name=name, **reader).frame, where_of(path)
+def values_of(
+    name: str, path: str | Mapping[str, str], settings: Settings, column: str, kept: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return a column as `values`, numbers or dates, or as `texts` in JSON and the `codes` that index them.
+
+    Args:
+        name: the format.
+        path: the file or files.
+        settings: the settings of the table.
+        column: name of the column.
+        kept: numbers of the examples that are not dropped; None for all.
+
+    Raises:
+        DataError: for a column that does not exist.
+    """
+    kind = settings.columns.get(column)
+    as_text = [column] if kind in ("category", "text", "identifier", "date") else []
+    frame, where = readers.read(path, name=name, **settings.reader, as_text=as_text).frame, where_of(path)
     if column not in frame.columns:
         raise DataError(f"{where} has no column '{column}'{suggestion(column, map(str, frame.columns))}", "split")
-    series = column_of(frame, column).iloc[kept]
-    missing = series.isna().to_numpy()
-    if missing.any():
-        example = series.index[int(np.argmax(missing))]
-        raise DataError(f"{where}: example {example} has no value for '{column}', which divides the examples", "split")
-    if series.dtype.kind in "buif":
-        return series.to_numpy(np.float64)
-    if series.dtype.kind == "M":
-        return _days(series.to_numpy())
+    series = column_of(frame if kept is None else frame.iloc[kept], column)
+    if series.dtype.kind in "buifM" and not as_text:
+        return {"values": series.to_numpy(np.float64 if series.dtype.kind != "M" else "datetime64[us]")}
     entries = texts_of(series)
-    dates = parse.dates(entries.texts)
-    if dates is not None and not np.isnat(dates.values).any():
-        return _days(entries.expand(dates.values, np.datetime64("NaT")))
-    return np.array(entries.texts)[entries.codes]
-
-
-def _days(dates: np.ndarray) -> np.ndarray:
-    return dates.astype("datetime64[us]").astype(np.int64) / 86_400e6
+    if kind in (None, "number", "date"):
+        numbers = parse.numbers(entries.texts) if kind != "date" else None
+        if numbers is not None and np.isfinite(numbers.values).all():
+            return {"values": entries.expand(numbers.values, np.nan)}
+        dates = parse.dates(entries.texts)
+        if dates is not None and not np.isnat(dates.values).any():
+            return {"values": entries.expand(dates.values, np.datetime64("NaT"))}
+    return {"codes": entries.codes, "texts": np.frombuffer(json.dumps(entries.texts).encode(), np.uint8)}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fnet.core.wording import printable, suggestion
-from fnet.data.arrays import Arrays, as_float32
+from fnet.core.wording import printable, shorten, suggestion
+from fnet.data.arrays import as_float32
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.source import Column, DataError, DatasetSpec, DataWarning
 from fnet.data.table import parse, readers
@@ -22,7 +22,6 @@ from fnet.data.table.columns import (
     texts_of,
     words,
 )
-from fnet.data.table.targets import targets_like
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,16 +122,29 @@ def encode(frame: "pd.DataFrame", columns: Sequence[Column], where: str, *, has_
     Raises:
         DataError: for a column that does not exist, an entry of another type, or a missing value.
     """
+    refuse_without(frame, [column.name for column in columns if column.width], where)
     typed = [_like(frame, column, where, has_missing) for column in columns if column.width]
     return features(typed, frame.index, where)
+
+
+def refuse_without(frame: "pd.DataFrame", names: Sequence[str], where: str) -> None:
+    """Refuse a table without the columns that a network was trained on.
+
+    Raises:
+        DataError: that names all of them, and a similar name for a single one.
+    """
+    lacking = [name for name in names if name not in frame.columns]
+    if len(lacking) == 1:
+        near = suggestion(lacking[0], map(str, frame.columns))
+        raise DataError(f"{where} has no column '{lacking[0]}', which the network was trained on{near}")
+    if lacking:
+        quoted = ", ".join(f"'{name}'" for name in lacking)
+        raise DataError(f"{where} has no columns {shorten(quoted, 200)}, which the network was trained on")
 
 
 def _like(frame: "pd.DataFrame", column: Column, where: str, has_missing: bool) -> Typed:
     """Return the entries of a column, read as in the training table."""
     name = column.name
-    if name not in frame.columns:
-        near = suggestion(name, map(str, frame.columns))
-        raise DataError(f"{where} has no column '{name}', which the network was trained on{near}")
     series = column_of(frame, name)
     missing = series.isna().to_numpy()
     if missing.any() and not has_missing:
@@ -228,23 +240,6 @@ def read_inputs(path: Path, spec: DatasetSpec) -> Inputs:
     frame = _frame_like(path, spec)
     x = encode(frame, spec.columns, str(path), has_missing=spec.has_missing)
     return Inputs(x, [str(number) for number in range(len(x))], _identifiers(frame, spec.columns))
-
-
-def read_labeled(path: Path, spec: DatasetSpec, target: str | Sequence[str]) -> Arrays:
-    """Read the examples of a table with their targets, for a network that was trained on another.
-
-    Args:
-        path: a table in any format.
-        spec: description of the dataset that the network was trained on.
-        target: the columns of the targets.
-
-    Raises:
-        DataError: as for `encode`, and for a class or label that did not occur in training.
-    """
-    frame = _frame_like(path, spec)
-    names = [target] if isinstance(target, str) else list(target)
-    x = encode(frame, spec.columns, str(path), has_missing=spec.has_missing)
-    return Arrays(x, targets_like(frame, names, spec.targets, str(path)))
 
 
 def _frame_like(path: Path, spec: DatasetSpec) -> "pd.DataFrame":

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,7 +23,7 @@ from fnet.data.source import (
 )
 from fnet.data.stream import Stream
 from fnet.data.table import readers
-from fnet.data.table.decode import Settings, decode, unchanged, values_of, where_of
+from fnet.data.table.decode import Settings, decode, decode_like, values_of, where_of
 
 if TYPE_CHECKING:
     pass
@@ -129,6 +129,7 @@ def jsonl(
     columns: Types | None = None,
     drop: list[ColumnName] | None = None,
     missing: Missing = "refuse",
+    encoding: Annotated[str, MinLen(1)] | None = None,
     group: str | None = None,
 ) -> FileSource:
     """A table of one JSON object per line (.jsonl), gzipped or not; the keys are the columns.
@@ -140,28 +141,34 @@ def jsonl(
         columns: types of columns that differ from the inferred ones, as for csv.
         drop: columns to ignore.
         missing: how to treat a missing key or null: refuse, mean or drop, as for csv.
+        encoding: encoding of the text; by default detected.
     """
-    return _table("jsonl", path, target, targets, columns, drop, missing, group, {})
+    return _table("jsonl", path, target, targets, columns, drop, missing, group, {"encoding": encoding})
 
 
 @dataclass(frozen=True)
 class TableSource(FileSource):
-    """A table, whose columns can also divide the examples.
+    """A table.
 
-    table: returns the summary of the columns.
-    values: returns the values of a column.
+    table: returns the summary of its columns.
+    encoded_like: returns the source with the features and targets of another table.
     """
 
-    table: Any
-    values: Any
+    table: Callable[[], TableSummary] | None = None
+    encoded_like: Callable[[DatasetSpec], FileSource] | None = None
 
-    def summary(self) -> TableSummary:
+    def summary(self) -> TableSummary | None:
         """Summarize the columns, features and others."""
-        return self.table()
+        return self.table and self.table()
 
-    def column(self, name: str) -> np.ndarray:
-        """Return the values (n,) of a column: numbers, dates as days since 1970-01-01, or text."""
-        return self.values(name)
+    def like(self, spec: DatasetSpec) -> FileSource:
+        """Return the source with examples and targets encoded as for the network that was trained on `spec`.
+
+        Raises (when it is read):
+            DataError: for a table without the columns that the network was trained on, an entry of another type, or a
+                class or label that did not occur in training.
+        """
+        return self.encoded_like(spec) if self.encoded_like else self
 
 
 def _table(
@@ -181,23 +188,25 @@ def _table(
     settings = Settings(names, targets, types, sorted(drop or ()), missing, group, reader)
     title = _title(path)
 
-    def key() -> dict[str, Any]:
-        content = {"name": title, "format": name, "content": readers.digest(path), "layout": _LAYOUT}
-        splits = {} if isinstance(path, str) else {"files": list(path)}
-        return content | splits | {"settings": settings._asdict()}
+    def stored(decode: Callable[[], Mapping[str, np.ndarray]], **more: Any) -> Mapping[str, np.ndarray]:
+        """Return arrays from the cache, or decode them."""
+        content = {"name": title, "format": name, "layout": _LAYOUT, "settings": settings._asdict()}
+        with readers.unchanged(path):
+            return cached(content | {"content": readers.digest(path)} | more, decode)
 
     def decoded() -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
-        arrays = cached(key(), lambda: unchanged(path, lambda: decode(name, path, settings)))
+        arrays = stored(lambda: decode(name, path, settings))
         return arrays, json.loads(arrays["header"].tobytes())
 
     def spec() -> DatasetSpec:
         arrays, header = decoded()
         for text in header["warnings"]:
             warnings.warn(f"{where_of(path)}: {text}", DataWarning, stacklevel=3)
+        kind, number, labels = header["targets"]
         return DatasetSpec(
             title,
             arrays["x"].shape[1:],
-            Targets(header["targets"][0], header["targets"][1], tuple(header["targets"][2])),
+            Targets(kind, number, tuple(labels)),
             len(arrays["x"]),
             splits=tuple((split, size) for split, size in header["splits"]),
             has_missing=missing == "mean",
@@ -214,16 +223,29 @@ def _table(
         return TableSummary(tuple(columns), tuple(header["notes"]))
 
     def values(column: str) -> np.ndarray:
-        arrays, _ = decoded()
-        kept = arrays["rows"] if "rows" in arrays else slice(None)
-        return cached(key() | {"column": column}, lambda: {"values": values_of(name, path, reader, column, kept)})[
-            "values"
-        ]
+        kept = decoded()[0].get("rows")
+        arrays = stored(lambda: values_of(name, path, settings, column, kept), column=column)
+        if "values" in arrays:
+            return arrays["values"]
+        return np.array([*json.loads(arrays["texts"].tobytes()), None], object)[arrays["codes"]]
 
-    return TableSource(spec, rows, summary, values)
+    def encoded_like(known: DatasetSpec) -> FileSource:
+        more = {"columns": [column._asdict() for column in known.columns], "targets": known.targets._asdict()}
+
+        def arrays() -> Mapping[str, np.ndarray]:
+            return stored(lambda: decode_like(name, path, settings, known), **more, has_missing=known.has_missing)
+
+        def like_spec() -> DatasetSpec:
+            result = arrays()
+            sizes = zip(json.loads(result["splits"].tobytes()), result["sizes"].tolist(), strict=True)
+            return known._replace(name=title, size=len(result["x"]), splits=tuple(sizes))
+
+        return FileSource(like_spec, lambda: Stream(arrays()["x"], arrays()["y"]), values)
+
+    return TableSource(spec, rows, values, summary, encoded_like)
 
 
-def _title(path: str | Mapping[str, str]) -> str:
+def _title(path: str | Mapping[Any, str]) -> str:
     """Return the name of a dataset: that of its first file, without its extension.
 
     >>> _title("/data/houses.csv.gz"), _title({"train": "a.v2.csv", "test": "b.csv"})

@@ -27,8 +27,8 @@ def test_csv():
     ("settings", "names", "y"),
     [
         ({"target": "height"}, ("height",), [[1.5], [2.5], [0.5]]),
-        ({"target": "weight"}, ("3", "4", "5"), [0, 1, 2]),
-        ({"target": "weight", "targets": "values"}, ("weight",), [[3], [4], [5]]),
+        ({"target": "weight"}, ("weight",), [[3], [4], [5]]),
+        ({"target": "weight", "targets": "classes"}, ("3", "4", "5"), [0, 1, 2]),
         ({"target": "old"}, ("False", "True"), [1, 0, 1]),
         ({"target": "height", "targets": "classes"}, ("0.5", "1.5", "2.5"), [1, 2, 0]),
     ],
@@ -42,13 +42,22 @@ def test_targets_of_a_table(settings, names, y):
 
 
 def test_more_than_twenty_whole_numbers_are_values():
-    write("x,age\n" + "\n".join(f"1,{age}" for age in range(21)))
-    assert files.source("csv", {"path": "t.csv", "target": "age"}).spec().targets.kind == "values"
+    for number, kind in ((20, "classes"), (21, "values")):
+        write("x,age\n" + "\n".join(f"{age % 2}.5,{age // 2}" for age in range(2 * number)))
+        assert files.source("csv", {"path": "t.csv", "target": "age"}).spec().targets.kind == kind
+
+
+def test_whole_numbers_that_hardly_repeat_are_values():
+    """Ten prices are not ten classes, though there are fewer than twenty of them."""
+    write("x,price\n" + "\n".join(f"{n % 3},{300 + n // 2 * 7}" for n in range(12)))
+    assert files.source("csv", {"path": "t.csv", "target": "price"}).spec().targets.kind == "classes"
+    write("x,price\n" + "\n".join(f"{n % 3},{300 + n * 7}" for n in range(12)))
+    assert files.source("csv", {"path": "t.csv", "target": "price"}).spec().targets.kind == "values"
 
 
 def test_columns_of_a_table_can_be_dropped_or_categorical():
     write(TABLE.replace(",", ";").replace("re;d", "red"))
-    settings = {"drop": ["height", "old"], "categorical": ["weight"], "separator": ";"}
+    settings = {"drop": ["height", "old"], "columns": {"weight": "category"}, "separator": ";"}
     _, arrays = spec_and_arrays("csv", path="t.csv", target="kind", **settings)
     assert arrays.x.tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 1, 0], [0, 1, 0, 0, 1]]
 
@@ -113,7 +122,7 @@ def test_missing_values_get_the_mean_of_the_training_part(kind):
         (
             "a,y\n1,0\nl2,1\n3,0\n",
             {},
-            r"'a' contains numbers, but 'l2' for example 1; fix it, or set data.categorical: \[a\]",
+            r"'a' contains numbers, but 'l2' for example 1; fix it, or set data.columns: \{a: category\}",
         ),
         ("a,y\n1,0\n2,0\n", {}, "'y' is '0' in every row; classification needs at least two"),
         ("a,y\n1,u\n2,v\n", {"targets": "values"}, "expected numbers in 'y', got text; set data.targets: classes"),
@@ -126,14 +135,10 @@ def test_errors_in_tables(content, settings, message):
     assert_refused("csv", message, path="t.csv", **({"target": "y"} | settings))
 
 
-def test_a_column_of_identifiers_is_refused():
-    write("id,y\n" + "\n".join(f"name{i},{i % 2}" for i in range(1001)))
-    assert_refused(
-        "csv",
-        r"expected at most 1000 categories in the column 'id', got 1001; .*data.drop: \[id\]",
-        path="t.csv",
-        target="y",
-    )
+def test_a_table_of_identifiers_only_is_refused():
+    write("id,y\n" + "\n".join(f"name{i},{i % 2}" for i in range(30)))
+    message = r"has no features: the column 'id' is taken as an identifier.*set data.columns: \{id: category\}"
+    assert_refused("csv", message, path="t.csv", target="y")
 
 
 def test_a_table_that_is_not_text_is_refused():
