@@ -50,7 +50,7 @@ def test_a_table_is_described_column_by_column(folder):
 def test_the_config_may_lie_in_another_folder(folder):
     (folder / "a").mkdir()
     (folder / "b").mkdir()
-    (folder / "a" / "t.csv").write_text("x,label\n" + "1,u\n2,v\n" * 6)
+    (folder / "a" / "t.csv").write_text("x,label\n" + "1,u\n2,v\n2,u\n" * 6)
     made = starter("a/t.csv", folder / "b")
     assert "  path: ../a/t.csv\n" in made.text
     assert made.target == "label"
@@ -58,7 +58,7 @@ def test_the_config_may_lie_in_another_folder(folder):
 
 
 def test_names_that_yaml_would_read_as_something_else_are_quoted(folder):
-    (folder / "t.csv").write_text('no,"a: b",# c,y\n' + "1,2,5,u\n2,5,7,v\n" * 6)
+    (folder / "t.csv").write_text('no,"a: b",# c,y\n' + "1,2,5,u\n2,5,7,v\n2,5,7,u\n" * 6)
     assert [column.name for column in experiment_of(starter("t.csv", folder), folder).spec.columns] == [
         "no",
         "a: b",
@@ -67,7 +67,7 @@ def test_names_that_yaml_would_read_as_something_else_are_quoted(folder):
 
 
 def test_the_target_can_be_named(folder):
-    (folder / "t.csv").write_text("kind,x\n" + "u,1\nv,2\n" * 6)
+    (folder / "t.csv").write_text("kind,x\n" + "u,1\nv,2\nu,2\n" * 6)
     made = starter("t.csv", folder, "kind")
     assert made.chosen == ""
     assert experiment_of(made, folder).spec.targets.names == ("u", "v")
