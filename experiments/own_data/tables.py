@@ -107,7 +107,7 @@ def moons(rng: np.random.Generator, rows: int = 500) -> pd.DataFrame:
 
 
 TABLES: Mapping[str, tuple[str, Callable[[np.random.Generator], pd.DataFrame]]] = {
-    "iris": ("target", lambda rng: _embedded("iris")),  # noqa: ARG005
+    "iris": ("target", lambda rng: _embedded("iris")),
     "wine": ("target", lambda rng: _embedded("wine")),
     "breast_cancer": ("target", lambda rng: _embedded("breast_cancer")),
     "digits": ("target", lambda rng: _embedded("digits")),
