@@ -5,7 +5,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,20 +84,15 @@ def starter(path: str, folder: Path, target: str | None = None) -> Starter:
         settings = _size_of_images(location)
     spec = files.source(name, {"path": str(location), **settings}).spec()
     data = [f"path: {_scalar(relative)}", *_image_lines(settings)]
-    return Starter(_config(path, spec, data, _network(spec)), spec)
+    return Starter(_config(path, spec, data), spec)
 
 
 def _table(name: str, path: str, relative: str, target: str | None) -> Starter:
     """Return the config of a table, whose columns it lists with their types."""
     location = str(existing_path(path))
-    names = list(readers.read(location, name=name).frame.columns)
-    chosen = ""
-    if target is None:
-        lower = {column.lower(): column for column in reversed(names)}
-        found = next((lower[wanted] for wanted in TARGETS if wanted in lower), None)
-        target = found or names[-1]
-        chosen = f"a column called {found}" if found else "the last column"
-    elif target not in names:
+    names = list(map(str, readers.read(location, name=name).frame.columns))
+    target, chosen = _target(path, names) if target is None else (target, "")
+    if target not in names:
         raise DataError(f"{path} has no column '{target}'{suggestion(target, names)}", "target")
     source = files.source(name, {"path": location, "target": target, "missing": "mean"})
     try:
@@ -115,7 +110,20 @@ def _table(name: str, path: str, relative: str, target: str | None) -> Starter:
         *_column_lines(summary),
         *_missing_lines(summary, dropped=not spec.has_missing),
     ]
-    return Starter(_config(path, spec, data, _network(spec)), spec, target, chosen)
+    return Starter(_config(path, spec, data), spec, target, chosen)
+
+
+def _target(path: str, names: Sequence[str]) -> tuple[str, str]:
+    """Return the column that is probably the target, and why.
+
+    Raises:
+        DataError: for a single column.
+    """
+    if len(names) == 1:
+        raise DataError(f"{path} has a single column, '{names[0]}'; a target and at least one feature are needed")
+    lower = {name.lower(): name for name in reversed(names)}
+    found = next((lower[wanted] for wanted in TARGETS if wanted in lower), None)
+    return (found, f"a column called {found}") if found else (names[-1], "the last column")
 
 
 def _size_of_images(folder: Path) -> dict[str, Any]:
@@ -165,10 +173,10 @@ def _image_lines(settings: dict[str, Any]) -> Iterator[str]:
         yield f"size: {settings['size']}  # height and width to which all images are resized"
 
 
-def _config(path: str, spec: DatasetSpec, data: Sequence[str], network: Sequence[str]) -> str:
+def _config(path: str, spec: DatasetSpec, data: Iterable[str]) -> str:
     """Return the text of a config."""
     first = f"# Made by `fnet init` for {printable(path)}: {spec.size:,} examples {spec.shape} with {spec.targets}."
-    lines = [first, "data:", *(f"  {line}" for line in data), *_split_lines(spec), "model:", *network]
+    lines = [first, "data:", *(f"  {line}" for line in data), *_split_lines(spec), "model:", *_network(spec)]
     return "\n".join([*lines, *_training_lines(spec)]) + "\n"
 
 
