@@ -142,6 +142,13 @@ def test_a_constant_feature_is_divided_by_one():
         assert normalize.fit(kind, x)(x)[:, 0].tolist() == [0.0, 0.0]
 
 
+def test_a_feature_is_not_constant_if_one_of_very_many_values_differs_by_its_last_bit():
+    x = np.full((10_000, 1), 2, np.float32)
+    x[7] = np.nextafter(x[7], np.float32(0))
+    np.testing.assert_allclose(normalize.fit("standard", x)(x).std(), 1, rtol=1e-5)
+    assert normalize.fit("unit", x)(x)[6:8].tolist() == [[1], [0]]
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e-13, 1.0, 1e30])
 @pytest.mark.parametrize("kind", ["standard", "unit"])
 def test_the_scale_of_a_feature_does_not_matter(kind, size, rng):

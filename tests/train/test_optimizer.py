@@ -323,6 +323,15 @@ def test_a_norm_that_overflows_is_clipped_to(size):
     np.testing.assert_allclose(clipped["w"], [0.3, 0.4], rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e9, 1e13, 1e18, 1.8e19])
+def test_a_norm_of_many_entries_that_overflows_only_together_is_clipped_to(size):
+    """No square is infinite, but their sum is; where the entries differ in size, small ones keep their share."""
+    gradient = {"w": jnp.full(2000, size).at[7].set(-size / 4)}
+    clipped = with_clipping(optax.identity(), norm=2.0).update(gradient, (optax.EmptyState(), optax.EmptyState()))[0]
+    expected = np.asarray(gradient["w"], np.float64)
+    np.testing.assert_allclose(clipped["w"], 2 * expected / np.linalg.norm(expected), rtol=1e-5)
+
+
 def test_smaller_gradients_are_clipped_bitwise_as_by_optax(rng):
     for size in (1e-30, 0.1, 1.0, 1e3, 1e9):
         gradient = {"w": jnp.array(size * rng.standard_normal((3, 2)), "float32"), "b": jnp.zeros(1)}
