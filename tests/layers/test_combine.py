@@ -192,3 +192,8 @@ def test_a_residual_is_not_broadcast():
     params = {"dense_1": {"w": np.ones((3, 1)), "b": np.zeros(1)}}
     with pytest.raises(fnet.ShapeError, match=r"must preserve the shape \(3,\), but their output has shape \(1,\)"):
         net.apply(params, {}, np.ones((4, 3)), train=False)
+
+
+def test_a_layer_in_parallel_needs_a_branch():
+    with pytest.raises(ValueError, match="parallel: expected at least one branch, got none"):
+        fnet.parallel()

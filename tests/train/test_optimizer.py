@@ -285,6 +285,16 @@ def test_a_step_schedule_falls_at_the_first_step_of_every_interval():
             np.testing.assert_array_equal(falls, [t // interval for t in range(total)], f"{every} of {total}")
 
 
+@pytest.mark.parametrize(
+    ("every", "total", "fall", "number"), [("4/133", 152, 32, 7), ("5/297", 132, 60, 27), ("10/1169", 1955, 1271, 75)]
+)
+def test_the_step_of_a_fall_does_not_depend_on_rounding(every, total, fall, number):
+    """Two intervals of which float32 rounds a multiple down, and one that is just beyond a step."""
+    rate = SCHEDULES["step"](1.0, total, every=float(Fraction(every)), factor=0.99)(fall)
+    assert fall // (Fraction(every) * total) == number
+    assert float(rate) == pytest.approx(0.99**number, rel=1e-5)
+
+
 FLOATS = [
     (name, setting)
     for name, make in SCHEDULES.items()

@@ -163,6 +163,12 @@ def test_unsigned_numbers_keep_their_values_on_the_device():
         check_labels(loss, Examples(np.zeros((3, 2)), labels, weight=np.array([1, 0, 2**40], np.uint64)), (1,))
 
 
+@pytest.mark.parametrize(("targets", "out_shape"), [([[0, 1, 4]], (3,)), ([5], ()), ([5], {"a": (3,), "b": (3,)})])
+def test_whole_numbers_that_are_not_labels_are_not_checked_as_labels(targets, out_shape):
+    """A target per output, such as a count; and outputs for which the loss itself is refused, with its own message."""
+    check_labels(resolve_loss("cross_entropy"), Examples(np.zeros((1, 2)), np.array(targets)), out_shape)
+
+
 def test_indices_are_checked_in_validation_too():
     x, y = np.zeros((3, 4), int), np.zeros((3, 4), int)
     with pytest.raises(ValueError, match=r"^example 0 contains the index 9, but the first layer"):
