@@ -307,3 +307,9 @@ def test_tokens_are_not_normalized(rng):
 def test_describing_datasets_and_clearing_the_cache_import_no_jax():
     code = "import sys; from fnet.data import cache, catalog, inputs, inspect; catalog.embedded(); cache.entries(); "
     subprocess.run([sys.executable, "-c", code + "sys.exit('jax' in sys.modules)"], check=True)
+
+
+def test_a_dataset_of_scikit_learn_is_a_value():
+    assert hash(sklearn.SklearnSource("iris")) == hash(sklearn.SklearnSource("iris"))
+    with pytest.raises(AttributeError, match="cannot assign to field 'name'"):
+        sklearn.SklearnSource("iris").name = "wine"
