@@ -268,3 +268,13 @@ def test_a_compressed_file_of_one_more_label_is_too_long():
     write_idx(np.zeros((3, 4, 4), np.uint8), np.array([0, 1, 1], np.uint8), end=b"\x01")
     with pytest.raises(DataError, match=r"labels-idx1-ubyte\.gz is too long: expected 11 bytes, got more$"):
         files.source("idx", {"path": "."}).spec()
+
+
+@pytest.mark.usefixtures("isolated_folders")
+def test_a_large_image_is_read_without_the_warning_of_pillow(monkeypatch):
+    """Its pixels are compared with memory instead; above twice the limit of Pillow it is an error."""
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Image.new("L", (4, 3)).save(f"{folder}/1.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
+    assert files.source("images", {"path": "."}).read(0).x.shape == (2, 3, 4, 1)
