@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from annotated_types import Gt, Interval
 from jaxtyping import Array, Float, Int, Num
 
-from fnet.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, AnyArray, Metric, per_example
+from fnet.metrics import ACCURACY, REGRESSION_METRICS, AnyArray, Metric, per_example
 
 
 def mse(outputs: Float[AnyArray, "batch *outputs"], targets: Num[AnyArray, "batch *outputs"]) -> Float[Array, " batch"]:
@@ -49,7 +49,8 @@ def huber(
     Args:
         outputs: g.
         targets: y, of the shape of the outputs.
-        delta: error up to which the loss is quadratic, in the unit of the target.
+        delta: error up to which the loss is quadratic, in the unit of the targets that the loss receives: in standard
+            deviations of the target in a run whose targets are standardized.
 
     Raises:
         ValueError: when the shapes differ.
@@ -234,7 +235,7 @@ class Loss(NamedTuple):
 
 
 def _regression_loss(function: Callable[..., Array], summary: str) -> Loss:
-    return Loss(function, identity, (MEAN_ABSOLUTE_ERROR,), "values", summary)
+    return Loss(function, identity, REGRESSION_METRICS, "values", summary)
 
 
 def _label_loss(function: Callable[..., Array], summary: str) -> Loss:
@@ -286,8 +287,8 @@ def resolve_loss(loss: str | Loss | Callable[..., Array], settings: Mapping[str,
     Raises:
         ValueError: for an unknown name, and for metrics with duplicate names.
 
-    >>> resolve_loss(functools.partial(huber, delta=2.0)).metrics[0].name
-    'mean_absolute_error'
+    >>> [metric.name for metric in resolve_loss(functools.partial(huber, delta=2.0)).metrics]
+    ['rmse', 'mean_absolute_error', 'r2']
     """
     if isinstance(loss, str):
         if loss not in LOSSES:
@@ -315,7 +316,7 @@ def with_metrics(loss: Loss, metrics: Mapping[str, Metric | Callable[..., Array]
     Raises:
         ValueError: for metrics with duplicate names.
 
-    >>> with_metrics(LOSSES["mse"], {"bias": lambda outputs, targets: (outputs - targets)[:, 0]}).metrics[1].of
+    >>> with_metrics(LOSSES["mse"], {"bias": lambda outputs, targets: (outputs - targets)[:, 0]}).metrics[-1].of
     'outputs'
     """
     added = [

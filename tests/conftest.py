@@ -1,12 +1,12 @@
 """Fixtures of all tests."""
 
 import os
-from pathlib import Path
 
 import jax
 import numpy as np
 import prepared
 import pytest
+from shipped import FOLDER
 
 from fnet.train.compile import clear_programs
 
@@ -48,8 +48,8 @@ def _compile_quickly(tmp_path_factory):
 def _skip_without_external_files(request):
     """Skip tests of a shipped config whose data files are outside the project if these do not exist."""
     config = request.node.callspec.params.get("config") if hasattr(request.node, "callspec") else None
-    if getattr(config, "stem", "") == "mnist-idx" and not Path("../shared/data/mnist-idx").is_dir():
-        pytest.skip("the IDX files of MNIST are not in ../shared/data/mnist-idx, relative to the current directory")
+    if getattr(config, "stem", "") == "mnist-idx" and not (FOLDER.parents[1] / "shared/data/mnist-idx").is_dir():
+        pytest.skip("the IDX files of MNIST are not in shared/data/mnist-idx beside the project")
 
 
 @pytest.fixture(scope="session", autouse=True)

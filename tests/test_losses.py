@@ -347,7 +347,8 @@ def test_the_name_of_a_loss_is_found_through_its_settings():
 
 def test_every_loss_has_metrics_with_a_direction():
     rules = {name: [(metric.name, metric.higher_is_better) for metric in loss.metrics] for name, loss in LOSSES.items()}
-    error, right = [("mean_absolute_error", False)], [("accuracy", True)]
+    error = [("rmse", False), ("mean_absolute_error", False), ("r2", True)]
+    right = [("accuracy", True)]
     assert rules == {
         "mse": error,
         "huber": error,
@@ -374,7 +375,7 @@ def test_metrics():
     assert accuracy(jnp.array([1, 2, 0]), jnp.array([1, 0, 0])).tolist() == [1.0, 0.0, 1.0]
     assert accuracy(jnp.array([1, 2]), jnp.eye(3)[jnp.array([1, 0])]).tolist() == [1.0, 0.0]
     assert accuracy(jnp.array([[1, 0], [1, 1]]), jnp.array([[1, 1], [1, 1]])).tolist() == [0.5, 1.0]
-    assert absolute_error(jnp.array([[1.0], [5.0]]), jnp.array([[2.0], [2.0]])).tolist() == [1.0, 3.0]
+    assert absolute_error(jnp.array([[1.0], [5.0]]), jnp.array([[2.0], [2.0]])).tolist() == [[1.0], [3.0]]
     with pytest.raises(ValueError, match=r"accuracy: predictions \(2,\) and targets \(3,\) must have the same shape"):
         accuracy(jnp.zeros(2), jnp.zeros(3))
     with pytest.raises(ValueError, match=r"absolute_error: predictions \(2, 1\) and targets \(2,\)"):

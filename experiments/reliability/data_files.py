@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from data_files_arrays import Case, archives, idx_files
-from data_files_media import images, places, tables, texts
+from data_files_media import images, places, texts
+from data_files_tables import tables
 from outcome import Outcome, report
 
 SECONDS = 60

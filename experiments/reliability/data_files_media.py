@@ -1,9 +1,8 @@
-"""Hostile images, tables and texts, and paths that lead to something other than a file."""
+"""Hostile images and texts, and paths that lead to something other than a file."""
 
 import functools
 import io
 import os
-import random
 import socket
 import struct
 import zlib
@@ -56,10 +55,19 @@ def _pictures_and(change: Callable[[], object], content: bytes | None = None) ->
 
 def _encoded(*frames: Any, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
+    frames = [frame.copy() for frame in frames]  # Pillow leaves settings of one format in an image that it saves
     frames[0].save(
         file, kind, **({"save_all": True, "append_images": frames[1:]} if len(frames) > 1 else {}), **options
     )
     return file.getvalue()
+
+
+def _endless_tiff(content: bytes) -> bytes:
+    """Return a TIFF file of one page whose list of pages returns to the first."""
+    (start,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, start)
+    end = start + 2 + 12 * entries
+    return content[:end] + struct.pack("<I", start) + content[end + 4 :]
 
 
 def images() -> Iterator[Case]:
@@ -67,7 +75,7 @@ def images() -> Iterator[Case]:
 
     black, white = Image.new("L", (4, 4)), Image.new("L", (4, 4), 255)
     deep = Image.fromarray(np.arange(0, 64000, 4000, dtype=np.uint16).reshape(4, 4))
-    expected = np.stack([np.asarray(deep) >> 8, np.full((4, 4), 7), np.full((4, 4), 7)])
+    expected = np.stack([np.asarray(deep), np.full((4, 4), 7 * 257), np.full((4, 4), 7 * 257)])
     yield Case(
         "PNG of 60,000 pixels square", lambda _: _pictures(_bomb_png()), "3.png has more than 178,956,970 pixels"
     )
@@ -91,14 +99,37 @@ def images() -> Iterator[Case]:
         "z.png is damaged",
     )
     yield Case("PNG of several frames", lambda _: _pictures(_encoded(black, white)), "3.png is an animation")
-    yield Case("GIF called .png", lambda _: _pictures(_encoded(black, white, kind="GIF")), "not a PNG or JPEG")
+    yield Case(
+        "GIF of several frames", lambda _: _pictures(_encoded(black, white, kind="GIF")), "3.png is an animation"
+    )
     yield Case(
         "PostScript called .png",
         lambda _: _pictures(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n"),
-        "not a PNG or JPEG",
+        "not a PNG, JPEG, ",
     )
     yield Case("PNG of 16 bits", lambda _: _pictures(_encoded(deep)), arrays_are(expected, [0, 0, 1]))
-    yield Case("empty PNG", lambda _: _pictures(b""), "not a PNG or JPEG")
+    yield Case(
+        "TIFF of several pages",
+        lambda _: _pictures(_encoded(black, white, kind="TIFF")),
+        "3.png contains several pages",
+    )
+    yield Case(
+        "TIFF of floating-point numbers",
+        lambda _: _pictures(_encoded(Image.new("F", (4, 4)), kind="TIFF"), "3.tif"),
+        "3.tif: expected gray or RGB pixels of 8 or 16 bits, got pixels of Pillow's mode F",
+    )
+    yield Case(
+        "TIFF whose second page is the first",
+        lambda _: _pictures(_endless_tiff(_encoded(white, kind="TIFF"))),
+        arrays_are(np.stack([np.full((4, 4), value) for value in (255, 7, 7)]), [0, 0, 1]),
+    )
+    for kind in ("WEBP", "BMP", "TIFF", "GIF"):
+        yield Case(
+            f"{kind} that ends early",
+            lambda _, kind=kind: _pictures(_encoded(Image.new("L", (4, 4), 3), kind=kind)[:-8], f"3.{kind.lower()}"),
+            "3.[a-z]+ is damaged",
+        )
+    yield Case("empty PNG", lambda _: _pictures(b""), "not a PNG, JPEG, ")
     yield Case(
         "folder called .png",
         lambda _: _pictures_and(lambda: Path("p/a/3.png").mkdir()),
@@ -140,57 +171,6 @@ def images() -> Iterator[Case]:
 def _socket(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as opened:
         opened.bind(path)
-
-
-# Tables
-
-
-def _table(content: bytes | str, **settings: Any) -> tuple[str, dict[str, Any]]:
-    Path("t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
-    return "csv", {"path": "t.csv", "target": "y", **settings}
-
-
-def _wide(_: random.Random) -> tuple[str, dict[str, Any]]:
-    number = 200_000
-    lines = [",".join(f"c{i}" for i in range(number)) + ",y", "1," * number + "0", "2," * number + "1"]
-    return _table("\n".join(lines))
-
-
-def tables() -> Iterator[Case]:
-    long = "z" * 200_000
-    yield Case(
-        "CSV entry of 200,000 characters",
-        lambda _: _table(f"a,b,y\n1,{long},0\n2,u,1\n", drop=["b"]),
-        arrays_are([1, 2], [0, 1]),
-    )
-    yield Case(
-        "CSV of 200,000 columns",
-        _wide,
-        lambda spec, arrays: spec.shape == (200_000,) and (arrays.x == [[1], [2]]).all(),
-    )
-    yield Case("CSV with NUL", lambda _: _table("a,y\n1,0\n\x002,1\n"), "line 3 contains a NUL")
-    yield Case("CSV that is not UTF-8", lambda _: _table(b"a,y\n\xff\xfe,0\n2,1\n"), "can't decode byte 0xff")
-    yield Case("CSV in UTF-16", lambda _: _table("a,y\n1,0\n".encode("utf-16")), "can't decode byte")
-    yield Case("CSV with a byte order mark", lambda _: _table("\ufeffa,y\n1,0\n2,1\n"), arrays_are([1, 2], [0, 1]))
-    yield Case("empty CSV", lambda _: _table(""), "is empty")
-    yield Case("CSV with an open quote", lambda _: _table('a,y\n1,0\n2,"1\n'), "damaged|entries")
-    yield Case("CSV column without a name", lambda _: _table(",a,y\n0,1,0\n1,2,1\n"), "does not name column 1")
-    yield Case(
-        "CSV value 1e300",
-        lambda _: _table("a,y\n1,0\n1e300,1\n"),
-        r"example 1 has the value 1e\+300 for 'a', which is infinite",
-    )
-    yield Case(
-        "CSV integers of 30 digits",
-        lambda _: _table(f"a,y\n{10**29},0\n5,1\n"),
-        arrays_are(np.float32([1e29, 5]), [0, 1]),
-    )
-    yield Case(
-        "CSV of names with escape sequences",
-        lambda _: _table("\x1b[31ma,y\n1,0\nx,1\n2,1\n"),
-        r"'\\x1b\[31ma' contains numbers",
-    )
-    yield Case("CSV with a line break in a name", lambda _: _table('"a\nb",y\n1,0\n,1\n'), r"no value for 'a\\nb'")
 
 
 # Texts

@@ -137,15 +137,17 @@ def altered_arrays(content: Content) -> Iterator[Altered]:
             yield file(f"{name}: {dtype}", {**rest, name: array.astype(dtype)})
         other = "float32" if array.dtype == np.float64 else "float64"
         yield file(f"{name}: {other}", {**rest, name: array.astype(other)}, True)
-        numbers = [np.nan, np.inf, -np.inf] + ([0.0, -1.0] if name == "normalization/scale" else [])
+        numbers = [np.nan, np.inf, -np.inf] + ([0.0, -1.0] if name.endswith("normalization/scale") else [])
         for number in numbers:
             value = array.copy()
             value[(0,) * array.ndim] = number
             yield file(f"{name}: {number}", {**rest, name: value})
-        if part != "normalization":
+        if part in ("params", "state"):
             yield file(f"{name}: too large for float32", {**rest, name: array.astype(np.float64) + 1e300})
         value = array * array.dtype.type(1.25)
-        is_fixed = part == "normalization" and about["spec"]["tokens"]  # tokens are not normalized
+        is_fixed = (part == "normalization" and about["spec"]["tokens"]) or (  # tokens are not normalized
+            part == "target_normalization" and about["spec"]["targets"]["kind"] != "values"
+        )
         yield file(f"{name}: another value", {**rest, name: value}, not is_fixed or bool((value == array).all()))
     yield file("no arrays", {})
     yield file("another order", dict(reversed(arrays.items())), True)

@@ -47,7 +47,7 @@ def validate(
 
     experiment = load(config, overrides or (), trust=trust or ())
     if resolved:
-        print(experiment.config_text, end="")
+        print(experiment.config_text(None), end="")
     else:
         need = memory.estimate(experiment)
         print(f"{printable(config)}: ok; training needs at least {in_bytes(need.total)} of memory")

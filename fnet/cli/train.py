@@ -36,6 +36,10 @@ def _train(config: str, overrides: list[str] | None, trust: list[str] | None, st
     console.print(
         f"{experiment.name}: {spec.name}, {spec.size} examples {spec.shape} with {spec.targets}", soft_wrap=True
     )
+    if experiment.is_cross_validation:
+        from fnet.cli.folds import train_folds
+
+        return train_folds(experiment, stop)
     with TrainingProgress(console, experiment.plan().epochs, experiment.loss.metrics) as progress:
         outcome = run(experiment, progress, stop)
     _print_outcome(outcome, experiment, stop)
@@ -45,7 +49,7 @@ def _train(config: str, overrides: list[str] | None, trust: list[str] | None, st
 
 
 def _print_outcome(outcome: "Outcome", experiment: "Experiment", stop: StopRequests) -> None:
-    from fnet.report.tables import scores_table
+    from fnet.report.tables import comparison_text, scores_table
     from fnet.runs.code import code_of
 
     console, fitted, folder = terminal(), outcome.fitted, outcome.folder
@@ -56,6 +60,8 @@ def _print_outcome(outcome: "Outcome", experiment: "Experiment", stop: StopReque
         console.print(f"{reason} after {completed}; the parameters are of epoch {fitted.kept_epoch}", soft_wrap=True)
     if outcome.scores:
         console.print(scores_table(outcome.scores, outcome.sizes, experiment.loss.metrics))
+    if outcome.comparison is not None:
+        console.print(comparison_text(outcome.comparison), markup=False, highlight=False, soft_wrap=True)
     files = ", ".join(sorted(path.name for path in folder.iterdir()))
     console.print(f"the run is in {folder}: {files}", soft_wrap=True)
     trusted = "".join(f" --trust {module}" for module in code_of(experiment.net, experiment.augmentations))

@@ -1,17 +1,18 @@
 """Checks that settings, each valid by itself, are compatible: network, data, loss and training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fnet.config import augmentation
 from fnet.config.errors import Path, Problem
-from fnet.config.experiment import dataset, make_optimizer, make_schedule, penalties
+from fnet.config.experiment import class_weights, dataset, make_optimizer, make_schedule, penalties
 from fnet.config.model import index_incompatibility, path_of
 from fnet.config.schema import Config
 from fnet.core.layer import Layer, Shape, ShapeError, walk
-from fnet.core.wording import nearest
+from fnet.core.wording import format_value, nearest
 from fnet.data.source import DatasetSpec
 from fnet.layers.initializer import check_initializers
 from fnet.losses import LOSSES
+from fnet.train.class_weights import class_names
 from fnet.train.early_stopping import recorded_values
 from fnet.train.plan import plan
 
@@ -50,6 +51,9 @@ def _data_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     if spec.tokens and normalize not in (None, "none"):
         message = f"data.normalize: expected none, because tokens have no scale, got '{normalize}'"
         yield Problem(("data", "normalize"), message, fix="remove the key")
+    if config.data.normalize_targets == "standard" and (spec.targets.kind != "values" or spec.targets.shape):
+        message = f"data.normalize_targets: expected none, because {spec.name} has {spec.targets}, got 'standard'"
+        yield Problem(("data", "normalize_targets"), message, fix="remove the key")
     yield from augmentation.incompatibilities(config.data.augment, spec.shape, ("data", "augment"))
 
 
@@ -74,10 +78,44 @@ def _loss_problems(config: Config, net: Layer, spec: DatasetSpec, loss: str, out
         yield Problem(("loss", "name"), message, fix=f"use {' or '.join(suitable)}")
         return
     yield from _output_problems(config, net, spec, loss, out_shape)
+    yield from _class_weight_problems(config, spec)
     *_, (path, final) = walk(net)
     if final.kind in ("sigmoid", "softmax") and LOSSES[loss].targets != "values":
         message = f"{'/'.join(path)}: {loss} takes logits, so the network must not end with a {final.kind}"
         yield Problem(path_of(config.model, MODEL, net, path), message, fix="remove it")
+
+
+def _class_weight_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
+    """Yield the problems of class weights that do not match the classes of the data."""
+    weights = None if config.loss is None else class_weights(config.loss)
+    path, targets = ("loss", "class_weights"), spec.targets
+    if weights is None:
+        return
+    if targets.kind != "classes":
+        yield Problem(path, f"loss.class_weights: expected classes, but {spec.name} has {targets}", fix="remove it")
+        return
+    names = class_names(targets.number, targets.names)
+    if isinstance(weights, Mapping):
+        for name in weights:
+            if name not in names:
+                yield Problem(
+                    (*path, name),
+                    f"loss.class_weights: unknown class {format_value(name)}",
+                    at_key=True,
+                    suggestion=nearest(name, names),
+                    known=names,
+                )
+        values = [weights.get(name, 1.0) for name in names]
+    elif isinstance(weights, str):
+        return
+    else:
+        values = list(weights)
+        if len(values) != len(names):
+            message = f"loss.class_weights: expected a weight for each of {len(names)} classes, got {len(values)}"
+            yield Problem(path, message, fix="give weights by name to change only some, {NAME: WEIGHT}")
+            return
+    if not any(values):
+        yield Problem(path, "loss.class_weights: expected a positive weight, got only 0", fix="make one positive")
 
 
 def _suitable_losses(spec: DatasetSpec) -> list[str]:
@@ -123,15 +161,16 @@ def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     if stopping is None:
         return
     monitor = stopping.monitor
-    known = recorded_values(
-        LOSSES[chosen_loss(config, spec, ())].metrics,
-        validation=bool(config.data.parts(spec.splits)[1]),
-        penalized=penalties(config).penalizes,
-    )
+    metrics, penalized = LOSSES[chosen_loss(config, spec, ())].metrics, penalties(config).penalizes
+    with_validation = recorded_values(metrics, validation=True, penalized=penalized)
+    known = with_validation
+    if not config.data.parts(spec.splits)[1]:
+        known = recorded_values(metrics, validation=False, penalized=penalized)
     if monitor not in known:
+        reason = ", but data.split has no validation part" if monitor in with_validation else ""
         yield Problem(
             ("train", "early_stopping", "monitor"),
-            f"train.early_stopping.monitor: expected a value that the run records, got '{monitor}'",
+            f"train.early_stopping.monitor: expected a value that the run records, got '{monitor}'{reason}",
             suggestion=nearest(monitor, known),
             known=tuple(known),
         )
@@ -139,8 +178,8 @@ def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
 
 def _optimizer_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     train = config.train
-    size = dataset(config.data, spec).training_size
-    steps = plan(size, batch_size=train.batch_size, epochs=train.epochs, steps=train.steps).steps
+    size = min(fold.sizes(config.seed)[0] for fold in dataset(config.data, spec).folds())
+    steps = plan(size, batch_size=train.batch_size, epochs=train.epochs_for(size), steps=train.steps).steps
     try:
         make_schedule(config.optimizer, steps)
     except ValueError as error:

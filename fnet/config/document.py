@@ -18,6 +18,8 @@ _EXCLUSIVE = ({("train", "epochs"), ("train", "steps")},)
 class Document:
     """The data of a config file, with `key=value` overrides applied.
 
+    `hints` are appended to the problems of the values at their paths.
+
     Args:
         file: name of the file, for messages.
         text: content of the file, YAML 1.2.
@@ -29,6 +31,7 @@ class Document:
 
     def __init__(self, file: str, text: str, overrides: Sequence[str] = ()):
         self.file = file
+        self.hints: dict[Path, str] = {}
         self._overridden: dict[Path, str] = {}
         root = _parse(text, lambda position: ":".join(map(str, (file, *(position or ())))))
         if root is None or not isinstance(root.value, dict):
@@ -43,9 +46,15 @@ class Document:
 
     def problems(self, problems: Sequence[Problem]) -> ConfigError:
         """Return the error that reports problems: those in the file, in order, then those in overrides."""
-        located = sorted((self._override_of(p) or "", *self._position(p), p.text) for p in problems)
+        located = sorted(
+            (self._override_of(p) or "", *self._position(p), p.text + self.hints.get(p.path, "")) for p in problems
+        )
         lines = (f"{override or f'{self.file}:{line}:{column}'}: {text}" for override, line, column, text in located)
         return ConfigError(list(dict.fromkeys(lines)))
+
+    def is_overridden(self, path: Path) -> bool:
+        """Return whether the value at a path comes from an override."""
+        return any(path[: len(overridden)] == overridden for overridden in self._overridden)
 
     def _override_of(self, problem: Problem) -> str | None:
         """Return the override that causes a problem, if one does."""

@@ -129,10 +129,15 @@ def _nearest_elsewhere(key: str, sections: Mapping[str, Sequence[str]]) -> str |
 
 
 def problems_of(errors: Iterable[Mapping[str, Any]], data: Any) -> list[Problem]:
-    """Return the problems for pydantic's errors about `Config(**data)`, one per path."""
+    """Return the problems for pydantic's errors about `Config(**data)`, one per path.
+
+    An error inside a value leaves out the errors of the value as a whole, which are those of other forms of it.
+    """
     grouped: dict[Path, list[Mapping[str, Any]]] = {}
     for error in errors:
         grouped.setdefault(_path_in_data(error, data), []).append(error)
+    outer = {path[:length] for path in grouped for length in range(len(path))}
+    grouped = {path: group for path, group in grouped.items() if path not in outer}
     return [_problem(path, group, data) for path, group in itertools.islice(grouped.items(), MAX_PROBLEMS + 1)]
 
 

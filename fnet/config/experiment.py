@@ -1,11 +1,16 @@
 """Build an experiment from a validated config."""
 
+import functools
 import io
+import os
+from collections.abc import Iterable
 from typing import Any
 
 import optax
 from ruamel.yaml import YAML
 
+from fnet.config.errors import Path
+from fnet.config.paths import with_relative_paths
 from fnet.config.schema import Choice, Config, DataSettings, LossSettings, OptimizerSettings
 from fnet.core.layer import Layer
 from fnet.core.wording import printable
@@ -14,17 +19,19 @@ from fnet.data.source import DatasetSpec, DataSource
 from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
 from fnet.runs.experiment import Dataset, Experiment
+from fnet.train.class_weights import ClassWeights
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULES, with_clipping
 
 
-def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experiment:
+def build_experiment(config: Config, net: Layer, spec: DatasetSpec, relative: Iterable[Path] = ()) -> Experiment:
     """Build the experiment of a resolved config.
 
     Args:
         config: the config, with every default filled in.
         net: its network.
         spec: description of its dataset.
+        relative: where the config has paths that the user wrote as relative ones.
     """
     train: dict[str, Any] = dict(config.train)
     if config.train.early_stopping is not None:
@@ -35,15 +42,26 @@ def build_experiment(config: Config, net: Layer, spec: DatasetSpec) -> Experimen
         net=net,
         data=dataset(config.data, spec),
         loss=make_loss(config.loss),
-        loss_settings=config.loss.model_dump(),
+        loss_settings={"name": config.loss.name, **_function_settings(config.loss)},
+        class_weights=class_weights(config.loss),
         optimizer=lambda steps: make_optimizer(config.optimizer, steps),
         seed=config.seed,
         out=config.out,
         penalties=penalties(config),
         augmentations=augment.build(config.data.augment),
-        config_text=dump(config),
+        config_text=functools.partial(dump, config, relative=frozenset(relative)),
+        fold_configs=[functools.partial(dump, fold, relative=frozenset(relative)) for fold in _folds(config)],
         **train,
     )
+
+
+def _folds(config: Config) -> list[Config]:
+    """Return the config of each fold of cross-validation; none for a single run."""
+    split = config.data.split
+    if split is None or split.cross_validation is None or split.fold is not None:
+        return []
+    splits = [split.model_copy(update={"fold": fold}) for fold in range(1, split.cross_validation + 1)]
+    return [config.model_copy(update={"data": config.data.model_copy(update={"split": fold})}) for fold in splits]
 
 
 def data_source(settings: DataSettings) -> DataSource:
@@ -57,7 +75,9 @@ def dataset(settings: DataSettings, spec: DatasetSpec) -> Dataset:
         source=data_source(settings),
         spec=spec,
         parts=settings.parts(spec.splits),
+        rules=settings.rules(),
         normalization=settings.normalize or "none",
+        target_normalization=settings.normalize_targets or "none",
         order=settings.order,
         stream=settings.stream,
     )
@@ -65,7 +85,17 @@ def dataset(settings: DataSettings, spec: DatasetSpec) -> Dataset:
 
 def make_loss(settings: LossSettings) -> Loss:
     """Return the loss with its settings."""
-    return resolve_loss(settings.name, settings.specific_settings())
+    return resolve_loss(settings.name, _function_settings(settings))
+
+
+def class_weights(settings: LossSettings) -> ClassWeights | None:
+    """Return the weights of the classes in training, if the loss has any."""
+    return settings.specific_settings().get("class_weights")
+
+
+def _function_settings(settings: LossSettings) -> dict[str, Any]:
+    """Return the settings of the loss's function."""
+    return {key: value for key, value in settings.specific_settings().items() if key != "class_weights"}
 
 
 def penalties(config: Config) -> Penalties:
@@ -94,9 +124,19 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
     return with_clipping(optimizer, norm=settings.clip_norm, value=settings.clip_value)
 
 
-def dump(config: Config) -> str:
-    """Return the config as YAML, with every value explicit; `steps` stands in place of `epochs`."""
+def dump(
+    config: Config, folder: str | os.PathLike[str] | None = None, *, relative: Iterable[Path] = frozenset()
+) -> str:
+    """Return the config as YAML, with every value explicit; `steps` stands in place of `epochs`.
+
+    Args:
+        config: the config, whose paths are absolute.
+        folder: the folder that the YAML is written to, to which some of the paths shall be relative; None for none.
+        relative: where these paths are.
+    """
     data = config.model_dump(mode="json")
+    if folder is not None:
+        data = with_relative_paths(data, relative, os.path.abspath(folder))
     data["optimizer"]["schedule"] = _ordered(config.optimizer.schedule, data["optimizer"]["schedule"])
     data["optimizer"] = _ordered(config.optimizer, data["optimizer"])
     data["data"] = _ordered(config.data, data["data"])
@@ -116,4 +156,4 @@ def dump(config: Config) -> str:
 def _ordered(settings: Choice, data: dict[str, Any]) -> dict[str, Any]:
     """Return a section with its source and name first, then its specific settings, then the shared ones."""
     tags = [tag for tag in ("source", "name") if tag in data]
-    return {key: data[key] for key in (*tags, *settings.specific_settings(), *data)}
+    return {key: data[key] for key in (*tags, *settings.specific_settings(), *data) if key in data}

@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fnet.config.schema import Config
+from fnet.config.schema import ClassWeightSettings, Config
 from fnet.config.sections import models_in, sections_of, tag_values, value_type
 from fnet.core.settings import Strict, model_of, summary
 from fnet.core.wording import format_number, format_value, nearest
 from fnet.data import augment, catalog, files, synthetic
 from fnet.layers.vocabulary import CONSTRUCTORS, constructor_of
 from fnet.losses import DATA_PARAMETERS, LOSSES
+from fnet.train.class_weights import CLASS_LOSSES
 from fnet.train.optimizer import OPTIMIZERS, SCHEDULE_SUPPLIED, SCHEDULES
 
 
@@ -57,16 +58,18 @@ class _Named(NamedTuple):
     skip: its parameters that are not settings.
     section: the section of the config that contains its settings; None for an item of a list, whose settings stand
         under its own name.
+    base: a model whose settings it has too.
     """
 
     noun: str
     function: Callable[..., Any]
     skip: tuple[str, ...] = ()
     section: str | None = None
+    base: type[Strict] = Strict
 
     def model(self) -> type[Strict]:
         """Return the model of its settings."""
-        return model_of(self.function, None, self.skip)
+        return model_of(self.function, None, self.skip, self.base)
 
 
 def explain(key: str) -> list[Explanation]:
@@ -208,9 +211,10 @@ def _functions(name: str) -> Iterator[_Named]:
     if name in synthetic.GENERATORS:
         yield _Named("dataset", synthetic.GENERATORS[name].make, synthetic.SUPPLIED, "data")
     if name in files.FORMATS:
-        yield _Named("dataset", files.FORMATS[name], (), "data")
+        yield _Named("dataset", files.FORMATS[name], files.SUPPLIED, "data")
     if name in LOSSES:
-        yield _Named("loss", LOSSES[name].function, DATA_PARAMETERS, "loss")
+        base = ClassWeightSettings if name in CLASS_LOSSES else Strict
+        yield _Named("loss", LOSSES[name].function, DATA_PARAMETERS, "loss", base)
 
 
 def _prose(function: Callable[..., Any]) -> str:

@@ -1,5 +1,6 @@
 """Load a config file as an experiment, checked before any data is read."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
@@ -9,9 +10,10 @@ from pydantic import ValidationError
 from fnet.config import augmentation, document, schema
 from fnet.config.compatibility import chosen_loss, incompatibilities
 from fnet.config.document import Document
-from fnet.config.errors import ConfigError, Problem, problems_of
-from fnet.config.experiment import build_experiment, data_source
+from fnet.config.errors import ConfigError, Path, Problem, problems_of
+from fnet.config.experiment import build_experiment, data_source, dataset
 from fnet.config.model import build_network, check_layers
+from fnet.config.paths import resolve_paths
 from fnet.config.schema import Config
 from fnet.config.short_forms import expand
 from fnet.config.yaml import exceeded_limit
@@ -19,8 +21,8 @@ from fnet.core import imports
 from fnet.core.description import describe
 from fnet.core.layer import Layer
 from fnet.data import augment
-from fnet.data.source import DataError, DatasetSpec
-from fnet.data.split import PARTS, SplitError, sizes
+from fnet.data.source import DataError, DatasetSpec, DataWarning
+from fnet.data.split import SplitError
 from fnet.runs.experiment import Experiment
 
 
@@ -30,11 +32,13 @@ class Resolved(NamedTuple):
     config: the config.
     net: the network that it describes.
     spec: description of its dataset.
+    relative: where the config has paths that the user wrote as relative ones; they are absolute in the config.
     """
 
     config: Config
     net: Layer
     spec: DatasetSpec
+    relative: frozenset[Path]
 
 
 def load(file: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = ()) -> Experiment:
@@ -50,25 +54,33 @@ def load(file: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = ())
 
     Raises:
         ConfigError: with every problem, each with its file, line and column.
+
+    A DataWarning says which examples are not used, and which parts differ from their fractions.
     """
     with imports.gate(trust, local=True, folders=[str(FilePath(file).resolve().parent)]):
-        return build_experiment(*resolve(file, overrides))
+        experiment = build_experiment(*resolve(file, overrides))
+    for remark in experiment.data.remarks(experiment.seed):
+        warnings.warn(remark, DataWarning, stacklevel=2)
+    return experiment
 
 
-def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
+def resolve(file: str, overrides: Sequence[str] = (), trained: DatasetSpec | None = None) -> Resolved:
     """Read a config file, check all of it, and fill in every default; imports what `fnet.core.imports` allows.
 
     Args:
         file: path of a YAML file.
         overrides: `key=value` each.
+        trained: for the config of a run, description of the data that its network was trained on; the data itself,
+            which may have changed since, is then not read.
 
     Raises:
         ConfigError: as for `load`.
     """
     with imports.closed():
         source = document.read(file, overrides)
+        relative = resolve_paths(source)
         config = _validated(source)
-        spec = _spec_of(config, source)
+        spec = _spec_of(config, source) if trained is None else trained
         net = build_network(config.model, ("model",))
         if isinstance(net, Problem):
             raise source.problems([net])
@@ -79,7 +91,7 @@ def resolve(file: str, overrides: Sequence[str] = ()) -> Resolved:
             raise ConfigError(
                 [f"{file}: expected at most {limit} when every default is written; make the model smaller"]
             )
-        return Resolved(config, net, spec)
+        return Resolved(config, net, spec, relative)
 
 
 def _raise_if_any(source: Document, problems: Sequence[Problem]) -> None:
@@ -139,7 +151,7 @@ def _spec_of(config: Config, source: Document) -> DatasetSpec:
     """
     try:
         spec = data_source(config.data).spec()
-        sizes(config.data.parts(spec.splits), spec.size, spec.splits)
+        dataset(config.data, spec).sizes(config.seed)
     except DataError as error:
         raise source.problems([Problem(("data", error.setting or "name"), f"data: {error}")]) from None
     except SplitError as error:
@@ -149,17 +161,20 @@ def _spec_of(config: Config, source: Document) -> DatasetSpec:
 
 def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) -> Config:
     """Return the config with the defaults that depend on its file, data and network filled in."""
-    loss = chosen_loss(config, spec, net.shape(spec.shape))
+    loss, source = chosen_loss(config, spec, net.shape(spec.shape)), data_source(config.data)
     data = {
-        "normalize": config.data.normalize or data_source(config.data).default_normalization(spec),
-        "split": schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True))),
+        "normalize": config.data.normalize or source.default_normalization(spec),
+        "normalize_targets": config.data.normalize_targets or source.default_target_normalization(spec),
+        "split": config.data.resolved_split(spec.splits),
         "augment": augment.describe(augment.build(config.data.augment)),
     }
+    training_size = dataset(config.data, spec).sizes(config.seed)[0]
     return config.model_copy(
         update={
             "name": name,
             "data": config.data.model_copy(update=data),
             "model": describe(net),
             "loss": config.loss or schema.loss_model(loss).model_validate({"name": loss}),
+            "train": config.train.model_copy(update={"epochs": config.train.epochs_for(training_size)}),
         }
     )

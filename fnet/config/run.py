@@ -1,5 +1,6 @@
 """Load a run: its experiment from config.yaml and its model from the model file, which must belong together."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,9 +10,10 @@ from fnet.config.experiment import build_experiment
 from fnet.config.load import resolve
 from fnet.core.description import describe
 from fnet.core.wording import format_value
-from fnet.data.source import DatasetSpec
+from fnet.data import files
+from fnet.data.source import DataError, DatasetSpec
 from fnet.runs.code import only_trusted
-from fnet.runs.experiment import Experiment
+from fnet.runs.experiment import Dataset, Experiment
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import Model, load_model
 
@@ -27,34 +29,76 @@ class LoadedRun(NamedTuple):
     model: Model
 
 
-def load_run(run: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = ()) -> LoadedRun:
+def load_run(
+    run: str, overrides: Sequence[str] = (), *, file: str | None = None, trust: Iterable[str] = ()
+) -> LoadedRun:
     """Load the experiment and the model of a run; imports only trusted modules.
+
+    Without overrides, the data is encoded as for the trained network, so that it may have changed since.
 
     Args:
         run: folder of the run.
         overrides: `key=value` each.
+        file: path of other data, which replaces that of the run as a single part; the settings of the run's data that
+            do not depend on the file apply.
         trust: modules of layers of one's own that may be imported, each with its submodules.
 
     Raises:
         FolderError: when there is no readable model, or config.yaml describes another network than the model file; and,
             without overrides, another loss or other data.
+        DataError: when the data cannot be read, or cannot be given to the network.
         ConfigError: as for `fnet.config.load.load`.
     """
     if os.path.isfile(run):
         raise FolderError(f"{run} is not a finished run: it is a file, not a folder")
     with only_trusted(run, trust):
         model = load_model(run)
-        experiment = build_experiment(*resolve(os.path.join(run, "config.yaml"), overrides))
+        trained = None if overrides else model.spec
+        if trained is None and file is not None:
+            raise FolderError(f"the model in {run} does not describe its data; train it with `fnet train`")
+        config = os.path.join(run, "config.yaml")
+        resolved = resolve(config, overrides, trained)
+        experiment = build_experiment(*resolved)
     differences: list[str] = []
     if model.net is not None:
         differences += _network_differences("model", describe(experiment.net), describe(model.net))
     if not overrides and model.loss is not None:
         differences += _setting_differences("loss: ", experiment.loss_settings, model.loss)
-    if not overrides and model.spec is not None:
-        differences += _data_differences(experiment.spec, model.spec)
     if differences:
         raise FolderError(f"{run}: {differences[0]} in the model file; restore the run's config.yaml, or train again")
+    if trained is not None:
+        settings = resolved.config.data
+        if file is None:
+            data = _data_of_run(config, experiment.data, trained)
+        else:
+            source = files.source_like(file, settings.specific_settings(), trained)
+            data = _checked(file, dataclasses.replace(experiment.data, source=source, parts=(1.0, 0.0, 0.0)), trained)
+        experiment = dataclasses.replace(experiment, data=data)
     return LoadedRun(experiment, model)
+
+
+def _data_of_run(config: str, data: Dataset, trained: DatasetSpec) -> Dataset:
+    """Return the data of a run, encoded as for its trained network.
+
+    Raises:
+        DataError: when it cannot be read, or cannot be given to the network.
+    """
+    try:
+        return _checked(config, dataclasses.replace(data, source=data.source.like(trained)), trained)
+    except DataError as error:
+        raise DataError(f"{config}: data: {error}") from None
+
+
+def _checked(place: str, data: Dataset, trained: DatasetSpec) -> Dataset:
+    """Return data with its description, after checking that the network was trained on such data.
+
+    Raises:
+        DataError: when the shape of the examples, the targets or the vocabulary differ.
+    """
+    spec = data.source.spec()
+    for difference in _data_differences(spec, trained):
+        raise DataError(f"{place}: {difference}, as in training; train again, or give other data")
+    return dataclasses.replace(data, spec=spec)
 
 
 def _network_differences(place: str, configured: Any, saved: Any) -> Iterator[str]:
@@ -98,16 +142,20 @@ def _shown(value: Any) -> str:
     return json.dumps(value) if isinstance(value, list | dict) else format_value(value)
 
 
-def _data_differences(configured: DatasetSpec, saved: DatasetSpec) -> Iterator[str]:
-    """Yield the differences between two datasets; examples may have been added since."""
-    if configured.shape != saved.shape:
-        yield f"data: examples of shape {configured.shape} in config.yaml, {saved.shape}"
-    if str(configured.targets) != str(saved.targets):
-        yield f"data: {configured.targets} in config.yaml, {saved.targets}"
-    for mine, theirs in zip(configured.targets.names, saved.targets.names, strict=False):
+def _data_differences(current: DatasetSpec, trained: DatasetSpec) -> Iterator[str]:
+    """Yield the differences between two datasets; other examples may have the same description.
+
+    >>> from fnet.data.source import Targets
+    >>> spec = DatasetSpec("pets", (4,), Targets("classes", 2, ("cat", "dog")), 9)
+    >>> next(_data_differences(spec._replace(shape=(5,)), spec))
+    'expected examples of shape (4,), got (5,)'
+    """
+    if current.shape != trained.shape:
+        yield f"expected examples of shape {trained.shape}, got {current.shape}"
+    if str(current.targets) != str(trained.targets):
+        yield f"expected {trained.targets}, got {current.targets}"
+    for mine, theirs in zip(current.targets.names, trained.targets.names, strict=False):
         if mine != theirs:
-            yield f"data: the target {_shown(mine)} in config.yaml, {_shown(theirs)}"
-    if configured.vocabulary != saved.vocabulary:
-        yield "data: other characters in config.yaml than"
-    if configured.name != saved.name:
-        yield f"data: {configured.name} in config.yaml, {saved.name}"
+            yield f"expected the target {_shown(theirs)}, got {_shown(mine)}"
+    if current.vocabulary != trained.vocabulary:
+        yield "expected the characters of the training text, got others"

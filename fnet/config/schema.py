@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from annotated_types import Ge, Gt, Interval, MinLen
 from pydantic import AfterValidator, Field, create_model, model_validator
 
-from fnet.core.settings import Strict, explanations, model_of
+from fnet.config.split import Parts, Split
+from fnet.core.settings import Strict, explanations, model_of, named_parameters
 from fnet.core.wording import format_value, printable
 from fnet.data import files, sklearn, synthetic
 from fnet.data.augment import AUGMENTATIONS
-from fnet.data.normalize import Normalization
+from fnet.data.normalize import Normalization, TargetNormalization
 from fnet.data.path import PathText
 from fnet.data.pipeline import Order
-from fnet.data.split import DEFAULT_FRACTIONS, PARTS, SplitSizes, default_parts
+from fnet.data.split import PARTS, Rules, SplitSizes
 from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.regularization import LAYER_SETTINGS, Penalties
+from fnet.train.class_weights import CLASS_LOSSES
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.optimizer import DEFAULT_OPTIMIZER, OPTIMIZERS, SCHEDULE_SUPPLIED, SCHEDULES
-from fnet.train.plan import BATCH_SIZE, EPOCHS
+from fnet.train.plan import BATCH_SIZE, EPOCHS, MIN_STEPS, default_epochs
 
 
 class Choice(Strict, frozen=True):
@@ -47,52 +49,6 @@ def union_of(models: Iterable[type[Strict]], tag: str) -> Any:
     return Annotated[Union[tuple(models)], Field(discriminator=tag)]  # noqa: UP007
 
 
-Fraction = Annotated[float, Interval(ge=0, lt=1)]
-SplitNames = Annotated[str, MinLen(1)]
-Parts = tuple[float | str, float | str, float | str]
-"""The training, validation and test part."""
-
-
-class Split(Strict, frozen=True):
-    """Fractions of the examples, stratified by class, or names of the source's own splits.
-
-    A name may be a slice or a sum: "test", "train[:90%]", "train[1000:]+extra". Fractions apply to the examples that no
-    part names.
-    """
-
-    train: Annotated[float, Interval(gt=0, le=1)] | SplitNames = Field(
-        default=DEFAULT_FRACTIONS[0], description="part that the network is trained on"
-    )
-    validation: Fraction | SplitNames = Field(
-        default=DEFAULT_FRACTIONS[1], description="part for choosing settings and for early stopping"
-    )
-    test: Fraction | SplitNames = Field(default=DEFAULT_FRACTIONS[2], description="part for the final scores only")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _imply_nothing_beside_names(cls, data: Any) -> Any:
-        """If any part names splits, default the omitted parts to 0, and training to the rest."""
-        if not isinstance(data, dict) or not any(isinstance(data.get(part), str) for part in PARTS):
-            return data
-        validation = data.get("validation", 0.0)
-        rest = 1 - validation if isinstance(validation, float | int) else 1.0
-        return {"train": rest, "validation": 0.0, "test": 0.0} | data
-
-    @model_validator(mode="after")
-    def _sum_to_at_most_one(self):
-        parts = zip(PARTS, self.parts(), strict=True)
-        fractions = {name: part for name, part in parts if not isinstance(part, str)}
-        total = sum(fractions.values())
-        if total > 1 + 1e-9:
-            terms = " + ".join(f"{part:g} ({name})" for name, part in fractions.items())
-            raise ValueError(f"expected fractions that sum to at most 1, got {terms} = {total:g}; make them smaller")
-        return self
-
-    def parts(self) -> Parts:
-        """Return the training, validation and test part."""
-        return self.train, self.validation, self.test
-
-
 class DataSettings(Choice, frozen=True):
     """The settings that every dataset has."""
 
@@ -106,6 +62,12 @@ class DataSettings(Choice, frozen=True):
         default=None,
         description="unit (to [0, 1]), standard (mean 0, standard deviation 1) or none, with statistics of the "
         "training part; by default unit for images, standard for tables, none for synthetic data",
+    )
+    normalize_targets: TargetNormalization | None = Field(
+        default=None,
+        description="standard (mean 0, standard deviation 1, with statistics of the training part) or none, for "
+        "targets that are values; metrics and predictions have the original unit; by default standard, none for "
+        "synthetic data",
     )
     augment: list[Any] = Field(
         default=[],
@@ -126,7 +88,19 @@ class DataSettings(Choice, frozen=True):
 
     def parts(self, source_splits: SplitSizes) -> Parts:
         """Return the training, validation and test part, for a source with these splits."""
-        return default_parts(source_splits) if self.split is None else self.split.parts()
+        return (self.split or Split()).parts(source_splits)
+
+    def rules(self) -> Rules:
+        """Return the rules of the split beside its fractions."""
+        return (self.split or Split()).rules()
+
+    def resolved_split(self, source_splits: SplitSizes) -> Split:
+        """Return the split with its parts filled in; with cross-validation, only the test part."""
+        split = self.split or Split()
+        parts: dict[str, float | str] = dict(zip(PARTS, self.parts(source_splits), strict=True))
+        if split.cross_validation is not None:
+            parts = {"test": parts["test"]}
+        return split.model_copy(update=parts)
 
 
 class SklearnData(DataSettings, frozen=True):
@@ -143,8 +117,7 @@ class TfdsData(DataSettings, frozen=True):
     name: Annotated[str, MinLen(1)] = Field(description="name in its catalog: mnist, glue/cola, mnist:3.0.1")
     data_dir: PathText | None = Field(
         default=None,
-        description="folder of the prepared datasets, relative to the current directory; by default $TFDS_DATA_DIR, or "
-        "~/tensorflow_datasets",
+        description="folder of the prepared datasets; by default $TFDS_DATA_DIR, or ~/tensorflow_datasets",
     )
     image_key: str | None = Field(
         default=None, description="input feature, a/b for b inside a; by default the one that the dataset defines"
@@ -158,7 +131,8 @@ class TfdsData(DataSettings, frozen=True):
 
     def specific_settings(self) -> dict[str, Any]:
         """Return the settings of this dataset, and its parts, which determine the splits to read."""
-        return super().specific_settings() | {"split": None if self.split is None else self.split.parts()}
+        written = self.split is not None and self.split.names_parts
+        return super().specific_settings() | {"split": self.split.parts(()) if self.split and written else None}
 
 
 class _SyntheticData(DataSettings, frozen=True):
@@ -167,6 +141,12 @@ class _SyntheticData(DataSettings, frozen=True):
 
 class _FilesData(DataSettings, frozen=True):
     source: Literal["files"] = Field(description="your own files, in the format given by `name`")
+
+    def specific_settings(self) -> dict[str, Any]:
+        """Return the settings of this dataset, and the column of the groups if the format can leave it out."""
+        supplied = {"group": self.split.group if self.split else None}
+        takes = named_parameters(files.FORMATS[self.name])
+        return super().specific_settings() | {key: value for key, value in supplied.items() if key in takes}
 
 
 class ScheduleSettings(Choice, frozen=True):
@@ -177,9 +157,28 @@ class LossSettings(Choice, frozen=True):
     """The settings that every loss has: only its name."""
 
 
+Weight = Annotated[float, Ge(0)]
+
+
+class ClassWeightSettings(Strict, frozen=True):
+    """The setting of the losses that are for classes, beside those of their functions."""
+
+    class_weights: Literal["balanced"] | list[Weight] | dict[str, Weight] | None = Field(
+        default=None,
+        description="weights of the classes in training: balanced (n / (K n_c) for n examples, K classes and n_c "
+        "examples of class c), a weight per class in order, or weights by class name, 1 for the others. The loss of a "
+        "step is then sum(w L) / sum(w); validation values and final scores are unweighted. By default all are 1",
+    )
+
+
+class _ClassLossSettings(ClassWeightSettings, LossSettings, frozen=True):
+    pass
+
+
 def loss_model(name: str) -> type[LossSettings]:
     """Return the model of a loss's settings."""
-    return model_of(LOSSES[name].function, name, DATA_PARAMETERS, LossSettings)
+    base = _ClassLossSettings if name in CLASS_LOSSES else LossSettings
+    return model_of(LOSSES[name].function, name, DATA_PARAMETERS, base)
 
 
 def _schedule_model(name: str) -> type[ScheduleSettings]:
@@ -191,7 +190,7 @@ def _synthetic_model(name: str) -> type[DataSettings]:
 
 
 def _files_model(name: str) -> type[DataSettings]:
-    return model_of(files.FORMATS[name], name, (), _FilesData)
+    return model_of(files.FORMATS[name], name, files.SUPPLIED, _FilesData)
 
 
 if TYPE_CHECKING:
@@ -271,7 +270,10 @@ else:
 class TrainSettings(Strict, frozen=True):
     """How long to train, and on how many examples per step."""
 
-    epochs: Annotated[int, Ge(1)] = Field(default=EPOCHS, description="passes over the training examples")
+    epochs: Annotated[int, Ge(1)] = Field(
+        default=EPOCHS,
+        description=f"passes over the training examples; by default {EPOCHS}, or as many as {MIN_STEPS:,} steps need",
+    )
     steps: Annotated[int, Ge(1)] | None = Field(
         default=None, description="total number of steps, in place of epochs; the last epoch may be cut short"
     )
@@ -295,6 +297,11 @@ class TrainSettings(Strict, frozen=True):
         if isinstance(data, dict) and data.get("epochs") is not None and data.get("steps") is not None:
             raise ValueError("expected either epochs or steps, got both; remove one of them")
         return data
+
+    def epochs_for(self, examples: int) -> int:
+        """Return the epochs for a number of training examples: those that are set, or the default."""
+        is_set = "epochs" in self.model_fields_set
+        return self.epochs if is_set else default_epochs(examples, batch_size=self.batch_size)
 
 
 MAX_NAME = 200

@@ -41,7 +41,7 @@ def _expand_data(data: dict[str, Any]) -> Iterator[Problem]:
     settings = data.get("data")
     if not isinstance(settings, dict) or "source" in settings:
         return
-    if "name" not in settings and isinstance(settings.get("path"), str):
+    if "name" not in settings and _is_path(settings.get("path")):
         try:
             settings = {"name": files.format_of(settings["path"])} | settings
         except DataError as error:
@@ -58,6 +58,12 @@ def _expand_data(data: dict[str, Any]) -> Iterator[Problem]:
         yield _unknown_dataset(settings["name"])
     else:
         data["data"] = {"source": source} | settings
+
+
+def _is_path(value: Any) -> bool:
+    """Return whether a value is a path, or one path per split."""
+    paths = list(value.values()) if isinstance(value, dict) else [value]
+    return bool(paths) and all(isinstance(path, str) for path in paths)
 
 
 def _unknown_dataset(name: str) -> Problem:

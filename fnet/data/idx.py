@@ -11,6 +11,7 @@ from typing import IO, Annotated, NamedTuple, cast
 import numpy as np
 from annotated_types import Ge
 
+from fnet.data import labels
 from fnet.data.cache import cached
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.path import (
@@ -39,24 +40,31 @@ class _Split(NamedTuple):
     shape: tuple[int, ...]
 
 
-def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSource:
+def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> labels.LabeledSource:
     """Grayscale images in MNIST's IDX format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte, ...
 
     Files that start with train belong to the source's own split train; t10k or test, to its split test.
 
     Args:
         path: the folder that contains the files.
-        classes: number of classes; by default the maximum label plus 1.
+        classes: number of classes, with labels from 0; by default, the different labels are the classes.
     """
+
+    source = _source(path, classes, None)
+    return labels.LabeledSource(source.header, source.rows, None, lambda spec: _source(path, classes, spec.targets))
+
+
+def _source(path: str, classes: int | None, trained: Targets | None) -> FileSource:
+    """Return the source of a folder, with the classes of a trained network if they are given."""
 
     def spec() -> DatasetSpec:
         splits = _splits(path)
-        number = _classes(splits, classes)
+        targets, _ = _classes(splits, classes, trained)
         _, height, width = splits[0].shape
         return DatasetSpec(
             existing_path(path).resolve().name,
             (height, width, 1),
-            Targets("classes", number, tuple(map(str, range(number)))),
+            targets,
             sum(split.shape[0] for split in splits),
             (0.0, 255.0),
             splits=tuple((split.name, split.shape[0]) for split in splits),
@@ -67,7 +75,7 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSou
         content = {split.name: [digest(split.images), digest(split.labels)] for split in splits}
         key = {"name": existing_path(path).resolve().name, "format": "idx", "content": content}
         arrays = cached(key, lambda: _decode(splits))
-        return Stream(arrays["x"], arrays["y"])
+        return Stream(arrays["x"], labels.indices(arrays["y"], _classes(splits, classes, trained)[1]))
 
     return FileSource(spec, rows)
 
@@ -173,18 +181,17 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _classes(splits: list[_Split], classes: int | None) -> int:
-    """Return the number of classes; without a setting, it is read from the labels."""
-    max_label = 0
-    for split in splits:
-        labels = _body(split.labels, "labels", split.shape[:1])
-        if classes is not None and (labels >= classes).any():
-            row = int(np.argmax(labels >= classes))
-            raise DataError(
-                f"{split.labels}: expected labels 0 ... {classes - 1}, got {labels[row]} for example {row}", "classes"
-            )
-        max_label = max(max_label, int(labels.max(initial=0)))
-    return classes or max(2, max_label + 1)
+def _classes(splits: list[_Split], number: int | None, trained: Targets | None) -> tuple[Targets, labels.Classes]:
+    """Describe the classes, and return the label of each; without a setting, they are the labels that occur."""
+    parts = {split.labels.name: [_body(split.labels, "labels", split.shape[:1])] for split in splits}
+    place = splits[0].labels.parent
+    if trained is not None:
+        return labels.as_trained(parts, place, trained)
+    if number is None:
+        targets, known = labels.classes(parts, place, stated=True)
+    else:
+        targets, known = labels.stated_classes(parts, place, number)
+    return targets._replace(names=targets.names or tuple(map(str, range(targets.number)))), known
 
 
 def _decode(splits: list[_Split]) -> dict[str, np.ndarray]:

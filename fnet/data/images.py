@@ -1,21 +1,19 @@
-"""Images in folders, one folder per class."""
+"""Images in folders, one folder per class, or in any folder with a table of file names and labels."""
 
-import contextlib
 import functools
 import hashlib
-import math
 import os
-import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from annotated_types import Ge, Len
+from annotated_types import Ge, Len, MinLen
 
+from fnet.data import pixels
 from fnet.data.cache import Chunks, cached
-from fnet.data.memory import refuse_beyond_memory
+from fnet.data.image_labels import Labeled
+from fnet.data.labels import LabeledSource
 from fnet.data.path import (
     FileSource,
     PathText,
@@ -23,94 +21,149 @@ from fnet.data.path import (
     existing_path,
     file_errors,
     is_text,
-    open_file,
     refuse_irregular,
 )
-from fnet.data.source import DataError, DatasetSpec, Targets
+from fnet.data.pixels import EXTENSIONS
+from fnet.data.source import DataError, DatasetSpec, TargetKind, Targets
 from fnet.data.stream import Stream
 
-EXTENSIONS = (".png", ".jpg", ".jpeg")
 _SPLITS = ("train", "validation", "val", "test")
 
-CHUNK_BYTES = 1 << 25
-"""Number of bytes of pixels that are decoded together."""
-
-_GRAY = ("1", "L", "LA", "I;16", "I")
-"""Pillow's modes of gray images; the last two have 16 bits per pixel."""
-
-_BYTES_PER_PIXEL = 8
-"""Memory for a pixel while it is decoded and converted, in bytes."""
-
-Pixels = Annotated[int, Ge(1)]
+_Pixels = Annotated[int, Ge(1)]
+_Name = Annotated[str, MinLen(1)]
 
 
 class _Tree(NamedTuple):
-    """The images in a folder: the classes, and the file and class index of every image by split."""
+    """Images in folders of classes.
 
-    classes: tuple[str, ...]
-    splits: dict[str, list[tuple[Path, int]]]
+    files: all files, split by split.
+    y: (n,) class indices.
+    targets: the classes.
+    sizes: name and number of images of each split; empty if there are none.
+    """
+
+    files: list[Path]
+    y: np.ndarray
+    targets: Targets
+    sizes: tuple[tuple[str, int], ...]
 
 
 def images(
     path: PathText,
-    size: Annotated[list[Pixels], Len(2, 2)] | None = None,
+    size: _Pixels | Annotated[list[_Pixels], Len(2, 2)] | None = None,
     color: Literal["gray", "rgb"] | None = None,
+    labels: PathText | None = None,
+    file: _Name = "file",
+    target: _Name | Annotated[list[_Name], MinLen(1)] = "label",
+    targets: TargetKind | None = None,
 ) -> FileSource:
-    """PNG and JPEG images in folders, whose names are the classes: cat/1.png, dog/1.jpg.
+    """Images in folders, whose names are the classes (cat/1.png, dog/1.jpg), or a folder with a table of labels.
 
-    Folders called train, validation (or val) and test in `path` are the source's own splits, and contain the folders of
-    the classes. Images are rotated according to their EXIF orientation, and 16 bits per pixel become 8.
+    PNG, JPEG, WebP, BMP, TIFF and GIF files with a single image are read. Folders called train, validation (or val) and
+    test in `path` are the source's own splits, and contain the folders of the classes. Images are rotated according to
+    their EXIF orientation, transparent pixels are blended with white, and colors are converted to RGB. Gray images keep
+    16 bits per pixel if the first image has them; colors have 8 bits per channel.
 
     Args:
-        path: the folder that contains the folders.
-        size: height and width to resize all images to; by default all images must have the size of the first.
+        path: the folder that contains the folders, or the files that the table of labels names.
+        size: edge of a square, or height and width, to resize all images to, without keeping their aspect ratio; by
+            default all images must have the size of the first.
         color: gray for one channel, rgb for three; by default gray if the first image is gray.
+        labels: a .csv table with one line per image, in place of folders of classes.
+        file: column of the table with names of files in `path`, with or without extension.
+        target: column of the table with the targets, or a list of columns.
+        targets: classes, values, or labels, of which each is 0 or 1; by default classes if the column contains text,
+            Booleans or at most 20 different whole numbers, and otherwise values.
+    """
+
+    height_and_width = None if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    def find(trained: Targets | None = None) -> _Tree | Labeled:
+        if labels is not None:
+            folder = existing_folder(path, "the images")
+            return Labeled.read(folder, labels, file, target, targets, trained)
+        if (file, target, targets) != ("file", "label", None):
+            setting = "file" if file != "file" else "target" if target != "label" else "targets"
+            raise DataError(f"data.{setting} applies to a table of labels; set data.labels to a .csv file", setting)
+        return _tree(path, trained)
+
+    def form(first: Path) -> pixels.Form:
+        return pixels.form(first, height_and_width, color)
+
+    def values(name: str) -> np.ndarray:
+        found = find()
+        assert isinstance(found, Labeled)
+        return found.column(name)
+
+    def encoded_like(spec: DatasetSpec) -> FileSource:
+        height, width, channels = spec.shape
+        trained = pixels.Form(height, width, channels, 65535 if spec.range == (0, 65535) else 255)
+        return _source(path, lambda: find(spec.targets), lambda _: trained, resize=size is not None)
+
+    source = _source(path, find, form, resize=size is not None)
+    return LabeledSource(source.header, source.rows, None if labels is None else values, encoded_like)
+
+
+def _source(
+    path: str, find: Callable[[], _Tree | Labeled], form_of: Callable[[Path], pixels.Form], *, resize: bool
+) -> FileSource:
+    """Return the source of images.
+
+    Args:
+        path: the folder.
+        find: returns the files and their targets.
+        form_of: returns the form of all images, given the first.
+        resize: whether images of another size are resized to that of the form.
     """
 
     def spec() -> DatasetSpec:
-        tree = _tree(path)
-        height, width, channels = _shape(tree, size, color)
-        sizes = tuple((name, len(files)) for name, files in tree.splits.items())
+        found = find()
+        form = form_of(found.files[0])
         return DatasetSpec(
             existing_path(path).resolve().name,
-            (height, width, channels),
-            Targets("classes", len(tree.classes), tree.classes),
-            sum(number for _, number in sizes),
-            (0.0, 255.0),
-            splits=sizes if "" not in tree.splits else (),
+            form.shape,
+            found.targets,
+            len(found.files),
+            (0.0, float(form.max)),
+            splits=found.sizes,
         )
 
     def rows() -> Stream:
-        tree = _tree(path)
-        shape = _shape(tree, size, color)
-        files = [file for inside in tree.splits.values() for file, _ in inside]
+        found = find()
+        form = form_of(found.files[0])
         key = {
             "name": existing_path(path).resolve().name,
             "format": "images",
-            "content": _fingerprint(existing_path(path), files),
-            "shape": shape,
-            "resize": size is not None,
+            "content": _fingerprint(existing_path(path), found.files),
+            "form": form,
+            "resize": resize,
         }
-        decoding = functools.partial(decode, files, shape, resize=size is not None)
-        x = cached(key, lambda: {"x": Chunks((len(files), *shape), np.dtype(np.uint8), decoding)})["x"]
-        y = np.array([label for inside in tree.splits.values() for _, label in inside], np.int32)
-        return Stream(x, y)
+        decoding = functools.partial(pixels.decode, found.files, form, resize=resize)
+        x = cached(key, lambda: {"x": Chunks((len(found.files), *form.shape), form.dtype, decoding)})["x"]
+        return Stream(x, found.y)
 
     return FileSource(spec, rows)
 
 
-def _tree(path: str) -> _Tree:
+def _tree(path: str, trained: Targets | None) -> _Tree:
     root = existing_folder(path, "one folder per class")
     names = [folder.name for folder in _folders(root)]
     splits_present = [name for name in _SPLITS if name in names]
     has_splits = "train" in splits_present and len(splits_present) == len(names)
     parents = {name: root / name for name in splits_present} if has_splits else {"": root}
     classes = sorted({folder.name for parent in parents.values() for folder in _folders(parent)})
+    if trained is not None and classes:
+        for name in classes:
+            if name not in trained.names:
+                what = f"contains the class '{name}', which the network was not trained on"
+                raise DataError(f"{root} {what}; known: {', '.join(trained.names[:10])}", "path")
+        classes = list(trained.names)
     if len(classes) < 2:
-        what = f"only one folder, '{classes[0]}'" if classes else "no folders"
-        raise DataError(
-            f"{root} contains {what}; put the images of each class in a folder named after the class", "path"
-        )
+        flat = not classes and any(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir())
+        what = "images, but no folders" if flat else f"only one folder, '{classes[0]}'" if classes else "no folders"
+        fix = "put the images of each class in a folder named after the class"
+        table = "set data.labels to a .csv table with the columns file and label"
+        raise DataError(f"{root} contains {what}; {fix}, or {table}", "path")
     for name in classes:
         if not is_text(name):
             raise DataError(f"the name of the folder {root / name} is not valid text in UTF-8; rename it", "path")
@@ -121,10 +174,20 @@ def _tree(path: str) -> _Tree:
             with file_errors(folder), os.scandir(folder) as entries:
                 files = sorted(Path(entry.path) for entry in entries if _is_image(entry))
             if not files:
-                what = f"{folder} does not contain images ({', '.join(EXTENSIONS)})"
-                raise DataError(f"{what}; add some, or remove the folder", "path")
+                raise DataError(f"{without_images(folder)}; add some, or remove the folder", "path")
             splits[name] += [(file, classes.index(folder.name)) for file in files]
-    return _Tree(tuple(classes), splits)
+    everything = [image for inside in splits.values() for image in inside]
+    sizes = tuple((name, len(inside)) for name, inside in splits.items()) if has_splits else ()
+    y = np.array([label for _, label in everything], np.int32)
+    return _Tree([file for file, _ in everything], y, Targets("classes", len(classes), tuple(classes)), sizes)
+
+
+def without_images(folder: Path) -> str:
+    """Say that a folder does not contain images, and the extensions of the files that it contains."""
+    with file_errors(folder):
+        others = sorted({entry.suffix.lower() or "no extension" for entry in folder.iterdir() if entry.is_file()})
+    received = f", but files with {', '.join(others[:5])}" if others else ""
+    return f"{folder} does not contain images ({', '.join(EXTENSIONS)}){received}"
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -163,101 +226,11 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     return True
 
 
-def _shape(tree: _Tree, size: list[int] | None, color: str | None) -> tuple[int, int, int]:
-    """Return the shape of every example, from the settings or from the header of the first image."""
-    first = next(file for inside in tree.splits.values() for file, _ in inside)
-    with _large_images(), _opened(first) as image:
-        height, width = size or (image.height, image.width)
-        gray = image.mode in _GRAY if color is None else color == "gray"
-    shape = (height, width, 1 if gray else 3)
-    what = f"decoding an image of {height} x {width} pixels"
-    refuse_beyond_memory(_BYTES_PER_PIXEL * math.prod(shape), what, "make data.size smaller", "size")
-    return shape
-
-
 def _fingerprint(root: Path, files: list[Path]) -> str:
     """Hash names, sizes and modification times, because reading the content of thousands of files is slow."""
     state = hashlib.sha256()
     for file in files:
         status = os.stat(file)
-        name = os.fsencode(file.relative_to(root))
+        name = os.fsencode(os.path.relpath(file, root))
         state.update(name + f" {status.st_size} {status.st_mtime_ns}\n".encode())
     return state.hexdigest()
-
-
-def decode(files: list[Path], shape: tuple[int, int, int], *, resize: bool) -> Iterator[np.ndarray]:
-    """Decode images in chunks, uint8 (chunk, height, width, channels).
-
-    Args:
-        files: PNG or JPEG files.
-        shape: height, width and channels of each image.
-        resize: whether images of a different size are resized rather than refused.
-
-    Raises:
-        DataError: for a file that is damaged, or for an image of a different size.
-    """
-    images_per_chunk = max(1, CHUNK_BYTES // math.prod(shape))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), images_per_chunk):
-            with _large_images():
-                chunk = files[start : start + images_per_chunk]
-                pixels = np.stack(list(pool.map(lambda file: _pixels(file, shape, resize=resize), chunk)))
-            yield pixels
-
-
-def _pixels(file: Path, shape: tuple[int, int, int], *, resize: bool) -> Any:
-    from PIL import Image, ImageOps
-
-    height, width, channels = shape
-    with _opened(file) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):
-            # Pillow would map all values above 255 to white.
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image = image.convert("L" if channels == 1 else "RGB")
-    if resize:
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    elif (image.height, image.width) != (height, width):
-        raise DataError(
-            f"{file} has {image.height} x {image.width} pixels, but the first image {height} x {width}; "
-            f"set data.size: [{height}, {width}] to resize all images",
-            "size",
-        )
-    return np.asarray(image)[..., None] if channels == 1 else np.asarray(image)
-
-
-@contextlib.contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """Open an image whose pixels fit in memory; no other format than PNG and JPEG is tried.
-
-    Raises:
-        DataError: for a file that is damaged, too large, or not a single image in one of these formats.
-    """
-    from PIL import Image
-
-    with file_errors(file), open_file(file) as opened:
-        try:
-            image = Image.open(opened, formats=("PNG", "JPEG"))
-        except Image.UnidentifiedImageError:
-            raise ValueError("it is not a PNG or JPEG image") from None
-        except Image.DecompressionBombError:
-            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            what = f"{file} has more than {limit:,} pixels, which Pillow refuses to decode"
-            raise DataError(f"{what}; make the image smaller, or raise PIL.Image.MAX_IMAGE_PIXELS", "path") from None
-        with image:
-            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
-                raise DataError(f"{file} is an animation; save one of its frames as an image", "path")
-            needed = _BYTES_PER_PIXEL * image.width * image.height
-            what = f"decoding {file} of {image.height} x {image.width} pixels"
-            refuse_beyond_memory(needed, what, "make the image smaller", "path")
-            yield image
-
-
-@contextlib.contextmanager
-def _large_images() -> Iterator[None]:
-    """Silence Pillow's warning about large images; above twice the size that it warns about, it raises an error."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield

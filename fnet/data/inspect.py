@@ -1,5 +1,6 @@
 """Summary of a dataset: sizes, ranges and classes of its parts, before and after normalization."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from fnet.data.arrays import Arrays, chunks
 from fnet.data.normalize import Normalization
 from fnet.data.pipeline import Splits, split, split_and_normalize
 from fnet.data.source import DatasetSpec
-from fnet.data.split import PARTS
+from fnet.data.split import NO_RULES, PARTS, Rules
 
 
 class Range(NamedTuple):
@@ -91,7 +92,14 @@ class Inspection(NamedTuple):
 
 
 def inspect(
-    arrays: Arrays, spec: DatasetSpec, parts: Sequence[float | str], normalization: Normalization, *, seed: int
+    arrays: Arrays,
+    spec: DatasetSpec,
+    parts: Sequence[float | str],
+    normalization: Normalization,
+    *,
+    seed: int,
+    rules: Rules = NO_RULES,
+    keys: np.ndarray | None = None,
 ) -> Inspection:
     """Summarize a dataset as a run with these settings would split and normalize it.
 
@@ -101,14 +109,15 @@ def inspect(
         parts: the training, validation and test part, each a fraction or the names of the source's own splits.
         normalization: unit, standard or none.
         seed: seed of the split.
+        rules, keys: further rules of the split, and the values of their column, as for `split.divide`.
 
     Raises:
         DataError, SplitError: as for `pipeline.split_and_normalize`.
     """
-    raw = split(arrays, spec, parts, seed=seed)
-    splits = split_and_normalize(arrays, spec, parts, normalization, seed=seed)
+    raw = split(arrays, spec, parts, seed=seed, rules=rules, keys=keys)
+    splits = split_and_normalize(arrays, spec, parts, normalization, seed=seed, rules=rules, keys=keys)
     summaries = [
-        _summary(name, str(source), part, normalized, spec)
+        _summary(name, source if isinstance(source, str) else f"{source:.4g}", part, normalized, spec)
         for name, source, part, normalized in zip(PARTS, parts, raw, splits[:3], strict=True)
         if part.size
     ]
@@ -132,6 +141,21 @@ def range_of(x: np.ndarray) -> Range:
     return Range(float(x.min()), float(x.max()), mean, float(np.sqrt(squares / x.size)))
 
 
+def ranges_of(x: np.ndarray) -> tuple[Range, ...]:
+    """Return the range of every column of an array (n, columns).
+
+    >>> ranges_of(np.array([[1.0, np.nan], [3.0, 2.0]]))
+    (Range(min=1.0, max=3.0, mean=2.0, std=1.0, missing=0), Range(min=2.0, max=2.0, mean=2.0, std=0.0, missing=1))
+    """
+    mean = x.mean(axis=0, dtype=np.float64)
+    std = np.sqrt(sum(np.square(x[rows] - mean).sum(axis=0) for rows in chunks(x)) / len(x))
+    ranges = zip(x.min(axis=0), x.max(axis=0), mean, std, strict=True)
+    return tuple(
+        range_of(x[:, column]) if math.isnan(center) else Range(float(low), float(high), float(center), float(spread))
+        for column, (low, high, center, spread) in enumerate(ranges)
+    )
+
+
 def _summary(name: str, source: str, part: Arrays, normalized: Arrays, spec: DatasetSpec) -> Part:
     is_table = part.x.ndim == 2 and not spec.tokens
     is_classes = spec.targets.kind == "classes"
@@ -141,7 +165,7 @@ def _summary(name: str, source: str, part: Arrays, normalized: Arrays, spec: Dat
         part.size,
         stored=range_of(part.x),
         normalized=None if spec.tokens else range_of(normalized.x),
-        features=tuple(map(range_of, part.x.T)) if is_table else (),
+        features=ranges_of(part.x) if is_table else (),
         classes=tuple(np.bincount(part.y.reshape(-1), minlength=spec.targets.number).tolist()) if is_classes else (),
         values=() if is_classes else tuple(map(range_of, part.y.T)),
     )

@@ -1,4 +1,4 @@
-"""Normalization: an affine map of the examples, fitted to the training part only."""
+"""Normalization: an affine map of the examples or of their targets, fitted to the training part only."""
 
 import functools
 from collections.abc import Iterator
@@ -9,6 +9,8 @@ import numpy as np
 from fnet.data.arrays import Rows, chunks
 
 Normalization = Literal["unit", "standard", "none"]
+
+TargetNormalization = Literal["standard", "none"]
 
 _EXACT = 1 << 16
 
@@ -39,6 +41,19 @@ class Normalizer(NamedTuple):
             else:
                 out[rows] = (values - offset) / scale
         return out
+
+    def inverse(self, values: np.ndarray) -> np.ndarray:
+        """Return values * scale + offset in double precision: normalized targets in their original unit.
+
+        >>> Normalizer(np.array([300.0]), np.array([20.0])).inverse(np.array([[0.5], [-1.0]])).tolist()
+        [[310.0], [280.0]]
+        """
+        return np.asarray(values, np.float64) * self.scale + self.offset
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the map leaves known values unchanged."""
+        return self.fill is None and not np.any(self.offset) and bool(np.all(self.scale == 1))
 
 
 def _exact(values: np.ndarray) -> bool:

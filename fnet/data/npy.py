@@ -81,6 +81,16 @@ def refuse_other_size(header: Header, size: int) -> None:
         )
 
 
+def refuse_objects(header: Header) -> None:
+    """Refuse an array of Python objects, which only running code could restore.
+
+    Raises:
+        ValueError: for such an array.
+    """
+    if header.dtype.hasobject:
+        raise ValueError("it contains Python objects; save an array of numbers")
+
+
 def read_array(file: IO[bytes], header: Header) -> np.ndarray:
     """Read the whole array from a file that is positioned after its header.
 
@@ -89,8 +99,7 @@ def read_array(file: IO[bytes], header: Header) -> np.ndarray:
         EOFError: when the file ends too early.
         DataError: when the array does not fit in memory.
     """
-    if header.dtype.hasobject:
-        raise ValueError("it contains Python objects; save an array of numbers")
+    refuse_objects(header)
     number = header.size - header.length
     refuse_beyond_memory(
         2 * number, f"an array of shape {header.shape}", "divide the file, or use fewer examples", "path"

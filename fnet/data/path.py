@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,12 +24,21 @@ MAX_COMPRESSION = 1032
 """Maximum ratio by which deflate, the compression of .npz and .gz files, shortens data."""
 
 
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+def absolute(path: str, folder: str = "") -> str:
+    """Return a path as an absolute one; a leading ~ is the user's home.
+
+    Args:
+        path: the path.
+        folder: what a relative path is relative to; by default the current directory.
+    """
+    return os.path.abspath(os.path.join(folder, os.path.expanduser(path)))
 
 
-PathText = Annotated[str, MinLen(1), AfterValidator(_absolute)]
-"""A setting that is a path, relative to the current directory; the resolved config contains it as an absolute path."""
+ABSOLUTE = AfterValidator(absolute)
+"""Marks the annotation of a setting that is a path, and makes the path absolute."""
+
+PathText = Annotated[str, MinLen(1), ABSOLUTE]
+"""A setting that is a path. In a config file it is relative to the file, elsewhere to the current directory."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +47,12 @@ class FileSource(DataSource):
 
     header: describes the dataset from the headers of its files, and reads labels only to determine the classes.
     rows: opens the examples where they are stored: in the file itself, or in the cache of decoded arrays.
+    values: returns the values (n,) of a column by its name; None if the source does not have columns.
     """
 
     header: Callable[[], DatasetSpec]
     rows: Callable[[], Stream]
+    values: Callable[[str], np.ndarray] | None = None
 
     def spec(self) -> DatasetSpec:
         """Describe the dataset."""
@@ -55,6 +67,10 @@ class FileSource(DataSource):
         """Open the dataset for reading batch by batch."""
         return self.rows()
 
+    def column(self, name: str) -> np.ndarray:
+        """Return the values (n,) of a column of the source."""
+        return super().column(name) if self.values is None else self.values(name)
+
 
 def existing_path(path: str) -> Path:
     """Return the path of a file or folder that exists.
@@ -62,6 +78,8 @@ def existing_path(path: str) -> Path:
     Raises:
         DataError: when it does not exist; names the first missing part of the path and suggests a similar name.
     """
+    if not path:
+        raise DataError("expected a path, got empty text", "path")
     wanted = Path(os.path.abspath(os.path.expanduser(path)))
     if not is_text(path):
         raise DataError(f"'{path}' is not valid text in UTF-8; rename the file", "path")
@@ -81,6 +99,9 @@ def existing_path(path: str) -> Path:
 def _missing(wanted: Path) -> DataError:
     """Return the error about a path that does not exist."""
     missing = next(part for part in (*reversed(wanted.parents), wanted) if not part.exists())
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", missing.name):
+        address = f"{missing.name}//{wanted.relative_to(missing).as_posix()}"
+        return DataError(f"'{address}' is an address, not a path; download the file first, then give its path", "path")
     if missing.is_symlink():
         target = os.readlink(missing)
         return DataError(f"'{missing}' is a symbolic link to '{target}', which does not exist", "path")

@@ -8,7 +8,7 @@ import numpy as np
 
 from fnet.core.wording import printable
 from fnet.data.arrays import Arrays, chunks
-from fnet.data.normalize import Normalization
+from fnet.data.normalize import Normalization, TargetNormalization
 from fnet.data.stream import Stream
 
 
@@ -52,20 +52,90 @@ class Targets(NamedTuple):
         return f"{self.number} {singular if self.number == 1 else self.kind}{positions}"
 
 
+ColumnType = Literal["number", "boolean", "category", "date", "text", "identifier"]
+
+
 class Column(NamedTuple):
-    """A column of a table: numeric, or one-hot encoded over its categories.
+    """A column of a table, and how its entries become features.
 
     name: header of the column.
-    categories: names of the categories, one feature each; None for a numeric column.
+    type: type of its entries.
+    categories: categories of a category, or words of a text, one feature each; None for other types.
+    parts: for a date, its features, such as `year`, `month (sin)` and `days`.
+    form: how the entries are written, if not plainly: for a number, the decimal mark followed by the unit (`,kg`); for
+        a date, the format in the codes of `strptime`.
+    origin: for a date, the day from which days are counted, as YYYY-MM-DD.
+    used: whether the column gives features. An identifier never does.
     """
 
     name: str
+    type: ColumnType = "number"
     categories: tuple[str, ...] | None = None
+    parts: tuple[str, ...] = ()
+    form: str = ""
+    origin: str = ""
+    used: bool = True
 
     @property
     def width(self) -> int:
         """Number of features of the column."""
+        if not self.used or self.type == "identifier":
+            return 0
+        if self.type == "date":
+            return len(self.parts)
         return 1 if self.categories is None else len(self.categories)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features.
+
+        >>> Column("town", "category", ("Bruges", "Ghent")).features
+        ('town = Bruges', 'town = Ghent')
+        >>> Column("born", "date", parts=("year", "days"), origin="2001-01-31").features
+        ('born: year', 'born: days')
+        """
+        if not self.width:
+            return ()
+        if self.type == "date":
+            return tuple(f"{self.name}: {part}" for part in self.parts)
+        if self.categories is None:
+            return (self.name,)
+        sign = ":" if self.type == "text" else " ="
+        return tuple(f"{self.name}{sign} {category}" for category in self.categories)
+
+
+class ColumnSummary(NamedTuple):
+    """What a column of a table contains, for a person.
+
+    name: header of the column.
+    type: type of its entries.
+    origin: `inferred`, or `set` by the user.
+    distinct: number of different values.
+    missing: number of missing entries.
+    examples: some of its values.
+    features: number of features.
+    note: why it does not give features, or what it is otherwise: `target`, `constant`, `empty`, ...
+    """
+
+    name: str
+    type: str
+    origin: str
+    distinct: int
+    missing: int
+    examples: tuple[str, ...]
+    features: int
+    note: str = ""
+
+
+class TableSummary(NamedTuple):
+    """What a table contains, for a person.
+
+    columns: its columns, in order.
+    notes: what was detected about its files, such as `encoding windows-1252`.
+    """
+
+    columns: tuple[ColumnSummary, ...]
+    notes: tuple[str, ...] = ()
 
 
 class DatasetSpec(NamedTuple):
@@ -125,10 +195,16 @@ class DatasetSpec(NamedTuple):
         """
         values = {key: _as_tuples(value) for key, value in plain.items()}
         values["targets"] = Targets(**_as_tuples(plain["targets"]))
-        values["columns"] = tuple(Column(**_as_tuples(column)) for column in plain["columns"])
+        values["columns"] = tuple(map(plain_column, plain["columns"]))
         if isinstance(values["vocabulary"], tuple):
             values["vocabulary"] = bytes(values["vocabulary"])
         return cls(**values)
+
+
+def plain_column(plain: Mapping[str, Any]) -> Column:
+    """Return a column for the mapping of its fields; without a type, one with categories is a category."""
+    column = Column(**_as_tuples(plain))
+    return column if "type" in plain or column.categories is None else column._replace(type="category")
 
 
 def _as_tuples(value: Any) -> Any:
@@ -177,15 +253,30 @@ class DataSource(Protocol):
         """
         raise DataError(f"expected a table with a column '{name}', got data without columns", "split")
 
+    def summary(self) -> TableSummary | None:
+        """Summarize the columns of a table, features and others; None for other data."""
+        return None
+
     def fingerprint(self, data: Arrays | Stream) -> str:
         """Return a hash of the dataset that `read` or `stream` returned; by default, of its content."""
         return fingerprint(data)
+
+    def like(self, spec: DatasetSpec) -> "DataSource":  # noqa: ARG002
+        """Return the source with examples and targets encoded as for the network that was trained on `spec`.
+
+        The default returns the source itself: what it contains does not determine how it is encoded.
+        """
+        return self
 
     def default_normalization(self, spec: DatasetSpec) -> Normalization:
         """Return the default normalization: unit for images, standard for tables, none for token indices."""
         if spec.tokens:
             return "none"
         return "unit" if len(spec.shape) == 3 else "standard"
+
+    def default_target_normalization(self, spec: DatasetSpec) -> TargetNormalization:
+        """Return the default normalization of targets: standard for values, one set per example, otherwise none."""
+        return "standard" if spec.targets.kind == "values" and not spec.targets.shape else "none"
 
 
 def fingerprint(data: Arrays | Stream) -> str:

@@ -15,7 +15,7 @@ from annotated_types import Ge, Interval
 
 from fnet.data import grammar
 from fnet.data.arrays import Arrays
-from fnet.data.normalize import Normalization
+from fnet.data.normalize import Normalization, TargetNormalization
 from fnet.data.source import DatasetSpec, DataSource, Targets
 
 Samples = Annotated[int, Ge(2)]
@@ -181,6 +181,10 @@ class SyntheticSource(DataSource):
 
     def default_normalization(self, spec: DatasetSpec) -> Normalization:  # noqa: ARG002
         """Return none: the formulas determine the range of the examples."""
+        return "none"
+
+    def default_target_normalization(self, spec: DatasetSpec) -> TargetNormalization:  # noqa: ARG002
+        """Return none: the formulas determine the range of the targets."""
         return "none"
 
 

@@ -1,13 +1,14 @@
 """The output of a run while it trains: a progress bar or lines."""
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fnet.metrics import Metric, recorded_name
 from fnet.report.text import format_values
@@ -18,6 +19,21 @@ LINES = 20
 
 SILENCE = 10.0
 """Seconds without output after which a line is printed within an epoch, if the output is not a terminal."""
+
+
+@contextlib.contextmanager
+def counting(what: str, size: int) -> Iterator[Callable[[int], None]]:
+    """Show on standard error, if it is a terminal, how many examples are done; yields the function that adds some.
+
+    Args:
+        what: what is being done.
+        size: number of examples.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=size)
+        yield lambda rows: bar.advance(task, rows)
 
 
 class TrainingProgress:

@@ -104,12 +104,30 @@ def _projected(axis: Any, inspection: Inspection, x: np.ndarray, y: np.ndarray) 
         axis.set_xlabel("feature 1")
         axis.set_ylabel("feature 2")
         return x, "training examples"
-    centered = x - x.mean(axis=0)
-    _, singular_values, directions = np.linalg.svd(centered, full_matrices=False)
-    share = np.square(singular_values) / max(np.square(singular_values).sum(), 1e-12)
+    points, share = _principal_components(x)
     axis.set_xlabel(f"first principal component, {share[0]:.0%} of the variance")
     axis.set_ylabel(f"second, {share[1]:.0%}")
-    return centered @ directions[:2].T, f"training examples, first two of {x.shape[1]} principal components"
+    return points, f"training examples, first two of {x.shape[1]} principal components"
+
+
+def _principal_components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first two principal components of examples (n, features), (n, 2), and their shares of the variance.
+
+    They are the largest eigenvalues and the eigenvectors of the smaller one of c cᵀ and cᵀ c for the centered examples
+    c, which takes a fraction of the time of a singular value decomposition.
+    """
+    from scipy.linalg import eigh
+
+    centered = x - x.mean(axis=0, dtype=np.float64)
+    is_wide = len(x) < x.shape[1]
+    products = centered @ centered.T if is_wide else centered.T @ centered
+    first = max(0, len(products) - 2)
+    squares, vectors = eigh(products, subset_by_index=(first, len(products) - 1))
+    squares, vectors = np.clip(squares[::-1], 0, None), vectors[:, ::-1]
+    points = vectors * np.sqrt(squares) if is_wide else centered @ vectors
+    missing = 2 - len(squares)  # a single example has one component
+    share = np.pad(squares, (0, missing)) / max(float(np.trace(products)), 1e-12)
+    return np.pad(points, ((0, 0), (0, missing))), share
 
 
 def _heights(axis: Any, inspection: Inspection, y: np.ndarray) -> np.ndarray:

@@ -13,7 +13,9 @@ from fnet.report.summary import SummaryRow
 from fnet.report.text import DIGITS, visible
 
 if TYPE_CHECKING:
+    from fnet.runs.folds import Estimate
     from fnet.runs.predict import Prediction
+    from fnet.runs.remarks import Comparison
 
 MAX_CLASSES = 12
 """With more classes, the confusion table becomes a list of mistakes."""
@@ -64,8 +66,35 @@ def scores_table(
     return table
 
 
+def comparison_text(comparison: "Comparison") -> str:
+    """Return the baselines of a run on one line, and the remarks on one line each."""
+    measure = comparison.measure
+    shown = [f"{baseline.text} {baseline.scores[measure.name]:{measure.format}}" for baseline in comparison.baselines]
+    name = measure.name.replace("_", " ")
+    lines = [f"for comparison, {name} on the {comparison.part} part: {', '.join(shown)}"]
+    if comparison.balanced_accuracy is not None:
+        lines[0] += f"; balanced accuracy of the network {comparison.balanced_accuracy:.1%}"
+    lines[0] += f"; {comparison.skipped}" if comparison.skipped else ""
+    return printable("\n".join([*lines, *(f"note: {remark}" for remark in comparison.remarks)]), multiline=True)
+
+
+def folds_table(estimates: Mapping[str, Mapping[str, "Estimate"]], metrics: Sequence[Metric]) -> Table:
+    """Return a table of mean and standard deviation over the folds of the loss and the metrics of every part."""
+    formats = {metric.name: metric.format for metric in metrics}
+    table = Table()
+    table.add_column("part")
+    for name in next(iter(estimates.values())):
+        table.add_column(name.replace("_", " "), justify="right")
+    for part, values in estimates.items():
+        digits = [formats.get(name, DIGITS) for name in values]
+        pairs = zip(values.values(), digits, strict=True)
+        table.add_row(part, *(f"{mean:{digits}} ± {std:{digits}}" for (mean, std), digits in pairs))
+    return table
+
+
 def confusion_table(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Table:
-    """Return the confusion matrix with true classes as rows and predictions as columns; the last column is the recall.
+    """Return the confusion matrix with true classes as rows and predictions as columns; the last column is the recall,
+    "–" for a class without examples.
 
     With many classes, the table is a list of the most frequent mistakes.
     """
@@ -82,7 +111,8 @@ def confusion_table(predictions: np.ndarray, labels: np.ndarray, names: Sequence
         cells = [
             Text(str(n) if n else "·", "bold" if i == number else "red" if n else "dim") for i, n in enumerate(row)
         ]
-        table.add_row(Text(visible(name)), *cells, f"{100 * row[number] / max(1, row.sum()):.1f}%")
+        recall = f"{100 * row[number] / row.sum():.1f}%" if row.any() else "–"
+        table.add_row(Text(visible(name)), *cells, recall)
     return table
 
 
@@ -104,13 +134,20 @@ def _mistakes_table(counts: np.ndarray, names: Sequence[str]) -> Table:
     return table
 
 
-def predictions_table(predictions: "Sequence[Prediction]") -> Table:
-    """Return a table of the predictions, with the probabilities of the three most likely classes."""
+def predictions_table(predictions: "Sequence[Prediction]", size: int) -> Table:
+    """Return a table of the first predictions, with the probabilities of the three most likely classes.
+
+    Args:
+        predictions: the first predictions, or all.
+        size: number of examples in the file.
+    """
     table = Table(caption_justify="left", caption_style="")
-    table.add_column("example")
     if not predictions:
+        table.add_column("example")
         return table
     first = predictions[0]
+    for name in first.identifiers or ("example",):
+        table.add_column(Text(visible(name)))
     if isinstance(first.decision, dict):
         for name in first.decision:
             table.add_column(Text(visible(name)), justify="right")
@@ -118,11 +155,12 @@ def predictions_table(predictions: "Sequence[Prediction]") -> Table:
         table.add_column("prediction")
     if first.probabilities:
         table.add_column("probabilities")
-    for example, decision, probabilities in predictions[:MAX_PREDICTIONS]:
+    for example, decision, probabilities, identifiers in predictions[:MAX_PREDICTIONS]:
         values = [f"{value:.6g}" for value in decision.values()] if isinstance(decision, dict) else [visible(decision)]
         most_likely = [f"{visible(name)} {100 * p:.1f}%" for name, p in list(probabilities.items())[:3]]
-        cells = [visible(example), *values, *(["  ".join(most_likely)] if most_likely else [])]
+        names = map(visible, identifiers.values() if identifiers else [example])
+        cells = [*names, *values, *(["  ".join(most_likely)] if most_likely else [])]
         table.add_row(*map(Text, cells))
-    if len(predictions) > MAX_PREDICTIONS:
-        table.caption = f"the first {MAX_PREDICTIONS} of {len(predictions):,}; --json prints all"
+    if size > MAX_PREDICTIONS:
+        table.caption = f"the first {MAX_PREDICTIONS} of {size:,}; --json prints all, --output FILE writes all"
     return table

@@ -1,5 +1,6 @@
 """Write files atomically, and JSON, without importing JAX."""
 
+import contextlib
 import errno
 import json
 import math
@@ -7,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class OutputError(OSError):
@@ -22,12 +23,22 @@ def write(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: when it cannot be written; `filename` is the path.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file in the same folder, which replaces a file when the context ends without an error.
+
+    Raises:
+        OSError: when it cannot be written; `filename` is the path.
+    """
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -35,7 +46,7 @@ def write(path: Path, content: str | bytes) -> None:
     except BaseException as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
 

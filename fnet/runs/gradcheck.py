@@ -130,6 +130,7 @@ def _train(
             experiment.loss,
             optimizer,
             train,
+            weights=experiment.weights_of(train),
             steps=steps,
             start=start,
             **experiment.fit_settings(),

@@ -16,7 +16,7 @@ from fnet.core.description import MAX_VALUES
 from fnet.core.layer import Layer, ShapeError
 from fnet.core.settings import model_of
 from fnet.core.wording import errors_in_words, format_value, shorten, suggestion
-from fnet.data.normalize import Normalizer
+from fnet.data.normalize import IDENTITY, Normalizer
 from fnet.data.source import Column, DatasetSpec, Targets
 from fnet.layers.vocabulary import build
 from fnet.losses import DATA_PARAMETERS, LOSSES
@@ -254,31 +254,53 @@ def _at_32_bits(dtype: Any) -> Any:
 
 
 def normalizer_of(arrays: Arrays, spec: DatasetSpec | None) -> Normalizer:
-    """Return the normalizer with these arrays, "normalization/offset" and so on."""
-    wanted = {"normalization/offset", "normalization/scale"}
+    """Return the normalizer of examples with these arrays, "normalization/offset" and so on."""
+    fields = {"offset", "scale"}
     if spec is not None and spec.has_missing and not spec.tokens:
-        wanted.add("normalization/fill")
-    missing = sorted(wanted - arrays.keys())
+        fields.add("fill")
+    normalizer = _normalizer_of("normalization", arrays, fields, None if spec is None else spec.shape, "an example")
+    if spec is not None and spec.tokens and not normalizer.is_identity:
+        raise ValueError("normalization: expected offset 0 and scale 1, because spec.tokens is true, got other numbers")
+    return normalizer
+
+
+def target_normalizer_of(arrays: Arrays, spec: DatasetSpec | None) -> Normalizer:
+    """Return the normalizer of targets with these arrays, "target_normalization/offset" and so on.
+
+    A file without them is of a network whose targets were not normalized.
+    """
+    if not arrays:
+        return IDENTITY
+    shape = None if spec is None else (*spec.targets.shape, spec.targets.number)
+    normalizer = _normalizer_of("target_normalization", arrays, {"offset", "scale"}, shape, "the targets")
+    if normalizer.fill is not None:
+        raise ValueError("target_normalization/fill: expected offset, scale, got another entry")
+    if spec is not None and spec.targets.kind != "values" and not normalizer.is_identity:
+        raise ValueError(
+            f"target_normalization: expected offset 0 and scale 1, because spec.targets is {spec.targets}, got other "
+            "numbers"
+        )
+    return normalizer
+
+
+def _normalizer_of(part: str, arrays: Arrays, fields: set[str], shape: tuple[int, ...] | None, what: str) -> Normalizer:
+    """Return the normalizer with these arrays, which has at least these fields, for values of this shape, if known."""
+    missing = sorted({f"{part}/{field}" for field in fields} - arrays.keys())
     if missing:
         raise ValueError(f"{missing[0]}: expected an array of numbers, got nothing: the entry is missing")
     for name, array in arrays.items():
-        field = name.removeprefix("normalization/")
+        field = name.removeprefix(f"{part}/")
         if field not in Normalizer._fields:
             raise ValueError(f"{name}: expected {', '.join(Normalizer._fields)}, got another entry")
         if array.dtype not in (np.float32, np.float64):
             raise ValueError(f"{name}: expected float64, got {array.dtype}")
-        if spec is not None and not _broadcasts(array.shape, spec.shape):
-            raise ValueError(
-                f"{name}: expected the shape () or {spec.shape} of an example, got {shorten(str(array.shape))}"
-            )
+        if shape is not None and not _broadcasts(array.shape, shape):
+            raise ValueError(f"{name}: expected the shape () or {shape} of {what}, got {shorten(str(array.shape))}")
         wrong = ~np.isfinite(array) | ((array <= 0) if field == "scale" else False)
         if wrong.any():
             expected = "finite numbers" + (" above 0" if field == "scale" else "")
             raise ValueError(f"{name}: expected {expected}, got {array[wrong][0]}")
-    normalizer = Normalizer(**{name.removeprefix("normalization/"): array for name, array in arrays.items()})
-    if spec is not None and spec.tokens and (normalizer.offset.any() or (normalizer.scale != 1).any()):
-        raise ValueError("normalization: expected offset 0 and scale 1, because spec.tokens is true, got other numbers")
-    return normalizer
+    return Normalizer(**{name.removeprefix(f"{part}/"): array for name, array in arrays.items()})
 
 
 def _broadcasts(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:

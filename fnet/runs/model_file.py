@@ -25,7 +25,7 @@ from fnet.runs.code import only_trusted
 from fnet.runs.files import write
 from fnet.runs.folder import FolderError, why_unfinished
 
-PARTS = ("params", "state", "normalization")
+PARTS = ("params", "state", "normalization", "target_normalization")
 """The first part of the names of the arrays."""
 
 DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "BF16", "F32", "F64", "C64")
@@ -46,6 +46,7 @@ class Model(NamedTuple):
     spec: description of the dataset that the network was trained on, if known.
     loss: the name of the loss and its settings, if known.
     in_shape: shape of one example, if known without a dataset.
+    target_normalizer: the normalization of targets that are values, likewise; its inverse maps outputs to predictions.
     """
 
     net: Layer | None
@@ -55,6 +56,7 @@ class Model(NamedTuple):
     spec: DatasetSpec | None = None
     loss: Mapping[str, Any] | None = None
     in_shape: Any = None
+    target_normalizer: Normalizer = IDENTITY
 
 
 def save_model(path: Path, net: Layer, params: Any, state: Any, **about: Any) -> None:
@@ -65,7 +67,7 @@ def save_model(path: Path, net: Layer, params: Any, state: Any, **about: Any) ->
         net: the network.
         params: its parameters.
         state: its non-trainable state.
-        about: normalizer, spec and loss of `Model`, if known.
+        about: normalizer, target_normalizer, spec and loss of `Model`, if known.
     """
     try:
         network = describe(net)
@@ -141,7 +143,8 @@ def _arrays_of(model: Model, part: str) -> dict[str, np.ndarray]:
     Raises:
         ValueError: when it does not consist of nested dicts of arrays.
     """
-    tree = model.normalizer._asdict() if part == "normalization" else getattr(model, part)
+    normalizers = {"normalization": model.normalizer, "target_normalization": model.target_normalizer}
+    tree = normalizers[part]._asdict() if part in normalizers else getattr(model, part)
     arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         keys = [key for entry in path if isinstance(key := getattr(entry, "key", None), str)]
@@ -299,7 +302,8 @@ def _model(arrays: dict[str, np.ndarray], about: Mapping[str, Any]) -> Model:
     if loss is not None:
         model_check.check_loss(loss)
     in_shape = model_check.shape_of(about.get("in_shape")) if spec is None else spec.shape
-    trained = {name: array for name, array in arrays.items() if not name.startswith("normalization/")}
+    parts = {part: {n: a for n, a in arrays.items() if n.startswith(f"{part}/")} for part in PARTS}
+    trained = parts["params"] | parts["state"]
     if net is None:
         for name, array in trained.items():
             model_check.check_finite(name, array)
@@ -307,9 +311,16 @@ def _model(arrays: dict[str, np.ndarray], about: Mapping[str, Any]) -> Model:
         if spec is not None:
             model_check.check_outputs(net, spec, loss)
         _check(net, in_shape, trained)
-    normalization = {name: array for name, array in arrays.items() if name not in trained}
-    normalizer = model_check.normalizer_of(normalization, spec)
-    return Model(net, _tree(trained, "params"), _tree(trained, "state"), normalizer, spec, loss, in_shape)
+    return Model(
+        net,
+        _tree(trained, "params"),
+        _tree(trained, "state"),
+        model_check.normalizer_of(parts["normalization"], spec),
+        spec,
+        loss,
+        in_shape,
+        model_check.target_normalizer_of(parts["target_normalization"], spec),
+    )
 
 
 def _tree(arrays: model_check.Arrays, part: str) -> dict[str, Any]:

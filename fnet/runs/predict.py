@@ -1,10 +1,12 @@
 """Predictions of a trained network: for new examples, or as the continuation of a text."""
 
 import codecs
+import contextlib
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,11 +24,23 @@ from fnet.runs.code import only_trusted
 from fnet.runs.folder import FolderError
 from fnet.runs.model_check import reason
 from fnet.runs.model_file import Model, load_model
-from fnet.train.evaluate import outputs_of
+from fnet.train.evaluate import make_outputs
 from fnet.train.generation import GenerationError, generate
+
+FILE_EXTENSIONS = (".txt", ".csv", ".npy", ".npz")
+"""Extensions by which one word is taken as the path of a file, even if the file does not exist, rather than a text."""
+
+MAX_OUTPUTS = 1 << 20
+"""Maximum number of outputs of the network that are held as Python numbers, for more than one example."""
 
 BYTES_PER_OUTPUT = 64
 """Memory of an output of the network as a Python number in the dict of a prediction."""
+
+
+class RequestError(ValueError):
+    """Options that the network of a run does not take."""
+
+    exit_status = 2
 
 
 class Prediction(NamedTuple):
@@ -35,11 +49,26 @@ class Prediction(NamedTuple):
     example: the file name or the number of the example.
     decision: the predicted class, or the predicted values by name.
     probabilities: the probabilities of all classes by name, most probable first; empty where the loss defines none.
+    identifiers: the entries of the identifier columns of a table, by the name of the column.
     """
 
     example: str
     decision: str | dict[str, float]
     probabilities: dict[str, float]
+    identifiers: Mapping[str, str] = MappingProxyType({})
+
+
+class Predictions(NamedTuple):
+    """The predictions for the examples of a file.
+
+    size: number of examples.
+    names: names of the classes, values or labels that are predicted, in their order.
+    portions: the predictions in the order of the file, some at a time.
+    """
+
+    size: int
+    names: tuple[str, ...]
+    portions: Iterator[list[Prediction]]
 
 
 class Trained(NamedTuple):
@@ -95,39 +124,73 @@ def _loss_of(run: str | os.PathLike[str], plain: Mapping[str, Any], spec: Datase
     return loss
 
 
-def predict(run: Trained, path: str) -> list[Prediction]:
+def predict(run: Trained, source: str) -> Predictions:
     """Predict the targets of the examples in a file, normalized like the training examples.
 
     Args:
         run: the network, from `load_trained`.
-        path: path of the examples, as for `fnet.data.inputs.read`.
+        source: path of the examples, as for `fnet.data.inputs.open_inputs`; for a network that takes a text, also the
+            text itself.
 
     Raises:
-        DataError: when the file does not contain examples that the network takes.
+        DataError: when the file does not contain examples that the network takes; also while the portions are read.
+        FolderError: when the network cannot be applied to such examples.
     """
-    net, model, spec, loss = run
-    if not path:
+    net, model, spec, _ = run
+    if not source:
         raise DataError("expected the path of the examples, got empty text")
-    x, names = inputs.read(path, spec)
-    entries = len(x) * math.prod(net.shape(spec.shape))
-    refuse_beyond_memory(
-        entries * BYTES_PER_OUTPUT, f"the prediction of {entries:,} outputs", "predict fewer examples at a time"
-    )
-    x = x.astype(np.int32) if spec.tokens else model.normalizer(x)
+    if inputs.takes_text(spec) and not _names_a_file(source):
+        size, portions = inputs.texts([source], spec, "the text")
+    else:
+        size, portions = inputs.open_inputs(source, spec)
+    x = np.zeros((1, *spec.shape), spec.dtype)
     try:
-        jax.eval_shape(lambda x: net.apply(model.params, model.state, x, train=False), x[:1])
+        jax.eval_shape(lambda x: net.apply(model.params, model.state, x, train=False), x)
     except (TypeError, ValueError, OverflowError) as error:
         raise FolderError(f"the network cannot be applied to examples {spec.shape}: {reason(error)}") from error
-    outputs = jnp.asarray(outputs_of(net, model.params, model.state, x))
+    entries = math.prod(net.shape(spec.shape))
+    refuse_beyond_memory(
+        entries * BYTES_PER_OUTPUT, f"the prediction of {entries:,} outputs", "make the network smaller"
+    )
+    rows = max(1, MAX_OUTPUTS // entries)
+    outputs_of = make_outputs(net, min(size, rows))
+    parts = (part for portion in portions for part in portion.divided(rows))
+    return Predictions(size, _names(spec), (_predictions(run, part, outputs_of) for part in parts))
+
+
+def _names_a_file(source: str) -> bool:
+    """Return whether an input is a path rather than a text: it exists, or is one word with the extension of a file."""
+    with contextlib.suppress(OSError, ValueError):
+        if os.path.exists(os.path.expanduser(source)):
+            return True
+    return len(source.split()) == 1 and os.path.splitext(source)[1].lower() in FILE_EXTENSIONS
+
+
+def _predictions(run: Trained, portion: inputs.Portion, outputs_of: Callable[..., Any]) -> list[Prediction]:
+    _, model, spec, loss = run
+    names = portion.examples
+    x = portion.x.astype(np.int32) if spec.tokens else model.normalizer(portion.x)
+    outputs = jnp.asarray(outputs_of(model.params, model.state, x))
     if spec.targets.kind == "values":
-        return _value_predictions(names, spec, outputs)
-    return _class_predictions(names, spec, loss, outputs)
+        rows = _value_predictions(names, spec, model.target_normalizer.inverse(np.asarray(outputs)))
+    else:
+        rows = _class_predictions(names, spec, loss, outputs)
+    if not portion.identifiers:
+        return rows
+    columns = [[(name, entry) for entry in entries] for name, entries in portion.identifiers.items()]
+    return [row._replace(identifiers=dict(pairs)) for row, *pairs in zip(rows, *columns, strict=True)]
 
 
-def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: jax.Array) -> list[Prediction]:
-    columns = _distinct(spec.targets.names) or tuple(f"output_{number}" for number in range(outputs.shape[-1]))
-    rows = np.asarray(outputs, np.float64).reshape(len(names), -1).tolist()
+def _value_predictions(names: Sequence[str], spec: DatasetSpec, outputs: np.ndarray) -> list[Prediction]:
+    columns = _names(spec)
+    rows = outputs.reshape(len(names), -1).tolist()
     return [Prediction(name, dict(zip(columns, row, strict=True)), {}) for name, row in zip(names, rows, strict=True)]
+
+
+def _names(spec: DatasetSpec) -> tuple[str, ...]:
+    """Return the names of the classes, values or labels, each once."""
+    unnamed = "output_{}" if spec.targets.kind == "values" else "{}"
+    return _distinct(spec.targets.names) or tuple(map(unnamed.format, range(spec.targets.number)))
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
@@ -141,7 +204,7 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _class_predictions(names: Sequence[str], spec: DatasetSpec, loss: Loss, outputs: jax.Array) -> list[Prediction]:
-    classes = _distinct(spec.targets.names) or tuple(map(str, range(spec.targets.number)))
+    classes = _names(spec)
     predictions = np.asarray(loss.predict(outputs)).reshape(len(names)).astype(int)
     probabilities = _class_probabilities(classes, loss, outputs)
     return [

@@ -13,12 +13,14 @@ from fnet.data.pipeline import Splits
 from fnet.metrics import recorded_name
 from fnet.runs import files, folder, memory
 from fnet.runs.code import code_of
-from fnet.runs.data import load_data
+from fnet.runs.data import load_data, reported_loss
 from fnet.runs.evaluation import Scores, scores_of, sizes_of
 from fnet.runs.experiment import Experiment
 from fnet.runs.log import MetricsLog, board_writer
 from fnet.runs.model_file import save_model
+from fnet.runs.remarks import Comparison, compare
 from fnet.runs.stop import Interrupted, StopRequests
+from fnet.train.evaluate import outputs_of
 from fnet.train.loop import Diverged, Epoch, Fitted, Segment, fit
 
 MODEL = "model.safetensors"
@@ -31,6 +33,7 @@ class Outcome(NamedTuple):
     fitted: the result of training.
     scores: loss and metrics of the saved parameters on every part of the data; empty if the program is to terminate.
     sizes: number of examples of every part.
+    comparison: baselines on the last part, and remarks; None for a custom loss, or if the program is to terminate.
     missing: by file, the number of records that could not be written, and why.
     """
 
@@ -38,6 +41,7 @@ class Outcome(NamedTuple):
     fitted: Fitted
     scores: Scores
     sizes: dict[str, int]
+    comparison: Comparison | None
     missing: dict[Path, tuple[int, str]]
 
 
@@ -122,6 +126,7 @@ def _train_and_score(
         stop.raise_if_pending()
         terminated = stop.number not in (None, signal.SIGINT)
         scores = {} if terminated else scores_of(experiment, fitted.params, fitted.state, splits)
+        comparison = None if terminated else _compare(experiment, splits, scores, fitted)
         stop.deferred = True
     except KeyboardInterrupt as error:
         raise Interrupted(getattr(error, "number", signal.SIGINT), stop_at_once()) from None
@@ -129,10 +134,17 @@ def _train_and_score(
         state = error.train_state
         _save_model(run_folder, experiment, splits, state.params, state.state)
         raise RunFailed(f"the run failed at {error}\nthe last good parameters are in {run_folder}") from error
-    append_end(
-        **{recorded_name(part, name): value for part, values in scores.items() for name, value in values.items()}
-    )
-    return Outcome(run_folder, fitted, scores, sizes_of(splits), log.missing)
+    recorded = {recorded_name(part, name): value for part, values in scores.items() for name, value in values.items()}
+    append_end(**recorded, **({} if comparison is None else {"comparison": comparison.plain()}))
+    return Outcome(run_folder, fitted, scores, sizes_of(splits), comparison, log.missing)
+
+
+def _compare(experiment: Experiment, splits: Splits[Any], scores: Scores, fitted: Fitted) -> Comparison | None:
+    """Return the comparison of the saved parameters with baselines."""
+    *_, data = splits.parts().values()
+    sequences = bool(experiment.spec.targets.shape)
+    outputs = None if sequences else outputs_of(experiment.net, fitted.params, fitted.state, data.x)
+    return compare(experiment, reported_loss(experiment, splits), splits, scores, outputs)
 
 
 def _describe(run_folder: Path, experiment: Experiment, fingerprint: str, *, model_size: int) -> None:
@@ -145,8 +157,9 @@ def _describe(run_folder: Path, experiment: Experiment, fingerprint: str, *, mod
     environment["code"] = code_of(experiment.net, experiment.augmentations)
     problem = ""
     try:
-        if experiment.config_text:
-            files.write(run_folder / "config.yaml", experiment.config_text)
+        config = experiment.config_text(run_folder)
+        if config:
+            files.write(run_folder / "config.yaml", config)
         files.write(run_folder / "environment.json", json.dumps(environment, indent=2) + "\n")
         free = shutil.disk_usage(run_folder).free
         if free < model_size:
@@ -162,10 +175,11 @@ def _train(experiment: Experiment, splits: Splits[Any], on_event: Callable[[Segm
     plan = experiment.plan()
     return fit(
         experiment.net,
-        experiment.loss,
+        reported_loss(experiment, splits),
         experiment.optimizer(plan.steps),
         splits.train,
         validation=splits.parts().get("validation"),
+        weights=experiment.weights_of(splits.train),
         steps=plan.steps,
         early_stopping=experiment.early_stopping,
         on_event=on_event,
@@ -181,7 +195,8 @@ def _save_model(run_folder: Path, experiment: Experiment, splits: Splits[Any], p
     """
 
     def save(path: Path) -> None:
-        about = {"normalizer": splits.normalizer, "spec": experiment.spec, "loss": experiment.loss_settings}
+        normalizers = {"normalizer": splits.normalizer, "target_normalizer": splits.target_normalizer}
+        about = {"spec": experiment.spec, "loss": experiment.loss_settings, **normalizers}
         save_model(path, experiment.net, params, state, **about)
 
     try:

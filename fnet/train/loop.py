@@ -128,7 +128,8 @@ def fit(
         objective: the function to minimize in place of the mean of a loss per example, as for `make_step`. Its metrics
             are recorded; the loss and the other metrics, if any, are those of the validation examples only.
         metrics: by name, further metrics to record, such as {"top3": f}: functions (outputs, targets) -> one number per
-            example, or a `fnet.metrics.Metric`, which also says whether a higher value is better.
+            example, or a `fnet.metrics.Metric`, which also says whether a higher value is better, and may be a function
+            of several means, as R^2 is.
         epochs: passes over the training examples, including those that `start` has completed.
         steps: total number of steps, in place of `epochs`; the last epoch may then be cut short.
         batch_size: examples per step: 1 is stochastic, "all" full-batch gradient descent.
@@ -192,7 +193,8 @@ def fit(
     penalized = regularization.penalizes
     recorded = recorded_values(scored, validation=validation is not None, penalized=penalized, trained=names)
     higher_is_better = early_stopping is not None and direction_of(early_stopping, recorded)
-    runner = Runner(step, start, batches, length, names)
+    finished = [metric for metric in scored if metric.finish and objective is None]
+    runner = Runner(step, start, batches, length, names, finished)
     validate = _make_validate(net, record, held_out)
 
     def values_of_epoch() -> dict[str, float]:

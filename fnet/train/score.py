@@ -9,18 +9,24 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from fnet.core.layer import Layer
 from fnet.losses import Loss
+from fnet.metrics import Metric
 from fnet.train.initialize import leaf_names
 from fnet.train.state import Batch, row_at
 
 
 class Score(NamedTuple):
-    """A loss and its metrics by name: one value per example each, their weighted sums, or their weighted means."""
+    """A loss and its metrics by name: one value per example each, their weighted sums, or their weighted means.
+
+    A metric with `finish` has a tree of arrays in place of values, and the result of `finish` in place of a mean.
+    """
 
     loss: jax.Array
-    metrics: dict[str, jax.Array]
+    metrics: dict[str, Any]
 
 
 def without_padding(batch: Batch) -> Batch:
@@ -110,8 +116,9 @@ def score_sums(loss: Loss, outputs: Any, batch: Batch) -> tuple[Score, jax.Array
 
     scores = score_examples(loss, *jax.tree.map(replaced, (outputs, targets)))
 
-    def total(values: Any) -> jax.Array:
-        return jnp.sum(jnp.where(real, values if weight is None else weight * values, 0))
+    def total(values: jax.Array) -> jax.Array:
+        weighted = values if weight is None else expand(weight, values) * values
+        return jnp.sum(jnp.where(expand(real, values), weighted, 0), axis=0)
 
     count = jnp.sum(real) if weight is None else jnp.sum(jnp.where(real, weight, 0))
     return jax.tree.map(total, scores), count
@@ -226,10 +233,40 @@ def score_examples(loss: Loss, outputs: Any, targets: Any) -> Score:
     """
     received = {"predictions": loss.predict(outputs), "outputs": outputs}
     metrics = {
-        metric.name: _per_example(f"the metric '{metric.name}'", metric.function, received[metric.of], targets)
+        metric.name: _terms(metric, received[metric.of], targets)
+        if metric.finish
+        else _per_example(f"the metric '{metric.name}'", metric.function, received[metric.of], targets)
         for metric in loss.metrics
     }
     return Score(_per_example("the loss", loss.function, outputs, targets), metrics)
+
+
+def value_of(metric: Metric, means: Any) -> Any:
+    """Return the value of a metric, given the mean or the means over the examples, which NumPy takes if possible."""
+    if metric.finish is None:
+        return means
+    leaves, tree = jax.tree.flatten(means)
+    if not any(isinstance(leaf, Tracer) for leaf in leaves):
+        leaves = [np.asarray(leaf, np.float64) for leaf in leaves]
+    value = metric.finish(jax.tree.unflatten(tree, leaves))
+    if jnp.shape(value):
+        raise ValueError(
+            f"the metric '{metric.name}': finish must return one number, but it returned an array of shape "
+            f"{jnp.shape(value)}"
+        )
+    return value
+
+
+def _terms(metric: Metric, outputs: Any, targets: Any) -> Any:
+    """Return the arrays of a metric with `finish`, one row per example."""
+    terms = metric.function(outputs, targets)
+    batch = jnp.shape(jax.tree.leaves(outputs)[0])[0]
+    if any(jnp.shape(leaf)[:1] != (batch,) for leaf in jax.tree.leaves(terms)):
+        raise ValueError(
+            f"the metric '{metric.name}' with finish must have arrays with one row per example (or step), of shape "
+            f"({batch}, ...), but they have the shape {shape_text(terms)}; take means over the other axes only"
+        )
+    return jax.tree.map(jnp.asarray, terms)
 
 
 def _per_example(what: str, function: Callable[..., jax.Array], outputs: Any, targets: Any) -> jax.Array:

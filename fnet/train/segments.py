@@ -6,17 +6,18 @@ segment is an argument of the program, so that it is compiled once, and no resul
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnet.metrics import recorded_name
+from fnet.metrics import Metric, recorded_name
 from fnet.train.compile import compile_for
 from fnet.train.feed import Chunk, ResidentBatches, StreamedBatches
 from fnet.train.plan import Plan
+from fnet.train.score import value_of
 from fnet.train.state import Metrics, TrainState, take_batch
 from fnet.train.step import Step
 
@@ -78,6 +79,8 @@ class Runner:
         batches: the training examples.
         plan: length of the run.
         metrics: names of the metrics of a step.
+        finished: the metrics with `finish` whose means a step computes; their values for an epoch are those of all its
+            examples, not means over steps.
     """
 
     def __init__(
@@ -87,18 +90,25 @@ class Runner:
         batches: ResidentBatches | StreamedBatches,
         plan: Plan,
         metrics: Sequence[str],
+        finished: Sequence[Metric] = (),
     ):
         start = start if batches.placement is None else jax.device_put(start, batches.placement)
         self.train_state = start
         self._batches = batches
         self._plan = plan
         self._metrics = tuple(metrics)
+        self._finished = tuple(finished)
         self._history: list[Metrics] = []
         self._recent: deque[float] = deque(maxlen=50)
         self._segment_steps = 1
         chunk = batches.example()
         self._previous = _Steps(start, chunk, 0, 1)
-        example = (start, chunk.data, chunk.order, chunk.filled, 0, 0)
+        names = [metric.name for metric in self._finished]
+        self._zero = _zero_sums(step, start, chunk, plan.batch_size, names)
+        if batches.placement is not None:
+            self._zero = jax.device_put(self._zero, batches.placement)
+        self._sums = self._zero
+        example = (start, self._zero, chunk.data, chunk.order, chunk.filled, 0, 0)
         segment = _segment_program(step, plan.batch_size, self._metrics, chunk.steps, batches.placement)
         self._program = compile_for(segment, *example)
         jax.block_until_ready(start)  # raises if there is not enough memory; a step with such a state never ends
@@ -112,7 +122,7 @@ class Runner:
         before_epoch = (epoch - 1) * self._plan.steps_per_epoch
         last = min(self._plan.steps_per_epoch, self._plan.steps - before_epoch)
         first = int(self.train_state.step) - before_epoch
-        self._history = []
+        self._history, self._sums = [], self._zero
         began = time.perf_counter()
         for chunk in self._batches.chunks(epoch, first):
             while first < min(last, chunk.stop):
@@ -132,13 +142,16 @@ class Runner:
     def epoch_values(self, *, penalized: bool) -> dict[str, float]:
         """Return the values to record for the current epoch.
 
-        Loss and metrics are means over the examples, or the steps of sequences, with their weights; the penalty is that
-        of the last step. Without any weight they are NaN.
+        Loss and metrics are means over the examples, or the steps of sequences, with their weights, or what `finish`
+        makes of such means; the penalty is that of the last step. Without any weight they are NaN.
         """
         history = jax.tree.map(lambda *parts: np.concatenate(parts, dtype=np.float64), *self._history)
         values = {"loss": history.loss} | {name: history.metrics[name] for name in self._metrics}
         total = history.weight.sum() or np.nan
         means = {name: float(values @ history.weight / total) for name, values in values.items()}
+        for metric in self._finished:
+            sums = jax.tree.map(_value, self._sums[metric.name], is_leaf=lambda node: isinstance(node, _Sum))
+            means[metric.name] = float(value_of(metric, jax.tree.map(lambda value: value / total, sums)))
         recorded = {recorded_name("train", name): mean for name, mean in means.items()}
         return recorded | ({"penalty": float(history.penalty[-1])} if penalized else {})
 
@@ -148,27 +161,31 @@ class Runner:
 
     def _advance(self, steps: _Steps, epoch: int) -> Metrics:
         """Run steps, advance the training state, and return the metrics of each step."""
-        after, metrics, finite = self._run(steps)
+        after, sums, metrics, finite = self._run(steps)
         if not (finite and np.isfinite(metrics.loss).all() and np.isfinite(metrics.penalty).all()):
             raise self._diverged(steps, metrics, epoch)
-        self._previous, self.train_state = steps, after
+        self._previous, self.train_state, self._sums = steps, after, sums
         self._history.append(metrics)
         self._recent.extend(metrics.loss.tolist())
         return metrics
 
-    def _run(self, steps: _Steps) -> tuple[TrainState, Metrics, jax.Array]:
-        """Return the state after the steps, the metrics of each, and whether parameters and state are still finite."""
+    def _run(self, steps: _Steps) -> tuple[TrainState, Any, Metrics, jax.Array]:
+        """Return the state after the steps, the sums of the epoch, the metrics of each step, and whether all is finite.
+
+        The sums are those that metrics with `finish` take; parameters and state are what must still be finite.
+        """
         before, chunk, first, stop = steps
         first, stop = first - chunk.first, stop - chunk.first
-        after, history, finite = self._program(before, chunk.data, chunk.order, chunk.filled, first, stop)
-        return after, jax.tree.map(lambda values: np.asarray(values)[first:stop], history), finite
+        data = chunk.data, chunk.order, chunk.filled
+        after, sums, history, finite = self._program(before, self._sums, *data, first, stop)
+        return after, sums, jax.tree.map(lambda values: np.asarray(values)[first:stop], history), finite
 
     def _diverged(self, steps: _Steps, metrics: Metrics, epoch: int) -> Diverged:
         """Return the error for steps that diverged: which step, the likely cause, and the last finite state."""
         bad = ~(np.isfinite(metrics.loss) & np.isfinite(metrics.penalty))
         first_bad = steps.first + int(np.argmax(bad)) if bad.any() else steps.stop
         good = steps._replace(stop=first_bad) if first_bad > steps.first else self._previous
-        train_state, _, finite = self._run(good._replace(stop=good.stop - 1))
+        train_state, _, _, finite = self._run(good._replace(stop=good.stop - 1))
         train_state = train_state if finite else steps.before
         number = int(steps.before.step) + first_bad - steps.first + 1
         message = f"step {number} (epoch {epoch}): {self._cause(number, np.asarray(metrics.loss))}"
@@ -192,33 +209,83 @@ class Runner:
 def metric_names(step: Step, start: TrainState, batches: ResidentBatches | StreamedBatches, plan: Plan) -> list[str]:
     """Return the names of the metrics of a step, for an objective that alone knows them."""
 
-    def metrics(train_state, data):
-        return step(train_state, take_batch(data, 0, plan.batch_size, plan.batch_size))[1]
+    return list(_metrics_of_step(step, start, batches.example(), plan.batch_size).metrics)
 
-    return list(jax.eval_shape(metrics, start, batches.example().data).metrics)
+
+def _metrics_of_step(step: Step, start: TrainState, chunk: Chunk, batch_size: int) -> Metrics:
+    """Return the metrics of a step, with the shape and dtype of each array in place of it."""
+
+    def metrics(train_state, data):
+        return step(train_state, take_batch(data, 0, batch_size, batch_size))[1]
+
+    return jax.eval_shape(metrics, start, chunk.data)
 
 
 def _segment_program(
     step: Step, batch_size: int, metrics: Sequence[str], steps: int, placement: jax.sharding.NamedSharding | None
 ):
-    """Return the function to compile: it runs the steps [first, stop) of a chunk."""
+    """Return the function to compile: it runs the steps [first, stop) of a chunk, and adds to the sums of the epoch."""
 
-    def segment(train_state, data, order, filled, first, stop):
+    def segment(train_state, sums, data, order, filled, first, stop):
         def body(i, carry):
-            train_state, history = carry
+            train_state, sums, history = carry
             train_state, values = step(train_state, take_batch(data, i, batch_size, filled, order))
-            return train_state, jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), history, values)
+            means, add = values.means or {}, _add(values.weight)
+            sums = {name: jax.tree.map(add, means[name], before) for name, before in sums.items()}
+            values = values._replace(means=None)
+            history = jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), history, values)
+            return train_state, sums, history
 
         zeros = jnp.zeros(steps)
         history = Metrics(zeros, dict.fromkeys(metrics, zeros), zeros, zeros)
         before = train_state.state
-        train_state, history = jax.lax.fori_loop(first, stop, body, (train_state, history))
+        carry = jax.lax.fori_loop(first, stop, body, (train_state, sums, history))
         if placement is not None:
-            train_state, history = jax.lax.with_sharding_constraint((train_state, history), placement)
+            carry = jax.lax.with_sharding_constraint(carry, placement)
+        train_state = carry[0]
         finite = _all_finite(train_state.params) & _still_finite(before, train_state.state)
-        return train_state, history, finite
+        return *carry, finite
 
     return segment
+
+
+class _Sum(NamedTuple):
+    """A sum in float32 that does not lose small terms, by the compensated summation of Kahan (1965).
+
+    total: the sum so far.
+    excess: what rounding has added to it, which the next term is reduced by.
+    """
+
+    total: jax.Array
+    excess: jax.Array
+
+
+def _zero_sums(step: Step, start: TrainState, chunk: Chunk, batch_size: int, names: Sequence[str]) -> dict[str, Any]:
+    """Return the sums before an epoch: for each metric with `finish`, one for each of its means."""
+    if not names:
+        return {}
+    means = _metrics_of_step(step, start, chunk, batch_size).means or {}
+
+    def zero(leaf: Any) -> _Sum:
+        return _Sum(jnp.zeros(leaf.shape, leaf.dtype), jnp.zeros(leaf.shape, leaf.dtype))
+
+    return {name: jax.tree.map(zero, means[name]) for name in names}
+
+
+def _value(sum_: _Sum) -> np.ndarray:
+    """Return a sum in double precision."""
+    return np.asarray(sum_.total, np.float64) - np.asarray(sum_.excess, np.float64)
+
+
+def _add(weight: Any) -> Callable[[jax.Array, _Sum], _Sum]:
+    """Return the function that adds a mean with this weight to a sum."""
+
+    def add(mean: jax.Array, before: _Sum) -> _Sum:
+        term = (weight * mean).astype(mean.dtype) - before.excess
+        total = before.total + term
+        return _Sum(total, (total - before.total) - term)
+
+    return add
 
 
 def _still_finite(before: Any, after: Any) -> jax.Array:

@@ -122,15 +122,17 @@ class Metrics(NamedTuple):
     """Loss, metrics and penalty of one step, before its update.
 
     loss: weighted mean over the real examples, or their real steps.
-    metrics: the same mean of every metric, by name.
+    metrics: the value of every metric for the batch, by name: the same mean, or the result of its `finish`.
     penalty: penalty on the weights.
     weight: sum of the weights that the means are over: without weights, the number of real examples or real steps.
+    means: by name, the means that metrics with `finish` take; their means over steps give the value for an epoch.
     """
 
     loss: jax.Array | np.ndarray
     metrics: dict[str, jax.Array] | dict[str, np.ndarray]
     penalty: jax.Array | np.ndarray
     weight: jax.Array | np.ndarray
+    means: dict[str, Any] | None = None
 
 
 def check_network(net: Any) -> None:

@@ -13,7 +13,7 @@ from fnet.core.traversal import WEIGHT_LEAVES, loop_paths
 from fnet.data.augment import Augmentation, augmented
 from fnet.losses import Loss, resolve_loss
 from fnet.regularization import Penalties
-from fnet.train.score import apply_to_batch, over_axis, score_sums, weights_of, without_padding
+from fnet.train.score import apply_to_batch, over_axis, score_sums, value_of, weights_of, without_padding
 from fnet.train.state import Batch, Metrics, TrainState, check_network, check_opt_state, optimizer_for
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -120,7 +120,9 @@ def objective(
         whole = over_axis(axis_name, share)
         # The penalty is equal on all devices; the maximum says so to shard_map, without rounding.
         equal = penalty if axis_name is None else jax.lax.pmax(jax.lax.stop_gradient(penalty), axis_name)
-        metrics = Metrics(whole.loss, whole.metrics, equal, weight.astype(jnp.float32))
+        values = {metric.name: jnp.asarray(value_of(metric, whole.metrics[metric.name])) for metric in record.metrics}
+        means = {metric.name: whole.metrics[metric.name] for metric in record.metrics if metric.finish}
+        metrics = Metrics(whole.loss, values, equal, weight.astype(jnp.float32), means)
         return share.loss + penalty / devices, (state, metrics)
 
     return evaluate

@@ -25,6 +25,9 @@ def test_evaluating_a_run_gives_the_logged_scores(config, tmp_path):
     assert set(result["examples"]) == set(result["scores"]) == {"train", "validation", "test"}
     scores = {f"{part}_{name}": value for part, values in result["scores"].items() for name, value in values.items()}
     assert scores == {key: end[key] for key in scores}
+    assert result["comparison"] == end["comparison"]
+    for baseline in end["comparison"]["baselines"].values():
+        assert set(baseline) >= set(result["scores"]["test"])
 
 
 @SHIPPED

@@ -262,10 +262,10 @@ def test_a_problem_in_a_merged_mapping_is_reported_where_it_stands(load_text):
 
 
 def test_an_override_of_steps_replaces_epochs_and_the_resolved_config_has_one_of_them(load_text):
-    text = load_text(NET + "train: {epochs: 2}\n", "train.steps=3").config_text
+    text = load_text(NET + "train: {epochs: 2}\n", "train.steps=3").config_text(None)
     assert "steps: 3" in text
     assert "epochs" not in text
-    assert "epochs: 2" in load_text(NET + "train: {steps: 3}\n", "train.epochs=2").config_text
+    assert "epochs: 2" in load_text(NET + "train: {steps: 3}\n", "train.epochs=2").config_text(None)
 
 
 def test_a_config_whose_resolved_form_could_not_be_read_is_refused(load_text, monkeypatch):

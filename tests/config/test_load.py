@@ -156,3 +156,15 @@ def test_the_resolved_config_contains_every_setting(resolve_text):
     settings += "regularization l1 l2 epochs batch_size early_stopping monitor patience log_every out"
     missing = [key for key in settings.split() if not re.search(rf"\b{key}:", text)]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    ("train", "epochs"),
+    [("{}", 200), ("{batch_size: all}", 800), ("{batch_size: 1}", 20), ("{epochs: 3}", 3), ("{epochs: 20}", 20)],
+)
+def test_the_default_epochs_are_at_least_800_steps(resolve_text, train, epochs):
+    """The 120 training examples of iris are 4 steps of 32; a resolved config keeps the number."""
+    config = resolve_text(f"data: iris\nmodel: [{{dense: 3}}]\ntrain: {train}\n").config
+    assert config.train.epochs == epochs
+    assert f"\n  epochs: {epochs}\n" in dump(config)
+    assert resolve_text(dump(config)).config == config

@@ -5,13 +5,16 @@ import json
 import re
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from config.messages import assert_refused
 
 from fnet.config.errors import ConfigError
 from fnet.config.experiment import dump
 from fnet.config.explain import explain
 from fnet.config.json_schema import json_schema
 from fnet.losses import LOSSES
+from fnet.runs.data import load_data
 from fnet.runs.gradcheck import check_gradients
 from fnet.runs.run import run
 
@@ -23,14 +26,18 @@ VALUES = "data: {name: diabetes, normalize: standard}\nmodel: [{dense: 1}]\n"
 @pytest.mark.parametrize(
     ("text", "written", "resolved"),
     [
-        (DIGITS, "cross_entropy", {"name": "cross_entropy", "label_smoothing": 0.0}),
-        (DIGITS, "{name: cross_entropy}", {"name": "cross_entropy", "label_smoothing": 0.0}),
-        (DIGITS, "{name: cross_entropy, label_smoothing: 0.1}", {"name": "cross_entropy", "label_smoothing": 0.1}),
-        (DIGITS, "null", {"name": "cross_entropy", "label_smoothing": 0.0}),
+        (DIGITS, "cross_entropy", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.0}),
+        (DIGITS, "{name: cross_entropy}", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.0}),
+        (
+            DIGITS,
+            "{name: cross_entropy, label_smoothing: 0.1}",
+            {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.1},
+        ),
+        (DIGITS, "null", {"name": "cross_entropy", "class_weights": None, "label_smoothing": 0.0}),
         (VALUES, "{delta: 2, name: huber}", {"name": "huber", "delta": 2.0}),
         (VALUES, "mse", {"name": "mse"}),
         (PLANE, "hinge", {"name": "hinge"}),
-        (PLANE, "null", {"name": "binary_cross_entropy"}),
+        (PLANE, "null", {"name": "binary_cross_entropy", "class_weights": None}),
     ],
 )
 def test_a_loss_is_a_name_or_a_mapping_and_resolves_to_a_mapping(resolve_text, text, written, resolved):
@@ -161,7 +168,7 @@ def test_training_and_gradient_checks_use_the_settings(load_text, text, loss, me
     scores = outcome.scores["train"]
     assert set(scores) == {"loss", metric}
     plain = load_text(f"{text}loss: {experiment.loss_settings['name']}\n", "train.epochs=2")
-    if plain.config_text != experiment.config_text:
+    if plain.config_text(None) != experiment.config_text(None):
         assert run(plain).scores["train"]["loss"] != scores["loss"]
     end = json.loads((outcome.folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert end["train_loss"] == scores["loss"]
@@ -175,7 +182,7 @@ def test_losses_and_their_settings_are_explained():
         assert [(e.type, e.default) for e in explanation.entries] == [("number, greater than 0", "1.0")]
         assert explanation.entries[0].meaning.startswith("error up to which")
     (explanation,) = explain("cross_entropy")
-    assert [entry.key for entry in explanation.entries] == ["loss.label_smoothing"]
+    assert [entry.key for entry in explanation.entries] == ["loss.class_weights", "loss.label_smoothing"]
     (explanation,) = explain("mse")
     assert (explanation.heading, explanation.entries) == ("mse (loss)", [])
 
@@ -197,3 +204,71 @@ def test_the_json_schema_accepts_both_forms(loss, ok):
     jsonschema = pytest.importorskip("jsonschema")
     config = {"data": "digits", "model": ["flatten"], "loss": loss}
     assert jsonschema.Draft202012Validator(json_schema()).is_valid(config) == ok
+
+
+CLASSES = "data: iris\nmodel: [{dense: 3}]\n"
+
+
+@pytest.mark.parametrize(
+    ("weights", "resolved"),
+    [("balanced", "balanced"), ("[1, 2, 0]", [1.0, 2.0, 0.0]), ("{setosa: 2}", {"setosa": 2.0})],
+)
+def test_class_weights_are_not_settings_of_the_loss_function(resolve_text, load_text, weights, resolved):
+    text = f"{CLASSES}loss: {{name: cross_entropy, class_weights: {weights}}}\n"
+    config = resolve_text(text).config
+    assert config.loss.class_weights == resolved
+    assert resolve_text(dump(config)).config == config
+    experiment = load_text(text)
+    assert (experiment.class_weights, experiment.loss_settings) == (
+        resolved,
+        {"name": "cross_entropy", "label_smoothing": 0.0},
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "what"),
+    [
+        ("{setoza: 2}", "loss.class_weights: unknown class 'setoza'; did you mean 'setosa'?"),
+        ("{x: 2}", "loss.class_weights: unknown class 'x'; known: setosa, versicolor, virginica"),
+        ("[1, 2]", "loss.class_weights: expected a weight for each of 3 classes, got 2; give weights by name"),
+        ("[0, 0, 0]", "loss.class_weights: expected a positive weight, got only 0; make one positive"),
+        ("[1, 2, -1]", "loss.class_weights.2: expected a value of at least 0, got -1"),
+        ("{setosa: x}", "loss.class_weights.setosa: expected a number, got 'x'"),
+        ("balancd", "expected 'balanced' or a list or a mapping of settings, got 'balancd'; did you mean 'balanced'?"),
+    ],
+)
+def test_wrong_class_weights_are_refused(load_text, weights, what):
+    text = f"{CLASSES}loss:\n  name: cross_entropy\n  class_weights: {weights}\n"
+    with pytest.raises(ConfigError, match=rf"^c\.yaml:5:\d+: .*{re.escape(what)}") as caught:
+        load_text(text)
+    assert len(caught.value.lines) == 1
+
+
+def test_other_losses_have_no_class_weights(load_text):
+    message = "'class_weights' is not a setting of 'loss' (hinge), only of binary_cross_entropy, cross_entropy"
+    override = "loss={name: hinge, class_weights: balanced}"
+    assert_refused(load_text, override, message, PLANE, override)
+
+
+def test_training_weighs_the_classes_and_scores_do_not(load_text, tmp_path):
+    """The loss of the first full-batch step is weighted; that of a part is not. Both are computed by hand."""
+    text = f"{CLASSES}train: {{steps: 1, batch_size: all}}\noptimizer: {{name: sgd, learning_rate: 1e-30}}\n"
+    override = "loss={name: cross_entropy, class_weights: {setosa: 5, virginica: 0}}"
+    experiment = load_text(text, override, f"out={tmp_path}")
+    outcome = run(experiment)
+    data = load_data(experiment)[0].train
+    params = outcome.fitted.params["dense_1"]
+    z = data.x @ np.asarray(params["w"]) + np.asarray(params["b"])
+    losses = np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), data.y]
+    w = np.array([5.0, 1.0, 0.0])[data.y]
+    recorded = outcome.fitted.history[0].values["train_loss"]
+    assert recorded == pytest.approx((w * losses).sum() / w.sum(), rel=1e-5)
+    assert outcome.scores["train"]["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert all(checked.report.ok for checked in check_gradients(experiment, examples=4, after_steps=1))
+
+
+def test_class_weights_are_explained():
+    for key in ("cross_entropy", "binary_cross_entropy", "loss.class_weights"):
+        (explanation,) = explain(key)
+        (entry,) = (entry for entry in explanation.entries if entry.key == "loss.class_weights")
+        assert "n / (K n_c)" in entry.meaning

@@ -112,8 +112,8 @@ def test_an_invalid_override_is_reported_by_its_text(load_text, override, what):
     ("override", "what"),
     [
         (
-            "data.split.train=0.95",
-            "sum to at most 1, got 0.95 (train) + 0.1 (validation) + 0.1 (test) = 1.15",
+            "data.split={train: 0.95, test: 0.2}",
+            "sum to at most 1, got 0.95 (train) + 0.2 (test) = 1.15",
         ),
         ("model.5.dense=12", "dense_2: expected 10 outputs for cross_entropy, because digits has 10"),
         (

@@ -27,7 +27,7 @@ def test_a_word_becomes_the_number_at_any_depth(config, tmp_path):
     experiment = load(config("data: iris\nmodel: [{serial: [{dense: {units: classes}}]}, tanh, {dense: classes}]"))
     inner, _, last = (layer for _, layer in experiment.net.children)
     assert inner.children[0][1].settings["units"] == last.settings["units"] == 3
-    assert "classes" not in experiment.config_text
+    assert "classes" not in experiment.config_text(None)
     (tmp_path / "t.txt").write_text("abca" * 40)
     model = "[{embedding: {size: vocabulary, width: 5}}, {gru: 4}, {dense: {units: vocabulary, name: vocabulary}}]"
     net = load(config(f"data: {{path: {tmp_path / 't.txt'}, block: 8}}\nmodel: {model}")).net

@@ -132,7 +132,7 @@ def test_the_resolved_config_contains_composites_not_their_expansions(tmp_path):
         "train.epochs=200",
     ]
     experiment = load(str(FOLDER / "text-gpt.yaml"), [*overrides, "model.0.embedding.width=8"])
-    model = YAML(typ="safe").load(experiment.config_text)["model"]
+    model = YAML(typ="safe").load(experiment.config_text(None))["model"]
     (repeat,) = (item["repeat"] for item in model if "repeat" in item)
     assert repeat["times"] == 4
     assert [*repeat["layers"][0]] == ["transformer"]

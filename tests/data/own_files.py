@@ -24,7 +24,10 @@ def spec_and_arrays(name, **settings):
     assert np.array_equal(arrays.x, again.x, equal_nan=True)
     assert np.array_equal(arrays.y, again.y)
     assert arrays.x.shape == (spec.size, *spec.shape)
-    assert arrays.y.shape == (spec.size, *(spec.targets.shape if spec.targets.kind == "classes" else (1,)))
+    assert arrays.y.shape == (
+        spec.size,
+        *(spec.targets.shape if spec.targets.kind == "classes" else (spec.targets.number,)),
+    )
     if spec.splits:
         assert sum(size for _, size in spec.splits) == spec.size
     return spec, arrays

@@ -11,7 +11,8 @@ from fnet.data import catalog, normalize, sklearn, synthetic
 from fnet.data.arrays import Arrays
 from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError, DatasetSpec, Targets, fingerprint
-from fnet.data.split import SplitError, default_parts, divide, sizes, split_indices
+from fnet.data.split import SplitError, default_parts, divide, sizes
+from fnet.data.stratify import split_indices
 
 DEFAULTS = {
     name: model_of(generator.make, None, ("rng",))().model_dump() for name, generator in synthetic.GENERATORS.items()

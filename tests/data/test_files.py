@@ -1,119 +1,17 @@
-"""Folders of images, texts and paths: their content and their errors."""
+"""Texts and paths: their content and their errors."""
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data.own_files import TABLE, assert_refused, spec_and_arrays, write
-from PIL import Image
 
 from fnet.data import files, grammar, synthetic, tokens
 from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError
 
 pytestmark = pytest.mark.usefixtures("isolated_folders")
-
-
-# Images
-
-
-@pytest.fixture
-def pets(rng):
-    """Images of asymmetric noise, which PNG stores losslessly."""
-    pixels = rng.integers(0, 256, (4, 5, 6), np.uint8)
-    for number, (folder, name) in enumerate((("cat", "2"), ("cat", "10"), ("dog", "1"), ("dog", "3"))):
-        Path(folder).mkdir(exist_ok=True)
-        Image.fromarray(pixels[number]).save(f"{folder}/{name}.png")
-    Path("cat/notes.md").write_text("no image")
-    Path(".hidden").mkdir()
-    return pixels
-
-
-def test_images(pets):
-    spec, arrays = spec_and_arrays("images", path=".")
-    assert (spec.name, spec.shape, spec.size, spec.range) == ("work", (5, 6, 1), 4, (0, 255))
-    assert spec.targets.names == ("cat", "dog")
-    assert np.array_equal(arrays.x[..., 0], pets[[1, 0, 2, 3]])  # 10.png comes before 2.png
-    assert arrays.y.tolist() == [0, 0, 1, 1]
-    assert files.format_of(".") == "images"
-
-
-def test_images_are_resized_and_converted_to_color(pets):
-    Image.new("RGB", (8, 8), (255, 128, 0)).save("dog/wide.jpg")
-    Image.new("RGBA", (2, 2), (0, 255, 0, 9)).save("dog/x.PNG")
-    spec, arrays = spec_and_arrays("images", path=".", size=[3, 4], color="rgb")
-    assert spec.shape == (3, 4, 3)
-    wide, x = arrays.x[-2:]
-    assert np.abs(wide.astype(int) - [255, 128, 0]).max() <= 3
-    assert (x == [0, 255, 0]).all()
-    assert (arrays.x[0, ..., 0] == arrays.x[0, ..., 1]).all()
-    spec, _ = spec_and_arrays("images", path=".", size=[2, 2])
-    assert spec.shape == (2, 2, 1)
-
-
-def test_an_image_is_rotated_according_to_its_exif_orientation(pets):
-    image = Image.fromarray(pets[0].T.copy())
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees to the right
-    image.save("cat/10.png", exif=exif)
-    _, arrays = spec_and_arrays("images", path=".", size=[5, 6])
-    assert np.array_equal(arrays.x[0, ..., 0], np.rot90(pets[0].T, -1))
-
-
-def test_folders_of_splits(pets):
-    for split in ("train", "test"):
-        Path(split).mkdir()
-    os.system("mv cat dog train && cp -r train/cat test")
-    spec, arrays = spec_and_arrays("images", path=".")
-    assert spec.splits == (("train", 4), ("test", 2))
-    assert arrays.y.tolist() == [0, 0, 1, 1, 0, 0]
-    Path("test/cow").mkdir()
-    Image.fromarray(pets[0]).save("test/cow/1.png")
-    spec, arrays = spec_and_arrays("images", path=".")
-    with pytest.raises(DataError, match="class 'cow' is in the test part but not in the training part"):
-        split_and_normalize(arrays, spec, ("train", 0.0, "test"), "unit", seed=0)
-
-
-def test_a_changed_image_is_read_again(pets):
-    _, before = spec_and_arrays("images", path=".")
-    Image.fromarray(pets[0] // 2).save("cat/2.png")
-    os.utime("cat/2.png", (1, 1))
-    _, after = spec_and_arrays("images", path=".")
-    assert np.array_equal(after.x[1, ..., 0], pets[0] // 2)
-    assert not np.array_equal(before.x, after.x)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (
-            "echo no >cat/3.png",
-            r"cat/3\.png is damaged or has another format than its name says: it is not a PNG or JPEG image",
-        ),
-        (
-            "head -c 60 dog/3.png >t; mv t dog/3.png",
-            r"dog/3\.png is damaged or has another format than its name says: ",
-        ),
-        (
-            "rm -r dog",
-            "contains only one folder, 'cat'; put the images of each class in a folder named after the class",
-        ),
-        ("rm -r dog cat", "contains no folders; put the images of each class"),
-        ("rm dog/*", r"dog does not contain images \(\.png, \.jpg, \.jpeg\); add some, or remove the folder"),
-    ],
-)
-def test_errors_in_folders_of_images(pets, damage, message):
-    assert os.system(damage) == 0
-    assert_refused("images", message, path=".")
-
-
-def test_images_of_another_size_are_refused(pets):
-    Image.new("L", (6, 7)).save("dog/z.png")
-    message = r"dog/z\.png has 7 x 6 pixels, but the first image 5 x 6; set data\.size: \[5, 6\] to resize all images"
-    assert assert_refused("images", message, path=".").setting == "size"
-    assert_refused("images", "is a file; give the folder that contains one folder per class", path="cat/2.png")
 
 
 # Text
@@ -209,6 +107,8 @@ def test_a_missing_path_suggests_a_similar_one():
         ("t.dat", r"'t\.dat': expected a known format, got the extension '\.dat'; known: \.csv, .*; or set data\."),
         ("noend", "'noend': expected a known format, got no extension"),
         ("t.png", "is a single image; give the folder"),
+        ("t.webp", "is a single image; give the folder"),
+        ("t.npy", r"is a single array; save examples and targets in one file: np\.savez\('data\.npz', x=x, y=y\)"),
         ("train-images-idx3-ubyte", "is a single IDX file; give the folder"),
     ],
 )  # fmt: skip

@@ -18,14 +18,17 @@ from fnet.data.images import images
 from fnet.data.npz import npz
 from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError, DatasetSpec, Targets
-from fnet.data.split import split_indices
+from fnet.data.stratify import split_indices
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "reliability"
 SLOW = (
     "CSV of 200,000 columns",
+    "CSV of 2 million quotes",
+    "CSV.gz of 4 GB of zeros",
     "IDX.gz of 200 MB that declares 8 bytes",
     "PNG of 60,000 pixels square",
     "PNG of 60,000 pixels square, resized",
+    "workbook whose sheet is 200 MB of zeros",
 )
 
 needs_experiments = pytest.mark.skipif(not FOLDER.exists(), reason="the experiments are not in the source distribution")
@@ -70,7 +73,7 @@ def test_an_array_of_objects_runs_nothing_when_it_is_predicted():
     np.savez("a.npz", x=np.array([[Canary()]], object))
     for name in ("a.npy", "a.npz"):
         with pytest.raises(DataError, match=rf"{name} is damaged .*Python objects; save an array of numbers"):
-            inputs.read(name, spec)
+            inputs.open_inputs(name, spec)
     assert not Path("canary").exists()
 
 
@@ -79,7 +82,7 @@ def test_an_array_of_objects_runs_nothing_when_it_is_predicted():
 def test_a_fifo_is_not_predicted(name):
     os.mkfifo(name)
     with pytest.raises(DataError, match="expected a file, got a FIFO"):
-        inputs.read(name, DatasetSpec("digits", (4, 4, 1), Targets("classes", 2), 9, (0.0, 16.0)))
+        inputs.open_inputs(name, DatasetSpec("digits", (4, 4, 1), Targets("classes", 2), 9, (0.0, 16.0)))
 
 
 def test_a_file_that_becomes_a_fifo_is_not_waited_for(tmp_path, monkeypatch):
@@ -132,8 +135,8 @@ def test_data_is_compared_with_memory_before_it_is_allocated():
     write("a,y\n" + "1,0\n2,1\n" * 200)
     assert assert_too_large("csv", "a table of 400 lines and 2 columns needs .* divide it", path="t.csv", target="y")
     write("c,y\n" + "".join(f"c{i},{i % 2}\n" for i in range(100)))
-    message = "100 examples of 100 features needs .* data.drop"
-    assert assert_too_large("csv", message, path="t.csv", target="y") == "drop"
+    message, columns = "100 examples of 100 features needs .* data.drop", {"c": "category"}
+    assert assert_too_large("csv", message, path="t.csv", target="y", columns=columns) == "drop"
     write("a" * 1000, "t.txt")
     assert assert_too_large("text", "as characters, needs .* set data.tokens: bytes", path="t.txt") == "tokens"
     for folder in ("a", "b"):
@@ -175,21 +178,6 @@ def test_bounds_of_settings(function, setting, valid, invalid):
     assert getattr(settings(path="p", **{setting: valid}), setting) == valid
     with pytest.raises(ValueError, match=setting):
         settings(path="p", **{setting: invalid})
-
-
-@pytest.mark.usefixtures("isolated_folders")
-def test_more_classes_than_examples_need_to_be_stated():
-    """Up to a thousand are inferred; more only if there are as many examples."""
-    for number, examples, refused in ((1000, 3, False), (1001, 3, True), (1200, 1200, False), (1201, 1200, True)):
-        np.savez("a.npz", x=np.ones((examples, 1)), y=np.arange(examples) // examples + (number - 1))
-        if refused:
-            with pytest.raises(
-                DataError, match=f"as large as {number - 1}, but .* {examples} examples; .*classes: {number}"
-            ):
-                files.source("npz", {"path": "a.npz"}).spec()
-            assert files.source("npz", {"path": "a.npz", "classes": number}).spec().targets.number == number
-        else:
-            assert files.source("npz", {"path": "a.npz"}).spec().targets.number == number
 
 
 @pytest.mark.usefixtures("isolated_folders")

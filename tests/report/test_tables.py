@@ -44,7 +44,7 @@ def test_odd_names_of_classes(name):
 @pytest.mark.parametrize("classes", [2, 20])
 def test_a_part_without_examples(classes):
     table = rows(confusion_table(np.array([], int), np.array([], int), list(map(str, range(classes)))))
-    assert (["1", "·", "·", "0.0%"] in table) if classes == 2 else (table[0][0].startswith("0 of 0 predictions"))
+    assert (["1", "·", "·", "–"] in table) if classes == 2 else (table[0][0].startswith("0 of 0 predictions"))
 
 
 def test_scores():
@@ -57,19 +57,19 @@ def test_scores():
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_names_in_predictions(name):
-    table = rows(predictions_table([Prediction(name, name, {name: 0.75, "b": 0.25})]))
+    table = rows(predictions_table([Prediction(name, name, {name: 0.75, "b": 0.25})], 1))
     assert [ODD_NAMES[name], ODD_NAMES[name], f"{ODD_NAMES[name]} 75.0%  b 25.0%"] in table
-    table = rows(predictions_table([Prediction("1", {name: 0.5}, {})]))
+    table = rows(predictions_table([Prediction("1", {name: 0.5}, {})], 1))
     assert ["example", ODD_NAMES[name]] in table
     assert ["1", "0.5"] in table
 
 
 def test_many_and_no_predictions():
-    table = rows(predictions_table([Prediction(str(k), "a", {}) for k in range(MAX_PREDICTIONS + 1)]))
+    table = rows(predictions_table([Prediction(str(k), "a", {}) for k in range(MAX_PREDICTIONS)], 1234))
     assert " ".join(line[0] for line in table).endswith(
-        f"the first {MAX_PREDICTIONS} of {MAX_PREDICTIONS + 1}; --json prints all"
+        f"the first {MAX_PREDICTIONS} of 1,234; --json prints all, --output FILE writes all"
     )
-    assert "example" in rows(predictions_table([]))[1]
+    assert "example" in rows(predictions_table([], 0))[1]
 
 
 def test_a_summary():

@@ -14,9 +14,18 @@ from fnet.config.load import load
 from fnet.data.source import Column, DataError, DatasetSpec, Targets
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import load_model, save_model
-from fnet.runs.predict import continue_text, load_trained, predict
+from fnet.runs.predict import continue_text, load_trained
+from fnet.runs.predict import predict as predict_portions
 from fnet.runs.run import run
 from fnet.train.generation import GenerationError
+
+
+def predict(network, source):
+    """Return the predictions for all examples."""
+    size, _, portions = predict_portions(network, source)
+    predictions = [prediction for portion in portions for prediction in portion]
+    assert len(predictions) == size
+    return predictions
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +119,7 @@ def test_a_character_outside_the_training_text_is_named(train):
 
 def test_prediction_does_not_need_the_training_data(train, tmp_path):
     path = tmp_path / "gone.csv"
-    path.write_text("a,b,kind\n" + "1,red,x\n2,blue,y\n" * 10)
+    path.write_text("a,b,kind\n" + "1,red,x\n2,blue,y\n1,red,y\n2,blue,x\n" * 5)
     folder = train(f"data: {{path: {path}, target: kind}}\nmodel: [{{dense: 2}}]")
     path.rename(tmp_path / "new.csv")
     assert [row.example for row in predict(load_trained(folder), str(tmp_path / "new.csv"))] == list(
@@ -158,7 +167,7 @@ def test_the_command_prints_predictions_as_a_table_and_as_json(train, tmp_path):
     printed = output_of("predict", folder, tmp_path / "x.npy", "--json")
     predictions = json.loads(printed)["predictions"]
     assert len(predictions) == 60
-    assert set(predictions[0]) == {"example", "decision", "probabilities"}
+    assert set(predictions[0]) == {"example", "decision", "probabilities", "identifiers"}
 
 
 def test_a_bad_request_exits_2(train):
@@ -264,9 +273,9 @@ def test_outputs_beyond_the_memory_are_refused(tmp_path):
     """A model without parameters can have any number of outputs."""
     size = 2**31 - 1
     net = fnet.serial(fnet.one_hot(size), fnet.flatten())
-    network = saved(tmp_path, net, DatasetSpec("x", (2,), Targets("classes", 2 * size), 5, tokens=True))
-    np.save(tmp_path / "x.npy", np.zeros((9, 2), np.int32))
-    with pytest.raises(DataError, match=r"the prediction of 38,654,705,646 outputs needs 2\.5 TB of memory, but "):
+    network = saved(tmp_path, net, DatasetSpec("x", (20,), Targets("classes", 20 * size), 5, tokens=True))
+    np.save(tmp_path / "x.npy", np.zeros((9, 20), np.int32))
+    with pytest.raises(DataError, match=r"the prediction of 42,949,672,940 outputs needs 2\.7 TB of memory, but "):
         predict(network, str(tmp_path / "x.npy"))
 
 

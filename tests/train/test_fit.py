@@ -222,7 +222,8 @@ def test_an_objective_with_a_loss_for_validation(rng):
         metrics={"first": first_error}, early_stopping=EarlyStopping("train_spread", mode="min"),
     )  # fmt: skip
     assert set(fitted.history[0].values) == {
-        "train_loss", "train_spread", "validation_loss", "validation_mean_absolute_error", "validation_first",
+        "train_loss", "train_spread", "validation_loss", "validation_rmse", "validation_mean_absolute_error",
+        "validation_r2", "validation_first",
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from trees import same
 
 import fnet
 from fnet.losses import LOSSES
-from fnet.metrics import MEAN_ABSOLUTE_ERROR, Metric
+from fnet.metrics import MEAN_ABSOLUTE_ERROR, REGRESSION_METRICS, Metric
 from fnet.train import Diverged, EarlyStopping, Epoch, Segment, fit, segments
 from fnet.train.early_stopping import recorded_values
 from fnet.train.evaluate import BATCH_SIZE, make_score, outputs_of
@@ -116,10 +116,7 @@ def test_events_account_for_every_step(rng):
     assert {segment.total_steps for segment in segments} == {6}
     assert [epoch.step for epoch in epochs] == [3, 6]
     assert set(epochs[0].values) == {
-        "train_loss",
-        "train_mean_absolute_error",
-        "validation_loss",
-        "validation_mean_absolute_error",
+        f"{part}_{name}" for part in ("train", "validation") for name in ("loss", "rmse", "mean_absolute_error", "r2")
     }
 
 
@@ -191,7 +188,7 @@ def test_a_monitored_value_has_the_direction_of_its_metric(rng, monitor, best):
 def test_an_unknown_monitor_is_refused_before_training(rng):
     x, y = regression(rng)
     events = []
-    recorded = "recorded: train_loss, train_mean_absolute_error, penalty$"
+    recorded = "recorded: train_loss, train_rmse, train_mean_absolute_error, train_r2, penalty$"
     with pytest.raises(ValueError, match=f"monitors 'val_loss', which is not recorded; {recorded}"):
         fit(
             fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), early_stopping=EarlyStopping("val_loss", 3),
@@ -208,7 +205,7 @@ def test_the_names_of_recorded_values_are_known_before_training(rng, penalty):
             fnet.serial(fnet.dense(1)), "mse", optax.sgd(0.1), (x, y), validation=validation, epochs=1,
             regularization=fnet.Penalties(l2=penalty),
         )  # fmt: skip
-        recorded = recorded_values((MEAN_ABSOLUTE_ERROR,), validation=validation is not None, penalized=penalty > 0)
+        recorded = recorded_values(REGRESSION_METRICS, validation=validation is not None, penalized=penalty > 0)
         assert set(recorded) == set(fitted.history[0].values)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fnet.train.plan import Plan, plan
+from fnet.train.plan import EPOCHS, MIN_STEPS, Plan, default_epochs, plan
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,12 @@ from fnet.train.plan import Plan, plan
 )
 def test_plan_of_ten_examples(settings, expected):
     assert plan(10, **settings) == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 10, 100, "all"])
+@pytest.mark.parametrize("examples", [1, 10, 100, 100_000])
+def test_the_default_epochs_are_the_fewest_with_enough_steps(examples, batch_size):
+    epochs = default_epochs(examples, batch_size=batch_size)
+    assert epochs >= EPOCHS
+    assert plan(examples, batch_size=batch_size, epochs=epochs).steps >= MIN_STEPS
+    assert epochs == EPOCHS or plan(examples, batch_size=batch_size, epochs=epochs - 1).steps < MIN_STEPS
