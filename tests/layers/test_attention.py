@@ -245,3 +245,11 @@ def test_other_inputs_than_at_initialization():
         layer.apply(params, {}, (x, memory, np.ones((2, 3))), train=False)
     with pytest.raises(fnet.ShapeError, match=r"cross_attention: expects several values, .*, got \(2, 5, 4\)"):
         layer.apply(params, {}, x, train=False)
+
+
+@pytest.mark.parametrize(("width", "memory_width"), [(6, 3), (4, 5)])
+def test_parameters_of_cross_attention_for_another_width_are_refused(width, memory_width):
+    layer = fnet.cross_attention(2)
+    params, _ = layer.init(jax.random.key(0), ((2, 4), (2, 3)))
+    with pytest.raises(fnet.ShapeError, match=r"for its w \(., 4\), got \(1, 2, .\); initialize it for this shape"):
+        layer.apply(params, {}, (np.ones((1, 2, width)), np.ones((1, 2, memory_width))), train=False)
