@@ -89,6 +89,6 @@ def test_values_have_the_format_of_their_metric_regardless_of_its_name():
 
 
 def test_the_columns_of_predictions_are_named():
-    table = rows(predictions_table([Prediction("7", "cat", {"cat": 0.75, "dog": 0.25})]))
+    table = rows(predictions_table([Prediction("7", "cat", {"cat": 0.75, "dog": 0.25})], 1))
     assert ["example", "prediction", "probabilities"] in table
-    assert ["example", "prediction"] in rows(predictions_table([Prediction("7", "cat", {})]))
+    assert ["example", "prediction"] in rows(predictions_table([Prediction("7", "cat", {})], 1))
