@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from annotated_types import Gt, Interval
 from jaxtyping import Array, Float, Int, Num
 
-from fnet.metrics import ACCURACY, REGRESSION_METRICS, AnyArray, Metric, per_example
+from fnet.metrics import ACCURACY, REGRESSION_METRICS, SUBSET_ACCURACY, AnyArray, Metric, per_example
 
 
 def mse(outputs: Float[AnyArray, "batch *outputs"], targets: Num[AnyArray, "batch *outputs"]) -> Float[Array, " batch"]:
@@ -304,6 +304,15 @@ def resolve_loss(loss: str | Loss | Callable[..., Array], settings: Mapping[str,
         reference = None if loss.reference is None else functools.partial(loss.reference, **settings)
         loss = loss._replace(function=functools.partial(loss.function, **settings), reference=reference)
     return with_metrics(loss, {})
+
+
+def for_labels(loss: Loss) -> Loss:
+    """Return a loss of several labels per example, whose accuracy is that of a label, with the accuracy of all labels.
+
+    >>> [metric.name for metric in for_labels(LOSSES["binary_cross_entropy"]).metrics]
+    ['accuracy', 'subset_accuracy']
+    """
+    return with_metrics(loss, {SUBSET_ACCURACY.name: SUBSET_ACCURACY})
 
 
 def with_metrics(loss: Loss, metrics: Mapping[str, Metric | Callable[..., Array]]) -> Loss:

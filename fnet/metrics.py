@@ -38,6 +38,23 @@ def accuracy(
     return per_example((predictions == targets).astype(jnp.float32))
 
 
+def subset_accuracy(
+    predictions: Num[AnyArray, "batch *labels"], targets: Num[AnyArray, "batch *labels"]
+) -> Float[Array, " batch"]:
+    """1 where all labels of an example are predicted correctly, else 0.
+
+    Raises:
+        ValueError: when the shapes differ.
+
+    >>> import jax.numpy as jnp
+    >>> subset_accuracy(jnp.array([[1, 0], [1, 1]]), jnp.array([[1, 0], [0, 1]])).tolist()
+    [1.0, 0.0]
+    """
+    _require_same_shape("subset_accuracy", predictions, targets)
+    right = jnp.asarray(predictions == targets)
+    return right.reshape(right.shape[0], -1).all(axis=1).astype(jnp.float32)
+
+
 def absolute_error(
     predictions: Num[AnyArray, "batch *positions outputs"], targets: Num[AnyArray, "batch *positions outputs"]
 ) -> Float[Array, "batch outputs"]:
@@ -176,6 +193,7 @@ def regression_metrics(*, scale: Any = 1.0, center: Any = 0.0) -> tuple[Metric, 
 
 
 ACCURACY = Metric("accuracy", accuracy, higher_is_better=True, format=".1%")
+SUBSET_ACCURACY = Metric("subset_accuracy", subset_accuracy, higher_is_better=True, format=".1%")
 RMSE, MEAN_ABSOLUTE_ERROR, R2 = REGRESSION_METRICS = regression_metrics()
 
 
@@ -206,7 +224,8 @@ def _errors(name: str, predictions: AnyArray, targets: AnyArray) -> Array:
 
 def _widened(values: AnyArray) -> Array:
     """Return integers and numbers of 16 bits in float32, and others as they are."""
-    return jnp.asarray(values).astype(jnp.promote_types(values.dtype, jnp.float32))
+    values = jnp.asarray(values)
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def _per_output(values: Array) -> Array:

@@ -22,10 +22,10 @@ def evaluate(
     trust: Trust = None,
     as_json: Json = False,
 ) -> None:
-    """Score the network of RUN on each part of its data, or on FILE, and show which classes it confuses."""
+    """Score the network of RUN on each part of its data, or on FILE, and show which classes or labels it confuses."""
     from fnet.config.run import load_run
     from fnet.data.source import DataWarning
-    from fnet.report.tables import comparison_text, confusion_table, scores_table
+    from fnet.report.tables import comparison_text, confusion_table, labels_table, scores_table
     from fnet.runs.evaluation import change_since_training, evaluate
     from fnet.runs.files import to_json
 
@@ -42,15 +42,16 @@ def evaluate(
         warnings.warn(change, DataWarning, stacklevel=2)
     if as_json:
         comparison = {} if result.comparison is None else {"comparison": result.comparison.plain()}
-        about = {"changed": change is not None, **comparison}
-        print(to_json({"examples": result.sizes, "scores": result.scores, **about}))
+        about = {"examples": result.sizes, "scores": result.scores, "changed": change is not None}
+        print(to_json(about | comparison))
         return
     console = terminal()
     console.print(scores_table(result.scores, result.sizes, experiment.loss.metrics))
     if result.comparison is not None:
         console.print(comparison_text(result.comparison), markup=False, highlight=False, soft_wrap=True)
     targets = experiment.spec.targets
-    if targets.kind == "classes":
+    if targets.kind != "values":
         names = targets.names or tuple(map(str, range(targets.number)))
         console.print(f"on the {result.part} part:" if file is None else "on the file:")
-        console.print(confusion_table(result.predictions, result.labels, names))
+        table = confusion_table if targets.kind == "classes" else labels_table
+        console.print(table(result.predictions, result.labels, names))

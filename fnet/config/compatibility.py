@@ -11,7 +11,7 @@ from fnet.core.layer import Layer, Shape, ShapeError, walk
 from fnet.core.wording import format_value, nearest
 from fnet.data.source import DatasetSpec
 from fnet.layers.initializer import check_initializers
-from fnet.losses import LOSSES
+from fnet.losses import LOSSES, for_labels
 from fnet.train.class_weights import class_names
 from fnet.train.early_stopping import recorded_values
 from fnet.train.plan import plan
@@ -43,6 +43,8 @@ def chosen_loss(config: Config, spec: DatasetSpec, out_shape: Shape) -> str:
         return config.loss.name
     if spec.targets.kind == "values":
         return "mse"
+    if spec.targets.kind == "labels":
+        return "binary_cross_entropy"
     return "binary_cross_entropy" if spec.targets.number == 2 and out_shape == (1,) else "cross_entropy"
 
 
@@ -123,7 +125,7 @@ def _suitable_losses(spec: DatasetSpec) -> list[str]:
     targets = spec.targets
     fits = {
         "values": targets.kind == "values",
-        "labels": targets.kind == "classes" and targets.number == 2 and not targets.shape,
+        "labels": targets.kind == "labels" or (targets.kind == "classes" and targets.number == 2 and not targets.shape),
         "classes": targets.kind == "classes",
     }
     return [name for name, loss in LOSSES.items() if fits.get(loss.targets or "")]
@@ -132,7 +134,7 @@ def _suitable_losses(spec: DatasetSpec) -> list[str]:
 def _output_problems(config: Config, net: Layer, spec: DatasetSpec, loss: str, out_shape: Shape) -> Iterator[Problem]:
     """Yield the problem of a network whose outputs do not have the shape that the loss expects."""
     targets = spec.targets
-    units = 1 if LOSSES[loss].targets == "labels" else targets.number
+    units = 1 if LOSSES[loss].targets == "labels" and targets.kind == "classes" else targets.number
     expected = (*targets.shape, units)
     if out_shape == expected:
         return
@@ -161,7 +163,9 @@ def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     if stopping is None:
         return
     monitor = stopping.monitor
-    metrics, penalized = LOSSES[chosen_loss(config, spec, ())].metrics, penalties(config).penalizes
+    loss = LOSSES[chosen_loss(config, spec, ())]
+    metrics = (for_labels(loss) if spec.targets.kind == "labels" else loss).metrics
+    penalized = penalties(config).penalizes
     with_validation = recorded_values(metrics, validation=True, penalized=penalized)
     known = with_validation
     if not config.data.parts(spec.splits)[1]:

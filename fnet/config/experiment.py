@@ -16,7 +16,7 @@ from fnet.core.layer import Layer
 from fnet.core.wording import printable
 from fnet.data import augment, catalog
 from fnet.data.source import DatasetSpec, DataSource
-from fnet.losses import Loss, resolve_loss
+from fnet.losses import Loss, for_labels, resolve_loss
 from fnet.regularization import Penalties
 from fnet.runs.experiment import Dataset, Experiment
 from fnet.train.class_weights import ClassWeights
@@ -41,7 +41,7 @@ def build_experiment(config: Config, net: Layer, spec: DatasetSpec, relative: It
         name=config.name,
         net=net,
         data=dataset(config.data, spec),
-        loss=make_loss(config.loss),
+        loss=make_loss(config.loss, spec),
         loss_settings={"name": config.loss.name, **_function_settings(config.loss)},
         class_weights=class_weights(config.loss),
         optimizer=lambda steps: make_optimizer(config.optimizer, steps),
@@ -83,9 +83,10 @@ def dataset(settings: DataSettings, spec: DatasetSpec) -> Dataset:
     )
 
 
-def make_loss(settings: LossSettings) -> Loss:
-    """Return the loss with its settings."""
-    return resolve_loss(settings.name, _function_settings(settings))
+def make_loss(settings: LossSettings, spec: DatasetSpec) -> Loss:
+    """Return the loss with its settings, and with the metrics for the targets of a dataset."""
+    loss = resolve_loss(settings.name, _function_settings(settings))
+    return for_labels(loss) if spec.targets.kind == "labels" else loss
 
 
 def class_weights(settings: LossSettings) -> ClassWeights | None:

@@ -11,8 +11,8 @@ from fnet.data.source import DatasetSpec
 from fnet.layers.transform import MAX_LAYERS
 from fnet.layers.vocabulary import CONSTRUCTORS, LAYERS
 
-SIZES = ("classes", "vocabulary")
-"""Words that may replace a whole number in a layer's settings: the number of classes or tokens in the data."""
+SIZES = ("classes", "labels", "vocabulary")
+"""Words that may replace a whole number in a layer's settings: the number of classes, labels or tokens in the data."""
 
 
 def size_of(word: str, spec: DatasetSpec) -> int | str:
@@ -21,9 +21,9 @@ def size_of(word: str, spec: DatasetSpec) -> int | str:
         if spec.vocabulary is None:
             return f"'vocabulary' is the number of tokens of a text, but {spec.name} is not a text"
         return len(spec.vocabulary)
-    if spec.targets.kind == "classes":
+    if spec.targets.kind == word:
         return spec.targets.number
-    return f"'classes' is the number of classes, but {spec.name} has {spec.targets}; write the number"
+    return f"'{word}' is the number of {word}, but {spec.name} has {spec.targets}; write the number"
 
 
 def sizes_in(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:

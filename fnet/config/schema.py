@@ -348,12 +348,12 @@ class Config(Strict, frozen=True):
     data: Data = Field(description="dataset: a name (digits), or a mapping with settings")
     model: list[Any] = Field(
         description="the layers, first to last; `fnet explain LAYER` explains each. In place of a whole number, "
-        "classes and vocabulary stand for the number of classes and of tokens in the data: {dense: classes}"
+        "classes, labels and vocabulary stand for the number of classes, labels or tokens in the data: {dense: classes}"
     )
     loss: Loss | None = Field(
         default=None,
         description="what training minimizes: a name (huber), or a mapping with settings; by default mse for values, "
-        "cross_entropy for classes, binary_cross_entropy for two classes and one output",
+        "cross_entropy for classes, binary_cross_entropy for labels, and for two classes and one output",
     )
     optimizer: Optimizer = Field(
         default=_optimizer_model(DEFAULT_OPTIMIZER).model_validate({"name": DEFAULT_OPTIMIZER}),

@@ -141,6 +141,8 @@ def split(
         _check_labels(data.y, spec.targets.number)
     else:
         _check_finite(data.y, "the target of example {} is")
+    if spec.targets.kind == "labels":
+        _check_binary(data.y, spec.targets.names)
     rows_of_parts = rows_of(lambda: np.asarray(data.y), spec, parts, seed=seed, rules=rules, keys=keys)
     if spec.targets.kind == "classes" and not spec.targets.shape:
         labels = np.asarray(data.y)
@@ -182,6 +184,17 @@ def _check_labels(y: Rows, classes: int) -> None:
             position = tuple(np.argwhere(wrong)[0])
             example = rows.start + position[0]
             raise DataError(f"expected labels 0 ... {classes - 1}, got {labels[position]} for example {example}")
+
+
+def _check_binary(y: Rows, names: Sequence[str]) -> None:
+    for rows in chunks(y):
+        labels = y[rows]
+        wrong = (labels != 0) & (labels != 1)
+        if wrong.any():
+            position = tuple(np.argwhere(wrong)[0])
+            label = f"label '{names[position[-1]]}'" if names else f"label {position[-1]}"
+            example = rows.start + position[0]
+            raise DataError(f"{label}: expected 0 or 1, got {labels[position]:g} for example {example}")
 
 
 def _check_seen(spec: DatasetSpec, labels: Sequence[np.ndarray]) -> None:

@@ -116,6 +116,31 @@ def confusion_table(predictions: np.ndarray, labels: np.ndarray, names: Sequence
     return table
 
 
+def labels_table(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Table:
+    """Return a table of the accuracy, the precision, the recall and the F1 score of every label.
+
+    A ratio whose denominator is 0 is shown as a dash: the precision of a label that is never predicted, the recall of
+    one that no example has, and the F1 score of one for which both hold.
+
+    Args:
+        predictions: 0 or 1 for every example and label.
+        labels: the targets, likewise.
+        names: names of the labels.
+    """
+    table = Table(title="labels", title_justify="left", title_style="")
+    table.add_column("label")
+    for column in ("examples", "predicted", "accuracy", "precision", "recall", "F1"):
+        table.add_column(column, justify="right")
+    both, predicted, true = (counts.sum(axis=0) for counts in (predictions * labels, predictions, labels))
+    accuracy = (predictions == labels).mean(axis=0)
+    for number, name in enumerate(names):
+        hits, claims, real = int(both[number]), int(predicted[number]), int(true[number])
+        ratios = ((hits, claims), (hits, real), (2 * hits, claims + real))
+        cells = (f"{100 * part / whole:.1f}%" if whole else "–" for part, whole in ratios)
+        table.add_row(Text(visible(name)), f"{real:,}", f"{claims:,}", f"{100 * accuracy[number]:.1f}%", *cells)
+    return table
+
+
 def _mistakes_table(counts: np.ndarray, names: Sequence[str]) -> Table:
     """Return a table of the pairs of classes (true, predicted) that are confused most often."""
     wrong = counts * (1 - np.eye(len(counts), dtype=int))

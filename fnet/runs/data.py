@@ -43,7 +43,7 @@ def load_data(
         rules=data.rules,
         keys=data.keys(),
     )
-    if experiment.loss.targets == "labels":
+    if experiment.loss.targets == "labels" and experiment.spec.targets.kind == "classes":
         train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])
         splits = splits._replace(train=train, validation=validation, test=test)
     return splits, data.source.fingerprint(raw)

@@ -72,7 +72,9 @@ def evaluate(
     labels = np.asarray(data.y).reshape(predictions.shape)
     if experiment.spec.targets.kind == "values":
         predictions, labels = map(splits.target_normalizer.inverse, (predictions, labels))
-    elif experiment.spec.targets.kind == "classes":
+    elif experiment.spec.targets.kind == "labels":
+        predictions, labels = predictions.astype(int), labels.astype(int)
+    else:
         predictions, labels = predictions.reshape(-1).astype(int), labels.reshape(-1).astype(int)
     scores = scores_of(experiment, params, state, splits)
     compared = None if experiment.spec.targets.shape else outputs

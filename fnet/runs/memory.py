@@ -85,7 +85,7 @@ def estimate(experiment: Experiment) -> MemoryNeed:
             gradients += times * trained * _bytes(leaf.tree())
             in_optimizer += times * trained * in_optimizer_of(leaf)
     best = parameters + in_state + in_optimizer if experiment.early_stopping is not None else 0
-    targets = math.prod(spec.targets.shape) * (spec.targets.number if spec.targets.kind == "values" else 1)
+    targets = math.prod(spec.targets.shape) * (1 if spec.targets.kind == "classes" else spec.targets.number)
     train, validation, _ = experiment.sizes
     rows = 0 if experiment.data.stream else train + validation
     data = rows * (math.prod(spec.shape) + targets) * _ENTRY

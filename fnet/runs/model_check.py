@@ -97,9 +97,8 @@ def _check_spec(spec: DatasetSpec) -> None:
     if spec.range is not None and not spec.range[0] < spec.range[1]:
         raise ValueError(f"spec.range: expected a min below the max, got {spec.range[0]:g} and {spec.range[1]:g}")
     if targets.names and len(targets.names) != targets.number:
-        noun = "classes" if targets.kind == "classes" else "values"
         raise ValueError(
-            f"spec.targets.names: expected a name for each of the {format_value(targets.number)} {noun}, got "
+            f"spec.targets.names: expected a name for each of the {format_value(targets.number)} {targets.kind}, got "
             f"{len(targets.names)} names"
         )
     if spec.vocabulary is not None:

@@ -117,7 +117,8 @@ def _loss_of(run: str | os.PathLike[str], plain: Mapping[str, Any], spec: Datase
     if name not in LOSSES:
         raise FolderError(f"the model in {run}: loss.name: expected {', '.join(LOSSES)}, got '{name}'")
     loss = resolve_loss(name, settings)
-    if (spec.targets.kind == "values") != (loss.targets == "values"):
+    kinds = {"values": ("values",), "labels": ("labels",), "classes": ("classes", "distributions", "labels")}
+    if loss.targets not in kinds[spec.targets.kind]:
         raise FolderError(
             f"the model in {run}: loss.name: expected a loss for {spec.targets}, got '{name}', for {loss.summary}"
         )
@@ -173,6 +174,8 @@ def _predictions(run: Trained, portion: inputs.Portion, outputs_of: Callable[...
     outputs = jnp.asarray(outputs_of(model.params, model.state, x))
     if spec.targets.kind == "values":
         rows = _value_predictions(names, spec, model.target_normalizer.inverse(np.asarray(outputs)))
+    elif spec.targets.kind == "labels":
+        rows = _label_predictions(names, spec, loss, outputs)
     else:
         rows = _class_predictions(names, spec, loss, outputs)
     if not portion.identifiers:
@@ -203,23 +206,36 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names))
 
 
+def _label_predictions(names: Sequence[str], spec: DatasetSpec, loss: Loss, outputs: jax.Array) -> list[Prediction]:
+    labels = _names(spec)
+    predictions = np.asarray(loss.predict(outputs)).astype(int).tolist()
+    probabilities = _probabilities(labels, loss, outputs)
+    return [
+        Prediction(name, dict(zip(labels, row, strict=True)), p)
+        for name, row, p in zip(names, predictions, probabilities, strict=True)
+    ]
+
+
 def _class_predictions(names: Sequence[str], spec: DatasetSpec, loss: Loss, outputs: jax.Array) -> list[Prediction]:
     classes = _names(spec)
     predictions = np.asarray(loss.predict(outputs)).reshape(len(names)).astype(int)
-    probabilities = _class_probabilities(classes, loss, outputs)
+    probabilities = _probabilities(classes, loss, outputs)
     return [
         Prediction(name, classes[decision], row)
         for name, decision, row in zip(names, predictions, probabilities, strict=True)
     ]
 
 
-def _class_probabilities(classes: tuple[str, ...], loss: Loss, outputs: jax.Array) -> list[dict[str, float]]:
-    """Return the probabilities of all classes for every example, most probable first."""
+def _probabilities(names: tuple[str, ...], loss: Loss, outputs: jax.Array) -> list[dict[str, float]]:
+    """Return the probabilities of all classes or labels for every example, most probable first.
+
+    One output of a loss of labels is the probability of the second of two classes.
+    """
     if loss.probabilities is None:
         return [{}] * len(outputs)
     p = np.asarray(loss.probabilities(outputs), np.float64).reshape(len(outputs), -1)
-    p = np.concatenate([1 - p, p], axis=1) if loss.targets == "labels" else p
-    return [{classes[k]: float(row[k]) for k in np.argsort(-row, kind="stable")} for row in p]
+    p = np.concatenate([1 - p, p], axis=1) if len(names) == 2 and p.shape[1] == 1 else p
+    return [{names[k]: float(row[k]) for k in np.argsort(-row, kind="stable")} for row in p]
 
 
 def continue_text(run: Trained, prompt: str, *, length: int, temperature: float, seed: int) -> Iterator[str]:

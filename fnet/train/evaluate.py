@@ -1,6 +1,6 @@
 """Outputs and scores of a network over a whole dataset."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import jax
@@ -27,6 +27,7 @@ def make_score(net: Layer, loss: Loss) -> Callable[[Any, Any, Data], Score]:
     shape of the arrays, and once for a stream, which it reads in chunks.
     """
     add_chunk = _make_add_chunk(net, loss)
+    zeros: dict[Hashable, tuple[Score, jax.Array]] = {}
 
     def score(params: Any, state: Any, data: Data) -> Score:
         data = as_examples(data)
@@ -38,12 +39,15 @@ def make_score(net: Layer, loss: Loss) -> Callable[[Any, Any, Data], Score]:
         for examples, filled in chunks:
             jax.block_until_ready(before)  # limits memory: at most one chunk waits while another is processed
             if totals is None:
-                totals = _zero_totals(net, loss, params, state, examples, batch_size)
+                kind = jax.tree.structure(examples), *(jnp.shape(leaf) for leaf in jax.tree.leaves(examples))
+                if kind not in zeros:
+                    zeros[kind] = _zero_totals(net, loss, params, state, examples, batch_size)
+                totals = zeros[kind]
             before, totals = totals, add_chunk(totals, params, state, examples, filled, batch_size=batch_size)
         assert totals is not None
         sums, total = totals
-        means = jax.tree.map(lambda values: values / total, sums)
-        return Score(means.loss, {metric.name: value_of(metric, means.metrics[metric.name]) for metric in loss.metrics})
+        metrics = {metric.name: value_of(metric, sums.metrics[metric.name], total) for metric in loss.metrics}
+        return Score(sums.loss / total, metrics)
 
     return score
 

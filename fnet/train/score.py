@@ -241,14 +241,17 @@ def score_examples(loss: Loss, outputs: Any, targets: Any) -> Score:
     return Score(_per_example("the loss", loss.function, outputs, targets), metrics)
 
 
-def value_of(metric: Metric, means: Any) -> Any:
-    """Return the value of a metric, given the mean or the means over the examples, which NumPy takes if possible."""
+def value_of(metric: Metric, sums: Any, total: Any = 1) -> Any:
+    """Return the value of a metric, given weighted sums over examples and the sum of the weights, or their means.
+
+    Unless they are traced, the means of a metric with `finish` are computed by NumPy in double precision.
+    """
     if metric.finish is None:
-        return means
-    leaves, tree = jax.tree.flatten(means)
-    if not any(isinstance(leaf, Tracer) for leaf in leaves):
-        leaves = [np.asarray(leaf, np.float64) for leaf in leaves]
-    value = metric.finish(jax.tree.unflatten(tree, leaves))
+        return sums / total
+    leaves, tree = jax.tree.flatten(sums)
+    if not any(isinstance(leaf, Tracer) for leaf in (*leaves, total)):
+        *leaves, total = (np.asarray(leaf, np.float64) for leaf in (*leaves, total))
+    value = metric.finish(jax.tree.unflatten(tree, [leaf / total for leaf in leaves]))
     if jnp.shape(value):
         raise ValueError(
             f"the metric '{metric.name}': finish must return one number, but it returned an array of shape "

@@ -6,7 +6,7 @@ segment is an argument of the program, so that it is compiled once, and no resul
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +31,7 @@ class Segment(NamedTuple):
     epoch: counted from 1.
     first_step: number of steps completed before this segment.
     total_steps: number of steps of the whole run.
-    metrics: arrays with one entry per step.
+    metrics: arrays with one entry per step, without metrics with `finish`, which are those of an epoch.
     examples: number of examples in these steps.
     seconds: duration of these steps.
     train_state: the training state after these steps.
@@ -78,9 +78,8 @@ class Runner:
         start: state before the first step.
         batches: the training examples.
         plan: length of the run.
-        metrics: names of the metrics of a step.
-        finished: the metrics with `finish` whose means a step computes; their values for an epoch are those of all its
-            examples, not means over steps.
+        metrics: names of the metrics of a step whose values for an epoch are means over the steps.
+        finished: the metrics with `finish`, whose values for an epoch are those of the means over all its examples.
     """
 
     def __init__(
@@ -97,19 +96,20 @@ class Runner:
         self._batches = batches
         self._plan = plan
         self._metrics = tuple(metrics)
-        self._finished = tuple(finished)
+        self._finished = {metric.name: metric for metric in finished}
         self._history: list[Metrics] = []
         self._recent: deque[float] = deque(maxlen=50)
         self._segment_steps = 1
         chunk = batches.example()
         self._previous = _Steps(start, chunk, 0, 1)
-        names = [metric.name for metric in self._finished]
-        self._zero = _zero_sums(step, start, chunk, plan.batch_size, names)
-        if batches.placement is not None:
-            self._zero = jax.device_put(self._zero, batches.placement)
+        means = _metrics_of_step(step, start, chunk, plan.batch_size).means if finished else None
+        self._shapes = {name: (means or {})[name] for name in self._finished}
+        zero = _zero_sums(self._shapes)
+        self._zero = zero if batches.placement is None else jax.device_put(zero, batches.placement)
         self._sums = self._zero
         example = (start, self._zero, chunk.data, chunk.order, chunk.filled, 0, 0)
-        segment = _segment_program(step, plan.batch_size, self._metrics, chunk.steps, batches.placement)
+        names = self._metrics, tuple(self._finished)
+        segment = _segment_program(step, plan.batch_size, *names, chunk.steps, batches.placement)
         self._program = compile_for(segment, *example)
         jax.block_until_ready(start)  # raises if there is not enough memory; a step with such a state never ends
 
@@ -149,9 +149,8 @@ class Runner:
         values = {"loss": history.loss} | {name: history.metrics[name] for name in self._metrics}
         total = history.weight.sum() or np.nan
         means = {name: float(values @ history.weight / total) for name, values in values.items()}
-        for metric in self._finished:
-            sums = jax.tree.map(_value, self._sums[metric.name], is_leaf=lambda node: isinstance(node, _Sum))
-            means[metric.name] = float(value_of(metric, jax.tree.map(lambda value: value / total, sums)))
+        sums = {} if self._sums is None else self._sums.as_tree(self._shapes)
+        means |= {name: float(value_of(metric, sums[name], total)) for name, metric in self._finished.items()}
         recorded = {recorded_name("train", name): mean for name, mean in means.items()}
         return recorded | ({"penalty": float(history.penalty[-1])} if penalized else {})
 
@@ -222,7 +221,12 @@ def _metrics_of_step(step: Step, start: TrainState, chunk: Chunk, batch_size: in
 
 
 def _segment_program(
-    step: Step, batch_size: int, metrics: Sequence[str], steps: int, placement: jax.sharding.NamedSharding | None
+    step: Step,
+    batch_size: int,
+    metrics: Sequence[str],
+    finished: Sequence[str],
+    steps: int,
+    placement: jax.sharding.NamedSharding | None,
 ):
     """Return the function to compile: it runs the steps [first, stop) of a chunk, and adds to the sums of the epoch."""
 
@@ -230,9 +234,10 @@ def _segment_program(
         def body(i, carry):
             train_state, sums, history = carry
             train_state, values = step(train_state, take_batch(data, i, batch_size, filled, order))
-            means, add = values.means or {}, _add(values.weight)
-            sums = {name: jax.tree.map(add, means[name], before) for name, before in sums.items()}
-            values = values._replace(means=None)
+            if sums is not None:
+                means = values.means or {}
+                sums = sums.plus({name: means[name] for name in finished}, values.weight)
+            values = values._replace(metrics={name: values.metrics[name] for name in metrics}, means=None)
             history = jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), history, values)
             return train_state, sums, history
 
@@ -249,43 +254,38 @@ def _segment_program(
     return segment
 
 
-class _Sum(NamedTuple):
-    """A sum in float32 that does not lose small terms, by the compensated summation of Kahan (1965).
+class _Sums(NamedTuple):
+    """Sums in float32 that do not lose small terms, by the compensated summation of Kahan (1965).
 
-    total: the sum so far.
-    excess: what rounding has added to it, which the next term is reduced by.
+    total: the sums so far, all in one vector, because the steps of a small network take as long as their operations
+        are many.
+    excess: what rounding has added to them, which the next terms are reduced by.
     """
 
     total: jax.Array
     excess: jax.Array
 
+    def plus(self, tree: Any, weight: Any) -> "_Sums":
+        """Return the sums after adding the arrays of a tree with this weight."""
+        vector = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(tree)])
+        terms = (weight * vector).astype(self.total.dtype) - self.excess
+        total = self.total + terms
+        return _Sums(total, (total - self.total) - terms)
 
-def _zero_sums(step: Step, start: TrainState, chunk: Chunk, batch_size: int, names: Sequence[str]) -> dict[str, Any]:
-    """Return the sums before an epoch: for each metric with `finish`, one for each of its means."""
-    if not names:
-        return {}
-    means = _metrics_of_step(step, start, chunk, batch_size).means or {}
-
-    def zero(leaf: Any) -> _Sum:
-        return _Sum(jnp.zeros(leaf.shape, leaf.dtype), jnp.zeros(leaf.shape, leaf.dtype))
-
-    return {name: jax.tree.map(zero, means[name]) for name in names}
-
-
-def _value(sum_: _Sum) -> np.ndarray:
-    """Return a sum in double precision."""
-    return np.asarray(sum_.total, np.float64) - np.asarray(sum_.excess, np.float64)
+    def as_tree(self, shapes: Any) -> Any:
+        """Return the sums as NumPy arrays in double precision, in a tree of these shapes."""
+        vector = np.asarray(self.total, np.float64) - np.asarray(self.excess, np.float64)
+        leaves, tree = jax.tree.flatten(shapes)
+        ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+        parts = zip(np.split(vector, ends), leaves, strict=True)
+        return jax.tree.unflatten(tree, [part.reshape(leaf.shape) for part, leaf in parts])
 
 
-def _add(weight: Any) -> Callable[[jax.Array, _Sum], _Sum]:
-    """Return the function that adds a mean with this weight to a sum."""
-
-    def add(mean: jax.Array, before: _Sum) -> _Sum:
-        term = (weight * mean).astype(mean.dtype) - before.excess
-        total = before.total + term
-        return _Sum(total, (total - before.total) - term)
-
-    return add
+def _zero_sums(shapes: Any) -> _Sums | None:
+    """Return the sums of the arrays of a tree before an epoch; None if it has none."""
+    leaves = jax.tree.leaves(shapes)
+    zeros = jnp.zeros(sum(leaf.size for leaf in leaves), jnp.result_type(*leaves, jnp.float32))
+    return _Sums(zeros, zeros) if leaves else None
 
 
 def _still_finite(before: Any, after: Any) -> jax.Array:

@@ -120,7 +120,12 @@ def objective(
         whole = over_axis(axis_name, share)
         # The penalty is equal on all devices; the maximum says so to shard_map, without rounding.
         equal = penalty if axis_name is None else jax.lax.pmax(jax.lax.stop_gradient(penalty), axis_name)
-        values = {metric.name: jnp.asarray(value_of(metric, whole.metrics[metric.name])) for metric in record.metrics}
+        values = {
+            metric.name: jnp.asarray(value_of(metric, whole.metrics[metric.name]))
+            if metric.finish
+            else whole.metrics[metric.name]
+            for metric in record.metrics
+        }
         means = {metric.name: whole.metrics[metric.name] for metric in record.metrics if metric.finish}
         metrics = Metrics(whole.loss, values, equal, weight.astype(jnp.float32), means)
         return share.loss + penalty / devices, (state, metrics)

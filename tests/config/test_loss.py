@@ -152,21 +152,24 @@ def test_the_experiment_has_the_loss_with_its_settings(load_text):
 
 
 @pytest.mark.parametrize(
-    ("text", "loss", "metric"),
+    ("text", "loss", "metrics"),
     [
-        ("data: {name: sine, samples: 40}\nmodel: [{dense: 1}]\n", "{name: huber, delta: 0.1}", "mean_absolute_error"),
-        (PLANE, "hinge", "accuracy"),
-        (PLANE.replace("dense: 1", "dense: 2"), "{name: cross_entropy, label_smoothing: 0.2}", "accuracy"),
+        (
+            "data: {name: sine, samples: 40}\nmodel: [{dense: 1}]\n", "{name: huber, delta: 0.1}",
+            {"rmse", "mean_absolute_error", "r2"},
+        ),
+        (PLANE, "hinge", {"accuracy"}),
+        (PLANE.replace("dense: 1", "dense: 2"), "{name: cross_entropy, label_smoothing: 0.2}", {"accuracy"}),
     ],
-)
-def test_training_and_gradient_checks_use_the_settings(load_text, text, loss, metric):
+)  # fmt: skip
+def test_training_and_gradient_checks_use_the_settings(load_text, text, loss, metrics):
     """The logged loss, and the loss whose gradients are checked, have the settings of the config."""
     experiment = load_text(f"{text}loss: {loss}\n", "train.epochs=2")
     report = check_gradients(experiment)[0].report
     assert report.ok, str(report)
     outcome = run(experiment)
     scores = outcome.scores["train"]
-    assert set(scores) == {"loss", metric}
+    assert set(scores) == {"loss", *metrics}
     plain = load_text(f"{text}loss: {experiment.loss_settings['name']}\n", "train.epochs=2")
     if plain.config_text(None) != experiment.config_text(None):
         assert run(plain).scores["train"]["loss"] != scores["loss"]
