@@ -17,7 +17,7 @@ def main(folder: Path) -> None:
     houses(rng, 400).to_csv(folder / "houses.csv", index=False, lineterminator="\n")
     for name in ("circle", "square", "triangle"):
         (folder / "shapes" / name).mkdir(parents=True, exist_ok=True)
-        for number in range(40):
+        for number in range(60):
             shape(rng, name).save(folder / "shapes" / name / f"{number:02d}.png", optimize=True)
     x, y = waves(rng, 300)
     np.savez_compressed(folder / "waves.npz", x=x, y=y)
@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
 def shape(rng: np.random.Generator, name: str) -> Image.Image:
     """Return a gray image of 16 x 16 pixels with a shape at a random place, drawn larger and then reduced."""
     image = Image.new("L", (64, 64), int(rng.integers(150, 256)))
-    radius = int(rng.integers(12, 25))
+    radius = int(rng.integers(16, 28))
     x, y = (int(rng.integers(radius, 64 - radius)) for _ in range(2))
     draw, ink = ImageDraw.Draw(image), int(rng.integers(0, 90))
     if name == "circle":
@@ -39,10 +39,10 @@ def shape(rng: np.random.Generator, name: str) -> Image.Image:
 def waves(rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Return waves x (number, 24), sine, square or sawtooth, with random frequency, phase and noise; and their kind."""
     kind = rng.integers(0, 3, number)
-    turns = np.linspace(0, 1, 24) * rng.uniform(1, 2.5, (number, 1)) + rng.random((number, 1))
+    turns = np.linspace(0, 1, 24) * rng.uniform(1, 2, (number, 1)) + 0.3 * rng.random((number, 1))
     sine = np.sin(2 * np.pi * turns)
     x = np.choose(kind[:, None], [sine, np.sign(sine), 2 * (turns % 1) - 1])
-    x = x * rng.uniform(0.5, 2, (number, 1)) + rng.normal(0, 0.15, x.shape)
+    x = x * rng.uniform(0.5, 2, (number, 1)) + rng.normal(0, 0.1, x.shape)
     return x.astype(np.float32).round(3), np.array(["sine", "square", "sawtooth"])[kind]
 
 
