@@ -14,6 +14,7 @@ from fnet.cli.data import data
 from fnet.cli.evaluate import evaluate
 from fnet.cli.gradcheck import gradcheck
 from fnet.cli.guide import guide
+from fnet.cli.init import init
 from fnet.cli.predict import predict
 from fnet.cli.trace import trace
 from fnet.cli.train import train
@@ -41,6 +42,7 @@ def _options(
     """Options of `fnet` itself."""
 
 
+app.command()(init)
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)

@@ -33,7 +33,8 @@ def show(
     experiment = load(config, overrides or (), trust=trust or ())
     data = experiment.data
     arrays = data.source.read(experiment.seed)
-    inspection = inspect(arrays, data.spec, data.parts, data.normalization, seed=experiment.seed)
+    more = {"rules": data.rules, "keys": data.keys(), "table": data.source.summary()}
+    inspection = inspect(arrays, data.spec, data.parts, data.normalization, seed=experiment.seed, **more)
     picture = png or f"{experiment.name}-data.png"
     if png is not None or not as_json:
         save(picture, draw(inspection), "picture")

@@ -34,7 +34,7 @@ def evaluate(
     result = evaluate(experiment, model.params, model.state, model.normalizer, model.target_normalizer)
     change = None
     if file is not None:
-        result = result.renamed({"train": "file"})._replace(comparison=None)  # baselines need the training part
+        result = result.of_file()
     elif model.spec is not None:
         sizes = {"size": experiment.spec.size, "trained_size": model.spec.size}
         change = change_since_training(run, result.fingerprint, **sizes)

@@ -36,6 +36,10 @@ def _train(config: str, overrides: list[str] | None, trust: list[str] | None, st
     console.print(
         f"{experiment.name}: {spec.name}, {spec.size} examples {spec.shape} with {spec.targets}", soft_wrap=True
     )
+    if experiment.is_cross_validation:
+        from fnet.cli.folds import train_folds
+
+        return train_folds(experiment, stop)
     with TrainingProgress(console, experiment.plan().epochs, experiment.loss.metrics) as progress:
         outcome = run(experiment, progress, stop)
     _print_outcome(outcome, experiment, stop)

@@ -164,15 +164,17 @@ def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
         return
     monitor = stopping.monitor
     loss = LOSSES[chosen_loss(config, spec, ())]
-    known = recorded_values(
-        (for_labels(loss) if spec.targets.kind == "labels" else loss).metrics,
-        validation=bool(config.data.parts(spec.splits)[1]),
-        penalized=penalties(config).penalizes,
-    )
+    metrics = (for_labels(loss) if spec.targets.kind == "labels" else loss).metrics
+    penalized = penalties(config).penalizes
+    with_validation = recorded_values(metrics, validation=True, penalized=penalized)
+    known = with_validation
+    if not config.data.parts(spec.splits)[1]:
+        known = recorded_values(metrics, validation=False, penalized=penalized)
     if monitor not in known:
+        reason = ", but data.split has no validation part" if monitor in with_validation else ""
         yield Problem(
             ("train", "early_stopping", "monitor"),
-            f"train.early_stopping.monitor: expected a value that the run records, got '{monitor}'",
+            f"train.early_stopping.monitor: expected a value that the run records, got '{monitor}'{reason}",
             suggestion=nearest(monitor, known),
             known=tuple(known),
         )
@@ -180,7 +182,7 @@ def _monitor_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
 
 def _optimizer_problems(config: Config, spec: DatasetSpec) -> Iterator[Problem]:
     train = config.train
-    size = dataset(config.data, spec).training_size
+    size = min(fold.sizes(config.seed)[0] for fold in dataset(config.data, spec).folds())
     steps = plan(size, batch_size=train.batch_size, epochs=train.epochs_for(size), steps=train.steps).steps
     try:
         make_schedule(config.optimizer, steps)

@@ -50,8 +50,18 @@ def build_experiment(config: Config, net: Layer, spec: DatasetSpec, relative: It
         penalties=penalties(config),
         augmentations=augment.build(config.data.augment),
         config_text=functools.partial(dump, config, relative=frozenset(relative)),
+        fold_configs=[functools.partial(dump, fold, relative=frozenset(relative)) for fold in _folds(config)],
         **train,
     )
+
+
+def _folds(config: Config) -> list[Config]:
+    """Return the config of each fold of cross-validation; none for a single run."""
+    split = config.data.split
+    if split is None or split.cross_validation is None or split.fold is not None:
+        return []
+    splits = [split.model_copy(update={"fold": fold}) for fold in range(1, split.cross_validation + 1)]
+    return [config.model_copy(update={"data": config.data.model_copy(update={"split": fold})}) for fold in splits]
 
 
 def data_source(settings: DataSettings) -> DataSource:
@@ -65,6 +75,7 @@ def dataset(settings: DataSettings, spec: DatasetSpec) -> Dataset:
         source=data_source(settings),
         spec=spec,
         parts=settings.parts(spec.splits),
+        rules=settings.rules(),
         normalization=settings.normalize or "none",
         target_normalization=settings.normalize_targets or "none",
         order=settings.order,
@@ -146,4 +157,4 @@ def dump(
 def _ordered(settings: Choice, data: dict[str, Any]) -> dict[str, Any]:
     """Return a section with its source and name first, then its specific settings, then the shared ones."""
     tags = [tag for tag in ("source", "name") if tag in data]
-    return {key: data[key] for key in (*tags, *settings.specific_settings(), *data)}
+    return {key: data[key] for key in (*tags, *settings.specific_settings(), *data) if key in data}

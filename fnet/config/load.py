@@ -1,5 +1,6 @@
 """Load a config file as an experiment, checked before any data is read."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
@@ -20,8 +21,8 @@ from fnet.core import imports
 from fnet.core.description import describe
 from fnet.core.layer import Layer
 from fnet.data import augment
-from fnet.data.source import DataError, DatasetSpec
-from fnet.data.split import PARTS, SplitError, sizes
+from fnet.data.source import DataError, DatasetSpec, DataWarning
+from fnet.data.split import SplitError
 from fnet.runs.experiment import Experiment
 
 
@@ -53,9 +54,14 @@ def load(file: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = ())
 
     Raises:
         ConfigError: with every problem, each with its file, line and column.
+
+    A DataWarning says which examples are not used, and which parts differ from their fractions.
     """
     with imports.gate(trust, local=True, folders=[str(FilePath(file).resolve().parent)]):
-        return build_experiment(*resolve(file, overrides))
+        experiment = build_experiment(*resolve(file, overrides))
+    for remark in experiment.data.remarks(experiment.seed):
+        warnings.warn(remark, DataWarning, stacklevel=2)
+    return experiment
 
 
 def resolve(file: str, overrides: Sequence[str] = (), trained: DatasetSpec | None = None) -> Resolved:
@@ -145,7 +151,7 @@ def _spec_of(config: Config, source: Document) -> DatasetSpec:
     """
     try:
         spec = data_source(config.data).spec()
-        sizes(config.data.parts(spec.splits), spec.size, spec.splits)
+        dataset(config.data, spec).sizes(config.seed)
     except DataError as error:
         raise source.problems([Problem(("data", error.setting or "name"), f"data: {error}")]) from None
     except SplitError as error:
@@ -159,10 +165,10 @@ def _with_defaults(config: Config, net: Layer, spec: DatasetSpec, *, name: str) 
     data = {
         "normalize": config.data.normalize or source.default_normalization(spec),
         "normalize_targets": config.data.normalize_targets or source.default_target_normalization(spec),
-        "split": schema.Split(**dict(zip(PARTS, config.data.parts(spec.splits), strict=True))),
+        "split": config.data.resolved_split(spec.splits),
         "augment": augment.describe(augment.build(config.data.augment)),
     }
-    training_size = dataset(config.data, spec).training_size
+    training_size = dataset(config.data, spec).sizes(config.seed)[0]
     return config.model_copy(
         update={
             "name": name,

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from annotated_types import Ge, Gt, Interval, MinLen
 from pydantic import AfterValidator, Field, create_model, model_validator
 
-from fnet.core.settings import Strict, explanations, model_of
+from fnet.config.split import Parts, Split
+from fnet.core.settings import Strict, explanations, model_of, named_parameters
 from fnet.core.wording import format_value, printable
 from fnet.data import files, sklearn, synthetic
 from fnet.data.augment import AUGMENTATIONS
 from fnet.data.normalize import Normalization, TargetNormalization
 from fnet.data.path import PathText
 from fnet.data.pipeline import Order
-from fnet.data.split import DEFAULT_FRACTIONS, PARTS, SplitSizes, default_parts
+from fnet.data.split import PARTS, Rules, SplitSizes
 from fnet.losses import DATA_PARAMETERS, LOSSES
 from fnet.regularization import LAYER_SETTINGS, Penalties
 from fnet.train.class_weights import CLASS_LOSSES
@@ -46,52 +47,6 @@ class Choice(Strict, frozen=True):
 def union_of(models: Iterable[type[Strict]], tag: str) -> Any:
     """Return the type of a mapping that is one of several models, selected by the entry `tag`."""
     return Annotated[Union[tuple(models)], Field(discriminator=tag)]  # noqa: UP007
-
-
-Fraction = Annotated[float, Interval(ge=0, lt=1)]
-SplitNames = Annotated[str, MinLen(1)]
-Parts = tuple[float | str, float | str, float | str]
-"""The training, validation and test part."""
-
-
-class Split(Strict, frozen=True):
-    """Fractions of the examples, stratified by class, or names of the source's own splits.
-
-    A name may be a slice or a sum: "test", "train[:90%]", "train[1000:]+extra". Fractions apply to the examples that no
-    part names.
-    """
-
-    train: Annotated[float, Interval(gt=0, le=1)] | SplitNames = Field(
-        default=DEFAULT_FRACTIONS[0], description="part that the network is trained on"
-    )
-    validation: Fraction | SplitNames = Field(
-        default=DEFAULT_FRACTIONS[1], description="part for choosing settings and for early stopping"
-    )
-    test: Fraction | SplitNames = Field(default=DEFAULT_FRACTIONS[2], description="part for the final scores only")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _imply_nothing_beside_names(cls, data: Any) -> Any:
-        """If any part names splits, default the omitted parts to 0, and training to the rest."""
-        if not isinstance(data, dict) or not any(isinstance(data.get(part), str) for part in PARTS):
-            return data
-        validation = data.get("validation", 0.0)
-        rest = 1 - validation if isinstance(validation, float | int) else 1.0
-        return {"train": rest, "validation": 0.0, "test": 0.0} | data
-
-    @model_validator(mode="after")
-    def _sum_to_at_most_one(self):
-        parts = zip(PARTS, self.parts(), strict=True)
-        fractions = {name: part for name, part in parts if not isinstance(part, str)}
-        total = sum(fractions.values())
-        if total > 1 + 1e-9:
-            terms = " + ".join(f"{part:g} ({name})" for name, part in fractions.items())
-            raise ValueError(f"expected fractions that sum to at most 1, got {terms} = {total:g}; make them smaller")
-        return self
-
-    def parts(self) -> Parts:
-        """Return the training, validation and test part."""
-        return self.train, self.validation, self.test
 
 
 class DataSettings(Choice, frozen=True):
@@ -133,7 +88,19 @@ class DataSettings(Choice, frozen=True):
 
     def parts(self, source_splits: SplitSizes) -> Parts:
         """Return the training, validation and test part, for a source with these splits."""
-        return default_parts(source_splits) if self.split is None else self.split.parts()
+        return (self.split or Split()).parts(source_splits)
+
+    def rules(self) -> Rules:
+        """Return the rules of the split beside its fractions."""
+        return (self.split or Split()).rules()
+
+    def resolved_split(self, source_splits: SplitSizes) -> Split:
+        """Return the split with its parts filled in; with cross-validation, only the test part."""
+        split = self.split or Split()
+        parts: dict[str, float | str] = dict(zip(PARTS, self.parts(source_splits), strict=True))
+        if split.cross_validation is not None:
+            parts = {"test": parts["test"]}
+        return split.model_copy(update=parts)
 
 
 class SklearnData(DataSettings, frozen=True):
@@ -164,7 +131,8 @@ class TfdsData(DataSettings, frozen=True):
 
     def specific_settings(self) -> dict[str, Any]:
         """Return the settings of this dataset, and its parts, which determine the splits to read."""
-        return super().specific_settings() | {"split": None if self.split is None else self.split.parts()}
+        written = self.split is not None and self.split.names_parts
+        return super().specific_settings() | {"split": self.split.parts(()) if self.split and written else None}
 
 
 class _SyntheticData(DataSettings, frozen=True):
@@ -173,6 +141,12 @@ class _SyntheticData(DataSettings, frozen=True):
 
 class _FilesData(DataSettings, frozen=True):
     source: Literal["files"] = Field(description="your own files, in the format given by `name`")
+
+    def specific_settings(self) -> dict[str, Any]:
+        """Return the settings of this dataset, and the column of the groups if the format can leave it out."""
+        supplied = {"group": self.split.group if self.split else None}
+        takes = named_parameters(files.FORMATS[self.name])
+        return super().specific_settings() | {key: value for key, value in supplied.items() if key in takes}
 
 
 class ScheduleSettings(Choice, frozen=True):

@@ -59,9 +59,9 @@ def open_inputs(path: str, spec: DatasetSpec) -> Inputs:
 
     Args:
         path: a table in any format with the columns of the table that the network was trained on, a .npz or .npy array,
-            an image, a folder of images at any depth, or an IDX file of images; for a network that takes text, a .txt
-            file with one text per line. Images are resized, and their pixels are scaled so that black and white are the
-            min and max of the training data.
+            an image (PNG, JPEG, WebP, BMP, TIFF, GIF), a folder of images at any depth, or an IDX file of images; for a
+            network that takes text, a .txt file with one text per line. Images are resized, and their pixels are scaled
+            so that black and white are the min and max of the training data.
         spec: description of the dataset that the network was trained on.
 
     Raises:

@@ -1,16 +1,15 @@
 """Summary of a dataset: sizes, ranges and classes of its parts, before and after normalization."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnet.data.arrays import Arrays, chunks
+from fnet.data.arrays import ENTRIES, Arrays, chunks
 from fnet.data.normalize import Normalization
 from fnet.data.pipeline import Splits, split, split_and_normalize
-from fnet.data.source import DatasetSpec
-from fnet.data.split import PARTS
+from fnet.data.source import DatasetSpec, TableSummary
+from fnet.data.split import NO_RULES, PARTS, Rules
 
 
 class Range(NamedTuple):
@@ -55,6 +54,7 @@ class Inspection(NamedTuple):
     parts: summaries of the parts that contain examples.
     raw: arrays of all parts as stored.
     splits: arrays of all parts as the network receives them.
+    table: summary of the columns of a table; None for other data.
     """
 
     spec: DatasetSpec
@@ -63,6 +63,13 @@ class Inspection(NamedTuple):
     parts: tuple[Part, ...]
     raw: tuple[Arrays, ...]
     splits: Splits[Arrays]
+    table: TableSummary | None = None
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features of a table or of other examples of one axis."""
+        names = tuple(name for column in self.spec.columns for name in column.features)
+        return names or tuple(f"feature {number}" for number in range(1, self.spec.shape[0] + 1))
 
     def plain(self) -> dict[str, Any]:
         """Return the summary without the arrays, as data that JSON can represent."""
@@ -76,6 +83,8 @@ class Inspection(NamedTuple):
             "targets": {"kind": targets.kind, "number": targets.number, "names": targets.names, "shape": targets.shape},
             "splits": dict(spec.splits),
             "normalize": self.normalization,
+            "columns": [column._asdict() for column in self.table.columns] if self.table else [],
+            "detected": self.table.notes if self.table else (),
             "parts": {
                 part.name: {
                     "of": part.source,
@@ -92,7 +101,15 @@ class Inspection(NamedTuple):
 
 
 def inspect(
-    arrays: Arrays, spec: DatasetSpec, parts: Sequence[float | str], normalization: Normalization, *, seed: int
+    arrays: Arrays,
+    spec: DatasetSpec,
+    parts: Sequence[float | str],
+    normalization: Normalization,
+    *,
+    seed: int,
+    rules: Rules = NO_RULES,
+    keys: np.ndarray | None = None,
+    table: TableSummary | None = None,
 ) -> Inspection:
     """Summarize a dataset as a run with these settings would split and normalize it.
 
@@ -102,18 +119,20 @@ def inspect(
         parts: the training, validation and test part, each a fraction or the names of the source's own splits.
         normalization: unit, standard or none.
         seed: seed of the split.
+        rules, keys: further rules of the split, and the values of their column, as for `split.divide`.
+        table: summary of the columns of a table.
 
     Raises:
         DataError, SplitError: as for `pipeline.split_and_normalize`.
     """
-    raw = split(arrays, spec, parts, seed=seed)
-    splits = split_and_normalize(arrays, spec, parts, normalization, seed=seed)
+    raw = split(arrays, spec, parts, seed=seed, rules=rules, keys=keys)
+    splits = split_and_normalize(arrays, spec, parts, normalization, seed=seed, rules=rules, keys=keys)
     summaries = [
-        _summary(name, str(source), part, normalized, spec)
+        _summary(name, source if isinstance(source, str) else f"{source:.4g}", part, normalized, spec)
         for name, source, part, normalized in zip(PARTS, parts, raw, splits[:3], strict=True)
         if part.size
     ]
-    return Inspection(spec, str(arrays.x.dtype), normalization, tuple(summaries), raw, splits)
+    return Inspection(spec, str(arrays.x.dtype), normalization, tuple(summaries), raw, splits, table)
 
 
 def range_of(x: np.ndarray) -> Range:
@@ -134,18 +153,24 @@ def range_of(x: np.ndarray) -> Range:
 
 
 def ranges_of(x: np.ndarray) -> tuple[Range, ...]:
-    """Return the range of every column of an array (n, columns).
+    """Return the range of every column of x (n, k).
 
-    >>> ranges_of(np.array([[1.0, np.nan], [3.0, 2.0]]))
-    (Range(min=1.0, max=3.0, mean=2.0, std=1.0, missing=0), Range(min=2.0, max=2.0, mean=2.0, std=0.0, missing=1))
+    >>> ranges_of(np.array([[1.0, np.nan], [3.0, np.nan], [2.0, 5.0]]))[0]
+    Range(min=1.0, max=3.0, mean=2.0, std=0.816496580927726, missing=0)
     """
-    mean = x.mean(axis=0, dtype=np.float64)
-    std = np.sqrt(sum(np.square(x[rows] - mean).sum(axis=0) for rows in chunks(x)) / len(x))
-    ranges = zip(x.min(axis=0), x.max(axis=0), mean, std, strict=True)
-    return tuple(
-        range_of(x[:, column]) if math.isnan(center) else Range(float(low), float(high), float(center), float(spread))
-        for column, (low, high, center, spread) in enumerate(ranges)
-    )
+    ranges: list[Range] = []
+    step = max(1, ENTRIES // max(1, len(x)))
+    for start in range(0, x.shape[1], step):
+        values = x[:, start : start + step].astype(np.float64)
+        known = ~np.isnan(values)
+        number = known.sum(axis=0)
+        mean = np.where(known, values, 0).sum(axis=0) / np.maximum(1, number)
+        std = np.sqrt(np.square(np.where(known, values - mean, 0)).sum(axis=0) / np.maximum(1, number))
+        lowest, highest = np.where(known, values, np.inf).min(axis=0), np.where(known, values, -np.inf).max(axis=0)
+        columns = np.where(number > 0, np.stack([lowest, highest, mean, std]), np.nan)
+        missing = (len(x) - number).tolist()
+        ranges += map(Range, *columns.tolist(), missing)
+    return tuple(ranges)
 
 
 def _summary(name: str, source: str, part: Arrays, normalized: Arrays, spec: DatasetSpec) -> Part:
@@ -159,5 +184,5 @@ def _summary(name: str, source: str, part: Arrays, normalized: Arrays, spec: Dat
         normalized=None if spec.tokens else range_of(normalized.x),
         features=ranges_of(part.x) if is_table else (),
         classes=tuple(np.bincount(part.y.reshape(-1), minlength=spec.targets.number).tolist()) if is_classes else (),
-        values=() if is_classes else tuple(map(range_of, part.y.T)),
+        values=() if is_classes else ranges_of(part.y),
     )

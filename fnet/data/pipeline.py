@@ -1,7 +1,7 @@
 """Split a dataset into normalized training, validation and test parts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -10,7 +10,8 @@ from fnet.data import normalize
 from fnet.data.arrays import Arrays, Rows, chunks, first_invalid
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.source import DataError, DatasetSpec
-from fnet.data.split import PARTS, divide
+from fnet.data.split import NO_RULES, PARTS, Rules, divide
+from fnet.data.stratify import strata
 from fnet.data.stream import Stream
 
 Data = TypeVar("Data", Arrays, Stream)
@@ -49,6 +50,8 @@ def split_and_normalize(
     normalizer: normalize.Normalizer | None = None,
     target_normalization: normalize.TargetNormalization = "none",
     target_normalizer: normalize.Normalizer | None = None,
+    rules: Rules = NO_RULES,
+    keys: np.ndarray | None = None,
 ) -> Splits[Data]:
     """Split (stratified by class), order, and normalize with the statistics of the training part only.
 
@@ -62,6 +65,7 @@ def split_and_normalize(
         normalizer: the normalizer of a trained network, in place of one with the statistics of this training part.
         target_normalization: standard or none; the normalization of targets that are values.
         target_normalizer: the target normalizer of a trained network, likewise.
+        rules, keys: further rules of the split, and the values of their column, as for `split.divide`.
 
     Raises:
         DataError: for values that are not finite, labels out of range, or a class that is not in the training part.
@@ -69,7 +73,7 @@ def split_and_normalize(
     """
     if isinstance(data, Arrays):
         _refuse_too_large(spec)
-    train, validation, test = split(data, spec, parts, seed=seed)
+    train, validation, test = split(data, spec, parts, seed=seed, rules=rules, keys=keys)
     if order == "content":
         train, validation, test = (part.part(by_content(part)) for part in (train, validation, test))
     if spec.tokens:
@@ -118,7 +122,15 @@ def _words(rows: np.ndarray) -> np.ndarray:
     return np.pad(values, [(0, 0), (0, -values.shape[1] % 4)]).view(np.uint32).astype(np.uint64)
 
 
-def split(data: Data, spec: DatasetSpec, parts: Sequence[float | str], *, seed: int) -> tuple[Data, Data, Data]:
+def split(
+    data: Data,
+    spec: DatasetSpec,
+    parts: Sequence[float | str],
+    *,
+    seed: int,
+    rules: Rules = NO_RULES,
+    keys: np.ndarray | None = None,
+) -> tuple[Data, Data, Data]:
     """Return the training, validation and test part as stored.
 
     Raises:
@@ -131,13 +143,31 @@ def split(data: Data, spec: DatasetSpec, parts: Sequence[float | str], *, seed: 
         _check_finite(data.y, "the target of example {} is")
     if spec.targets.kind == "labels":
         _check_binary(data.y, spec.targets.names)
-    one_label_each = spec.targets.kind == "classes" and not spec.targets.shape
-    labels = np.asarray(data.y) if one_label_each else None
-    rows_of_parts = divide(parts, data.size, spec.splits, seed=seed, classes=labels, ordered=spec.ordered)
-    if labels is not None:
+    rows_of_parts = rows_of(lambda: np.asarray(data.y), spec, parts, seed=seed, rules=rules, keys=keys)
+    if spec.targets.kind == "classes" and not spec.targets.shape:
+        labels = np.asarray(data.y)
         _check_seen(spec, [labels[rows] for rows in rows_of_parts])
     train, validation, test = (data.part(rows) for rows in rows_of_parts)
     return train, validation, test
+
+
+def rows_of(
+    y: Callable[[], np.ndarray],
+    spec: DatasetSpec,
+    parts: Sequence[float | str],
+    *,
+    seed: int,
+    rules: Rules = NO_RULES,
+    keys: np.ndarray | None = None,
+) -> list[np.ndarray | slice]:
+    """Return the example indices of each part, from the targets that `y` returns; only stratification calls it.
+
+    Raises:
+        DataError, SplitError: as for `split.divide`.
+    """
+    classes = None if rules.by is not None and not rules.stratify else strata(spec.targets, rules.stratify, y)
+    about = {"classes": classes, "ordered": spec.ordered, "rules": rules, "keys": keys}
+    return divide(parts, spec.size, spec.splits, seed=seed, **about)
 
 
 def _check_finite(x: Rows, what: str, *, has_missing: bool = False) -> None:

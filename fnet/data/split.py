@@ -3,26 +3,27 @@
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnet.core.wording import printable, suggestion
+from fnet.core.wording import format_value, printable, suggestion
+from fnet.data.groups import group_indices, split_groups, split_in_order
+from fnet.data.stratify import cuts_of, split_indices
 
 PARTS = ("train", "validation", "test")
 
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 """The parts of a source without splits of its own."""
 
-_ROUNDING = 1e-9
-
 SplitSizes = Sequence[tuple[str, int]]
 """Name and size of each of a source's own splits, in the order in which their examples are stored."""
 
 
 class SplitError(ValueError):
-    """A part of the data that is impossible.
+    """A division of the data that is impossible.
 
-    part: train, validation or test.
+    part: train, validation or test, or the rule that is impossible: group, by or cross_validation.
     """
 
     exit_status = 2
@@ -30,6 +31,55 @@ class SplitError(ValueError):
     def __init__(self, part: str, message: str):
         super().__init__(printable(f"data.split.{part}: {message}"))
         self.part = part
+
+
+class Rules(NamedTuple):
+    """Rules by which the examples that no part names are divided, beside the fractions.
+
+    group: name of a column; examples with the same value are in the same part.
+    by: name of a column in whose order the examples are cut, the training part first.
+    stratify: whether every part has its share of every class, or of every tenth of a target value; by default for
+        classes only.
+    folds: number of folds of cross-validation, into which the training and validation part together are divided.
+    fold: fold that is the validation part, from 1; None for every fold in turn, and for the first in a single division.
+    """
+
+    group: str | None = None
+    by: str | None = None
+    stratify: bool | None = None
+    folds: int | None = None
+    fold: int | None = None
+
+    @property
+    def column(self) -> str | None:
+        """Name of the column by whose values the examples are divided, if any."""
+        return self.group or self.by
+
+    def fractions(self, parts: Sequence[float | str]) -> list[float]:
+        """Return the fractions into which the examples that no part names are divided: of parts, or of folds.
+
+        >>> Rules(folds=4).fractions((0.6, 0.2, 0.2))
+        [0.2, 0.2, 0.2, 0.2, 0.2]
+        """
+        train, validation, test = (0.0 if isinstance(part, str) else float(part) for part in parts)
+        if self.folds is None:
+            return [train, validation, test]
+        return [(train + validation) / self.folds] * self.folds + [test]
+
+    def joined(self, shares: Sequence[Any]) -> list[list[Any]]:
+        """Return the entries of the training, validation and test part, from one entry for each of `fractions`.
+
+        >>> Rules(folds=3, fold=2).joined(["a", "b", "c", "d"])
+        [['a', 'c'], ['b'], ['d']]
+        """
+        if self.folds is None:
+            return [[share] for share in shares]
+        *folds, test = shares
+        validation = folds.pop((self.fold or 1) - 1)
+        return [folds, [validation], [test]]
+
+
+NO_RULES = Rules()
 
 
 def divide(
@@ -40,6 +90,8 @@ def divide(
     seed: int,
     classes: np.ndarray | None = None,
     ordered: bool = False,
+    rules: Rules = NO_RULES,
+    keys: np.ndarray | None = None,
 ) -> list[np.ndarray | slice]:
     """Return the example indices of each part: disjoint, and a pure function of the arguments.
 
@@ -53,24 +105,91 @@ def divide(
         seed: seed of the shuffle for fractions.
         classes: (size,) class indices by which fractions are stratified.
         ordered: cut fractions in order, neither shuffled nor stratified.
+        rules: further rules for fractions.
+        keys: (size,) values of the column of the rules.
 
     Raises:
+        DataError: for values of the column that do not have the order of its rule, or are missing.
         SplitError: for a split that the source does not have, parts that overlap, or a part without examples.
 
     >>> divide(["train[:2]", "train[2:]", 0.5], 8, [("train", 4), ("extra", 4)], seed=0, ordered=True)
     [slice(0, 2, None), slice(2, 4, None), array([4, 5])]
     """
-    sizes(parts, size, source_splits)
+    if rules.column is None:
+        sizes(parts, size, source_splits, rules)
     ranges = _named(parts, source_splits)
     unnamed = _complement(ranges, size)
-    fractions = [part for part in parts if not isinstance(part, str)]
+    fractions = rules.fractions(parts)
     labels = None if classes is None else classes[unnamed]
-    shares = (unnamed[part] for part in split_indices(len(unnamed), fractions, seed, labels, ordered=ordered))
-    return [_indices(ranges[part]) if part in ranges else next(shares) for part in PARTS]
+    groups = None
+    if rules.group is not None:
+        assert keys is not None
+        groups = group_indices(keys, rules.group)
+    if not any(fractions):
+        shares = [unnamed[:0]] * len(fractions)
+    elif groups is not None:
+        _, numbers = np.unique(groups[unnamed], return_inverse=True)
+        _refuse_too_few(parts, int(numbers.max(initial=-1)) + 1, rules)
+        shares = split_groups(numbers, fractions, seed, labels)
+    elif rules.by is not None:
+        assert keys is not None
+        values = keys[unnamed]
+        _refuse_too_few(parts, len(np.unique(group_indices(values, rules.by))), rules)
+        shares = split_in_order(values, rules.by, fractions)
+    else:
+        shares = split_indices(len(unnamed), fractions, seed, labels, ordered=ordered)
+    joined = [np.concatenate(part) for part in rules.joined([unnamed[share] for share in shares])]
+    rows = [_indices(ranges[part]) if part in ranges else joined[PARTS.index(part)] for part in PARTS]
+    if groups is not None and ranges:
+        _refuse_divided_groups(groups, keys, rows)
+    return rows
 
 
-def sizes(parts: Sequence[float | str], size: int, source_splits: SplitSizes = ()) -> list[int]:
+def _refuse_too_few(parts: Sequence[float | str], different: int, rules: Rules) -> None:
+    """Refuse a column with fewer different values than there are fractions.
+
+    Raises:
+        SplitError: for the last part that is a fraction, or for the number of folds.
+    """
+    needed = sum(fraction > 0 for fraction in rules.fractions(parts))
+    if different >= needed:
+        return
+    if rules.folds is not None:
+        other = needed - rules.folds
+        beside = f" beside the test part, got {rules.folds}" if other else f", got {rules.folds}"
+        most = f"at most {_folds(max(0, different - other))}, one per value of '{rules.column}'{beside}"
+        raise SplitError("cross_validation", f"expected {most}; make it smaller")
+    part = max(number for number, part in enumerate(parts) if part and not isinstance(part, str))
+    values = f"{different} different value{'s' if different != 1 else ''}"
+    fix = "divide by another column" if part == 0 else "set it to 0, or divide by another column"
+    raise SplitError(PARTS[part], f"the part would be empty: the column '{rules.column}' has {values}; {fix}")
+
+
+def _folds(number: int) -> str:
+    return f"{number} fold{'s' if number != 1 else ''}"
+
+
+def _refuse_divided_groups(groups: np.ndarray, keys: np.ndarray | None, rows: Sequence[np.ndarray | slice]) -> None:
+    """Refuse parts that name splits of the source which divide a group.
+
+    Raises:
+        SplitError: for the rule group.
+    """
+    assert keys is not None
+    for first, second in itertools.combinations(range(len(PARTS)), 2):
+        shared = np.intersect1d(groups[rows[first]], groups[rows[second]])
+        if len(shared):
+            value = format_value(keys[np.argmax(groups == shared[0])].item() if hasattr(keys[0], "item") else keys[0])
+            what = f"{value} is in the {PARTS[first]} and in the {PARTS[second]} part"
+            raise SplitError("group", f"{what}, because splits of the source are named; give fractions instead")
+
+
+def sizes(
+    parts: Sequence[float | str], size: int, source_splits: SplitSizes = (), rules: Rules = NO_RULES
+) -> list[int]:
     """Return the number of examples in each part of `divide`, from the sizes of the splits alone.
+
+    They are only known if the rules do not divide by a column.
 
     Raises:
         SplitError: as for `divide`.
@@ -80,9 +199,12 @@ def sizes(parts: Sequence[float | str], size: int, source_splits: SplitSizes = (
     """
     ranges = _named(parts, source_splits)
     unnamed = size - sum(len(r) for rs in ranges.values() for r in rs)
-    fractions = [0.0 if isinstance(part, str) else part for part in parts]
-    shares = np.diff(_cuts(fractions, unnamed), prepend=0).tolist()
-    counts = [sum(map(len, ranges[part])) if part in ranges else shares[i] for i, part in enumerate(PARTS)]
+    shares = np.diff(cuts_of(rules.fractions(parts), unnamed), prepend=0).tolist()
+    if rules.folds is not None and not all(shares[: rules.folds]):
+        most = f"at most {_folds(sum(shares[: rules.folds]))}, one per example"
+        raise SplitError("cross_validation", f"expected {most}, got {rules.folds}; make it smaller")
+    joined = [sum(part) for part in rules.joined(shares)]
+    counts = [sum(map(len, ranges[part])) if part in ranges else joined[i] for i, part in enumerate(PARTS)]
     for part, requested, count in zip(PARTS, parts, counts, strict=True):
         if requested and not count:
             if isinstance(requested, str):
@@ -91,101 +213,6 @@ def sizes(parts: Sequence[float | str], size: int, source_splits: SplitSizes = (
             fix = "enlarge it" if part == "train" else "enlarge it, or set it to 0"
             raise SplitError(part, f"the part would be empty: {requested:g} of {examples}; {fix}")
     return counts
-
-
-def split_indices(
-    size: int, fractions: Sequence[float], seed: int, classes: np.ndarray | None = None, *, ordered: bool = False
-) -> list[np.ndarray]:
-    """Split indices into parts by fractions: disjoint, shuffled, and a pure function of the arguments.
-
-    With classes, the split is stratified: each part contains its fraction of all examples and of every class, to within
-    one example. Every example gets the position (rank + 1/2) / n within its class, in random order, and the examples
-    sorted by position are cut at the fractions. Where the number of examples of a class in a part then differs from its
-    share by more than one, examples of several classes change places.
-
-    Args:
-        size: number of examples.
-        fractions: fraction of each part; if they sum to less than 1, some examples are in no part.
-        seed: seed of the shuffle.
-        classes: (size,) class indices, or None.
-        ordered: cut the examples in order, unshuffled.
-
-    >>> parts = split_indices(10, [0.6, 0.4], seed=0, classes=np.array([0] * 5 + [1] * 5))
-    >>> [sorted(np.bincount(np.array([0] * 5 + [1] * 5)[part]).tolist()) for part in parts]
-    [[3, 3], [2, 2]]
-    """
-    cuts = _cuts(fractions, size)
-    if ordered:
-        return np.split(np.arange(size), cuts)[: len(cuts)]
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(size)
-    if classes is None:
-        return [rng.permutation(part) for part in np.split(order, cuts)[: len(cuts)]]
-    order = order[np.argsort(_positions(classes[order]), kind="stable")]
-    part_of = _stratified(classes[order], np.diff(cuts, prepend=0, append=size), fractions)
-    return [rng.permutation(order[part_of == part]) for part in range(len(fractions))]
-
-
-def _stratified(classes: np.ndarray, part_sizes: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
-    """Return the part of every example: consecutive parts of these sizes, in which the classes are then balanced.
-
-    Args:
-        classes: (size,) classes of the examples.
-        part_sizes: sizes of the parts, the last of which consists of the examples that are in no part.
-        fractions: fraction of each part but the last.
-    """
-    _, labels, sizes_of_classes = np.unique(classes, return_inverse=True, return_counts=True)
-    counts = np.zeros((len(sizes_of_classes), len(part_sizes)), int)
-    np.add.at(counts, (labels, np.repeat(np.arange(len(part_sizes)), part_sizes)), 1)
-    _balance(counts, np.outer(sizes_of_classes, [*fractions, 1 - sum(fractions)]))
-    part_of = np.empty(len(classes), int)
-    part_of[np.argsort(labels, kind="stable")] = np.repeat(
-        np.tile(np.arange(len(part_sizes)), len(counts)), counts.flat
-    )
-    return part_of
-
-
-def _balance(counts: np.ndarray, shares: np.ndarray) -> None:
-    """Change counts (classes, parts) in place so that each is within one of its share, with the same sums.
-
-    An example leaves a part for another one, from which an example of another class leaves in turn, until a part is
-    reached whose loss or gain this makes good: a cycle of the flow network whose edges are the counts (Ahuja, Magnanti
-    and Orlin, "Network flows", 1993). Every cycle removes one from the counts that are out of bounds.
-    """
-    low, high = np.maximum(0, np.ceil(shares - 1 - _ROUNDING)), np.floor(shares + 1 + _ROUNDING)
-    while True:
-        wrong = np.argwhere((counts > high) | (counts < low))
-        if not any(_exchange(counts, low, high, label, part) for label, part in wrong):
-            return
-
-
-def _exchange(counts: np.ndarray, low: np.ndarray, high: np.ndarray, label: int, part: int) -> bool:
-    """Bring one count closer to its bounds by a cycle of moves; return whether there is one."""
-    many = counts[label, part] > high[label, part]
-    parts = range(counts.shape[1])
-    for other in parts:
-        start, stop = (part, other) if many else (other, part)
-        if other == part or not _may_move(counts, low, high, start, stop)[label]:
-            continue
-        paths = [[stop]]
-        while paths and paths[0][-1] != start:
-            path = paths.pop(0)
-            free = [p for p in parts if p not in path and _may_move(counts, low, high, path[-1], p).any()]
-            paths += [[*path, p] for p in free]
-        if paths:
-            moves = [(label, start, stop)]
-            for p, q in itertools.pairwise(paths[0]):
-                moves.append((int(np.argmax(_may_move(counts, low, high, p, q))), p, q))
-            for moved, p, q in moves:
-                counts[moved, p] -= 1
-                counts[moved, q] += 1
-            return True
-    return False
-
-
-def _may_move(counts: np.ndarray, low: np.ndarray, high: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Return the classes (classes,) of which an example may leave a part for another one."""
-    return (counts[:, start] > low[:, start]) & (counts[:, stop] < high[:, stop])
 
 
 def default_parts(source_splits: SplitSizes) -> tuple[float | str, float | str, float | str]:
@@ -202,10 +229,6 @@ def default_parts(source_splits: SplitSizes) -> tuple[float | str, float | str, 
     if validation is None and test is None:
         return DEFAULT_FRACTIONS
     return (1.0, validation, test or 0.0) if validation else (0.9, 0.1, test or 0.0)
-
-
-def _cuts(fractions: Sequence[float], size: int) -> np.ndarray:
-    return np.round(np.cumsum(fractions) * size).astype(int)
 
 
 def _named(parts: Sequence[float | str], source_splits: SplitSizes) -> dict[str, list[range]]:
@@ -265,12 +288,3 @@ def _indices(ranges: Sequence[range]) -> np.ndarray | slice:
     if len(ranges) == 1:
         return slice(ranges[0].start, ranges[0].stop)
     return np.concatenate([np.arange(r.start, r.stop) for r in ranges])
-
-
-def _positions(classes: np.ndarray) -> np.ndarray:
-    """Return (rank + 1/2) / n of every entry within its class of n entries, ranked by position."""
-    _, labels, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    ranks = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
-    positions = np.empty(len(classes))
-    positions[np.argsort(labels, kind="stable")] = (ranks + 0.5) / np.repeat(counts, counts)
-    return positions

@@ -7,14 +7,18 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fnet.core.wording import in_bytes, printable
+from fnet.core.wording import in_bytes, printable, shorten
 from fnet.data.cache import Entry
 from fnet.data.inspect import Inspection, Range
-from fnet.data.source import DatasetSpec
+from fnet.data.source import DatasetSpec, TableSummary
 from fnet.report.text import visible
 
 ROWS = 20
 """The maximum number of classes or features in a table."""
+
+
+COLUMNS = 100
+"""The maximum number of columns of a table that are listed."""
 
 
 def tables(inspection: Inspection) -> Iterator[Table | Text]:
@@ -26,6 +30,10 @@ def tables(inspection: Inspection) -> Iterator[Table | Text]:
         stored = f"token indices, vocabulary of {len(spec.vocabulary)}" if spec.vocabulary else "token indices"
     splits = ", ".join(f"{printable(name)} {size:,}" for name, size in spec.splits)
     yield Text(stored + (f"; splits of the source: {splits}" if splits else ""))
+    if inspection.table is not None:
+        if inspection.table.notes:
+            yield Text(printable("; ".join(inspection.table.notes)))
+        yield _columns_table(inspection.table)
     yield _parts_table(inspection)
     if not spec.tokens:
         yield _entries_table(inspection)
@@ -35,8 +43,7 @@ def tables(inspection: Inspection) -> Iterator[Table | Text]:
         names = spec.targets.names or tuple(f"value {number}" for number in range(1, spec.targets.number + 1))
         yield _ranges_table("target", names, [(part.name, part.values) for part in inspection.parts])
     if inspection.parts[0].features and len(inspection.parts[0].features) > 1:
-        names = [f"feature {number}" for number in range(1, spec.shape[0] + 1)]
-        yield _ranges_table("", names, [("train", inspection.parts[0].features)])
+        yield _ranges_table("feature", inspection.feature_names, [("train", inspection.parts[0].features)])
 
 
 def _table(*columns: str, texts: int = 1, title: str = "") -> Table:
@@ -44,6 +51,30 @@ def _table(*columns: str, texts: int = 1, title: str = "") -> Table:
     table = Table(title=title or None, title_justify="left", title_style="")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < texts else "right", overflow="fold")
+    return table
+
+
+def _columns_table(summary: TableSummary) -> Table:
+    """List the columns of a table: type, number of values, missing entries, examples, and features or why none."""
+    has_missing = any(column.missing for column in summary.columns)
+    table = _table("column", "type", "examples", "values", *(("missing",) if has_missing else ()), "features", texts=3)
+    for column in summary.columns[:COLUMNS]:
+        kind = f"{column.type} ({column.origin})" if column.type and column.origin == "set" else column.type
+        left_out = not column.features
+        features = f"{column.features:,}"
+        if left_out:
+            features = "target" if column.note == "target" else f"0 ({column.note})"
+        table.add_row(
+            Text(visible(column.name)),
+            kind or "",
+            Text(printable(shorten(", ".join(column.examples), 40))),
+            "" if column.note == "dropped" else f"{column.distinct:,}",
+            *((f"{column.missing:,}" if column.note != "dropped" else "",) if has_missing else ()),
+            features,
+            style="dim" if left_out and column.note != "target" else None,
+        )
+    if len(summary.columns) > COLUMNS:
+        table.add_row(f"{len(summary.columns) - COLUMNS} more", style="dim")
     return table
 
 

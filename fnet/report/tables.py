@@ -13,6 +13,7 @@ from fnet.report.summary import SummaryRow
 from fnet.report.text import DIGITS, visible
 
 if TYPE_CHECKING:
+    from fnet.runs.folds import Estimate
     from fnet.runs.predict import Prediction
     from fnet.runs.remarks import Comparison
 
@@ -75,6 +76,20 @@ def comparison_text(comparison: "Comparison") -> str:
         lines[0] += f"; balanced accuracy of the network {comparison.balanced_accuracy:.1%}"
     lines[0] += f"; {comparison.skipped}" if comparison.skipped else ""
     return printable("\n".join([*lines, *(f"note: {remark}" for remark in comparison.remarks)]), multiline=True)
+
+
+def folds_table(estimates: Mapping[str, Mapping[str, "Estimate"]], metrics: Sequence[Metric]) -> Table:
+    """Return a table of mean and standard deviation over the folds of the loss and the metrics of every part."""
+    formats = {metric.name: metric.format for metric in metrics}
+    table = Table()
+    table.add_column("part")
+    for name in next(iter(estimates.values())):
+        table.add_column(name.replace("_", " "), justify="right")
+    for part, values in estimates.items():
+        digits = [formats.get(name, DIGITS) for name in values]
+        pairs = zip(values.values(), digits, strict=True)
+        table.add_row(part, *(f"{mean:{digits}} ± {std:{digits}}" for (mean, std), digits in pairs))
+    return table
 
 
 def confusion_table(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Table:

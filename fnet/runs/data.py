@@ -40,6 +40,8 @@ def load_data(
         normalizer=normalizer,
         target_normalization=data.target_normalization,
         target_normalizer=target_normalizer,
+        rules=data.rules,
+        keys=data.keys(),
     )
     if experiment.loss.targets == "labels" and experiment.spec.targets.kind == "classes":
         train, validation, test = (part.mapped(y=_as_column) for part in splits[:3])

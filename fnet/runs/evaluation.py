@@ -1,7 +1,6 @@
 """Evaluate parameters on the data of an experiment."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +27,8 @@ class Evaluation(NamedTuple):
     part: the part that the predictions are for: test, or the last one that has examples.
     predictions: the predictions for that part; values in their original unit.
     labels: the targets of that part, likewise.
-    comparison: baselines on that part, fitted to the training part, and remarks; None for a custom loss.
     fingerprint: fingerprint of the data.
+    comparison: baselines on that part, fitted to the training part, and remarks; None for a custom loss.
     """
 
     scores: Scores
@@ -37,14 +36,16 @@ class Evaluation(NamedTuple):
     part: str
     predictions: np.ndarray
     labels: np.ndarray
-    comparison: Comparison | None
     fingerprint: str
+    comparison: Comparison | None
 
-    def renamed(self, names: Mapping[str, str]) -> "Evaluation":
-        """Return the evaluation with other names of the parts."""
-        scores = {names.get(part, part): values for part, values in self.scores.items()}
-        sizes = {names.get(part, part): size for part, size in self.sizes.items()}
-        return self._replace(scores=scores, sizes=sizes, part=names.get(self.part, self.part))
+    def of_file(self) -> "Evaluation":
+        """Return the evaluation of other data, which were read as one part, under the name `file`.
+
+        It has no baselines, because these are fitted to a training part.
+        """
+        scores, sizes = {"file": self.scores[self.part]}, {"file": self.sizes[self.part]}
+        return self._replace(scores=scores, sizes=sizes, part="file", comparison=None)
 
 
 def evaluate(
@@ -78,7 +79,7 @@ def evaluate(
     scores = scores_of(experiment, params, state, splits)
     compared = None if experiment.spec.targets.shape else outputs
     comparison = compare(experiment, reported_loss(experiment, splits), splits, scores, compared)
-    return Evaluation(scores, sizes_of(splits), part, predictions, labels, comparison, fingerprint)
+    return Evaluation(scores, sizes_of(splits), part, predictions, labels, fingerprint, comparison)
 
 
 def change_since_training(run: str, fingerprint: str, *, size: int, trained_size: int) -> str | None:

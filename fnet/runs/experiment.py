@@ -4,25 +4,39 @@
 """
 
 import dataclasses
+import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import optax
 
 from fnet.core.layer import Layer
 from fnet.data.arrays import Arrays
 from fnet.data.augment import Augmentation
 from fnet.data.normalize import Normalization, TargetNormalization
-from fnet.data.pipeline import Order
-from fnet.data.source import DatasetSpec, DataSource
-from fnet.data.split import DEFAULT_FRACTIONS, sizes
+from fnet.data.pipeline import Order, rows_of
+from fnet.data.source import DataError, DatasetSpec, DataSource
+from fnet.data.split import DEFAULT_FRACTIONS, NO_RULES, PARTS, Rules, sizes
 from fnet.data.stream import Stream
 from fnet.losses import Loss
 from fnet.regularization import Penalties
 from fnet.train.class_weights import ClassWeights, example_weights
 from fnet.train.early_stopping import EarlyStopping
 from fnet.train.plan import BATCH_SIZE, EPOCHS, Plan, plan
+
+ConfigText = Callable[[str | os.PathLike[str] | None], str]
+"""Function from the folder of a run to its config as YAML."""
+
+
+def without_config(folder: str | os.PathLike[str] | None) -> str:  # noqa: ARG001
+    """Return the text of an experiment that does not come from a config."""
+    return ""
+
+
+SHARE_TOLERANCE = 0.03
+"""Difference between the fraction of a part and its share of the examples that is not worth a remark."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +47,7 @@ class Dataset:
         source: where the examples come from.
         spec: description of the dataset, known without reading examples.
         parts: the training, validation and test part, each a fraction or the names of the source's own splits.
+        rules: further rules of the split: by groups, in the order of a column, stratified, folds.
         normalization: unit, standard or none.
         target_normalization: standard or none, for targets that are values; metrics of fnet's losses, and predictions,
             have the original unit.
@@ -43,15 +58,80 @@ class Dataset:
     source: DataSource
     spec: DatasetSpec
     parts: tuple[float | str, float | str, float | str] = DEFAULT_FRACTIONS
+    rules: Rules = NO_RULES
     normalization: Normalization = "none"
     target_normalization: TargetNormalization = "none"
     order: Order = "source"
     stream: bool = False
 
-    @property
-    def training_size(self) -> int:
-        """The number of training examples."""
-        return sizes(self.parts, self.spec.size, self.spec.splits)[0]
+    def keys(self) -> np.ndarray | None:
+        """Return the values (n,) of the column by which the rules divide the examples; None if they do not.
+
+        Raises:
+            DataError: when the source does not have this column.
+        """
+        column = self.rules.column
+        if column is None:
+            return None
+        values = self.source.column(column)
+        if values.shape != (self.spec.size,):
+            expected = f"expected {self.spec.size:,} values in the column '{column}', one per example"
+            raise DataError(f"{expected}, got an array of shape {values.shape}", "split")
+        return values
+
+    def sizes(self, seed: int) -> tuple[int, int, int]:
+        """Return the number of training, validation and test examples.
+
+        They follow from the description of the dataset. Only if the rules divide by a column, it is read, and the
+        targets if the split is stratified.
+
+        Args:
+            seed: seed of the split.
+
+        Raises:
+            DataError, SplitError: as for `fnet.data.split.divide`.
+        """
+        if seed not in self._sizes:
+            if self.rules.column is None:
+                train, validation, test = sizes(self.parts, self.spec.size, self.spec.splits, self.rules)
+            else:
+                rows = rows_of(self._targets, self.spec, self.parts, seed=seed, rules=self.rules, keys=self.keys())
+                examples = np.arange(self.spec.size)
+                train, validation, test = (len(examples[part]) for part in rows)
+            self._sizes[seed] = (train, validation, test)
+        return self._sizes[seed]
+
+    @functools.cached_property
+    def _sizes(self) -> dict[int, tuple[int, int, int]]:
+        """The sizes by seed."""
+        return {}
+
+    def _targets(self) -> np.ndarray:
+        return np.asarray(self.source.stream(0).y)
+
+    def folds(self) -> list["Dataset"]:
+        """Return the dataset of each fold of cross-validation; for a single run, the dataset itself."""
+        if self.rules.folds is None or self.rules.fold is not None:
+            return [self]
+        folds = range(1, self.rules.folds + 1)
+        return [dataclasses.replace(self, rules=self.rules._replace(fold=fold)) for fold in folds]
+
+    def remarks(self, seed: int) -> Iterator[str]:
+        """Yield what a user should know about the split: unused examples, and parts that differ from their fractions.
+
+        Args:
+            seed: seed of the split.
+        """
+        counts, size = self.sizes(seed), self.spec.size
+        unused = size - sum(counts)
+        if unused:
+            yield f"data.split: {unused:,} of {size:,} examples ({100 * unused / size:.2g} %) are in no part"
+        fractions = {part: share for part, share in zip(PARTS, self.parts, strict=True) if not isinstance(share, str)}
+        free = size - sum(count for part, count in zip(PARTS, counts, strict=True) if part not in fractions)
+        reached = {part: count / free for part, count in zip(PARTS, counts, strict=True) if fractions.get(part)}
+        if self.rules.column and any(abs(share - fractions[part]) > SHARE_TOLERANCE for part, share in reached.items()):
+            shares = ", ".join(f"{part} {share:.0%} (not {fractions[part]:.0%})" for part, share in reached.items())
+            yield f"data.split: equal values of '{self.rules.column}' stay together, which gives {shares}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +159,7 @@ class Experiment:
         config_text: function from the run's folder to the resolved config as YAML, which is written into it; the paths
             that the user wrote as relative ones are relative to the folder, and absolute for None. Empty for an
             experiment without a config.
+        fold_configs: for cross-validation, such a function for each fold.
     """
 
     name: str
@@ -98,7 +179,8 @@ class Experiment:
     steps: int | None = None
     log_every: int | None = None
     tensorboard: bool = False
-    config_text: Callable[[str | os.PathLike[str] | None], str] = lambda folder: ""
+    config_text: ConfigText = without_config
+    fold_configs: Sequence[ConfigText] = ()
 
     @property
     def spec(self) -> DatasetSpec:
@@ -112,6 +194,16 @@ class Experiment:
         targets = self.spec.targets
         return example_weights(train.y, self.class_weights, targets.number, targets.names)
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """The number of training, validation and test examples; for cross-validation, of the first fold."""
+        return self.data.sizes(self.seed)
+
+    @property
+    def is_cross_validation(self) -> bool:
+        """Whether the experiment consists of one run per fold."""
+        return self.data.rules.folds is not None and self.data.rules.fold is None
+
     def fit_settings(self) -> dict[str, Any]:
         """Return the settings that every training of the network has, as keyword arguments of `fnet.train.fit`."""
         return {
@@ -123,4 +215,4 @@ class Experiment:
 
     def plan(self) -> Plan:
         """Return the length of the run in steps and epochs."""
-        return plan(self.data.training_size, batch_size=self.batch_size, epochs=self.epochs, steps=self.steps)
+        return plan(self.sizes[0], batch_size=self.batch_size, epochs=self.epochs, steps=self.steps)

@@ -18,7 +18,10 @@ import jax
 from fnet.core.wording import shorten
 from fnet.runs import files
 
-FILES = ("config.yaml", "environment.json", "model.safetensors")
+FOLDS = "folds.json"
+"""The file with the scores of the completed folds, in the folder of a cross-validation."""
+
+FILES = ("config.yaml", "environment.json", "model.safetensors", FOLDS)
 """The files of a run that are written as a whole."""
 
 
@@ -132,6 +135,8 @@ def why_unfinished(run: Path) -> str:
 
     A run that was killed has no last record. The lock of `claimed` shows that it no longer runs.
     """
+    if (run / FOLDS).is_file():
+        return f"it is the folder of a cross-validation; name one of its folds, such as {run / 'fold-1'}"
     if not (run / "environment.json").is_file():
         return ""
     records = _records(run)

@@ -14,7 +14,6 @@ from fnet.core.layer import Layer, Shape, freeze, walk
 from fnet.core.traversal import can_rebuild, expanded, frozen_paths, in_shapes, loop_paths, renamed
 from fnet.core.wording import in_bytes
 from fnet.data import memory as machine
-from fnet.data.split import sizes
 from fnet.runs.experiment import Experiment
 
 _ENTRY = 4
@@ -87,7 +86,7 @@ def estimate(experiment: Experiment) -> MemoryNeed:
             in_optimizer += times * trained * in_optimizer_of(leaf)
     best = parameters + in_state + in_optimizer if experiment.early_stopping is not None else 0
     targets = math.prod(spec.targets.shape) * (1 if spec.targets.kind == "classes" else spec.targets.number)
-    train, validation, _ = sizes(experiment.data.parts, spec.size, spec.splits)
+    train, validation, _ = experiment.sizes
     rows = 0 if experiment.data.stream else train + validation
     data = rows * (math.prod(spec.shape) + targets) * _ENTRY
     bytes_per_entry = 2 if any(layer.kind == "precision" for _, layer in walk(net)) else _ENTRY

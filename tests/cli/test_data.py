@@ -109,7 +109,7 @@ def test_names_from_files_are_printed_without_control_characters(rng):
         Path("photos\x1b[2J", folder).mkdir(parents=True)
         for number in range(5):
             Image.fromarray(rng.integers(0, 256, (4, 4), np.uint8)).save(f"photos\x1b[2J/{folder}/{number}.png")
-    Path("t\x1b[2J.csv").write_text('a,"y\x1b[31m"\n' + "".join(f"{i},{i / 3}\n" for i in range(30)))
+    Path("t\x1b[2J.csv").write_text('a,"y\x1b[31m"\n' + "".join(f"{i},{i * i % 11 / 3}\n" for i in range(30)))
     Path("photos.yaml").write_text('data: {path: "photos\\e[2J"}\nmodel: [flatten, {dense: 3}]\n')
     Path("table.yaml").write_text('data: {path: "t\\e[2J.csv", target: "y\\e[31m"}\nmodel: [{dense: 1}]\n')
     out = data("show", "photos.yaml") + data("show", "table.yaml") + data("list")

@@ -66,9 +66,9 @@ from fnet.config.errors import ConfigError
             "known: train_loss, train_accuracy, validation_loss, validation_accuracy",
         ),
         (
-            "data: {name: digits, split: {validation: 0}}\n" + LAYERS + "train:\n  early_stopping: {patience: 2}\n",
+            "data: {name: digits, split: {train: 1.0}}\n" + LAYERS + "train:\n  early_stopping: {patience: 2}\n",
             "c.yaml:4:19",
-            "expected a value that the run records, got 'validation_loss'",
+            "expected a value that the run records, got 'validation_loss', but data.split has no validation part",
         ),
         (
             NET + "optimizer:\n  schedule: {name: cosine, warmup_steps: 5000}\n",

@@ -268,7 +268,7 @@ def test_the_explained_bounds_are_the_checked_bounds(key, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "override_key"), [("train.epochs", "train.epochs"), ("adam.b1", "optimizer.b1"), ("data.split.train",) * 2]
+    ("key", "override_key"), [("train.epochs", "train.epochs"), ("adam.b1", "optimizer.b1"), ("data.order",) * 2]
 )
 def test_the_explained_default_is_the_actual_default(key, override_key, tmp_path):
     path = tmp_path / "c.yaml"

@@ -277,6 +277,12 @@ def test_a_config_whose_resolved_form_could_not_be_read_is_refused(load_text, mo
         load_text(with_layer("[" + "{dense: 9}, " * 20 + "]"))
 
 
+def test_values_are_counted_as_they_are_read(load_text, monkeypatch):
+    monkeypatch.setattr(yaml, "MAX_VALUES", 80)
+    with pytest.raises(ConfigError, match="expected at most 80 values, counted at each use of an alias, got more"):
+        load_text(with_layer("[" + "relu, " * 90 + "]"))
+
+
 def test_random_changes_of_the_shipped_configs_are_resolved_or_refused(tmp_path, monkeypatch):
     module = load_script("reliability/config_fuzz.py")
     monkeypatch.chdir(tmp_path)

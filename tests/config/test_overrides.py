@@ -112,8 +112,8 @@ def test_an_invalid_override_is_reported_by_its_text(load_text, override, what):
     ("override", "what"),
     [
         (
-            "data.split.train=0.95",
-            "sum to at most 1, got 0.95 (train) + 0.1 (validation) + 0.1 (test) = 1.15",
+            "data.split={train: 0.95, test: 0.2}",
+            "sum to at most 1, got 0.95 (train) + 0.2 (test) = 1.15",
         ),
         ("model.5.dense=12", "dense_2: expected 10 outputs for cross_entropy, because digits has 10"),
         (
@@ -148,3 +148,9 @@ def test_a_line_of_the_file_is_named_when_an_override_is_unrelated(load_text):
     with pytest.raises(ConfigError, match=r"^c\.yaml:5:17: train\.epochs: ") as caught:
         load_text(NET + "train: {epochs: 0}\n", "train.batch_size=3", "seed=x")
     assert caught.value.lines[1].startswith("seed=x: ")
+
+
+@pytest.mark.parametrize("override", ["model.1.dens.units=3", "model.1.dens.init=zeros"])
+def test_an_override_inside_an_unknown_layer_names_the_layer(load_text, override):
+    with pytest.raises(ConfigError, match=r"unknown layer 'dens'; did you mean 'dense'\?"):
+        load_text(NET.replace("dense", "dens"), override)

@@ -72,7 +72,7 @@ def test_a_long_value_is_shortened_in_the_message(load_text):
         (
             "{name: digits, split: {train: 0.9, validation: 0.2}}",
             29,
-            "expected fractions that sum to at most 1, got 0.9 (train) + 0.2 (validation) + 0.1 (test) = 1.2",
+            "expected fractions that sum to at most 1, got 0.9 (train) + 0.2 (validation) = 1.1",
         ),
         ("{name: digits, split: {train: 1.5}}", 37, "data.split.train: expected a value of at most 1, got 1.5"),
         ("{name: digits, split: {train: 0}}", 37, "data.split.train: expected a value greater than 0, got 0"),

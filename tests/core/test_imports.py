@@ -5,6 +5,7 @@ import inspect
 import re
 import sys
 import types
+from pathlib import Path
 
 import canary
 import jax
@@ -171,3 +172,12 @@ def test_every_item_of_a_list_is_checked_like_the_first(trace):
     with pytest.raises(ValueError, match=f"--trust {NAME}"):
         LAYERS.build(["relu", ["relu", ["relu", f"{NAME}.layer"]]])
     assert not trace.exists()
+
+
+def test_what_is_inside_fnet_is_not_a_module_of_the_user(monkeypatch):
+    """Not even where fnet itself lies in the current directory or on PYTHONPATH, as in a clone of its repository."""
+    folder = Path(fnet.__file__).parents[1]
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    with imports.gate(local=True), pytest.raises(Untrusted, match=r"fnet\.runs\.files .*--trust fnet\.runs\.files"):
+        imports.lookup("fnet.runs.files.write")

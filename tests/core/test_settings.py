@@ -13,6 +13,7 @@ from fnet.core.settings import (
     first_parameter,
     model_of,
     named_parameters,
+    shown_signature,
 )
 from fnet.core.wording import errors_in_words, format_value, printable, suggestion
 
@@ -272,3 +273,11 @@ def test_other_characters_and_wanted_newlines_are_printed_as_they_are():
     assert printable("é 日本 \U0001f469‍\U0001f52c [red] \\x1b") == "é 日本 \U0001f469‍\U0001f52c [red] \\x1b"
     assert printable("a\nb\r\n", multiline=True) == "a\nb\\r\n"
     assert printable("\u2066a\u2069\ufeff") == "\\u2066a\\u2069\\ufeff"
+
+
+def test_help_shows_the_bounds_inside_a_tuple():
+    def pour(size: tuple[Annotated[int, Ge(1)], str | None], *, sizes: tuple[Annotated[float, Gt(0)], ...] = ()):
+        return size, sizes
+
+    shown = "(size: tuple[int >= 1, str | None], *, sizes: tuple[float > 0, ...] = ()) -> int"
+    assert str(shown_signature(pour, int)) == shown

@@ -358,3 +358,13 @@ def test_numbers_of_numpy_are_settings():
     assert fnet.reshape((np.int32(2), -1)) == fnet.reshape((2, -1))
     with pytest.raises(ValueError, match=r"dropout: rate: expected a value less than 1, got 1\.5"):
         fnet.dropout(jnp.asarray(1.5))
+
+
+def test_layers_are_named_explicitly_only_where_they_must_be():
+    net = fnet.serial(fnet.dense(4), fnet.relu(), fnet.dense(2, name="head"))
+
+    def wider(path, layer):
+        return {"dense_1": fnet.dense(5), "relu_1": fnet.relu(name="mine"), "head": fnet.dense(3)}.get(path, layer)
+
+    expected = fnet.serial(fnet.dense(5), fnet.relu(name="relu_1"), fnet.dense(3, name="head"))
+    assert fnet.describe(fnet.map_layers(wider, net)) == fnet.describe(expected)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -258,8 +259,24 @@ def test_entries_and_clear():
     assert cache.clear([newest]) == newest.size
     assert arrays["x"].sum() == 0
     assert cache.entries() == [oldest]
-    assert cache.clear() == oldest.size
+    leftover = cache.folder() / "killed.partial"
+    leftover.mkdir()
+    (leftover / "x.npy").write_bytes(bytes(1000))
+    assert cache.clear() == oldest.size + 1000
     assert list(cache.folder().iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system does not list open files")
+def test_folders_are_not_left_open():
+    def folders():
+        links = (Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
+        return [os.readlink(link) for link in links if link.is_dir()]
+
+    before = folders()
+    cache.cached(KEY, Decoder())
+    cache.cached(KEY, Decoder())
+    cache.clear()
+    assert folders() == before
 
 
 def test_the_folder_follows_the_environment(tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ from fnet.data import catalog, normalize, sklearn, synthetic
 from fnet.data.arrays import Arrays
 from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError, DatasetSpec, Targets, fingerprint
-from fnet.data.split import SplitError, default_parts, divide, sizes, split_indices
+from fnet.data.split import SplitError, default_parts, divide, sizes
+from fnet.data.stratify import split_indices
 
 DEFAULTS = {
     name: model_of(generator.make, None, ("rng",))().model_dump() for name, generator in synthetic.GENERATORS.items()
@@ -140,6 +141,13 @@ def test_a_constant_feature_is_divided_by_one():
     x = np.array([[7.0, 1.0], [7.0, 3.0]])
     for kind in ("unit", "standard"):
         assert normalize.fit(kind, x)(x)[:, 0].tolist() == [0.0, 0.0]
+
+
+def test_a_feature_is_not_constant_if_one_of_very_many_values_differs_by_its_last_bit():
+    x = np.full((10_000, 1), 2, np.float32)
+    x[7] = np.nextafter(x[7], np.float32(0))
+    np.testing.assert_allclose(normalize.fit("standard", x)(x).std(), 1, rtol=1e-5)
+    assert normalize.fit("unit", x)(x)[6:8].tolist() == [[1], [0]]
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-13, 1.0, 1e30])
@@ -300,3 +308,9 @@ def test_tokens_are_not_normalized(rng):
 def test_describing_datasets_and_clearing_the_cache_import_no_jax():
     code = "import sys; from fnet.data import cache, catalog, inputs, inspect; catalog.embedded(); cache.entries(); "
     subprocess.run([sys.executable, "-c", code + "sys.exit('jax' in sys.modules)"], check=True)
+
+
+def test_a_dataset_of_scikit_learn_is_a_value():
+    assert hash(sklearn.SklearnSource("iris")) == hash(sklearn.SklearnSource("iris"))
+    with pytest.raises(AttributeError, match="cannot assign to field 'name'"):
+        sklearn.SklearnSource("iris").name = "wine"

@@ -1,7 +1,9 @@
 """Hostile files and damaged caches: the corpus of experiments/reliability, and limits of memory."""
 
+import gzip
 import importlib
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from fnet.data.images import images
 from fnet.data.npz import npz
 from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataError, DatasetSpec, Targets
-from fnet.data.split import split_indices
+from fnet.data.stratify import split_indices
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "reliability"
 SLOW = (
@@ -91,6 +93,15 @@ def test_a_file_that_becomes_a_fifo_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(path.os, "stat", lambda _: regular)
     with pytest.raises(DataError, match="expected a file, got a FIFO"):
         path.open_file(tmp_path / "fifo")
+
+
+def test_a_socket_is_not_opened(tmp_path, monkeypatch):
+    """Opening it fails with an error of the system that does not say why."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("file")
+        with pytest.raises(DataError, match="'file': expected a file, got a socket"):
+            path.open_file(Path("file"))
 
 
 # Memory
@@ -223,3 +234,35 @@ def test_each_part_contains_its_fraction_of_every_class_to_within_one_example():
             assert abs(len(part) - fraction * size) <= 1 + 1e-9
             shares = fraction * np.bincount(classes, minlength=number)
             assert np.abs(np.bincount(classes[part], minlength=number) - shares).max() <= 1 + 1e-9, seed
+
+
+def write_idx(images, labels, end=b""):
+    """Write compressed files of images and labels, with further bytes at the end of the labels."""
+    for name, magic, array, more in (("images-idx3", 2051, images, b""), ("labels-idx1", 2049, labels, end)):
+        header = np.array([magic, *array.shape], ">u4").tobytes()
+        with gzip.open(f"train-{name}-ubyte.gz", "wb") as file:
+            file.write(header + array.tobytes() + more)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_labels_in_a_compressed_file_are_compared_with_memory_before_they_are_read():
+    write_idx(np.zeros((6000, 1, 1), np.uint8), np.zeros(6000, np.uint8))
+    message = "ubyte.gz needs 12 kB of memory, but 10 kB are available; divide the file"
+    assert assert_too_large("idx", message, path=".") == "path"
+
+
+@pytest.mark.usefixtures("isolated_folders")
+def test_a_compressed_file_of_one_more_label_is_too_long():
+    write_idx(np.zeros((3, 4, 4), np.uint8), np.array([0, 1, 1], np.uint8), end=b"\x01")
+    with pytest.raises(DataError, match=r"labels-idx1-ubyte\.gz is too long: expected 11 bytes, got more$"):
+        files.source("idx", {"path": "."}).spec()
+
+
+@pytest.mark.usefixtures("isolated_folders")
+def test_a_large_image_is_read_without_the_warning_of_pillow(monkeypatch):
+    """Its pixels are compared with memory instead; above twice the limit of Pillow it is an error."""
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Image.new("L", (4, 3)).save(f"{folder}/1.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
+    assert files.source("images", {"path": "."}).read(0).x.shape == (2, 3, 4, 1)

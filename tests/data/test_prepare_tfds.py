@@ -2,14 +2,17 @@
 
 import importlib.util
 import sys
+import types
 from pathlib import Path
 
 import prepared
 import pytest
+from array_record.python.array_record_module import ArrayRecordReader
 from cli.calls import call
 from prepared import settings, spec_and_arrays
 
 from fnet.data import prepare_tfds, tfds
+from fnet.data.source import DataError
 
 BUILDER = """
 import os, sys
@@ -155,3 +158,25 @@ def test_tfrecord_files_are_converted(tmp_path):
     assert prepare_tfds.prepare("images", str(tmp_path)) == (directory, {"train": 10})
     _, arrays = spec_and_arrays("images", settings(tmp_path))
     assert {x.tobytes() for x in arrays.x} == {x.tobytes() for x in prepared.digits(10)[0]}
+
+
+def test_converted_files_have_the_same_records(tmp_path, monkeypatch):
+    """A stand-in for TensorFlow reads the records: of array_record files with the name and the header of tfrecord."""
+    directory = prepared.prepare_images(tmp_path, "images", train=10)
+    (records,) = directory.glob("*.array_record-*")
+    files = [records.rename(records.with_name(records.name.replace(".array_record-", ".tfrecord-")))]
+    header = directory / "dataset_info.json"
+    header.write_text(header.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(DataError, match="tfrecord"):
+        tfds.locate("images", str(tmp_path))
+
+    def dataset(path):
+        return types.SimpleNamespace(as_numpy_iterator=ArrayRecordReader(path).read_all)
+
+    tensorflow = types.SimpleNamespace(data=types.SimpleNamespace(TFRecordDataset=dataset))
+    with monkeypatch.context() as context:
+        context.setitem(sys.modules, "tensorflow", tensorflow)
+        prepare_tfds._convert(directory, files)
+    _, arrays = spec_and_arrays("images", settings(tmp_path))
+    assert {x.tobytes() for x in arrays.x} == {x.tobytes() for x in prepared.digits(10)[0]}
+    assert left_in(tmp_path) == []

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import fnet
-from fnet.gradcheck import check
+from fnet.gradcheck import check, modes
 from fnet.reference import activation, dropout, embedding, norm, recurrent
 from fnet.reference import network as reference_network
 from fnet.reference.rule import Rule
@@ -267,3 +268,22 @@ def test_weights_of_examples_that_are_ignored_by_hand(monkeypatch):
     report = check_net(fnet.dense(3), fnet.tanh())
     assert {part for _, part in wrong(report)} == {"masked"}
     assert ("loss", "masked") in wrong(report)
+
+
+def test_only_a_state_without_rule_is_called_unchecked():
+    net = fnet.serial(fnet.dense(2), fnet.batch_norm())
+    mean, var = np.array([0.1, 0.2]), np.array([1.5, 0.7])
+    by_jax = {"batch_norm_1/mean": mean, "batch_norm_1/var": var}
+    for by_hand, unchecked in (({"mean": mean, "var": var}, ""), ({"mean": mean}, "no rule by hand")):
+        rows = modes.state_rows(net, {"batch_norm_1": by_hand}, by_jax, 1e-6)
+        assert [(row.name, row.verdict, row.diagnosis) for row in rows] == [
+            ("state: batch_norm_1/mean", "ok", ""), ("state: batch_norm_1/var", "ok", unchecked),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("x", [np.zeros((1, 1, 2)), np.zeros((1, 1), int), np.zeros((3, 1, 2))])
+def test_the_mask_of_steps_has_a_real_step_even_of_one(x, monkeypatch):
+    monkeypatch.setattr(modes, "_refusal", lambda *_: "")
+    (*_, masked), _ = modes.modes(types.SimpleNamespace(x=x))
+    assert masked.mask.shape == x.shape[:2]
+    assert masked.mask.any()

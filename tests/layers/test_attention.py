@@ -239,6 +239,8 @@ def test_other_inputs_than_at_initialization():
     x, memory = np.ones((2, 5, 4)), np.ones((2, 3, 2))
     with pytest.raises(fnet.ShapeError, match=r"expects \(batch, time, 2\), for its w \(2, 4\), got \(2, 3, 4\)"):
         layer.apply(params, {}, (x, np.ones((2, 3, 4))), train=False)
+    with pytest.raises(fnet.ShapeError, match=r"expects \(batch, time, 4\), for its w \(4, 4\), got \(2, 5, 6\)"):
+        layer.apply(params, {}, (np.ones((2, 5, 6)), memory), train=False)
     with pytest.raises(fnet.ShapeError, match=r"expects as many sequences as memories, got 2 and 1"):
         layer.apply(params, {}, (x, memory[:1]), train=False)
     with pytest.raises(TypeError, match=r"expects a Boolean memory_mask, got float32; use memory_mask.astype\(bool\)"):

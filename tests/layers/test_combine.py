@@ -184,3 +184,16 @@ def test_invalid_graphs_are_refused(nodes, output, message):
 def test_times_must_be_a_positive_integer(times):
     with pytest.raises(ValueError, match="repeat: times: expected a"):
         fnet.repeat(fnet.relu(), times=times)
+
+
+def test_a_residual_is_not_broadcast():
+    """Parameters of another network: the sum of (4, 3) and (4, 1) would have a shape."""
+    net = fnet.residual(fnet.dense(1))
+    params = {"dense_1": {"w": np.ones((3, 1)), "b": np.zeros(1)}}
+    with pytest.raises(fnet.ShapeError, match=r"must preserve the shape \(3,\), but their output has shape \(1,\)"):
+        net.apply(params, {}, np.ones((4, 3)), train=False)
+
+
+def test_a_layer_in_parallel_needs_a_branch():
+    with pytest.raises(ValueError, match="parallel: expected at least one branch, got none"):
+        fnet.parallel()

@@ -47,3 +47,9 @@ def test_another_dataset_gives_another_picture(rng):
         for _ in range(2)
     )
     assert not np.array_equal(first, second)
+
+
+def test_images_of_a_single_class_are_drawn(rng):
+    spec = DatasetSpec("dark", (3, 2, 1), Targets("classes", 2, ("seen", "unseen")), 30, (0.0, 255.0))
+    data = Arrays(rng.integers(0, 256, (30, 3, 2, 1), np.uint8), np.zeros(30, np.int32))
+    assert len(np.unique(pixels(inspect(data, spec, (0.8, 0.1, 0.1), "none", seed=0)))) > 20

@@ -86,3 +86,9 @@ def test_values_have_the_format_of_their_metric_regardless_of_its_name():
     scores = {"test": {"loss": 0.123456, "hits": 0.98765, "accuracy": 0.98765}}
     table = rows(scores_table(scores, {"test": 1000}, (percent, plain)))
     assert ["test", "1,000", "0.1235", "98.8%", "0.99"] in table
+
+
+def test_the_columns_of_predictions_are_named():
+    table = rows(predictions_table([Prediction("7", "cat", {"cat": 0.75, "dog": 0.25})], 1))
+    assert ["example", "prediction", "probabilities"] in table
+    assert ["example", "prediction"] in rows(predictions_table([Prediction("7", "cat", {})], 1))

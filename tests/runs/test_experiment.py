@@ -79,3 +79,13 @@ def test_training_that_diverges_before_a_check_is_an_error(experiment):
     wild = dataclasses.replace(experiment, optimizer=lambda steps: optax.sgd(float("inf")))
     with pytest.raises(RunFailed, match=r"training before the check failed at step \d+ "):
         check_gradients(wild, after_steps=30, samples=2)
+
+
+def test_fewer_entries_per_leaf_are_differentiated_in_a_network_of_many_leaves(experiment, monkeypatch):
+    """About 400 in total, and 20 where one leaf is chosen."""
+    given = []
+    monkeypatch.setattr(gradcheck, "check", lambda *_, samples, **__: given.append(samples))
+    deep = dataclasses.replace(experiment, net=fnet.serial(*[fnet.batch_norm()] * 12, fnet.dense(3, bias=False)))
+    for settings in ({}, {"leaf": "dense_1/w"}, {"samples": 7}):
+        check_gradients(deep, **settings)
+    assert given == [16, 20, 7]

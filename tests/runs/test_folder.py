@@ -1,5 +1,6 @@
 """A run's folder: its name, the lock of a running run, and what a killed one leaves."""
 
+import fcntl
 import json
 import os
 
@@ -54,6 +55,16 @@ def test_the_temporary_files_of_a_running_run_stay(tmp_path):
     first = killed(tmp_path, "a")
     with folder.claimed(first), folder.claimed(folder.create(str(tmp_path), "b")):
         assert ".model.safetensors-abcd1234" in names(first)
+
+
+def test_a_running_run_is_locked_exclusively(tmp_path):
+    """Even a shared lock, with which several processes can ask whether it is running, is refused."""
+    run = folder.create(str(tmp_path), "a")
+    handle = os.open(run, os.O_RDONLY)
+    with folder.claimed(run), pytest.raises(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    os.close(handle)
 
 
 def test_a_run_that_is_not_finished_says_why(tmp_path):

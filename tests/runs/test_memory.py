@@ -47,6 +47,14 @@ def test_early_stopping_keeps_a_copy_and_streamed_data_stays_on_disk():
     assert need == memory.MemoryNeed(60, 60, 0, 0, 60, 0, 32 * 3 * 4)
 
 
+def test_the_best_epoch_has_parameters_and_both_states():
+    net = fnet.serial(fnet.dense(5), fnet.batch_norm(), fnet.dense(3))
+    need = memory.estimate(experiment(net, early_stopping=fnet.train.EarlyStopping()))
+    parameters = 4 * (25 + 10 + 18)
+    assert (need.parameters, need.optimizer, need.state) == (parameters, 2 * parameters + 4, 4 * 10)
+    assert need.best_epoch == need.parameters + need.optimizer + need.state
+
+
 def test_frozen_layers_have_no_gradient():
     net = fnet.serial(fnet.frozen(fnet.dense(6)), fnet.dense(3))
     need = memory.estimate(experiment(net, optax.sgd(0.1, momentum=0.9)))

@@ -177,3 +177,11 @@ def test_altered_files_are_refused_or_valid(tmp_path, capsys):
     assert failed == 0, output
     # The line that `python experiments/reliability` reads.
     assert re.fullmatch(r"model files: \d+ tried, 0 failed, seed 1", output.splitlines()[-1])
+
+
+@pytest.mark.parametrize("wrong", [0.0, -2.0, np.nan])
+def test_examples_are_not_divided_by_a_scale_that_is_not_positive(tmp_path, wrong):
+    path, scale = tmp_path / "model.safetensors", np.array([1.5, wrong])
+    save_model(path, fnet.relu(), {}, {}, normalizer=IDENTITY._replace(scale=scale))
+    with pytest.raises(FolderError, match=f"normalization/scale: expected finite numbers above 0, got {wrong}"):
+        load_model(path)

@@ -119,7 +119,7 @@ def test_a_character_outside_the_training_text_is_named(train):
 
 def test_prediction_does_not_need_the_training_data(train, tmp_path):
     path = tmp_path / "gone.csv"
-    path.write_text("a,b,kind\n" + "1,red,x\n2,blue,y\n1,red,y\n2,blue,x\n" * 5)
+    path.write_text("a,b,kind\n" + "1,red,x\n2,blue,y\n1,blue,y\n2,red,x\n3,red,y\n" * 4)
     folder = train(f"data: {{path: {path}, target: kind}}\nmodel: [{{dense: 2}}]")
     path.rename(tmp_path / "new.csv")
     assert [row.example for row in predict(load_trained(folder), str(tmp_path / "new.csv"))] == list(

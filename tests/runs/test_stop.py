@@ -4,6 +4,7 @@ import gc
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -114,3 +115,20 @@ with stop.handled():
     process.terminate()
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (143, "terminated; the run is in x\n")
+
+
+def test_two_signals_that_arrive_together_are_both_received(stop):
+    """Python is told of both before its first handler runs. A third one ends a second handler that waits."""
+    stop.deferred, both, main = True, {signal.SIGTERM, signal.SIGHUP}, threading.main_thread().ident
+    rescue = threading.Timer(20, signal.pthread_kill, (main, signal.SIGTERM))
+    rescue.start()
+    began = time.perf_counter()
+    signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    for number in both:
+        signal.pthread_kill(main, number)
+    with pytest.raises(Interrupted):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+    rescue.cancel()
+    assert time.perf_counter() - began < 15
+    with pytest.raises(Interrupted):
+        stop.raise_if_pending()

@@ -51,7 +51,7 @@ def sources(tmp_path, rng):
     np.savez(tmp_path / "table.npz", x=x, y=np.arange(90) % 3)
     pixels = rng.integers(0, 256, (90, 6, 5)).astype(np.uint8)
     np.savez(tmp_path / "pixels.npz", x=pixels, y=np.arange(90) % 2)
-    rows = ["a,b,y", *(f"{i % 7 if i % 5 else ''},{i * 0.5},{i * 0.25 + 0.125}" for i in range(90))]
+    rows = ["a,b,y", *(f"{i % 7 if i % 5 else ''},{i * 0.5},{i * i % 13 * 0.25 + 0.125}" for i in range(90))]
     (tmp_path / "gaps.csv").write_text("\n".join(rows))
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question; " * 12)
     return {

@@ -90,6 +90,13 @@ def test_a_tiny_temperature_samples_the_most_likely_token(temperature):
     assert take(4, net, params, {}, [0], window=2, temperature=temperature) == [1, 2, 2, 2]
 
 
+def test_a_tiny_temperature_samples_equally_likely_tokens_equally_often():
+    net, params = chain(np.tile([3.0, -1.0, 3.0], (3, 1)))
+    tokens = take(60, net, params, {}, [1], window=2, temperature=1e-45, seed=2)
+    assert 15 < tokens.count(0) < 45
+    assert tokens.count(0) + tokens.count(2) == 60
+
+
 @pytest.mark.parametrize(
     "layer",
     [fnet.attention(1), fnet.rnn(4, reverse=True), fnet.bidirectional(fnet.gru(2))],

@@ -11,8 +11,9 @@ import pytest
 import fnet
 from fnet.losses import resolve_loss
 from fnet.reference.network import loss_and_gradients
+from fnet.train.checks import check_labels
 from fnet.train.evaluate import make_score
-from fnet.train.state import Batch
+from fnet.train.state import Batch, Examples
 from fnet.train.step import objective
 
 MASK = np.array([[True, True, True, False], [True, False, False, False], [False, True, True, True]])
@@ -144,6 +145,28 @@ def test_a_label_beyond_32_bits_does_not_wrap_around(dtype):
         assert_refused(
             f"the label of example 1 is {large}, but the network has 5 outputs, for the classes 0 ... 4", x, y, mask
         )
+
+
+@pytest.mark.parametrize("label", [-1, -(2**32)])
+def test_a_negative_label_does_not_wrap_around(label):
+    """With a mask on the device, labels are checked there, where they have 32 bits."""
+    labels = np.array([0, 4, label])
+    with pytest.raises(ValueError, match=f"the label of example 2 is {label}, but the network has 5 outputs"):
+        check_labels(resolve_loss("cross_entropy"), Examples(np.zeros((3, 2)), labels, jnp.ones(3, bool)), (5,))
+
+
+def test_unsigned_numbers_keep_their_values_on_the_device():
+    """A weight of 2^40 is not 0, whose label would not matter."""
+    loss, labels = resolve_loss("cross_entropy"), jnp.array([0, 0, 7])
+    check_labels(loss, Examples(np.zeros((3, 2)), labels, weight=np.array([1, 2**40, 0], np.uint64)), (1,))
+    with pytest.raises(ValueError, match="the label of example 2 is 7, but the network has 1 outputs"):
+        check_labels(loss, Examples(np.zeros((3, 2)), labels, weight=np.array([1, 0, 2**40], np.uint64)), (1,))
+
+
+@pytest.mark.parametrize(("targets", "out_shape"), [([[0, 1, 4]], (3,)), ([5], ()), ([5], {"a": (3,), "b": (3,)})])
+def test_whole_numbers_that_are_not_labels_are_not_checked_as_labels(targets, out_shape):
+    """A target per output, such as a count; and outputs for which the loss itself is refused, with its own message."""
+    check_labels(resolve_loss("cross_entropy"), Examples(np.zeros((1, 2)), np.array(targets)), out_shape)
 
 
 def test_indices_are_checked_in_validation_too():

@@ -125,7 +125,7 @@ def infer(frame: "pd.DataFrame", types: Mapping[str, ColumnType], where: str, de
         DataError: for entries that do not have the type that was set, or that most of the others have.
     """
     is_plain = {
-        name: dtype.kind in "buif" and types.get(str(name), "number") in ("number", "boolean")
+        name: dtype.kind in "buif" and types.get(str(name)) in (None, "number", *["boolean"] * (dtype.kind == "b"))
         for name, dtype in frame.dtypes.items()
     }
     plain = [str(name) for name, value in is_plain.items() if value]
@@ -249,9 +249,13 @@ def words(text: str) -> list[str]:
 
 def _bag_of_words(name: str, origin: str, entries: Texts) -> Typed:
     """Return a column of free text; its features are the words that occur in most texts, but not in all of them."""
-    counts = Counter(word for text in entries.texts for word in set(words(text)))
-    total = len(entries.texts)
-    frequent = sorted((word for word in counts if 1 < counts[word] < total), key=lambda word: (-counts[word], word))
+    rows = np.bincount(entries.codes[entries.codes >= 0], minlength=len(entries.texts)).tolist()
+    counts = Counter[str]()
+    for text, number in zip(entries.texts, rows, strict=True):
+        for word in set(words(text)):
+            counts[word] += number
+    frequent = [word for word in counts if 1 < counts[word] < sum(rows)]
+    frequent.sort(key=lambda word: (-counts[word], word))
     return Typed(Column(name, "text", tuple(sorted(frequent[:MAX_WORDS])), used=bool(frequent)), origin, entries)
 
 

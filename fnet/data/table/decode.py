@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SUMMARIZED = 1000
+"""Maximum number of columns besides the targets that are summarized for a person."""
+
+
 class Settings(NamedTuple):
     """The settings that the arrays of a table depend on."""
 
@@ -162,6 +166,7 @@ def _summary(
     whole: "pd.DataFrame", frame: "pd.DataFrame", typed: Sequence[Typed], settings: Settings
 ) -> list[ColumnSummary]:
     """Summarize all columns of a table, in its order."""
+    typed = typed[:SUMMARIZED]
     targets = [
         Typed(Column(name, used=False), "set", texts_of(column_of(frame, name)), note="target")
         for name in settings.target
@@ -172,7 +177,8 @@ def _summary(
     if settings.group in known:
         known[settings.group] = known[settings.group]._replace(note="divides the examples")
     dropped = {name: ColumnSummary(name, "", "set", 0, 0, (), 0, "dropped") for name in settings.drop}
-    return [(known | dropped)[name] for name in map(str, whole.columns)]
+    known |= dropped
+    return [known[name] for name in map(str, whole.columns) if name in known]
 
 
 def values_of(
