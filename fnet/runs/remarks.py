@@ -62,10 +62,10 @@ def compare(experiment: Experiment, loss: Loss, splits: Splits[Any], scores: Sco
     """Compare the scores of a network with baselines; there are none for a custom loss.
 
     Networks and baselines are compared by accuracy, by balanced accuracy if the classes are weighted, and by the loss
-    if the targets are values. The loss is also what is shown, unless it is the squared error of one value, whose order
-    is that of its root: a mean over values in different units says nothing. A difference counts if it is greater than its standard error, which is that of the mean
-    of the differences of all examples. For sequences of targets, whose outputs are too many to keep, every difference
-    of the losses counts.
+    if the targets are values. The loss is also what is shown, unless it is the squared error of one value, which orders
+    networks like its root: a mean over values in different units says nothing. A difference counts if it is greater
+    than its standard error, which is that of the mean of the differences of all examples. For sequences of targets,
+    whose outputs are too many to keep, every difference of the losses counts.
 
     Args:
         experiment: the experiment.
