@@ -257,6 +257,8 @@ class _Result(NamedTuple):
         steps = ["more train.epochs", "another optimizer.learning_rate", "more units"]
         if self.experiment.data.normalization == "none" and not self.experiment.spec.tokens:
             steps.insert(0, "data.normalize: standard")
+        if self.experiment.spec.targets.kind == "values" and self.experiment.data.target_normalization == "none":
+            steps.insert(0, "data.normalize_targets: standard")
         listed = f"{', '.join(steps[:-1])}, or {steps[-1]}"
         fact = "no better than that on the training part either" if overfits else "not much better on the training part"
         return f"it is {fact} ({self._trained()}): try {listed}"

@@ -24,7 +24,7 @@ def experiment_of(number, names=(), *, kind="classes", class_weights=None, norma
     spec = DatasetSpec("t", (1,), Targets(kind, number, names), 0)
     return types.SimpleNamespace(
         spec=spec,
-        data=types.SimpleNamespace(normalization=normalization),
+        data=types.SimpleNamespace(normalization=normalization, target_normalization="none"),
         class_weights=class_weights,
         loss_settings={"name": "cross_entropy"},
         weights_of=lambda train: class_weights and example_weights(train.y, class_weights, number, names),
@@ -147,6 +147,7 @@ def test_values_that_are_no_better_than_their_mean(rng):
     found = compare(experiment_of(1, kind="values"), LOSSES["mse"], splits, scores, outputs)
     assert found.remarks[0].startswith(f"the network (rmse {loss**0.5:.4g}) is no better than the training mean (rmse")
     assert "it is not much better on the training part" in found.remarks[0]
+    assert "try data.normalize_targets: standard, more train.epochs" in found.remarks[0]
 
 
 def test_a_network_that_does_not_reach_the_linear_model_on_the_training_part_does_not_overfit():
