@@ -115,7 +115,7 @@ def _csv_file(file: BinaryIO, names: Sequence[str]) -> Iterator[Write]:
             if not header:
                 header.extend(row)
                 table.writerow(header)
-            table.writerow([value if isinstance(value, str) else f"{value:.9g}" for value in row.values()])
+            table.writerow([value if isinstance(value, str) else f"{value:.12g}" for value in row.values()])
             formulas += any(isinstance(value, str) and _is_formula(value) for value in row.values())
         text.flush()
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fnet.core.wording import format_value
 from fnet.data.pipeline import Splits
-from fnet.losses import Loss
+from fnet.losses import Loss, mse
 from fnet.metrics import ACCURACY, Metric
 from fnet.runs.baseline import Baseline, baselines
 from fnet.runs.experiment import Experiment
@@ -37,7 +37,7 @@ class Comparison(NamedTuple):
     """The result of a run compared with its baselines on one part of the data: test, else the last one with examples.
 
     part: name of the part.
-    measure: the metric that is shown; the loss for sequences of targets.
+    measure: the metric that is shown; the loss for sequences of targets, several values, and values without `mse`.
     baselines: the baselines with their scores.
     skipped: why there is no linear model for a table; else empty.
     balanced_accuracy: mean recall of the network over the classes that occur in the part, if accuracy says little.
@@ -62,9 +62,10 @@ def compare(experiment: Experiment, loss: Loss, splits: Splits[Any], scores: Sco
     """Compare the scores of a network with baselines; there are none for a custom loss.
 
     Networks and baselines are compared by accuracy, by balanced accuracy if the classes are weighted, and by the loss
-    if the targets are values. A difference counts if it is greater than its standard error, which is that of the mean
-    of the differences of all examples. For sequences of targets, whose outputs are too many to keep, every difference
-    of the losses counts.
+    if the targets are values. The loss is also what is shown, unless it is the squared error of one value, which orders
+    networks like its root: a mean over values in different units says nothing. A difference counts if it is greater
+    than its standard error, which is that of the mean of the differences of all examples. For sequences of targets,
+    whose outputs are too many to keep, every difference of the losses counts.
 
     Args:
         experiment: the experiment.
@@ -80,7 +81,9 @@ def compare(experiment: Experiment, loss: Loss, splits: Splits[Any], scores: Sco
     standardize = experiment.data.normalization == "none"
     weights = experiment.weights_of(splits.train)
     found, skipped = baselines(loss, experiment.spec, splits.train, data, standardize=standardize, weights=weights)
-    measure = Metric("loss", loss.function, higher_is_better=False) if outputs is None else loss.metrics[0]
+    is_root = targets.number == 1 and loss.function is mse
+    shows_loss = outputs is None or (targets.kind == "values" and not is_root)
+    measure = Metric("loss", loss.function, higher_is_better=False) if shows_loss else loss.metrics[0]
     if outputs is None:
         gains = [Gain(baseline.scores["loss"] - scores[part]["loss"], 0.0) for baseline in found]
         remarks = _Result(experiment, part, data.size, scores, measure).standing(found, gains)
@@ -192,7 +195,7 @@ class _Result(NamedTuple):
         within = " within a standard error" if not index and gains[0].mean > 0 else ""
         useless = not index and linear is not None and linear.mean <= 0
         also = f", nor is {found[-1].text}: check the features and the target" if useless else ""
-        return (f"{fact} on the {self.part} part{within}{also}; {self._advice(found[0], error)}",)
+        return (f"{fact} on the {self.part} part{within}{also}; {self._advice(reference, error)}",)
 
     def imbalance(
         self, recalls: np.ndarray, labels: np.ndarray, training: np.ndarray
@@ -234,18 +237,19 @@ class _Result(NamedTuple):
         examples = "1 example" if self.size == 1 else f"{self.size} examples"
         return (f"the {self.part} part has {examples}: one is {worth}; enlarge it with data.split",)
 
-    def _advice(self, constant: Baseline, error: float) -> str:
+    def _advice(self, reference: Baseline, error: float) -> str:
         """Return what to try: against overfitting if the training part has better scores, else to fit it better.
 
         Args:
-            constant: the constant baseline, which the training part must be better than as well.
+            reference: the baseline that is better, whose score the network must exceed at least on the training part.
             error: standard error of the network's score.
         """
         values = self.experiment.spec.targets.kind == "values" or self.measure.name == "loss"
         key, sign = ("loss", -1) if values else ("accuracy", 1)
         trained, scored = (sign * self.scores[part][key] for part in ("train", self.part))
-        learned = self.experiment.class_weights is not None or trained > sign * constant.scores[key]
-        if learned and trained - scored > error:
+        learned = self.experiment.class_weights is not None or trained > sign * reference.scores[key]
+        overfits = trained - scored > error
+        if learned and overfits:
             return (
                 f"it is better on the training part ({self._trained()}), so it overfits: try fewer units, dropout, "
                 "regularization.l2, train.early_stopping, or more examples"
@@ -253,8 +257,11 @@ class _Result(NamedTuple):
         steps = ["more train.epochs", "another optimizer.learning_rate", "more units"]
         if self.experiment.data.normalization == "none" and not self.experiment.spec.tokens:
             steps.insert(0, "data.normalize: standard")
+        if self.experiment.spec.targets.kind == "values" and self.experiment.data.target_normalization == "none":
+            steps.insert(0, "data.normalize_targets: standard")
         listed = f"{', '.join(steps[:-1])}, or {steps[-1]}"
-        return f"it is not much better on the training part ({self._trained()}): try {listed}"
+        fact = "no better than that on the training part either" if overfits else "not much better on the training part"
+        return f"it is {fact} ({self._trained()}): try {listed}"
 
     def _trained(self) -> str:
         scores = self.scores["train"]

@@ -14,8 +14,9 @@ from fnet.config.load import load
 from fnet.data.source import Column, DataError, DatasetSpec, Targets
 from fnet.runs.folder import FolderError
 from fnet.runs.model_file import load_model, save_model
-from fnet.runs.predict import continue_text, load_trained
+from fnet.runs.predict import Prediction, Predictions, continue_text, load_trained
 from fnet.runs.predict import predict as predict_portions
+from fnet.runs.prediction_file import save_predictions
 from fnet.runs.run import run
 from fnet.train.generation import GenerationError
 
@@ -26,6 +27,12 @@ def predict(network, source):
     predictions = [prediction for portion in portions for prediction in portion]
     assert len(predictions) == size
     return predictions
+
+
+def test_values_far_from_zero_keep_their_digits_in_a_table(tmp_path):
+    prediction = Prediction("0", {"y": 1e9 + 0.125}, {})
+    save_predictions(str(tmp_path / "p.csv"), Predictions(1, ("y",), iter([[prediction]])), "x.csv")
+    assert (tmp_path / "p.csv").read_text() == "example,y\n0,1000000000.12\n"
 
 
 @pytest.fixture(scope="module")

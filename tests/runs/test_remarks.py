@@ -24,7 +24,7 @@ def experiment_of(number, names=(), *, kind="classes", class_weights=None, norma
     spec = DatasetSpec("t", (1,), Targets(kind, number, names), 0)
     return types.SimpleNamespace(
         spec=spec,
-        data=types.SimpleNamespace(normalization=normalization),
+        data=types.SimpleNamespace(normalization=normalization, target_normalization="none"),
         class_weights=class_weights,
         loss_settings={"name": "cross_entropy"},
         weights_of=lambda train: class_weights and example_weights(train.y, class_weights, number, names),
@@ -147,6 +147,29 @@ def test_values_that_are_no_better_than_their_mean(rng):
     found = compare(experiment_of(1, kind="values"), LOSSES["mse"], splits, scores, outputs)
     assert found.remarks[0].startswith(f"the network (rmse {loss**0.5:.4g}) is no better than the training mean (rmse")
     assert "it is not much better on the training part" in found.remarks[0]
+    assert "try data.normalize_targets: standard, more train.epochs" in found.remarks[0]
+
+
+def test_a_network_that_does_not_reach_the_linear_model_on_the_training_part_does_not_overfit():
+    """The network is right in 80 of 100 cases, the linear model in 95."""
+    predicted = np.where(np.arange(100) < 20, 1 - HALF, HALF)
+    x = np.where(np.arange(100) < 5, 1 - HALF, HALF)[:, None].astype(np.float32)
+    (remark,) = remarks_of(HALF, predicted, x=x, train_accuracy=0.97).remarks
+    assert "it is better on the training part (accuracy 97.0%), so it overfits" in remark
+    (remark,) = remarks_of(HALF, predicted, x=x, train_accuracy=0.9).remarks
+    assert "it is no better than that on the training part either (accuracy 90.0%): try more train.epochs" in remark
+
+
+def test_several_values_are_compared_by_their_loss():
+    """The root mean squared error of the network is lower: that of the value in the larger unit dominates it."""
+    y = np.stack([1000.0 * (-1.0) ** HALF, (-1.0) ** HALF], axis=1).astype(np.float32)
+    outputs = y * np.array([0.1, -2], np.float32)
+    splits = Splits(Arrays(y * 0, y / [1000, 1]), NONE, Arrays(y * 0, y / [1000, 1]), IDENTITY)
+    loss = float(np.mean([0.9**2, 3**2]))
+    scores = {part: {"loss": loss, "rmse": np.mean([900, 3])} for part in ("train", "test")}
+    found = compare(experiment_of(2, kind="values"), LOSSES["mse"], splits, scores, outputs / [1000, 1])
+    assert found.remarks[0].startswith("the network (loss 4.905) is no better than the training mean (loss 1) on the")
+    assert comparison_text(found).startswith("for comparison, loss on the test part: the training mean 1, ")
 
 
 def test_there_are_at_most_three_remarks_of_one_line():

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MAX_CLASSES = 20
 """Maximum number of different whole numbers that are taken as classes by default."""
 
+MAX_ROUNDING = 1e-4
+"""Rounding of a value to float32, relative to the standard deviation of its column, above which values are float64."""
+
 _SEPARATORS = re.compile(r"\s*[;|,]\s*")
 
 
@@ -43,7 +46,8 @@ def targets(
         decimal: decimal mark of numbers that could have either, if it is known.
 
     Returns:
-        Labels of classes (n,) int32; values or labels (n, number) float32.
+        Labels of classes (n,) int32; values or labels (n, number) float32, or float64 for values that float32 does not
+        represent precisely enough, such as 1e9 + 1.
 
     Raises:
         DataError: for targets that do not have this kind, or that are all the same.
@@ -116,7 +120,9 @@ def _values(
         elif len(values) >= MIN_ROWS and names_rows(name) and len(np.unique(values)) == len(values):
             notes.append(f"the target '{name}' has another value in every row and seems to be an identifier")
     y = np.stack([values for values in numbers.values() if values is not None], axis=1)
-    return as_float32(y), Targets("values", len(names), names), notes
+    rounded = as_float32(y)
+    is_precise = np.all(np.abs(rounded - y).max(axis=0) <= MAX_ROUNDING * y.std(axis=0))
+    return rounded if is_precise else y, Targets("values", len(names), names), notes
 
 
 def _refuse_text(column: "pd.Series", where: str) -> None:

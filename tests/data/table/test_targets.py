@@ -45,6 +45,13 @@ def test_targets(lines, settings, kind, names, y):
     assert values.dtype == (np.int32 if kind == "classes" else np.float32)
 
 
+def test_values_that_float32_cannot_represent_keep_their_differences():
+    lines = ["y;z", *(f"{1_000_000_000 + n};0.{n}" for n in range(5))]
+    _, y = targets_of(lines, target=["y", "z"])
+    assert (y[:, 0] - 1e9).tolist() == [0, 1, 2, 3, 4]
+    assert targets_of(lines, target="z")[1].dtype == np.float32
+
+
 @pytest.mark.parametrize(
     ("lines", "settings", "message"),
     [
