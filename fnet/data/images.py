@@ -1,5 +1,6 @@
 """Images in folders, one folder per class, or in any folder with a table of file names and labels."""
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -13,7 +14,6 @@ from annotated_types import Ge, Len, MinLen
 from fnet.data import pixels
 from fnet.data.cache import Chunks, cached
 from fnet.data.image_labels import Labeled
-from fnet.data.labels import LabeledSource
 from fnet.data.path import (
     FileSource,
     PathText,
@@ -101,7 +101,7 @@ def images(
         return _source(path, lambda: find(spec.targets), lambda _: trained, resize=size is not None)
 
     source = _source(path, find, form, resize=size is not None)
-    return LabeledSource(source.header, source.rows, None if labels is None else values, encoded_like)
+    return dataclasses.replace(source, values=None if labels is None else values, encoded_like=encoded_like)
 
 
 def _source(
