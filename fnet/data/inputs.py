@@ -14,7 +14,7 @@ from fnet.data.npy import Header
 from fnet.data.path import existing_file, existing_path, file_errors, open_file
 from fnet.data.pixels import Form, decode
 from fnet.data.source import DataError, DatasetSpec, DataWarning
-from fnet.data.table import encode
+from fnet.data.table import encode, readers
 
 ENTRIES = 1 << 21
 """Approximate number of entries of a portion."""
@@ -71,7 +71,7 @@ def open_inputs(path: str, spec: DatasetSpec) -> Inputs:
     if not location.is_dir():
         location = existing_file(path)
     extension = location.suffix.lower()
-    if encode.format_of(location) is not None:
+    if readers.format_of(location) is not None:
         return _table(location, spec)
     if location.is_dir() or extension in images.EXTENSIONS:
         return _images(location, spec)

@@ -22,6 +22,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+EXTENSIONS: Mapping[str, str] = {
+    ".csv": "csv", ".tsv": "csv", ".csv.gz": "csv", ".tsv.gz": "csv", ".parquet": "parquet", ".xlsx": "xlsx",
+    ".jsonl": "jsonl", ".jsonl.gz": "jsonl",
+}  # fmt: skip
+"""The format of a table for each extension of files."""
+
+
+def format_of(path: Path) -> str | None:
+    """Return the format of a table by the extension of its file, or None if it is not one.
+
+    >>> format_of(Path("a.CSV.gz")), format_of(Path("a.npz"))
+    ('csv', None)
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if path.is_dir():
+        return "parquet" if next(path.glob("*.parquet"), None) else None
+    return EXTENSIONS.get("".join(suffixes[-2:])) or EXTENSIONS.get("".join(suffixes[-1:]))
+
+
 class Table(NamedTuple):
     """A table as it is stored.
 
