@@ -74,7 +74,8 @@ def read_labeled(
         DataError: for a damaged table, a file that does not exist or is listed twice, or a missing target.
     """
     place = existing_file(path)
-    frame = readers.read(str(place), name=readers.format_of(place) or "csv", as_text=[file]).frame
+    table = readers.read(str(place), name=readers.format_of(place) or "csv", as_text=[file])
+    frame = table.frame
     columns = [target] if isinstance(target, str) else list(target)
     for name, setting in ((file, "file"), *((column, "target") for column in columns)):
         _refuse_without(frame, place, name, setting, f"; set data.{setting}")
@@ -90,7 +91,7 @@ def read_labeled(
     files = _files(folder, place, column_of(frame, file).tolist())
     if trained is not None:
         return Labeled(files, targets_like(frame, columns, trained, str(place)), trained, (), (), frame, place)
-    y, description, notes = targets(frame, columns, kind, str(place), None)
+    y, description, notes = targets(frame, columns, kind, str(place), table.decimal)
     return Labeled(files, y, description, (), tuple(notes), frame, place)
 
 

@@ -82,9 +82,8 @@ def open_inputs(path: str, spec: DatasetSpec) -> Inputs:
     if extension == ".txt" and takes_text(spec):
         with file_errors(location), open_file(location) as file:
             return texts(file.read().decode("utf-8-sig").splitlines(), spec, str(location))
-    known = ".csv, .tsv, .parquet, .xlsx, .jsonl, .npz, .npy, .png, .jpg, IDX, a folder of images"
-    more = ", .txt" if takes_text(spec) else ""
-    raise DataError(f"{path} does not have a known format; known: {known}{more}")
+    known = [*readers.EXTENSIONS, ".npz", ".npy", *images.EXTENSIONS, *[".txt"] * takes_text(spec), "IDX"]
+    raise DataError(f"{path} does not have a known format; known: {', '.join(known)}, a folder of images")
 
 
 def _table(location: Path, spec: DatasetSpec) -> Inputs:

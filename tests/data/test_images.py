@@ -237,7 +237,7 @@ def test_images_have_the_form_and_classes_of_the_trained_network(photos, pets):
     assert files.source("images", TABLE).like(trained).read(0).y.tolist() == [2, 2]
     trained = trained._replace(targets=Targets("classes", 2, ("bat", "cat")))
     for settings in ({"path": "pets"}, TABLE):
-        with pytest.raises(DataError, match="'dog'.* (not trained on|not occur in training); known: bat, cat"):
+        with pytest.raises(DataError, match=r"'dog'.* (not trained on|not occur in training); known: bat, cat"):
             files.source("images", settings).like(trained).spec()
 
 

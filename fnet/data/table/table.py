@@ -66,7 +66,7 @@ def csv(
             the training part, or drop the row.
         separator: character between entries; by default detected.
         encoding: encoding of the text; by default detected.
-        decimal: decimal mark of numbers; by default detected.
+        decimal: decimal separator of numbers; by default detected.
     """
     reader = {"separator": separator, "encoding": encoding, "decimal": decimal}
     return _table("csv", path, target, targets, columns, drop, missing, group, reader)
