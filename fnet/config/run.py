@@ -64,6 +64,9 @@ def load_run(
         differences += _network_differences("model", describe(experiment.net), describe(model.net))
     if not overrides and model.loss is not None:
         differences += _setting_differences("loss: ", experiment.loss_settings, model.loss)
+    if trained is not None and file is None and resolved.config.data.source != "files":
+        name = resolved.config.data.name
+        differences += [f"data: {name} in config.yaml, {trained.name}"] if name != trained.name else []
     if differences:
         raise FolderError(f"{run}: {differences[0]} in the model file; restore the run's config.yaml, or train again")
     if trained is not None:

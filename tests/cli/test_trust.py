@@ -331,7 +331,7 @@ def test_every_command_that_reads_a_config_or_a_run_takes_trust():
         ("model", [{"dense": 3}, "relu", {"dense": 1}, []], "model: a list of 4 in config.yaml, a list of 3 in the"),
         ("loss", {"name": "hinge"}, "loss: name 'hinge' in config.yaml, 'binary_cross_entropy' in the model file"),
         ("data", {"name": "circle"}, "data: circle in config.yaml, xor in the model file"),
-        ("data", {"name": "breast_cancer"}, "data: examples of shape (30,) in config.yaml, (2,) in the model file"),
+        ("data", {"name": "breast_cancer"}, "data: breast_cancer in config.yaml, xor in the model file"),
     ],
 )
 def test_a_config_that_does_not_belong_to_the_model_is_refused(elsewhere, plain_run, key, value, message):
