@@ -15,6 +15,25 @@ from jaxtyping import Array, Float, Num
 AnyArray = Array | np.ndarray
 """An array of JAX or NumPy."""
 
+DIGITS = ",.4g"
+"""Format of a loss, and of a metric that does not have another one."""
+
+
+def format_score(value: float, format: str = DIGITS) -> str:
+    """Write the value of a loss or metric for a person; numbers below 10^9 are not written with an exponent.
+
+    Args:
+        value: the value.
+        format: format specification, such as that of a metric.
+
+    >>> format_score(0.285), format_score(1234.5), format_score(35_360.4), format_score(9999.9), format_score(2.5e9)
+    ('0.285', '1,234', '35,360', '10,000', '2.5e+09')
+    >>> format_score(0.98765, ".1%")
+    '98.8%'
+    """
+    text = f"{value:{format}}"
+    return f"{value:,.0f}" if format.endswith("g") and "e+" in text and abs(value) < 1e9 else text
+
 
 def accuracy(
     predictions: Num[AnyArray, "batch *labels"], targets: Num[AnyArray, "batch ..."]
@@ -154,20 +173,17 @@ class Metric(NamedTuple):
         function: (predictions, targets) -> one number per example, whose mean is the value; or, with `finish`, an array
             (batch, ...) or a tree of such arrays.
         higher_is_better: whether training improves when the value rises; None if that is unknown.
-        format: format specification that shows a value, such as ".1%".
+        format: format specification for `format_score`, such as ".1%".
         of: whether the function receives the predictions, such as the class, or the outputs of the network.
         finish: maps the means of the function's arrays over all examples, of shape (...), to the value, by operations
             that arrays of NumPy and of JAX have; None for a value that is a mean itself. The means are those over the
             whole part of the data, not over batches.
-
-    >>> f"{0.98765:{ACCURACY.format}}"
-    '98.8%'
     """
 
     name: str
     function: Callable[..., Any]
     higher_is_better: bool | None
-    format: str = ".4g"
+    format: str = DIGITS
     of: Literal["predictions", "outputs"] = "predictions"
     finish: Callable[[Any], Any] | None = None
 

@@ -22,7 +22,7 @@ def predict(
         typer.Argument(
             metavar="INPUT",
             show_default=False,
-            help="Examples (.csv, .npz, .npy, .txt, an image, a folder of images, IDX), a text to classify, or the "
+            help="Examples (a table, .npz, .npy, .txt, an image, a folder of images, IDX), a text to classify, or the "
             "beginning of a text to continue.",
         ),
     ],

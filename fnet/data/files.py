@@ -11,7 +11,7 @@ from fnet.data.images import EXTENSIONS, images
 from fnet.data.npz import npz
 from fnet.data.path import FileSource, existing_path
 from fnet.data.source import DataError, DatasetSpec, DataSource
-from fnet.data.table import encode, table
+from fnet.data.table import readers, table
 from fnet.data.text import text
 
 FORMATS: Mapping[str, Callable[..., FileSource]] = MappingProxyType(
@@ -81,7 +81,7 @@ def format_of(path: str | Mapping[str, str]) -> str:
     if not isinstance(path, str):
         path = next(iter(path.values()), "")
     location = existing_path(path)
-    table_format = encode.format_of(location)
+    table_format = readers.format_of(location)
     if table_format is not None:
         return table_format
     if location.is_dir():
@@ -96,7 +96,7 @@ def format_of(path: str | Mapping[str, str]) -> str:
     if extension == ".npy":
         fix = "save examples and targets in one file: np.savez('data.npz', x=x, y=y)"
         raise DataError(f"'{path}' is a single array; {fix}", "path")
-    known = ", ".join([*encode.EXTENSIONS, *_BY_EXTENSION, "a folder of images, of IDX files or of Parquet files"])
+    known = ", ".join([*readers.EXTENSIONS, *_BY_EXTENSION, "a folder of images, of IDX files or of Parquet files"])
     received = f"the extension '{location.suffix}'" if extension else "no extension"
     what = f"'{location.name}': expected a known format, got {received}"
     raise DataError(f"{what}; known: {known}; or set data.name to one of {', '.join(FORMATS)}", "path")

@@ -40,7 +40,7 @@ class _Split(NamedTuple):
     shape: tuple[int, ...]
 
 
-def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> labels.LabeledSource:
+def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> FileSource:
     """Grayscale images in MNIST's IDX format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte, ...
 
     Files that start with train belong to the source's own split train; t10k or test, to its split test.
@@ -49,12 +49,10 @@ def idx(path: PathText, classes: Annotated[int, Ge(2)] | None = None) -> labels.
         path: the folder that contains the files.
         classes: number of classes, with labels from 0; by default, the different labels are the classes.
     """
-
-    source = _source(path, classes, None)
-    return labels.LabeledSource(source.header, source.rows, None, lambda spec: _source(path, classes, spec.targets))
+    return _source(path, classes)
 
 
-def _source(path: str, classes: int | None, trained: Targets | None) -> FileSource:
+def _source(path: str, classes: int | None, trained: Targets | None = None) -> FileSource:
     """Return the source of a folder, with the classes of a trained network if they are given."""
 
     def spec() -> DatasetSpec:
@@ -77,7 +75,7 @@ def _source(path: str, classes: int | None, trained: Targets | None) -> FileSour
         arrays = cached(key, lambda: _decode(splits))
         return Stream(arrays["x"], labels.indices(arrays["y"], _classes(splits, classes, trained)[1]))
 
-    return FileSource(spec, rows)
+    return FileSource(spec, rows, encoded_like=lambda spec: _source(path, classes, spec.targets))
 
 
 def read_images(path: Path) -> np.ndarray:

@@ -1,8 +1,10 @@
 """Images in folders, one folder per class, or in any folder with a table of file names and labels."""
 
+import dataclasses
 import functools
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -12,8 +14,7 @@ from annotated_types import Ge, Len, MinLen
 
 from fnet.data import pixels
 from fnet.data.cache import Chunks, cached
-from fnet.data.image_labels import Labeled
-from fnet.data.labels import LabeledSource
+from fnet.data.image_labels import Labeled, read_labeled
 from fnet.data.path import (
     FileSource,
     PathText,
@@ -24,7 +25,7 @@ from fnet.data.path import (
     refuse_irregular,
 )
 from fnet.data.pixels import EXTENSIONS
-from fnet.data.source import DataError, DatasetSpec, TargetKind, Targets
+from fnet.data.source import DataError, DatasetSpec, DataWarning, TargetKind, Targets
 from fnet.data.stream import Stream
 
 _SPLITS = ("train", "validation", "val", "test")
@@ -40,12 +41,14 @@ class _Tree(NamedTuple):
     y: (n,) class indices.
     targets: the classes.
     sizes: name and number of images of each split; empty if there are none.
+    notes: empty, because folders are always classes.
     """
 
     files: list[Path]
     y: np.ndarray
     targets: Targets
     sizes: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...] = ()
 
 
 def images(
@@ -69,11 +72,10 @@ def images(
         size: edge of a square, or height and width, to resize all images to, without keeping their aspect ratio; by
             default all images must have the size of the first.
         color: gray for one channel, rgb for three; by default gray if the first image is gray.
-        labels: a .csv table with one line per image, in place of folders of classes.
+        labels: a table with one row per image, such as a .csv file, in place of folders of classes.
         file: column of the table with names of files in `path`, with or without extension.
         target: column of the table with the targets, or a list of columns.
-        targets: classes, values, or labels, of which each is 0 or 1; by default classes if the column contains text,
-            Booleans or at most 20 different whole numbers, and otherwise values.
+        targets: classes, values or labels; by default as for csv.
     """
 
     height_and_width = None if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
@@ -81,10 +83,10 @@ def images(
     def find(trained: Targets | None = None) -> _Tree | Labeled:
         if labels is not None:
             folder = existing_folder(path, "the images")
-            return Labeled.read(folder, labels, file, target, targets, trained)
+            return read_labeled(folder, labels, file, target, targets, trained)
         if (file, target, targets) != ("file", "label", None):
             setting = "file" if file != "file" else "target" if target != "label" else "targets"
-            raise DataError(f"data.{setting} applies to a table of labels; set data.labels to a .csv file", setting)
+            raise DataError(f"data.{setting} applies to a table of labels; set data.labels to the table", setting)
         return _tree(path, trained)
 
     def form(first: Path) -> pixels.Form:
@@ -101,7 +103,7 @@ def images(
         return _source(path, lambda: find(spec.targets), lambda _: trained, resize=size is not None)
 
     source = _source(path, find, form, resize=size is not None)
-    return LabeledSource(source.header, source.rows, None if labels is None else values, encoded_like)
+    return dataclasses.replace(source, values=None if labels is None else values, encoded_like=encoded_like)
 
 
 def _source(
@@ -118,6 +120,8 @@ def _source(
 
     def spec() -> DatasetSpec:
         found = find()
+        for note in found.notes:
+            warnings.warn(f"{path}: {note}", DataWarning, stacklevel=3)
         form = form_of(found.files[0])
         return DatasetSpec(
             existing_path(path).resolve().name,
@@ -162,7 +166,7 @@ def _tree(path: str, trained: Targets | None) -> _Tree:
         flat = not classes and any(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir())
         what = "images, but no folders" if flat else f"only one folder, '{classes[0]}'" if classes else "no folders"
         fix = "put the images of each class in a folder named after the class"
-        table = "set data.labels to a .csv table with the columns file and label"
+        table = "set data.labels to a table with the columns file and label"
         raise DataError(f"{root} contains {what}; {fix}, or {table}", "path")
     for name in classes:
         if not is_text(name):

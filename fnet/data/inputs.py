@@ -14,7 +14,7 @@ from fnet.data.npy import Header
 from fnet.data.path import existing_file, existing_path, file_errors, open_file
 from fnet.data.pixels import Form, decode
 from fnet.data.source import DataError, DatasetSpec, DataWarning
-from fnet.data.table import encode
+from fnet.data.table import encode, readers
 
 ENTRIES = 1 << 21
 """Approximate number of entries of a portion."""
@@ -71,7 +71,7 @@ def open_inputs(path: str, spec: DatasetSpec) -> Inputs:
     if not location.is_dir():
         location = existing_file(path)
     extension = location.suffix.lower()
-    if encode.format_of(location) is not None:
+    if readers.format_of(location) is not None:
         return _table(location, spec)
     if location.is_dir() or extension in images.EXTENSIONS:
         return _images(location, spec)
@@ -82,9 +82,8 @@ def open_inputs(path: str, spec: DatasetSpec) -> Inputs:
     if extension == ".txt" and takes_text(spec):
         with file_errors(location), open_file(location) as file:
             return texts(file.read().decode("utf-8-sig").splitlines(), spec, str(location))
-    known = ".csv, .tsv, .parquet, .xlsx, .jsonl, .npz, .npy, .png, .jpg, IDX, a folder of images"
-    more = ", .txt" if takes_text(spec) else ""
-    raise DataError(f"{path} does not have a known format; known: {known}{more}")
+    known = [*readers.EXTENSIONS, ".npz", ".npy", *images.EXTENSIONS, *[".txt"] * takes_text(spec), "IDX"]
+    raise DataError(f"{path} does not have a known format; known: {', '.join(known)}, a folder of images")
 
 
 def _table(location: Path, spec: DatasetSpec) -> Inputs:

@@ -1,15 +1,14 @@
 """Classes and labels from arrays of labels, which may be any whole numbers, Booleans or texts."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fnet.data.arrays import as_float32
-from fnet.data.path import FileSource, is_text
-from fnet.data.source import DataError, DatasetSpec, DataWarning, Targets
+from fnet.data.path import is_text
+from fnet.data.source import DataError, DataWarning, Targets
 
 FEW_CLASSES = 20
 """Number of different labels that are classes by default, however few examples there are."""
@@ -126,24 +125,6 @@ def as_trained(parts: Parts, place: object, trained: Targets) -> tuple[Targets, 
                     raise DataError(f"{place}: {what}; known: {known}", "path")
                 classes[label] = index.get(str(label), int(label) if is_index else 0)
     return trained, classes
-
-
-@dataclass(frozen=True)
-class LabeledSource(FileSource):
-    """A dataset whose classes are the labels that occur in it.
-
-    encoded_like: returns the dataset with the classes of a trained network, given the description of its data.
-    """
-
-    encoded_like: Callable[[DatasetSpec], FileSource] | None = None
-
-    def like(self, spec: DatasetSpec) -> FileSource:
-        """Return the source with the targets of the network that was trained on `spec`.
-
-        Raises:
-            DataError: when it is read and contains a class that the network does not know.
-        """
-        return self if self.encoded_like is None else self.encoded_like(spec)
 
 
 def refuse_other_targets(targets: Targets, trained: Targets, place: object) -> None:

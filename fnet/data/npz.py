@@ -1,6 +1,7 @@
 """NumPy archives of named arrays (.npz)."""
 
 import contextlib
+import dataclasses
 import math
 import warnings
 import zipfile
@@ -90,7 +91,7 @@ def npz(
         return _source(path, x, y, describe_like(trained.targets), ["like", trained.targets._asdict()])
 
     source = _source(path, x, y, describe, ["classes", classes])
-    return labels.LabeledSource(source.header, source.rows, source.values, encoded_like)
+    return dataclasses.replace(source, encoded_like=encoded_like)
 
 
 def _source(path: str, x: str, y: str, describe: _Describe, stated: list[object]) -> FileSource:

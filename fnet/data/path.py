@@ -17,7 +17,7 @@ from pydantic import AfterValidator
 
 from fnet.core.wording import first_line, suggestion
 from fnet.data.arrays import Arrays
-from fnet.data.source import DataError, DatasetSpec, DataSource
+from fnet.data.source import DataError, DatasetSpec, DataSource, TableSummary
 from fnet.data.stream import Stream
 
 MAX_COMPRESSION = 1032
@@ -43,16 +43,21 @@ PathText = Annotated[str, MinLen(1), ABSOLUTE]
 
 @dataclass(frozen=True)
 class FileSource(DataSource):
-    """A dataset in the user's own files, defined by two functions.
+    """A dataset in the user's own files, defined by functions.
 
     header: describes the dataset from the headers of its files, and reads labels only to determine the classes.
     rows: opens the examples where they are stored: in the file itself, or in the cache of decoded arrays.
     values: returns the values (n,) of a column by its name; None if the source does not have columns.
+    encoded_like: returns the source with features and targets encoded as in the dataset of this description; None if
+        the content of the source does not determine how it is encoded.
+    columns: summarizes the columns of a table; None for other data.
     """
 
     header: Callable[[], DatasetSpec]
     rows: Callable[[], Stream]
     values: Callable[[str], np.ndarray] | None = None
+    encoded_like: "Callable[[DatasetSpec], FileSource] | None" = None
+    columns: Callable[[], TableSummary] | None = None
 
     def spec(self) -> DatasetSpec:
         """Describe the dataset."""
@@ -70,6 +75,19 @@ class FileSource(DataSource):
     def column(self, name: str) -> np.ndarray:
         """Return the values (n,) of a column of the source."""
         return super().column(name) if self.values is None else self.values(name)
+
+    def summary(self) -> TableSummary | None:
+        """Summarize the columns of a table, features and others; None for other data."""
+        return None if self.columns is None else self.columns()
+
+    def like(self, spec: DatasetSpec) -> "FileSource":
+        """Return the source with examples and targets encoded as for the network that was trained on `spec`.
+
+        Raises (when it is read):
+            DataError: for a table without the columns that the network was trained on, an entry of another type, or a
+                class or label that the network was not trained on.
+        """
+        return self if self.encoded_like is None else self.encoded_like(spec)
 
 
 def existing_path(path: str) -> Path:

@@ -62,8 +62,8 @@ class Column(NamedTuple):
     type: type of its entries.
     categories: categories of a category, or words of a text, one feature each; None for other types.
     parts: for a date, its features, such as `year`, `month (sin)` and `days`.
-    form: how the entries are written, if not plainly: for a number, the decimal mark followed by the unit (`,kg`); for
-        a date, the format in the codes of `strptime`.
+    form: how the entries are written, if not plainly: for a number, the decimal separator followed by the unit
+        (`,kg`); for a date, the format in the codes of `strptime`.
     origin: for a date, the day from which days are counted, as YYYY-MM-DD.
     used: whether the column gives features. An identifier never does.
     """

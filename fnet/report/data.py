@@ -11,6 +11,7 @@ from fnet.core.wording import in_bytes, printable, shorten
 from fnet.data.cache import Entry
 from fnet.data.inspect import Inspection, Range
 from fnet.data.source import DatasetSpec, TableSummary
+from fnet.metrics import format_score
 from fnet.report.text import visible
 
 ROWS = 20
@@ -100,7 +101,7 @@ def _cells(values: Range) -> list[str]:
     """Write min, max, mean and std with four digits; a mean that is zero up to rounding is written as 0."""
     mean = 0.0 if abs(values.mean) < 1e-6 * values.std else values.mean
     numbers = (values.min, values.max, mean, values.std)
-    return [f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}" for value in numbers]
+    return [format_score(value) for value in numbers]
 
 
 def _classes_table(inspection: Inspection) -> Table:

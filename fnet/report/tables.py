@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fnet.core.wording import printable
-from fnet.metrics import Metric
+from fnet.metrics import DIGITS, Metric, format_score
 from fnet.report.summary import SummaryRow
-from fnet.report.text import DIGITS, visible
+from fnet.report.text import visible
 
 if TYPE_CHECKING:
     from fnet.runs.folds import Estimate
@@ -61,7 +61,7 @@ def scores_table(
     for name in next(iter(scores.values())):
         table.add_column(name.replace("_", " "), justify="right")
     for part, values in scores.items():
-        cells = (f"{value:{formats.get(name, DIGITS)}}" for name, value in values.items())
+        cells = (format_score(value, formats.get(name, DIGITS)) for name, value in values.items())
         table.add_row(part, f"{sizes[part]:,}", *cells)
     return table
 
@@ -69,7 +69,8 @@ def scores_table(
 def comparison_text(comparison: "Comparison") -> str:
     """Return the baselines of a run on one line, and the remarks on one line each."""
     measure = comparison.measure
-    shown = [f"{baseline.text} {baseline.scores[measure.name]:{measure.format}}" for baseline in comparison.baselines]
+    scores = [(baseline.text, baseline.scores[measure.name]) for baseline in comparison.baselines]
+    shown = [f"{text} {format_score(score, measure.format)}" for text, score in scores]
     name = measure.name.replace("_", " ")
     lines = [f"for comparison, {name} on the {comparison.part} part: {', '.join(shown)}"]
     if comparison.balanced_accuracy is not None:
@@ -86,9 +87,8 @@ def folds_table(estimates: Mapping[str, Mapping[str, "Estimate"]], metrics: Sequ
     for name in next(iter(estimates.values())):
         table.add_column(name.replace("_", " "), justify="right")
     for part, values in estimates.items():
-        digits = [formats.get(name, DIGITS) for name in values]
-        pairs = zip(values.values(), digits, strict=True)
-        table.add_row(part, *(f"{mean:{digits}} ± {std:{digits}}" for (mean, std), digits in pairs))
+        cells = (map(format_score, estimate, [formats.get(name, DIGITS)] * 2) for name, estimate in values.items())
+        table.add_row(part, *map(" ± ".join, cells))
     return table
 
 
@@ -181,7 +181,11 @@ def predictions_table(predictions: "Sequence[Prediction]", size: int) -> Table:
     if first.probabilities:
         table.add_column("probabilities")
     for example, decision, probabilities, identifiers in predictions[:MAX_PREDICTIONS]:
-        values = [f"{value:.6g}" for value in decision.values()] if isinstance(decision, dict) else [visible(decision)]
+        values = (
+            [format_score(value, ",.6g") for value in decision.values()]
+            if isinstance(decision, dict)
+            else [visible(decision)]
+        )
         most_likely = [f"{visible(name)} {100 * p:.1f}%" for name, p in list(probabilities.items())[:3]]
         names = map(visible, identifiers.values() if identifiers else [example])
         cells = [*names, *values, *(["  ".join(most_likely)] if most_likely else [])]

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-DIGITS = ".4g"
-"""Format of a value that is not one of the metrics."""
+from fnet.metrics import DIGITS, format_score
 
 
 def format_values(values: Mapping[str, float], formats: Mapping[str, str]) -> str:
@@ -12,7 +11,7 @@ def format_values(values: Mapping[str, float], formats: Mapping[str, str]) -> st
     >>> format_values({"train_loss": 0.123456, "train_accuracy": 0.98765}, {"train_accuracy": ".1%"})
     'train_loss 0.1235  train_accuracy 98.8%'
     """
-    return "  ".join(f"{name} {value:{formats.get(name, DIGITS)}}" for name, value in values.items())
+    return "  ".join(f"{name} {format_score(value, formats.get(name, DIGITS))}" for name, value in values.items())
 
 
 def visible(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from fnet.core.wording import format_value
 from fnet.data.pipeline import Splits
 from fnet.losses import Loss, mse
-from fnet.metrics import ACCURACY, Metric
+from fnet.metrics import ACCURACY, Metric, format_score
 from fnet.runs.baseline import Baseline, baselines
 from fnet.runs.experiment import Experiment
 from fnet.train.class_weights import CLASS_LOSSES, class_counts, class_names
@@ -268,4 +268,4 @@ class _Result(NamedTuple):
         return self._shown(scores) if self.measure.name in scores else f"accuracy {scores['accuracy']:.1%}"
 
     def _shown(self, scores: Mapping[str, float]) -> str:
-        return f"{self.measure.name.replace('_', ' ')} {scores[self.measure.name]:{self.measure.format}}"
+        return f"{self.measure.name.replace('_', ' ')} {format_score(scores[self.measure.name], self.measure.format)}"

@@ -102,7 +102,7 @@ def test_a_changed_image_is_read_again(pets):
         ("rm -r dog cat", "contains no folders; put the images of each class"),
         (
             "mv cat/10.png . && rm -r dog cat",
-            r"contains images, but no folders; .*or set data\.labels to a \.csv table",
+            r"contains images, but no folders; .*or set data\.labels to a table",
         ),
         ("touch cat/1.heic && rm cat/*.png", r"cat does not contain images .*, but files with \.heic, \.md; add some"),
         ("rm dog/*", r"dog does not contain images .* add some, or remove the folder"),
@@ -149,7 +149,7 @@ TABLE = {"path": "photos", "labels": "labels.csv"}
     [
         ("label", ["dog", "cat", "dog"], {}, Targets("classes", 2, ("cat", "dog")), [1, 0, 1]),
         ("label", [7, 3, 7], {}, Targets("classes", 2, ("3", "7")), [1, 0, 1]),
-        ("label", [0, 2, 1], {}, Targets("classes", 3, ("0", "1", "2")), [0, 2, 1]),
+        ("label", [0, 2, 1], {"targets": "classes"}, Targets("classes", 3, ("0", "1", "2")), [0, 2, 1]),
         ("label", ["True", "False", "True"], {}, Targets("classes", 2, ("False", "True")), [1, 0, 1]),
         ("age", [0.5, 2, 1], {"target": "age"}, Targets("values", 1, ("age",)), [[0.5], [2], [1]]),
         ("label", [7, 3, 7], {"targets": "values"}, Targets("values", 1, ("label",)), [[7], [3], [7]]),
@@ -207,11 +207,10 @@ def test_columns_of_a_table_of_labels(photos):
         (["01,x", "05,y"], {}, "1 of the 2 images in .*photos: '05'; set", "path"),
         (["01,x", "01,y"], {}, "names the image '01' 2 times; an image must have one line", "labels"),
         (["01,x", "02,"], {}, "example 1 has no value for 'label'; fill it in", "labels"),
-        (["01,x", "02,x"], {}, "'label' is 'x' for every example; classification needs at least two classes", "path"),
+        (["01,x", "02,x"], {}, "'label' is 'x' in every row; classification needs at least two classes", "target"),
         (["01,x", "02,y"], {"file": "name"}, "no column 'name'; known: file, label; set data.file", "file"),
         (["01,x", "02,y"], {"target": "lable"}, "no column 'lable'; did you mean 'label'.; set data.target", "target"),
         (["01,x", "02,y"], {"targets": "values"}, "numbers in 'label', got text; set data.targets: classes", "targets"),
-        (["01,0", "02,2"], {"targets": "labels"}, "expected 0 or 1 for every label in 'label', got 2 for", "targets"),
         ([], {}, "labels.csv does not contain examples", "labels"),
         (["01,x", "02,y"], {"path": "photo"}, "'photo' does not exist in .*; did you mean 'photos'", "path"),
     ],
@@ -238,7 +237,7 @@ def test_images_have_the_form_and_classes_of_the_trained_network(photos, pets):
     assert files.source("images", TABLE).like(trained).read(0).y.tolist() == [2, 2]
     trained = trained._replace(targets=Targets("classes", 2, ("bat", "cat")))
     for settings in ({"path": "pets"}, TABLE):
-        with pytest.raises(DataError, match="the class 'dog', which the network was not trained on; known: bat, cat"):
+        with pytest.raises(DataError, match=r"'dog'.* (not trained on|not occur in training); known: bat, cat"):
             files.source("images", settings).like(trained).spec()
 
 

@@ -4,10 +4,22 @@ import numpy as np
 import pytest
 from report.printed import rows
 
-from fnet.metrics import ACCURACY, Metric
+from fnet.metrics import ACCURACY, RMSE, Metric
 from fnet.report.summary import SummaryRow
-from fnet.report.tables import MAX_PREDICTIONS, confusion_table, predictions_table, scores_table, summary_table
+from fnet.report.tables import (
+    MAX_PREDICTIONS,
+    comparison_text,
+    confusion_table,
+    folds_table,
+    predictions_table,
+    scores_table,
+    summary_table,
+)
+from fnet.report.text import format_values
+from fnet.runs.baseline import Baseline
+from fnet.runs.folds import Estimate
 from fnet.runs.predict import Prediction
+from fnet.runs.remarks import Comparison
 
 ODD_NAMES = {"[red]": "[red]", "[/b]": "[/b]", " ": "' '", "": "''", "a\n": "'a\\n'", "\x1b[31m": "'\\x1b[31m'"}
 """Names with brackets or control characters, or that are blank, and how each is printed."""
@@ -92,3 +104,15 @@ def test_the_columns_of_predictions_are_named():
     table = rows(predictions_table([Prediction("7", "cat", {"cat": 0.75, "dog": 0.25})], 1))
     assert ["example", "prediction", "probabilities"] in table
     assert ["example", "prediction"] in rows(predictions_table([Prediction("7", "cat", {})], 1))
+
+
+def test_large_values_are_written_without_an_exponent_everywhere():
+    values = {"loss": 0.5, "rmse": 35_360.4}
+    assert ["test", "1,000", "0.5", "35,360"] in rows(scores_table({"test": values}, {"test": 1000}, (RMSE,)))
+    estimates = {"test": {"rmse": Estimate(35_360.4, 1234.5)}}
+    assert ["test", "35,360 ± 1,234"] in rows(folds_table(estimates, (RMSE,)))
+    baseline = Baseline("mean", "the training mean", np.zeros((1, 1)), values)
+    text = comparison_text(Comparison("test", RMSE, (baseline,)))
+    assert text == "for comparison, rmse on the test part: the training mean 35,360"
+    assert format_values(values, {}) == "loss 0.5  rmse 35,360"
+    assert ["0", "1,312,345"] in rows(predictions_table([Prediction("0", {"price": 1_312_345.0}, {})], 1))

@@ -119,7 +119,7 @@ def infer(frame: "pd.DataFrame", types: Mapping[str, ColumnType], where: str, de
         frame: the table.
         types: types that the user set, by column.
         where: the file, for messages.
-        decimal: decimal mark of numbers that could have either, if it is known.
+        decimal: decimal separator of numbers that could have either, if it is known.
 
     Raises:
         DataError: for entries that do not have the type that was set, or that most of the others have.

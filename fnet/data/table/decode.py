@@ -46,7 +46,6 @@ def decode(name: str, path: str | Mapping[str, str], settings: Settings) -> dict
     table = readers.read(path, name=name, **settings.reader, as_text=as_text)
     where = where_of(path)
     _check_names(table.frame, settings, where)
-    decimal = settings.reader.get("decimal") or ("," if "decimal comma" in table.notes else None)
     frame: Any = table.frame.drop(columns=settings.drop)
     empty = _missing(frame, settings, types)
     if settings.missing == "drop":
@@ -56,10 +55,10 @@ def decode(name: str, path: str | Mapping[str, str], settings: Settings) -> dict
         without = " without missing values" if settings.missing == "drop" else ""
         raise DataError(f"{where} does not contain examples{without}", "path")
     y, targets, notes = targets_of(
-        _with_targets(frame, empty, settings, where), settings.target, settings.targets, where, decimal
+        _with_targets(frame, empty, settings, where), settings.target, settings.targets, where, table.decimal
     )
     others = frame.drop(columns=settings.target)
-    typed = infer(others, types, where, decimal)  # pyright: ignore[reportArgumentType] (types from the schema)
+    typed = infer(others, types, where, table.decimal)  # pyright: ignore[reportArgumentType] (types from the schema)
     if settings.missing == "refuse":
         used = {one.column.name for one in typed if one.column.width or one.note == "constant"}
         _refuse_missing(frame, empty, [column in used for column in frame.columns], where, " or mean")

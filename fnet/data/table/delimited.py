@@ -15,10 +15,9 @@ from fnet.data.memory import refuse_beyond_memory
 from fnet.data.path import file_errors
 from fnet.data.source import DataError
 from fnet.data.table.content import content_of, in_utf8
-from fnet.data.table.frames import BYTES_PER_ENTRY, NULLS, check_names, from_arrow
+from fnet.data.table.frames import BYTES_PER_ENTRY, NULLS, Content, check_names, from_arrow
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow
 
 SEPARATORS = ",;\t|"
@@ -67,14 +66,14 @@ class Layout(NamedTuple):
 
 def read_delimited(
     path: Path, separator: str | None, encoding: str | None, decimal: str | None, as_text: Collection[str]
-) -> tuple["pd.DataFrame", list[str]]:
+) -> Content:
     """Read a table, and return it with what was detected.
 
     Args:
         path: the file; gzip is recognized by its first bytes.
         separator: character between entries; None to detect it.
         encoding: encoding of the text; None to detect it.
-        decimal: the decimal separator of numbers; None for a point.
+        decimal: the decimal separator of numbers; None to detect it.
         as_text: columns to keep as text.
 
     Raises:
@@ -93,10 +92,11 @@ def read_delimited(
         fix = "divide it, or save it as an array (.npz), which is read in chunks"
         refuse_beyond_memory(BYTES_PER_ENTRY * entries + len(content), what, fix, "path")
         text_columns = {number for number, name in enumerate(layout.header) if name in as_text}
-        table = _parse(path, content, layout, decimal or layout.decimal, text_columns | layout.as_text)
+        decimal = decimal or layout.decimal
+        table = _parse(path, content, layout, decimal, text_columns | layout.as_text)
         if layout.is_padded:
             table = _without_padding(path, table)
-        return from_arrow(table, layout.header, NULLS), notes
+        return Content(from_arrow(table, layout.header, NULLS), notes, decimal)
 
 
 @contextlib.contextmanager

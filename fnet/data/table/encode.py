@@ -1,7 +1,7 @@
 """Features of the columns of a table, for training and for prediction."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -201,45 +201,23 @@ def _warn_unknown(column: Column, entries: Texts, where: str) -> None:
         warnings.warn(message, DataWarning, stacklevel=2)
 
 
-EXTENSIONS: Mapping[str, str] = {
-    ".csv": "csv", ".tsv": "csv", ".csv.gz": "csv", ".tsv.gz": "csv", ".parquet": "parquet", ".xlsx": "xlsx",
-    ".jsonl": "jsonl", ".jsonl.gz": "jsonl",
-}  # fmt: skip
-"""The format of a table for each extension of files."""
-
-
-def format_of(path: Path) -> str | None:
-    """Return the format of a table by the extension of its file, or None if it is not one.
-
-    >>> format_of(Path("a.CSV.gz")), format_of(Path("a.npz"))
-    ('csv', None)
-    """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if path.is_dir():
-        return "parquet" if next(path.glob("*.parquet"), None) else None
-    return EXTENSIONS.get("".join(suffixes[-2:])) or EXTENSIONS.get("".join(suffixes[-1:]))
-
-
 def frame_like(path: Path, spec: DatasetSpec) -> "pd.DataFrame":
     """Read a table whose columns have the types that they had in training.
 
     Raises:
-        DataError: for a table without rows, or without several of the columns.
+        DataError: for a table without rows, or without one of the columns.
     """
     if not spec.columns:
         raise DataError(f"{path} is a table, but the network was trained on arrays of shape {spec.shape}")
-    table = readers.read(str(path), name=format_of(path) or "csv", as_text=as_text(spec.columns))
+    table = readers.read(str(path), name=readers.format_of(path) or "csv", as_text=as_text(spec.columns))
     if table.frame.empty:
         raise DataError(f"{path} does not contain examples")
-    missing = [column.name for column in spec.columns if column.width and column.name not in table.frame.columns]
-    if len(missing) > 1:
-        names = ", ".join(f"'{name}'" for name in missing)
-        raise DataError(f"{path} has no columns {names}, which the network was trained on")
+    refuse_without(table.frame, [column.name for column in spec.columns if column.width], str(path))
     return table.frame
 
 
 def identifiers(frame: "pd.DataFrame", columns: Sequence[Column]) -> dict[str, list[str]]:
     """Return the entries of the identifier columns of a table; empty text for a missing one."""
     names = [column.name for column in columns if column.type == "identifier" and column.name in frame.columns]
-    entries: dict[str, Texts] = {name: texts_of(column_of(frame, name)) for name in names}
-    return {name: [*texts, ""] and [[*texts, ""][code] for code in codes] for name, (codes, texts) in entries.items()}
+    entries = {name: texts_of(column_of(frame, name)) for name in names}
+    return {name: np.array([*texts, ""], object)[codes].tolist() for name, (codes, texts) in entries.items()}

@@ -4,7 +4,7 @@ import datetime
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,19 @@ NULLS = [
     "NULL", "NaN", "None", "n/a", "nan", "null",
 ]  # fmt: skip
 """The texts that stand for a missing value, as in pandas."""
+
+
+class Content(NamedTuple):
+    """The content of one file.
+
+    frame: a column per name in the header.
+    notes: what was detected or chosen, for a person.
+    decimal: decimal separator of the numbers.
+    """
+
+    frame: "pd.DataFrame"
+    notes: Sequence[str] = ()
+    decimal: str = "."
 
 
 def check_names(path: Path, header: Sequence[str]) -> list[str]:

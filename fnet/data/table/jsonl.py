@@ -4,23 +4,20 @@ import io
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fnet.core.wording import first_line
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.path import file_errors
 from fnet.data.source import DataError
 from fnet.data.table.content import content_of, in_utf8
-from fnet.data.table.frames import check_names, from_values
-
-if TYPE_CHECKING:
-    import pandas as pd
+from fnet.data.table.frames import Content, check_names, from_values
 
 _MEMORY = 6
 """Memory for the values of a text, relative to its length."""
 
 
-def read_jsonl(path: Path, encoding: str | None, as_text: Collection[str]) -> tuple["pd.DataFrame", list[str]]:
+def read_jsonl(path: Path, encoding: str | None, as_text: Collection[str]) -> Content:
     """Read a table, and return it with what was detected.
 
     The columns are in the order in which their names first occur. A key that an object does not have is missing, like
@@ -52,7 +49,7 @@ def read_jsonl(path: Path, encoding: str | None, as_text: Collection[str]) -> tu
         for column in columns.values():
             column += [None] * (size - len(column))
         names = check_names(path, list(columns))
-        return from_values(dict(zip(names, columns.values(), strict=True)), as_text), notes
+        return Content(from_values(dict(zip(names, columns.values(), strict=True)), as_text), notes)
 
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:

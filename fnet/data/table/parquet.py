@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.path import file_errors, open_file
 from fnet.data.source import DataError
-from fnet.data.table.frames import BYTES_PER_ENTRY, check_names, from_arrow
+from fnet.data.table.frames import BYTES_PER_ENTRY, Content, check_names, from_arrow
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow
 
 
-def read_parquet(path: Path, as_text: Collection[str]) -> tuple["pd.DataFrame", list[str]]:
+def read_parquet(path: Path, as_text: Collection[str]) -> Content:
     """Read a table. Categories become text, decimals numbers, and times with a zone are in UTC.
 
     Args:
@@ -39,7 +38,7 @@ def read_parquet(path: Path, as_text: Collection[str]) -> tuple["pd.DataFrame", 
         for number, name in enumerate(names):
             if name in as_text and not pa.types.is_dictionary(table.column(number).type):
                 table = table.set_column(number, name, table.column(number).cast(pa.string()))
-        return from_arrow(table, names), []
+        return Content(from_arrow(table, names))
 
 
 def _index(name: str, names: Collection[str]) -> str:

@@ -26,7 +26,7 @@ _MINUS = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u202f": " ", "\u2009": "
 
 
 def _pattern(decimal: str) -> re.Pattern[str]:
-    """Return the pattern of a number with this decimal mark: sign, currency, digits with separators, and unit."""
+    """Return the pattern of a number with this decimal separator: sign, currency, digits with separators, and unit."""
     mark, others = re.escape(decimal), "[ '" + ("," if decimal == "." else ".") + "]"
     digits = rf"(?:\d{{1,3}}(?P<separator>{others})\d{{3}}(?:(?P=separator)\d{{3}})*|\d+)(?:{mark}\d*)?|{mark}\d+"
     return re.compile(
@@ -46,7 +46,7 @@ _CODE = re.compile(r"\s*0\d+\s*")
 class Parsed(NamedTuple):
     """Texts as numbers.
 
-    form: how they are written: the decimal mark and the unit.
+    form: how they are written: the decimal separator and the unit.
     values: (n,) float64, NaN where a text is not written like the others.
     """
 
@@ -62,7 +62,7 @@ def numbers(texts: Sequence[str], decimal: str | None = None) -> Parsed | None:
 
     Args:
         texts: different texts.
-        decimal: the decimal mark, where texts such as 1,234 could have either; by default a point.
+        decimal: the decimal separator, where texts such as 1,234 could have either; by default a point.
 
     >>> numbers(["1.234,50 €", "-2,5 €"])
     Parsed(form=',€', values=array([1234.5,   -2.5]))

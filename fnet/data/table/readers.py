@@ -14,12 +14,32 @@ from fnet.data import path as paths
 from fnet.data.path import existing_file, existing_path, file_errors
 from fnet.data.source import DataError
 from fnet.data.table.delimited import read_delimited
+from fnet.data.table.frames import Content
 from fnet.data.table.jsonl import read_jsonl
 from fnet.data.table.parquet import read_parquet
 from fnet.data.table.xlsx import read_xlsx
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+EXTENSIONS: Mapping[str, str] = {
+    ".csv": "csv", ".tsv": "csv", ".csv.gz": "csv", ".tsv.gz": "csv", ".parquet": "parquet", ".xlsx": "xlsx",
+    ".jsonl": "jsonl", ".jsonl.gz": "jsonl",
+}  # fmt: skip
+"""The format of a table for each extension of files."""
+
+
+def format_of(path: Path) -> str | None:
+    """Return the format of a table by the extension of its file, or None if it is not one.
+
+    >>> format_of(Path("a.CSV.gz")), format_of(Path("a.npz"))
+    ('csv', None)
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if path.is_dir():
+        return "parquet" if next(path.glob("*.parquet"), None) else None
+    return EXTENSIONS.get("".join(suffixes[-2:])) or EXTENSIONS.get("".join(suffixes[-1:]))
 
 
 class Table(NamedTuple):
@@ -30,11 +50,13 @@ class Table(NamedTuple):
         from 0.
     splits: name and number of examples of each file, in the order of the examples; empty for a single file.
     notes: what was detected, for a person.
+    decimal: decimal separator of the numbers.
     """
 
     frame: "pd.DataFrame"
     splits: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
+    decimal: str = "."
 
 
 def read(
@@ -54,7 +76,7 @@ def read(
         name: the format, csv, parquet, xlsx or jsonl.
         separator: for csv, the character between entries; detected by default.
         encoding: for csv and jsonl, the encoding; detected by default.
-        decimal: for csv, the decimal separator; a point by default.
+        decimal: for csv, the decimal separator; detected by default.
         sheet: for xlsx, the name of the sheet; by default the first.
         as_text: columns that are not converted to numbers, so that a zip code keeps its leading zeros.
 
@@ -64,7 +86,7 @@ def read(
         MissingExtra: when the reader of the format is not installed.
     """
 
-    def one(file: Path, as_text: Collection[str]) -> tuple["pd.DataFrame", list[str]]:
+    def one(file: Path, as_text: Collection[str]) -> Content:
         match name:
             case "csv":
                 return read_delimited(file, separator, encoding, decimal, as_text)
@@ -78,13 +100,13 @@ def read(
 
     with unchanged(path):
         if isinstance(path, str):
-            frame, _, notes = _joined(files_of(path), one, as_text)
-            return Table(frame, (), tuple(dict.fromkeys(notes)))
+            (frame, notes, decimal), _ = _joined(files_of(path), one, as_text)
+            return Table(frame, (), tuple(dict.fromkeys(notes)), decimal)
         files = [files_of(part) for part in path.values()]
-        frame, sizes, notes = _joined([file for part in files for file in part], one, as_text)
+        (frame, notes, decimal), sizes = _joined([file for part in files for file in part], one, as_text)
         ends = np.cumsum([0, *sizes])[np.cumsum([0, *map(len, files)])]
         splits = tuple(zip(path, np.diff(ends).tolist(), strict=True))
-        return Table(frame, splits, tuple(dict.fromkeys(notes)))
+        return Table(frame, splits, tuple(dict.fromkeys(notes)), decimal)
 
 
 def files_of(path: str | Mapping[str, str]) -> list[Path]:
@@ -105,20 +127,17 @@ def files_of(path: str | Mapping[str, str]) -> list[Path]:
     return [existing_file(str(part)) for part in parts]
 
 
-Reader = Callable[[Path, Collection[str]], tuple["pd.DataFrame", list[str]]]
-
-
 def _joined(
-    files: Sequence[Path], one: Reader, as_text: Collection[str]
-) -> tuple["pd.DataFrame", list[int], list[str]]:
-    """Read files of the same columns, in any order, as one table; return it with their sizes and notes."""
+    files: Sequence[Path], one: Callable[[Path, Collection[str]], Content], as_text: Collection[str]
+) -> tuple[Content, list[int]]:
+    """Read files of the same columns, in any order, as one table; return it with their numbers of examples."""
     import pandas as pd
 
     if len(files) == 1:
-        frame, notes = one(files[0], as_text)
-        return frame, [len(frame)], notes
-    tables = [one(file, as_text) for file in files]
-    frames = [frame for frame, _ in tables]
+        content = one(files[0], as_text)
+        return content, [len(content.frame)]
+    contents = [one(file, as_text) for file in files]
+    frames = [content.frame for content in contents]
     names = list(frames[0].columns)
     for file, frame in zip(files, frames, strict=True):
         lacking, more = frames[0].columns.difference(frame.columns), frame.columns.difference(names)
@@ -136,7 +155,9 @@ def _joined(
     if mixed - {*as_text}:  # a column is text in every file if it is text in one
         return _joined(files, one, {*as_text, *mixed})
     whole: Any = pd.concat([frame[names] for frame in frames], ignore_index=True)
-    return whole, [len(frame) for frame in frames], [note for _, notes in tables for note in notes]
+    notes = [note for content in contents for note in content.notes]
+    decimal = "," if any(content.decimal == "," for content in contents) else "."
+    return Content(whole, notes, decimal), [len(frame) for frame in frames]
 
 
 def _is_text(dtype: Any) -> bool:

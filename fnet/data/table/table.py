@@ -3,9 +3,8 @@
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Len, MinLen
@@ -24,9 +23,6 @@ from fnet.data.source import (
 from fnet.data.stream import Stream
 from fnet.data.table import readers
 from fnet.data.table.decode import Settings, decode, decode_like, values_of, where_of
-
-if TYPE_CHECKING:
-    pass
 
 SUPPLIED = ("group",)
 """Parameters of the formats that users do not set."""
@@ -70,7 +66,7 @@ def csv(
             the training part, or drop the row.
         separator: character between entries; by default detected.
         encoding: encoding of the text; by default detected.
-        decimal: decimal mark of numbers; by default detected.
+        decimal: decimal separator of numbers; by default detected.
     """
     reader = {"separator": separator, "encoding": encoding, "decimal": decimal}
     return _table("csv", path, target, targets, columns, drop, missing, group, reader)
@@ -146,31 +142,6 @@ def jsonl(
     return _table("jsonl", path, target, targets, columns, drop, missing, group, {"encoding": encoding})
 
 
-@dataclass(frozen=True)
-class TableSource(FileSource):
-    """A table.
-
-    table: returns the summary of its columns.
-    encoded_like: returns the source with the features and targets of another table.
-    """
-
-    table: Callable[[], TableSummary] | None = None
-    encoded_like: Callable[[DatasetSpec], FileSource] | None = None
-
-    def summary(self) -> TableSummary | None:
-        """Summarize the columns, features and others."""
-        return self.table and self.table()
-
-    def like(self, spec: DatasetSpec) -> FileSource:
-        """Return the source with examples and targets encoded as for the network that was trained on `spec`.
-
-        Raises (when it is read):
-            DataError: for a table without the columns that the network was trained on, an entry of another type, or a
-                class or label that did not occur in training.
-        """
-        return self.encoded_like(spec) if self.encoded_like else self
-
-
 def _table(
     name: str,
     path: str | Mapping[Any, str],
@@ -181,7 +152,7 @@ def _table(
     missing: str,
     group: str | None,
     reader: dict[str, Any],
-) -> TableSource:
+) -> FileSource:
     """Return the source of a table in any format; `reader` are the settings of its reader."""
     names = [target] if isinstance(target, str) else list(target)
     types = dict(sorted((columns or {}).items()))
@@ -245,7 +216,7 @@ def _table(
 
         return FileSource(like_spec, lambda: Stream(arrays()["x"], arrays()["y"]), values)
 
-    return TableSource(spec, rows, values, summary, encoded_like)
+    return FileSource(spec, rows, values, encoded_like, summary)
 
 
 def _title(path: str | Mapping[Any, str]) -> str:

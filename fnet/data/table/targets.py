@@ -43,7 +43,7 @@ def targets(
         names: the columns of the targets.
         kind: classes, values or labels; by default inferred.
         where: the file, for messages.
-        decimal: decimal mark of numbers that could have either, if it is known.
+        decimal: decimal separator of numbers that could have either, if it is known.
 
     Returns:
         Labels of classes (n,) int32; values or labels (n, number) float32, or float64 for values that float32 does not

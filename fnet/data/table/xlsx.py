@@ -6,17 +6,14 @@ import warnings
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fnet.core.settings import MissingExtra
 from fnet.core.wording import suggestion
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.path import file_errors, open_file
 from fnet.data.source import DataError
-from fnet.data.table.frames import NULLS, check_names, from_values
-
-if TYPE_CHECKING:
-    import pandas as pd
+from fnet.data.table.frames import NULLS, Content, check_names, from_values
 
 _ERRORS = frozenset(("#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"))
 """The results of formulas that failed, which are missing values."""
@@ -25,7 +22,7 @@ _MEMORY = 3
 """Memory for the values of a workbook, relative to its decompressed size."""
 
 
-def read_xlsx(path: Path, sheet: str | None, as_text: Collection[str]) -> tuple["pd.DataFrame", list[str]]:
+def read_xlsx(path: Path, sheet: str | None, as_text: Collection[str]) -> Content:
     """Read a table, and return it with what was chosen. Formulas have the results that Excel saved.
 
     Args:
@@ -57,7 +54,7 @@ def read_xlsx(path: Path, sheet: str | None, as_text: Collection[str]) -> tuple[
         worksheet.reset_dimensions()  # the size that a file declares need not be that of its rows
         columns = _columns(path, worksheet)
         notes = [f"sheet '{chosen}', the first of {len(names)}"] if sheet is None and len(names) > 1 else []
-        return from_values(columns, as_text, {*NULLS, *_ERRORS}), notes
+        return Content(from_values(columns, as_text, {*NULLS, *_ERRORS}), notes)
 
 
 def _checked(path: Path) -> io.BytesIO:
