@@ -46,7 +46,7 @@ def decode(name: str, path: str | Mapping[str, str], settings: Settings) -> dict
     table = readers.read(path, name=name, **settings.reader, as_text=as_text)
     where = where_of(path)
     _check_names(table.frame, settings, where)
-    decimal = settings.reader.get("decimal") or ("," if "decimal comma" in table.notes else None)
+    decimal = _decimal(settings, table)
     frame: Any = table.frame.drop(columns=settings.drop)
     empty = _missing(frame, settings, types)
     if settings.missing == "drop":
@@ -105,10 +105,15 @@ def decode_like(
     sizes = _splits(table, frame)
     return {
         "x": encode.encode(frame, known.columns, where, has_missing=known.has_missing),
-        "y": targets_like(frame, settings.target, known.targets, where),
+        "y": targets_like(frame, settings.target, known.targets, where, _decimal(settings, table)),
         "splits": np.frombuffer(json.dumps([split for split, _ in sizes]).encode(), np.uint8),
         "sizes": np.array([size for _, size in sizes], np.int64),
     }
+
+
+def _decimal(settings: Settings, table: readers.Table) -> str | None:
+    """Return the decimal mark that the user set, or that was detected; None if the numbers do not show it."""
+    return settings.reader.get("decimal") or ("," if "decimal comma" in table.notes else None)
 
 
 def _check_names(frame: "pd.DataFrame", settings: Settings, where: str) -> None:

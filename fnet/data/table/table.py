@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SUPPLIED = ("group",)
 """Parameters of the formats that users do not set."""
 
-_LAYOUT = 3
+_LAYOUT = 4
 """Version of the arrays in the cache."""
 
 ColumnName = Annotated[str, MinLen(1)]

@@ -1,7 +1,7 @@
 """Targets of a table: classes, values or labels."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ from fnet.core.wording import shorten, suggestion
 from fnet.data.arrays import as_float32
 from fnet.data.source import DataError, Targets
 from fnet.data.table import parse
+from fnet.data.table.checks import points_named
 from fnet.data.table.columns import (
     MIN_ROWS,
     Texts,
@@ -54,7 +55,8 @@ def targets(
     if kind == "labels":
         return _labels(frame, names, where)
     if kind == "values":
-        return _values(frame, numbers, where)
+        y, description, notes = _values(frame, numbers, where)
+        return y, description, [*notes, *_notes_on_points(frame, names, decimal)]
     if len(names) > 1:
         fix = "give one column, or set data.targets: values or labels"
         raise DataError(f"{where}: expected one column of classes, got {len(names)} targets; {fix}", "targets")
@@ -117,6 +119,17 @@ def _values(
             notes.append(f"the target '{name}' has another value in every row and seems to be an identifier")
     y = np.stack([values for values in numbers.values() if values is not None], axis=1)
     return as_float32(y), Targets("values", len(names), names), notes
+
+
+def _notes_on_points(frame: "pd.DataFrame", names: Sequence[str], decimal: str | None) -> Iterator[str]:
+    """Yield remarks on targets such as 1.234, whose points could divide thousands."""
+    for name in names:
+        column = column_of(frame, name)
+        texts = texts_of(column).texts if column.dtype.kind not in "uif" else []
+        parsed = parse.numbers(texts, decimal)
+        note = parse.note_on_points(texts, parsed.form, decimal) if parsed else ""
+        if note:
+            yield points_named(name, note)
 
 
 def _refuse_text(column: "pd.Series", where: str) -> None:
@@ -199,7 +212,9 @@ def _truth_values(column: "pd.Series", where: str) -> np.ndarray:
     return entries.expand(values, np.nan).astype(np.float32)
 
 
-def targets_like(frame: "pd.DataFrame", names: Sequence[str], known: Targets, where: str) -> np.ndarray:
+def targets_like(
+    frame: "pd.DataFrame", names: Sequence[str], known: Targets, where: str, decimal: str | None
+) -> np.ndarray:
     """Return the targets of a table for a network that was trained on targets of this description.
 
     Raises:
@@ -214,7 +229,7 @@ def targets_like(frame: "pd.DataFrame", names: Sequence[str], known: Targets, wh
         row, column = np.argwhere(missing)[0]
         raise DataError(f"{where}: example {frame.index[row]} has no value for '{names[column]}'; fill it in")
     if known.kind == "values":
-        values = {name: _numbers(column_of(frame, name), where, None) for name in names}
+        values = {name: _numbers(column_of(frame, name), where, decimal) for name in names}
         return _values(frame, values, where)[0]
     if known.kind == "labels" and not one_of_texts:
         return _labels(frame, names, where)[0]
