@@ -15,12 +15,22 @@ from fnet.data.images import files_below
 from fnet.data.path import existing_path
 from fnet.data.source import ColumnSummary, DataError, DatasetSpec, TableSummary
 from fnet.data.table import readers
+from fnet.train.plan import BATCH_SIZE
 
 TARGETS = ("target", "label", "labels", "class", "outcome", "y")
 """Names of columns that are taken as the target, in this order; otherwise the last column is."""
 
 MIN_EXAMPLES = 1_000
 """Number of examples below which a part of 10 % is too small to choose the best epoch."""
+
+STEPS = 3_000
+"""Number of steps that suffices for small networks on small data; large data is seen 10 times."""
+
+LARGE = 20_000
+"""Number of examples from which larger batches are used."""
+
+PENALTY_OF_VALUES, PENALTY_OF_CLASSES = 10.0, 2.0
+"""L2 penalty times the number of examples."""
 
 MAX_SIDE = 64
 """Height and width to which larger images are resized."""
@@ -236,8 +246,14 @@ def _training_lines(spec: DatasetSpec) -> Iterator[str]:
     """Yield how the network is trained."""
     yield "optimizer: {name: adam, learning_rate: 3e-3, schedule: cosine}  # the rate falls to 0 along a cosine"
     if len(spec.shape) == 1 and not spec.tokens:
-        strength = 3e-2 if spec.targets.kind == "values" else 1e-2
-        yield f"regularization: {{l2: {strength:g}}}  # smaller weights, so that noise is not learned by heart"
+        strength = (PENALTY_OF_VALUES if spec.targets.kind == "values" else PENALTY_OF_CLASSES) / spec.size
+        yield (
+            f"regularization: {{l2: {strength:.1g}}}  # smaller weights, so that noise is not learned by heart; the "
+            "more examples, the less"
+        )
+    batch_size = BATCH_SIZE if spec.size < LARGE else 4 * BATCH_SIZE
+    epochs = min(500, max(10, math.ceil(STEPS * batch_size / spec.size)))
+    yield f"train: {{epochs: {epochs}, batch_size: {batch_size}}}  # about {epochs * spec.size // batch_size:,} steps"
 
 
 def _scalar(text: str) -> str:

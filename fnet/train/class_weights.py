@@ -26,8 +26,8 @@ def class_weights(setting: ClassWeights, counts: np.ndarray, names: Sequence[str
         counts: n_c, number of training examples of every class.
         names: names of the classes; without names, a class is named by its number.
 
-    >>> class_weights("balanced", np.array([6, 2]), ["no", "yes"]).round(3).tolist()
-    [0.667, 2.0]
+    >>> class_weights("balanced", np.array([6, 2]), ["no", "yes"]).round(3).astype(str).tolist()
+    ['0.667', '2.0']
     >>> class_weights({"yes": 3.0}, np.array([6, 2]), ["no", "yes"]).tolist()
     [1.0, 3.0]
     """
@@ -74,8 +74,8 @@ def example_weights(
         classes: number of classes.
         names: names of the classes, if the data has any.
 
-    >>> example_weights(np.array([0, 0, 0, 1]), "balanced", 2, ()).round(3).tolist()
-    [0.667, 0.667, 0.667, 2.0]
+    >>> example_weights(np.array([0, 0, 0, 1]), "balanced", 2, ()).round(3).astype(str).tolist()
+    ['0.667', '0.667', '0.667', '2.0']
     """
     weights = class_weights(setting, class_counts(labels, classes), names)
     binary = labels.dtype.kind == "f"

@@ -194,8 +194,7 @@ def fit(
     recorded = recorded_values(scored, validation=validation is not None, penalized=penalized, trained=names)
     higher_is_better = early_stopping is not None and direction_of(early_stopping, recorded)
     finished = [metric for metric in scored if metric.finish and objective is None]
-    averaged = [name for name in names if name not in {metric.name for metric in finished}]
-    runner = Runner(step, start, batches, length, averaged, finished)
+    runner = Runner(step, start, batches, length, names, finished)
     validate = _make_validate(net, record, held_out)
 
     def values_of_epoch() -> dict[str, float]:

@@ -78,8 +78,9 @@ class Runner:
         start: state before the first step.
         batches: the training examples.
         plan: length of the run.
-        metrics: names of the metrics of a step whose values for an epoch are means over the steps.
-        finished: the metrics with `finish`, whose values for an epoch are those of the means over all its examples.
+        metrics: names of the metrics of a step.
+        finished: those with `finish`, whose values for an epoch are those of the means over all its examples; the
+            others are means over the steps.
     """
 
     def __init__(
@@ -95,8 +96,9 @@ class Runner:
         self.train_state = start
         self._batches = batches
         self._plan = plan
-        self._metrics = tuple(metrics)
         self._finished = {metric.name: metric for metric in finished}
+        self._names = tuple(metrics)
+        self._averaged = tuple(name for name in metrics if name not in self._finished)
         self._history: list[Metrics] = []
         self._recent: deque[float] = deque(maxlen=50)
         self._segment_steps = 1
@@ -108,7 +110,7 @@ class Runner:
         self._zero = zero if batches.placement is None else jax.device_put(zero, batches.placement)
         self._sums = self._zero
         example = (start, self._zero, chunk.data, chunk.order, chunk.filled, 0, 0)
-        names = self._metrics, tuple(self._finished)
+        names = self._averaged, tuple(self._finished)
         segment = _segment_program(step, plan.batch_size, *names, chunk.steps, batches.placement)
         self._program = compile_for(segment, *example)
         jax.block_until_ready(start)  # raises if there is not enough memory; a step with such a state never ends
@@ -146,12 +148,12 @@ class Runner:
         makes of such means; the penalty is that of the last step. Without any weight they are NaN.
         """
         history = jax.tree.map(lambda *parts: np.concatenate(parts, dtype=np.float64), *self._history)
-        values = {"loss": history.loss} | {name: history.metrics[name] for name in self._metrics}
+        values = {"loss": history.loss} | {name: history.metrics[name] for name in self._averaged}
         total = history.weight.sum() or np.nan
         means = {name: float(values @ history.weight / total) for name, values in values.items()}
         sums = {} if self._sums is None else self._sums.as_tree(self._shapes)
         means |= {name: float(value_of(metric, sums[name], total)) for name, metric in self._finished.items()}
-        recorded = {recorded_name("train", name): mean for name, mean in means.items()}
+        recorded = {recorded_name("train", name): means[name] for name in ("loss", *self._names)}
         return recorded | ({"penalty": float(history.penalty[-1])} if penalized else {})
 
     def close(self) -> None:

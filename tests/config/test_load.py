@@ -14,7 +14,7 @@ from fnet.train.optimizer import OPTIMIZERS, SCHEDULES
 
 
 def test_the_smallest_config_has_defaults_for_everything_else(resolve_text):
-    config, net, spec = resolve_text("data: digits\nmodel: [flatten, {dense: 64}, relu, {dense: 10}]\n")
+    config, net, spec, _ = resolve_text("data: digits\nmodel: [flatten, {dense: 64}, relu, {dense: 10}]\n")
     assert (config.name, config.seed, config.out, config.loss.name) == ("c", 0, "runs", "cross_entropy")
     assert (config.data.source, config.data.name, config.data.normalize) == ("sklearn", "digits", "unit")
     assert (config.data.split.train, config.data.split.validation, config.data.split.test) == (0.8, 0.1, 0.1)
@@ -68,7 +68,7 @@ def test_every_embedded_dataset_can_be_named_alone(resolve_text, name):
     if name == "sentences":
         characters = len(synthetic.GENERATORS[name].vocabulary or "")
         model = f"[{{embedding: {{size: {characters}, width: 4}}}}, {{dense: {characters}}}]"
-    config, _, spec = resolve_text(f"data: {name}\nmodel: {model}\n")
+    config, _, spec, _ = resolve_text(f"data: {name}\nmodel: {model}\n")
     assert config.data.name == spec.name == name
     assert name in catalog.SOURCES[config.data.source]
 

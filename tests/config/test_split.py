@@ -102,7 +102,7 @@ def test_a_part_by_name_leaves_the_other_fractions(load_text, patients):
 
 def test_the_resolved_split_is_what_was_written(load_text):
     def written(split):
-        text = load_text(IRIS.replace("SPLIT", split)).config_text
+        text = load_text(IRIS.replace("SPLIT", split)).config_text(None)
         return re.findall(r"^    (\w+: .*)$", text.partition("  split:\n")[2].partition("  normalize")[0], re.MULTILINE)
 
     assert written("null") == ["train: 0.8", "validation: 0.1", "test: 0.1"]
@@ -113,11 +113,11 @@ def test_the_resolved_split_is_what_was_written(load_text):
 def test_each_fold_has_a_config_of_its_own(load_text, config_file):
     experiment = load_text(IRIS.replace("SPLIT", "{cross_validation: 3, test: 0.2}"))
     assert experiment.is_cross_validation
-    for number, text in enumerate(experiment.fold_configs, start=1):
-        fold = load_text(text)
+    for number, config_text in enumerate(experiment.fold_configs, start=1):
+        fold = load_text(config_text(None))
         assert (fold.data.rules.folds, fold.data.rules.fold) == (3, number)
         assert not fold.is_cross_validation
-        assert fold.config_text == text
+        assert fold.config_text(None) == config_text(None)
     assert len(experiment.fold_configs) == 3
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from fnet.data import cache
 from fnet.data.files import source
+from fnet.data.inputs import open_inputs
 from fnet.data.source import DataError
 
 TABLE = """height,color,old,weight,kind
@@ -49,3 +50,12 @@ def assert_refused(name, message, **settings):
 
 def write(content, name="t.csv"):
     Path(name).write_text(content, encoding="utf-8")
+
+
+def read_examples(path, spec):
+    """Return all examples in a file, and the number or name of each."""
+    size, portions = open_inputs(path, spec)
+    parts = list(portions)
+    x = np.concatenate([part.x for part in parts])
+    assert len(x) == size
+    return x, [name for part in parts for name in part.examples]

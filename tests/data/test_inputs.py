@@ -6,23 +6,14 @@ import struct
 
 import numpy as np
 import pytest
+from data.own_files import read_examples
 from PIL import Image
 
-from fnet.data.inputs import open_inputs
 from fnet.data.source import Column, DataError, DatasetSpec, Targets
 from fnet.data.table.table import csv
 
 DIGITS = DatasetSpec("digits", (4, 3, 1), Targets("classes", 2), 9, (0.0, 16.0))
 NUMBERS = DatasetSpec("numbers", (3,), Targets("classes", 2), 9)
-
-
-def read(path, spec):
-    """Return all examples in a file, and the number or name of each."""
-    size, portions = open_inputs(path, spec)
-    parts = list(portions)
-    x = np.concatenate([part.x for part in parts])
-    assert len(x) == size
-    return x, [name for part in parts for name in part.examples]
 
 
 @pytest.fixture
@@ -36,7 +27,7 @@ def table(tmp_path):
 def test_a_table_is_encoded_like_the_training_table(table, tmp_path):
     """The same lines, with columns in another order and without the target, give the same features."""
     (tmp_path / "new.csv").write_text("color;age\nred;1\nblue;2\nred;4\n")
-    x, names = read(str(tmp_path / "new.csv"), table.spec())
+    x, names = read_examples(str(tmp_path / "new.csv"), table.spec())
     np.testing.assert_array_equal(x, table.read(0).x)
     assert names == ["0", "1", "2"]
 
@@ -54,13 +45,13 @@ def test_a_table_is_encoded_like_the_training_table(table, tmp_path):
 def test_an_incompatible_table_is_refused(table, tmp_path, lines, message):
     (tmp_path / "new.csv").write_text(lines)
     with pytest.raises(DataError) as caught:
-        read(str(tmp_path / "new.csv"), table.spec())
+        read_examples(str(tmp_path / "new.csv"), table.spec())
     assert message in str(caught.value)
 
 
 def test_a_missing_number_is_left_to_the_normalizer_if_training_had_missing_numbers(table, tmp_path):
     (tmp_path / "new.csv").write_text("age,color\n,red\n3,\n")
-    x, _ = read(str(tmp_path / "new.csv"), table.spec()._replace(has_missing=True))
+    x, _ = read_examples(str(tmp_path / "new.csv"), table.spec()._replace(has_missing=True))
     np.testing.assert_array_equal(x, [[np.nan, 0, 1], [3, np.nan, np.nan]])
 
 
@@ -76,7 +67,7 @@ def test_equals_signs_in_names_and_categories_are_unambiguous(tmp_path):
         Column("a=b=c", "category", ("u", "v")),
     )
     assert DatasetSpec.from_plain(json.loads(json.dumps(spec.plain()))) == spec
-    x, _ = read(str(tmp_path / "train.csv"), spec)
+    x, _ = read_examples(str(tmp_path / "train.csv"), spec)
     np.testing.assert_array_equal(x, data.read(0).x)
     np.testing.assert_array_equal(x, [[1, 1, 0, 0, 1, 1, 0], [2, 0, 1, 1, 0, 0, 1], [3, 1, 0, 0, 1, 1, 0]])
 
@@ -87,7 +78,7 @@ def test_categories_that_are_numbers_are_known_beside_missing_values(tmp_path):
     spec = csv(str(tmp_path / "train.csv"), "y", columns={"size": "category"}, missing="mean").spec()
     assert spec.columns == (Column("size", "category", ("3", "4")), Column("weight"))
     (tmp_path / "new.csv").write_text("size,weight\n4,1\n3,2\n")
-    x, _ = read(str(tmp_path / "new.csv"), spec)
+    x, _ = read_examples(str(tmp_path / "new.csv"), spec)
     np.testing.assert_array_equal(x, [[0, 1, 1], [1, 0, 2]])
 
 
@@ -104,7 +95,7 @@ def test_arrays(tmp_path, rng, save):
             np.save(path, x[2])
         case "flat":
             np.save(path, x[..., 0])
-    result, names = read(str(path), DIGITS)
+    result, names = read_examples(str(path), DIGITS)
     np.testing.assert_array_equal(result, x[2:3] if save == "one" else x)
     assert len(names) == len(result)
 
@@ -121,14 +112,14 @@ def test_arrays(tmp_path, rng, save):
 def test_incompatible_arrays_are_refused(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(DataError) as caught:
-        read(str(tmp_path / "a.npy"), NUMBERS)
+        read_examples(str(tmp_path / "a.npy"), NUMBERS)
     assert message in str(caught.value)
 
 
 def test_an_archive_without_x_is_refused_with_the_names_in_it(tmp_path):
     np.savez(tmp_path / "a.npz", X=np.zeros((1, 3)), Z=np.zeros(1))
     with pytest.raises(DataError, match="does not contain an array 'x'; known: X, Z"):
-        read(str(tmp_path / "a.npz"), NUMBERS)
+        read_examples(str(tmp_path / "a.npz"), NUMBERS)
 
 
 def test_images_are_resized_and_scaled_to_the_range_of_training(tmp_path):
@@ -136,10 +127,10 @@ def test_images_are_resized_and_scaled_to_the_range_of_training(tmp_path):
     (tmp_path / "deep").mkdir()
     Image.new("L", (3, 4), 255).save(tmp_path / "b.png")
     Image.new("RGB", (30, 40), (51, 51, 51)).save(tmp_path / "deep" / "a.png")
-    x, names = read(str(tmp_path), DIGITS)
+    x, names = read_examples(str(tmp_path), DIGITS)
     assert names == ["b.png", "deep/a.png"]
     np.testing.assert_allclose(x, np.broadcast_to([[[[16.0]]], [[[3.2]]]], (2, 4, 3, 1)), rtol=1e-6)
-    one, names = read(str(tmp_path / "b.png"), DIGITS._replace(range=(0.0, 255.0)))
+    one, names = read_examples(str(tmp_path / "b.png"), DIGITS._replace(range=(0.0, 255.0)))
     assert one.dtype == np.uint8
     assert names == ["b.png"]
 
@@ -148,7 +139,7 @@ def test_an_idx_file(tmp_path, rng):
     pixels = rng.integers(0, 256, (2, 4, 3), np.uint8)
     with gzip.open(tmp_path / "new-images-idx3-ubyte.gz", "wb") as file:
         file.write(struct.pack(">I3I", 0x803, 2, 4, 3) + pixels.tobytes())
-    x, _ = read(str(tmp_path / "new-images-idx3-ubyte.gz"), DIGITS)
+    x, _ = read_examples(str(tmp_path / "new-images-idx3-ubyte.gz"), DIGITS)
     np.testing.assert_array_equal(x[..., 0], pixels)
 
 
@@ -168,5 +159,5 @@ def test_other_files_are_refused(tmp_path, name, spec, message):
     if name != ".":
         (tmp_path / name).write_text("a,b\n1,2\n")
     with pytest.raises(DataError) as caught:
-        read(str(tmp_path / name), spec)
+        read_examples(str(tmp_path / name), spec)
     assert message in str(caught.value)

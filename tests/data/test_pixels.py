@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.own_files import assert_refused, spec_and_arrays
+from data.own_files import assert_refused, read_examples, spec_and_arrays
 from PIL import Image
 
-from fnet.data import files, inputs, pixels
+from fnet.data import files, pixels
 from fnet.data.pipeline import split_and_normalize
 from fnet.data.source import DataWarning
 
@@ -68,7 +68,7 @@ def test_16_bits_are_rounded_where_the_first_image_has_8():
     Path("cat/1.png").rename("cat/3.png")
     spec, arrays = spec_and_arrays("images", path=".")
     assert (arrays.x[1] == 9 * 257).all()  # the same gray, now of 16 bits
-    x, _ = inputs.read("cat", spec)
+    x, _ = read_examples("cat", spec)
     assert np.array_equal(x, arrays.x[:2])
     _, arrays = spec_and_arrays("images", path=".", color="rgb")
     assert np.array_equal(arrays.x[0], np.rint(DEEP * (255 / 65535))[..., None] * [1, 1, 1])
@@ -197,7 +197,7 @@ def test_formats_without_loss(rng, name):
     spec, x = read_first(Image.fromarray(colors), name, {"lossless": True} if name == "1.webp" else None)
     assert spec.shape == (3, 5, 3)
     assert np.array_equal(x, colors)
-    assert inputs.read(f"p/a/{name}", spec)[0].shape == (1, 3, 5, 3)
+    assert read_examples(f"p/a/{name}", spec)[0].shape == (1, 3, 5, 3)
 
 
 def test_pixels_that_are_not_colors_are_refused():

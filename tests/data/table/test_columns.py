@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from data.own_files import assert_refused, write
+from data.own_files import assert_refused, read_examples, write
 from sklearn.feature_extraction.text import CountVectorizer
 
 from fnet.data import files
-from fnet.data.inputs import read
+from fnet.data.inputs import open_inputs
 from fnet.data.source import DataError, DatasetSpec, DataWarning
-from fnet.data.table import encode
 
 pytestmark = pytest.mark.usefixtures("isolated_folders")
 
@@ -205,16 +204,16 @@ def test_prediction_encodes_like_training(tmp_path):
     source = table(columns, columns={"size": "category"})
     spec = source.spec()
     pd.DataFrame(columns).iloc[:, ::-1].to_csv("new.csv", index=False)
-    np.testing.assert_array_equal(read("new.csv", spec)[0], source.read(0).x)
+    np.testing.assert_array_equal(read_examples("new.csv", spec)[0], source.read(0).x)
     for row in range(3):  # one row alone, from which no type could be inferred
         pd.DataFrame(columns).iloc[[row]].to_csv("new.csv", index=False)
-        np.testing.assert_array_equal(read("new.csv", spec)[0], source.read(0).x[[row]])
+        np.testing.assert_array_equal(read_examples("new.csv", spec)[0], source.read(0).x[[row]])
 
 
 def test_unknown_categories_have_features_of_zero_and_dates_the_formula_of_training():
     spec = table({"town": ["Ghent", "Bruges", "Ghent"], "born": ["2020-01-01", "2020-02-03", "2021-01-01"]}).spec()
     write("town,born\nParis,2030-01-01\nGhent,2019-12-31\nRome,2021-01-01\n", "new.csv")
-    (x, _), text = quiet(read, "new.csv", spec)
+    (x, _), text = quiet(read_examples, "new.csv", spec)
     assert x[:, :2].tolist() == [[0, 0], [0, 1], [0, 0]]
     assert x[:, -1].tolist() == [(pd.Timestamp(day) - pd.Timestamp("2020-01-01")).days for day in
                                  ("2030-01-01", "2019-12-31", "2021-01-01")]  # fmt: skip
@@ -233,16 +232,16 @@ def test_text_in_a_new_table_is_refused(content, message):
     spec = table({"a": ["1 kg", "2 kg"], "b": ["yes", "no"]}).spec()
     write(content, "new.csv")
     with pytest.raises(DataError, match=re.escape(message)):
-        read("new.csv", spec)
+        read_examples("new.csv", spec)
 
 
 def test_identifiers_of_a_new_table_are_returned(tmp_path):
     source = table({"id": [f"k{n}" for n in range(10)], "a": [str(n % 7) for n in range(10)]})
     spec, _ = quiet(source.spec)
     write("a,id\n1,u\n2,\n", "new.csv")
-    inputs = encode.read_inputs(tmp_path / "work" / "new.csv", spec)
-    assert inputs.x.tolist() == [[1], [2]]
-    assert inputs.identifiers == {"id": ["u", ""]}
+    (portion,) = open_inputs("new.csv", spec).portions
+    assert portion.x.tolist() == [[1], [2]]
+    assert portion.identifiers == {"id": ["u", ""]}
 
 
 def test_a_changed_table_is_encoded_like_the_first():
