@@ -14,6 +14,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from fnet.data import files
 from fnet.data.inputs import open_inputs
 from fnet.data.source import DataError, DatasetSpec, DataWarning
+from fnet.data.table import encode
 
 pytestmark = pytest.mark.usefixtures("isolated_folders")
 
