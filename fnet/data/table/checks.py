@@ -198,4 +198,6 @@ def _summary(one: Typed, distinct: int) -> ColumnSummary:
 def _example(value: np.generic, kind: str) -> str:
     if kind == "boolean":
         return str(bool(value))
+    if isinstance(value, np.datetime64):
+        return str(value.astype("datetime64[s]")).replace("T00:00:00", "").replace("T", " ")
     return f"{value:.6g}" if isinstance(value, np.floating) and value != round(value) else text_of(value)

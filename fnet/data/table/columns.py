@@ -197,7 +197,7 @@ def _all_fit(column: "pd.Series", entries: Texts, fits: np.ndarray, kind: str, w
         return False
     row, text = entries.first_row(~fits)
     what = f"'{column.name}' contains {kind}s, but '{shorten(text)}' for example {column.index[row]}"
-    fix = f"fix it, or set data.columns: {{{column.name}: category}}"
+    fix = f"fix it, or set data.columns: {{{column.name}: category}}; leave it empty if it is missing"
     raise DataError(f"{where}: {what}; {fix}", "columns")
 
 

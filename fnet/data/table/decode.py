@@ -129,7 +129,10 @@ def _check_names(frame: "pd.DataFrame", settings: Settings, where: str) -> None:
         if name in settings.drop:
             raise DataError(f"the column '{name}' is both the target and dropped", "drop")
         if name in settings.columns:
-            raise DataError(f"the column '{name}' is the target; set data.targets instead of its type", "columns")
+            raise DataError(
+                f"the column '{name}' is the target; set data.targets instead, and remove it from data.columns",
+                "columns",
+            )
         if name in settings.target[:number]:
             raise DataError(f"data.target names the column '{name}' twice", "target")
 

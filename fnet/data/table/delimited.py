@@ -269,10 +269,12 @@ def _check_lines(path: Path, content: bytes, layout: Layout) -> None:
     if end in row[-1]:
         what = f"a quote that is opened in line {line + 1} is not closed"
         raise DataError(f"{path}: {what}; close it, or double quotes inside an entry", "path")
-    lengths = f"has {len(row)} entries, but the first line names {len(layout.header)} columns"
+    number = len(layout.header)
+    lengths = f"has {len(row)} entries, but the first line names {number} column{'s' * (number > 1)}"
     what = f"line {layout.line + rows.line_num} {lengths}"
     shown = "a tab" if layout.separator == "\t" else f"'{layout.separator}'"
-    fix = f"quote entries that contain {shown}, or check data.separator, which is {shown}"
+    fix = f"quote entries that contain {shown}" if number > 1 else "remove lines above the names, such as a title"
+    fix += f", or check data.separator, which is {shown}"
     raise DataError(f"{path}: {what}; {fix}", "path")
 
 

@@ -156,7 +156,27 @@ def _classes(frame: "pd.DataFrame", name: str, where: str) -> tuple[np.ndarray, 
         what = f"'{name}' is different in every row, so its classes cannot be learned"
         raise DataError(f"{where}: {what}; give another column as data.target", "target")
     names = tuple(ordered(entries.texts))
-    return _numbered(entries, names), Targets("classes", len(names), names), []
+    return _numbered(entries, names), Targets("classes", len(names), names), _notes_on_classes(name, names)
+
+
+def _notes_on_classes(column: str, names: Sequence[str]) -> list[str]:
+    """Name classes that differ only in case, spaces or punctuation, and are probably the same.
+
+    >>> _notes_on_classes("kind", ("a b", "A-b", "c"))
+    ["the classes 'a b', 'A-b' of 'kind' differ only in case, spaces or punctuation; unify them"]
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault("".join(filter(str.isalpha, name.casefold())) + "".join(re.findall(r"\d+", name)), []).append(
+            name
+        )
+    result = []
+    for key, found in alike.items():
+        if len(found) > 1 and any(map(str.isalpha, key)):
+            shown = ", ".join(f"'{shorten(name)}'" for name in found)
+            what = f"the classes {shown} of '{column}' differ only in case, spaces or punctuation"
+            result.append(f"{what}; unify them")
+    return result
 
 
 def _numbered(entries: Texts, names: Sequence[str]) -> np.ndarray:

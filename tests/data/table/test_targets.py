@@ -71,6 +71,7 @@ def test_targets_that_cannot_be_learned_are_refused(lines, settings, message):
         (["y", "5", "5", "5"], {"targets": "values"}, "the target 'y' is 5 in every row"),
         (["y", "u", "u,v", "u"], {"targets": "labels"}, "the label 'u' is 1 in every row"),
         (["y", "1.500", "99.000", "7"], {}, "the points in 'y' divide thousands"),
+        (["y", "New York", "new-york", "Rome", "Rome"], {}, "the classes 'New York', 'new-york' of 'y' differ only in"),
         (["row_id", *map(str, range(500, 540, 3))], {"target": "row_id"}, "'row_id' has another value in every row"),
     ],
 )
