@@ -29,7 +29,7 @@ STEPS = 3_000
 LARGE = 20_000
 """Number of examples from which larger batches are used."""
 
-PENALTY_OF_VALUES, PENALTY_OF_CLASSES = 10.0, 2.0
+PENALTY_OF_VALUES, PENALTY_OF_CLASSES = 10.0, 0.5
 """L2 penalty times the number of examples."""
 
 MAX_SIDE = 64

@@ -141,6 +141,7 @@ def test_a_model_that_will_not_fit_on_the_disk_is_not_trained(monkeypatch, tmp_p
 # 3: not enough memory
 
 
+@pytest.mark.filterwarnings("default::fnet.runs.memory.MemoryWarning")
 def test_a_network_that_does_not_fit_into_memory_is_refused_before_training(tmp_path):
     """30e9 + 10e9 parameters of 4 bytes, with gradients and the two moments of adam; a batch of 32 * 1e10 outputs."""
     need = (

@@ -9,7 +9,19 @@ from cli.calls import output_of, start_process
 
 import fnet
 
-COMMANDS = {"train", "evaluate", "predict", "gradcheck", "trace", "summary", "validate", "explain", "schema", "guide"}
+COMMANDS = {
+    "init",
+    "train",
+    "evaluate",
+    "predict",
+    "gradcheck",
+    "trace",
+    "summary",
+    "validate",
+    "explain",
+    "schema",
+    "guide",
+}
 
 
 def test_help_loads_no_jax():
