@@ -90,7 +90,9 @@ def read_labeled(
         raise DataError(f"{place}: {what}; fill it in", "labels")
     files = _files(folder, place, column_of(frame, file).tolist())
     if trained is not None:
-        return Labeled(files, targets_like(frame, columns, trained, str(place)), trained, (), (), frame, place)
+        return Labeled(
+            files, targets_like(frame, columns, trained, str(place), table.decimal), trained, (), (), frame, place
+        )
     y, description, notes = targets(frame, columns, kind, str(place), table.decimal)
     return Labeled(files, y, description, (), tuple(notes), frame, place)
 

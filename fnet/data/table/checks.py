@@ -8,6 +8,7 @@ import numpy as np
 from fnet.core.wording import shorten
 from fnet.data.arrays import ENTRIES
 from fnet.data.source import ColumnSummary, Targets
+from fnet.data.table import parse
 from fnet.data.table.columns import MIN_ROWS, Texts, Typed, text_of
 
 T = TypeVar("T")
@@ -44,12 +45,21 @@ def remarks(typed: Sequence[Typed]) -> list[str]:
         if one.column.type == "category" and one.note not in ("", "constant", "empty"):
             fix = f"set data.columns: {{{name}: category}} for all of them, or drop it"
             result.append(f"the column '{name}' gives {one.note} as features; {fix}")
+        if one.note in parse.NOTES_ON_POINTS:
+            result.append(points_named(name, one.note))
         if one.column.type == "date" and one.note.startswith("could"):
             form = "day/month" if one.column.form.startswith("%d") else "month/day"
             result.append(
                 f"the dates in '{name}' {one.note}; they are read as {form}; write them as 2024-01-31 to be sure"
             )
     return result
+
+
+def points_named(name: str, note: str) -> str:
+    """Return a remark on numbers such as 1.234, whose points could be decimal points or divide thousands."""
+    if note == parse.THOUSANDS:
+        return f"the points in '{name}' divide thousands, so that 1.234 is read as 1234; else set data.decimal: '.'"
+    return f"the points in '{name}' are read as decimal points; if they divide thousands, set data.decimal: ','"
 
 
 def columns_named(names: Sequence[str], *, verb: bool = True) -> str:
@@ -176,7 +186,11 @@ def _summary(one: Typed, distinct: int) -> ColumnSummary:
         examples = [_example(value, column.type) for value in known[:5]]
     note = one.note or ("identifier" if column.type == "identifier" else "")
     if column.type == "number" and column.form:
-        note = note or f"written with '{column.form[1:] or column.form[0]}'"
+        note = (
+            note or "commas divide thousands"
+            if column.form == "."
+            else f"written with '{column.form[1:] or column.form[0]}'"
+        )
     examples = tuple(shorten(text, 30) for text in list(dict.fromkeys(examples))[:3])
     return ColumnSummary(column.name, column.type, one.origin, distinct, missing, examples, column.width, note)
 
@@ -184,4 +198,6 @@ def _summary(one: Typed, distinct: int) -> ColumnSummary:
 def _example(value: np.generic, kind: str) -> str:
     if kind == "boolean":
         return str(bool(value))
+    if isinstance(value, np.datetime64):
+        return str(value.astype("datetime64[s]")).replace("T00:00:00", "").replace("T", " ")
     return f"{value:.6g}" if isinstance(value, np.floating) and value != round(value) else text_of(value)

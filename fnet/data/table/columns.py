@@ -180,7 +180,7 @@ def _inferred(column: "pd.Series", entries: Texts, where: str, decimal: str | No
     if numbers is not None:
         values = _all_fit(column, entries, np.isfinite(numbers.values), "number", where)
         if values:
-            return Typed(Column(name, "number", form=_form(numbers.form)), "inferred", entries, numbers.values)
+            return _numbered(name, "inferred", entries, numbers, decimal)
     else:
         dates = parse.dates(texts)
         if dates is not None and _all_fit(column, entries, ~np.isnat(dates.values), "date", where):
@@ -197,7 +197,7 @@ def _all_fit(column: "pd.Series", entries: Texts, fits: np.ndarray, kind: str, w
         return False
     row, text = entries.first_row(~fits)
     what = f"'{column.name}' contains {kind}s, but '{shorten(text)}' for example {column.index[row]}"
-    fix = f"fix it, or set data.columns: {{{column.name}: category}}"
+    fix = f"fix it, or set data.columns: {{{column.name}: category}}; leave it empty if it is missing"
     raise DataError(f"{where}: {what}; {fix}", "columns")
 
 
@@ -279,7 +279,7 @@ def _as_type(column: "pd.Series", kind: ColumnType, entries: Texts, where: str, 
     if kind == "number":
         numbers = parse.numbers(texts, decimal) or parse.Parsed(".", parse.read_numbers(texts, decimal or "."))
         refuse_misfits(column, entries, ~np.isfinite(numbers.values), "numbers", where, "columns")
-        return Typed(Column(name, kind, form=_form(numbers.form)), "set", entries, numbers.values)
+        return _numbered(name, "set", entries, numbers, decimal)
     dates = parse.dates(texts) or parse.Dates(parse.FORMATS[0], parse.read_dates(texts, parse.FORMATS[0]))
     refuse_misfits(column, entries, np.isnat(dates.values), "dates, such as 2024-01-31,", where, "columns")
     return _dated(name, "set", entries, dates.form, dates.values, ambiguous=dates.ambiguous)
@@ -299,9 +299,11 @@ def refuse_misfits(
         raise DataError(f"{where}: expected {expected} in '{column.name}', got {received}", setting)
 
 
-def _form(form: str) -> str:
-    """Return the form of numbers as columns store it: empty for plain numbers with a decimal point."""
-    return "" if form == "." else form
+def _numbered(name: str, origin: str, entries: Texts, numbers: parse.Parsed, decimal: str | None) -> Typed:
+    """Return a column of numbers; its form is empty if they are plain and have a decimal point."""
+    form = "" if numbers.form == "." and not any("," in text for text in entries.texts) else numbers.form
+    note = parse.note_on_points(entries.texts, numbers.form, decimal)
+    return Typed(Column(name, "number", form=form), origin, entries, numbers.values, note)
 
 
 def _dated(

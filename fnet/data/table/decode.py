@@ -104,7 +104,7 @@ def decode_like(
     sizes = _splits(table, frame)
     return {
         "x": encode.encode(frame, known.columns, where, has_missing=known.has_missing),
-        "y": targets_like(frame, settings.target, known.targets, where),
+        "y": targets_like(frame, settings.target, known.targets, where, table.decimal),
         "splits": np.frombuffer(json.dumps([split for split, _ in sizes]).encode(), np.uint8),
         "sizes": np.array([size for _, size in sizes], np.int64),
     }
@@ -123,7 +123,10 @@ def _check_names(frame: "pd.DataFrame", settings: Settings, where: str) -> None:
         if name in settings.drop:
             raise DataError(f"the column '{name}' is both the target and dropped", "drop")
         if name in settings.columns:
-            raise DataError(f"the column '{name}' is the target; set data.targets instead of its type", "columns")
+            raise DataError(
+                f"the column '{name}' is the target; set data.targets instead, and remove it from data.columns",
+                "columns",
+            )
         if name in settings.target[:number]:
             raise DataError(f"data.target names the column '{name}' twice", "target")
 

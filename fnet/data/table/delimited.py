@@ -14,6 +14,7 @@ import numpy as np
 from fnet.data.memory import refuse_beyond_memory
 from fnet.data.path import file_errors
 from fnet.data.source import DataError
+from fnet.data.table import parse
 from fnet.data.table.content import content_of, in_utf8
 from fnet.data.table.frames import BYTES_PER_ENTRY, NULLS, Content, check_names, from_arrow
 
@@ -51,7 +52,8 @@ class Layout(NamedTuple):
     start: byte after the line of the header.
     line: number of that line.
     is_padded: whether every line ends with a separator, after which there is no entry.
-    as_text: indices of columns with dates and times in the first lines.
+    as_text: indices of columns with dates and times, or with numbers whose thousands could be divided by the mark of
+        decimals, in the first lines.
     decimal: the decimal separator of the numbers in the first lines.
     """
 
@@ -92,11 +94,11 @@ def read_delimited(
         fix = "divide it, or save it as an array (.npz), which is read in chunks"
         refuse_beyond_memory(BYTES_PER_ENTRY * entries + len(content), what, fix, "path")
         text_columns = {number for number, name in enumerate(layout.header) if name in as_text}
-        decimal = decimal or layout.decimal
-        table = _parse(path, content, layout, decimal, text_columns | layout.as_text)
+        table = _parse(path, content, layout, decimal or layout.decimal, text_columns | layout.as_text)
         if layout.is_padded:
             table = _without_padding(path, table)
-        return Content(from_arrow(table, layout.header, NULLS), notes, decimal)
+        known = decimal or ("," if layout.decimal == "," else None)
+        return Content(from_arrow(table, layout.header, NULLS), notes, known)
 
 
 @contextlib.contextmanager
@@ -144,9 +146,22 @@ def _layout(path: Path, content: bytes, separator: str | None) -> Layout:
         header, is_padded = header[:-1], True
     header = check_names(path, header)
     temporal = {number for row in rows for number, entry in enumerate(row[: len(header)]) if _TEMPORAL.match(entry)}
-    entries = [entry for row in rows for entry in row if "," in entry] if separator == ";" else []
-    comma = any(map(_COMMA.fullmatch, entries)) and not any(map(_POINT.fullmatch, entries))
-    return Layout(separator, header, start, last, is_padded, frozenset(temporal), "," if comma else ".")
+    comma, grouped = _decimal_comma(rows, len(header)) if separator == ";" else (False, set())
+    return Layout(separator, header, start, last, is_padded, frozenset(temporal | grouped), "," if comma else ".")
+
+
+def _decimal_comma(rows: Sequence[Sequence[str]], width: int) -> tuple[bool, set[int]]:
+    """Return whether numbers have a decimal comma, and the columns whose points or commas could divide thousands."""
+    entries, grouped = [], set()
+    for number in range(width):
+        column = [row[number] for row in rows if number < len(row) and row[number].strip()]
+        if parse.grouping(column, ",") == "mixed":
+            grouped.add(number)
+            continue
+        if parse.grouping(column, "."):
+            grouped.add(number)
+        entries += [entry for entry in column if "," in entry]
+    return any(map(_COMMA.fullmatch, entries)) and not any(map(_POINT.fullmatch, entries)), grouped
 
 
 def _separator(sample: Sequence[str]) -> str:
@@ -254,10 +269,12 @@ def _check_lines(path: Path, content: bytes, layout: Layout) -> None:
     if end in row[-1]:
         what = f"a quote that is opened in line {line + 1} is not closed"
         raise DataError(f"{path}: {what}; close it, or double quotes inside an entry", "path")
-    lengths = f"has {len(row)} entries, but the first line names {len(layout.header)} columns"
+    number = len(layout.header)
+    lengths = f"has {len(row)} entries, but the first line names {number} column{'s' * (number > 1)}"
     what = f"line {layout.line + rows.line_num} {lengths}"
     shown = "a tab" if layout.separator == "\t" else f"'{layout.separator}'"
-    fix = f"quote entries that contain {shown}, or check data.separator, which is {shown}"
+    fix = f"quote entries that contain {shown}" if number > 1 else "remove lines above the names, such as a title"
+    fix += f", or check data.separator, which is {shown}"
     raise DataError(f"{path}: {what}; {fix}", "path")
 
 

@@ -30,12 +30,12 @@ class Content(NamedTuple):
 
     frame: a column per name in the header.
     notes: what was detected or chosen, for a person.
-    decimal: decimal separator of the numbers.
+    decimal: decimal separator of the numbers; None if it was neither set nor seen to be a comma.
     """
 
     frame: "pd.DataFrame"
     notes: Sequence[str] = ()
-    decimal: str = "."
+    decimal: str | None = None
 
 
 def check_names(path: Path, header: Sequence[str]) -> list[str]:

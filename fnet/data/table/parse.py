@@ -16,6 +16,10 @@ _CURRENCIES = r"USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|
 _SYMBOL = rf"(?:[A-Z]{{0,2}}[$€£¥₹₽₩₺₪฿]|{_CURRENCIES})"
 _UNIT = r"(?:[^\W\d_]|[%‰°$€£¥₹₽₩₺₪฿/·²³'\"µ])+[23]?(?:\s?/\s?[^\W\d_]+)?"
 
+THOUSANDS = "points divide thousands"
+NOTES_ON_POINTS = (THOUSANDS, "points could divide thousands")
+"""Notes on numbers such as 1.234, which are read as whole numbers or as decimals."""
+
 SAMPLE = 300
 """Number of texts that are tried before all of them are."""
 
@@ -41,6 +45,7 @@ _PLAIN = {
     for mark, other in (".,", ",.")
 }
 _CODE = re.compile(r"\s*0\d+\s*")
+_DIGITS = re.compile(r"\d[\d.,]*")
 
 
 class Parsed(NamedTuple):
@@ -54,6 +59,31 @@ class Parsed(NamedTuple):
     values: np.ndarray
 
 
+def grouping(texts: Sequence[str], mark: str) -> str:
+    """Return whether a mark in numbers could divide thousands: `mixed`, `all`, or empty text if it could not.
+
+    It could if three digits follow it wherever it occurs, and one to three stand before it. It is `mixed` if there are
+    numbers up to 999 without it as well, which decimals with exactly three digits hardly ever are.
+
+    >>> grouping(["1.234", "12.500", "850"], "."), grouping(["250.000 €", "99.900 €"], "."), grouping(["1.5", "2"], ".")
+    ('mixed', 'all', '')
+    """
+    found = [_DIGITS.findall(text) for text in texts[:SAMPLE]]
+    pattern = re.compile(rf"[1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}")
+    grouped = sum(len(one) == 1 and pattern.fullmatch(one[0]) is not None for one in found)
+    plain = sum(len(one) == 1 and one[0].isdecimal() and len(one[0]) <= 3 for one in found)
+    if grouped < 2 or grouped + plain < len(found):
+        return ""
+    return "mixed" if plain else "all"
+
+
+def note_on_points(texts: Sequence[str], form: str, decimal: str | None) -> str:
+    """Return a note on numbers in a form whose points could be decimal points or divide thousands."""
+    if decimal is not None or not grouping(texts, "."):
+        return ""
+    return NOTES_ON_POINTS[form[0] == "."]
+
+
 def numbers(texts: Sequence[str], decimal: str | None = None) -> Parsed | None:
     """Return the numbers that most of the texts are, or None if at most half of them are written in the same form.
 
@@ -62,7 +92,8 @@ def numbers(texts: Sequence[str], decimal: str | None = None) -> Parsed | None:
 
     Args:
         texts: different texts.
-        decimal: the decimal separator, where texts such as 1,234 could have either; by default a point.
+        decimal: the decimal separator, where texts such as 1,234 could have either; by default a point, unless the
+            points seem to divide thousands.
 
     >>> numbers(["1.234,50 €", "-2,5 €"])
     Parsed(form=',€', values=array([1234.5,   -2.5]))
@@ -74,7 +105,8 @@ def numbers(texts: Sequence[str], decimal: str | None = None) -> Parsed | None:
     if not texts or any(_CODE.fullmatch(text) for text in texts[:SAMPLE]):
         return None  # codes such as 01234
     best = None
-    for mark in (".", ",") if decimal != "," else (",", "."):
+    is_comma = decimal == "," or (decimal is None and grouping(texts, ".") == "mixed")
+    for mark in (",", ".") if is_comma else (".", ","):
         found = _PATTERNS[mark]
         sample = [match for text in texts[:SAMPLE] if (match := found.fullmatch(text.translate(_MINUS)))]
         if 2 * len(sample) <= min(SAMPLE, len(texts)):

@@ -50,13 +50,13 @@ class Table(NamedTuple):
         from 0.
     splits: name and number of examples of each file, in the order of the examples; empty for a single file.
     notes: what was detected, for a person.
-    decimal: decimal separator of the numbers.
+    decimal: decimal separator of the numbers; None if it was neither set nor seen to be a comma.
     """
 
     frame: "pd.DataFrame"
     splits: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
-    decimal: str = "."
+    decimal: str | None = None
 
 
 def read(
@@ -156,7 +156,7 @@ def _joined(
         return _joined(files, one, {*as_text, *mixed})
     whole: Any = pd.concat([frame[names] for frame in frames], ignore_index=True)
     notes = [note for content in contents for note in content.notes]
-    decimal = "," if any(content.decimal == "," for content in contents) else "."
+    decimal = next((content.decimal for content in contents if content.decimal), None)
     return Content(whole, notes, decimal), [len(frame) for frame in frames]
 
 

@@ -1,7 +1,7 @@
 """Targets of a table: classes, values or labels."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ from fnet.core.wording import shorten, suggestion
 from fnet.data.arrays import as_float32
 from fnet.data.source import DataError, Targets
 from fnet.data.table import parse
+from fnet.data.table.checks import points_named
 from fnet.data.table.columns import (
     MIN_ROWS,
     Texts,
@@ -58,7 +59,8 @@ def targets(
     if kind == "labels":
         return _labels(frame, names, where)
     if kind == "values":
-        return _values(frame, numbers, where)
+        y, description, notes = _values(frame, numbers, where)
+        return y, description, [*notes, *_notes_on_points(frame, names, decimal)]
     if len(names) > 1:
         fix = "give one column, or set data.targets: values or labels"
         raise DataError(f"{where}: expected one column of classes, got {len(names)} targets; {fix}", "targets")
@@ -125,6 +127,17 @@ def _values(
     return rounded if is_precise else y, Targets("values", len(names), names), notes
 
 
+def _notes_on_points(frame: "pd.DataFrame", names: Sequence[str], decimal: str | None) -> Iterator[str]:
+    """Yield remarks on targets such as 1.234, whose points could divide thousands."""
+    for name in names:
+        column = column_of(frame, name)
+        texts = texts_of(column).texts if column.dtype.kind not in "uif" else []
+        parsed = parse.numbers(texts, decimal)
+        note = parse.note_on_points(texts, parsed.form, decimal) if parsed else ""
+        if note:
+            yield points_named(name, note)
+
+
 def _refuse_text(column: "pd.Series", where: str) -> None:
     """Refuse a column of text in which numbers are expected.
 
@@ -149,7 +162,27 @@ def _classes(frame: "pd.DataFrame", name: str, where: str) -> tuple[np.ndarray, 
         what = f"'{name}' is different in every row, so its classes cannot be learned"
         raise DataError(f"{where}: {what}; give another column as data.target", "target")
     names = tuple(ordered(entries.texts))
-    return _numbered(entries, names), Targets("classes", len(names), names), []
+    return _numbered(entries, names), Targets("classes", len(names), names), _notes_on_classes(name, names)
+
+
+def _notes_on_classes(column: str, names: Sequence[str]) -> list[str]:
+    """Name classes that differ only in case, spaces or punctuation, and are probably the same.
+
+    >>> _notes_on_classes("kind", ("a b", "A-b", "c"))
+    ["the classes 'a b', 'A-b' of 'kind' differ only in case, spaces or punctuation; unify them"]
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault("".join(filter(str.isalpha, name.casefold())) + "".join(re.findall(r"\d+", name)), []).append(
+            name
+        )
+    result = []
+    for key, found in alike.items():
+        if len(found) > 1 and any(map(str.isalpha, key)):
+            shown = ", ".join(f"'{shorten(name)}'" for name in found)
+            what = f"the classes {shown} of '{column}' differ only in case, spaces or punctuation"
+            result.append(f"{what}; unify them")
+    return result
 
 
 def _numbered(entries: Texts, names: Sequence[str]) -> np.ndarray:
@@ -205,7 +238,9 @@ def _truth_values(column: "pd.Series", where: str) -> np.ndarray:
     return entries.expand(values, np.nan).astype(np.float32)
 
 
-def targets_like(frame: "pd.DataFrame", names: Sequence[str], known: Targets, where: str) -> np.ndarray:
+def targets_like(
+    frame: "pd.DataFrame", names: Sequence[str], known: Targets, where: str, decimal: str | None
+) -> np.ndarray:
     """Return the targets of a table for a network that was trained on targets of this description.
 
     Raises:
@@ -220,7 +255,7 @@ def targets_like(frame: "pd.DataFrame", names: Sequence[str], known: Targets, wh
         row, column = np.argwhere(missing)[0]
         raise DataError(f"{where}: example {frame.index[row]} has no value for '{names[column]}'; fill it in")
     if known.kind == "values":
-        values = {name: _numbers(column_of(frame, name), where, None) for name in names}
+        values = {name: _numbers(column_of(frame, name), where, decimal) for name in names}
         return _values(frame, values, where)[0]
     if known.kind == "labels" and not one_of_texts:
         return _labels(frame, names, where)[0]

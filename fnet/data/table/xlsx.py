@@ -88,8 +88,10 @@ def _columns(path: Path, worksheet: Any) -> dict[str, list[Any]]:
     for number, row in lines:
         row += [None] * (len(names) - len(row))
         if any(value is not None for value in row[len(names) :]):
-            what = f"row {number} has an entry to the right of the {len(names)} columns that row {first} names"
-            raise DataError(f"{path}: {what}; name its column, or remove it", "path")
+            what = f"row {number} has more entries than row {first}, which should name the columns and has {len(names)}"
+            raise DataError(
+                f"{path}: {what}; remove rows above the names, such as a title, or name all columns", "path"
+            )
         for column, value in zip(columns.values(), row, strict=False):
             is_date = type(value) is datetime.date
             column.append(datetime.datetime.combine(value, datetime.time()) if is_date else value)

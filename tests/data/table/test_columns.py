@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from fnet.data import files
 from fnet.data.inputs import open_inputs
 from fnet.data.source import DataError, DatasetSpec, DataWarning
+from fnet.data.table import encode
 
 pytestmark = pytest.mark.usefixtures("isolated_folders")
 
@@ -49,6 +51,29 @@ def test_numbers_with_separators_and_units(entries, expected):
     source = table({"a": entries, "b": ["1", "0", "0"]})
     assert [(column.name, column.type) for column in source.spec().columns] == [("a", "number"), ("b", "number")]
     np.testing.assert_allclose(source.read(0).x[:, 0], np.float32(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("entries", "settings", "expected", "remark"),
+    [
+        (["1.234", "999", "12.500"], {}, [1234, 999, 12500], "the points in 'a' divide thousands"),
+        (["1.234 €", "999 €", "12.500 €"], {}, [1234, 999, 12500], "the points in 'a' divide thousands"),
+        (["1,234", "999", "12,500"], {}, [1234, 999, 12500], ""),
+        (["250.000", "99.900", "1.500"], {}, [250, 99.9, 1.5], "the points in 'a' are read as decimal points"),
+        (["1.234", "999", "12.500"], {"decimal": "."}, [1.234, 999, 12.5], ""),
+        (["1.234", "999", "12.500"], {"decimal": ","}, [1234, 999, 12500], ""),
+        (["1.234", "9.99", "0.125"], {}, [1.234, 9.99, 0.125], ""),
+    ],
+)
+def test_points_that_divide_thousands(entries, settings, expected, remark):
+    rows = "".join(f"{entry};{number}.5\n" for number, entry in enumerate(entries))
+    Path("t.csv").write_text("a;y\n" + rows)
+    spec, remarks = quiet(files.source("csv", {"path": "t.csv", "target": "y", **settings}).spec)
+    assert remark in remarks if remark else not remarks
+    Path("new.csv").write_text(f"a;y\n{entries[0]};7.5\n")
+    frame = encode.frame_like(Path("new.csv"), spec)
+    assert encode.encode(frame, spec.columns, "new.csv", has_missing=False)[0] == pytest.approx(expected[:1])
+    assert files.source("csv", {"path": "t.csv", "target": "y", **settings}).read(0).x[:, 0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

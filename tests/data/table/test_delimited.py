@@ -149,6 +149,7 @@ def test_entries_are_those_of_other_readers(rows):
         ("a,b\n1,2\n1,2,3\n", "line 3 has 3 entries, but the first line names 2 columns; quote entries that"),
         ("a,b\n1,2\n3\n", "line 3 has 1 entries, but .* 2 columns; .*check data.separator, which is ','"),
         ("a\tb\n1\t2\n3\n", "line 3 has 1 entries.* contain a tab"),
+        ("Report 2024\n\na,b\n1,2\n", "line 3 has 2 entries, but the first line names 1 column; remove lines above"),
         ('a,b\n\n"x\ny",2\n1\n', "line 5 has 1 entries"),
         ("a,b\n1,2,\n3,4,5\n", "example 1 has an entry '5' in a column without a name"),
         ('a,b\n1,2\n3,"4\n5,6\n', "a quote that is opened in line 3 is not closed"),

@@ -109,7 +109,7 @@ def test_missing_values_get_the_mean_of_the_training_part(kind):
     [
         ("a,y\n1,0\n1,2,3\n", {}, r"t.csv: line 3 has 3 entries, but the first line names 2 columns; quote entries"),
         ("a,b,y\n1,2,0\n1\n", {}, r"t.csv: line 3 has 1 entries, but the first line names 3 columns; quote"),
-        ("a;y\n1;0,5\n2;3,5\n", {"separator": ","}, r"names 1 columns; .*check data.separator, which is ','"),
+        ("a;y\n1;0,5\n2;3,5\n", {"separator": ","}, r"names 1 column; .*check data.separator, which is ','"),
         ("a,kind\n1,u\n2,v\n", {"target": "knid"}, "t.csv has no column 'knid'; did you mean 'kind'"),
         ("a,y\n1,0\n2,1\n", {"drop": ["b"]}, "t.csv has no column 'b'; known: a, y"),
         ("a,y\n1,0\n2,1\n", {"drop": ["y"]}, "'y' is both the target and dropped"),

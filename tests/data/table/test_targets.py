@@ -27,6 +27,7 @@ def targets_of(lines, target="y", **settings):
         (["y", "10", "9", "10", "9"], {}, "classes", ("9", "10"), [1, 0, 1, 0]),
         (["y", "0,5", "12,25", "-1,0"], {}, "values", ("y",), [[0.5], [12.25], [-1]]),
         (["y", "1.200,5 €", "7 €", "9,25 €"], {}, "values", ("y",), [[1200.5], [7], [9.25]]),
+        (["y", "1.500", "2.750", "3.000"], {"decimal": ","}, "values", ("y",), [[1500], [2750], [3000]]),
         (["y", "no", "yes", "no"], {}, "classes", ("no", "yes"), [0, 1, 0]),
         (["y;z", "1.5;7", "2.5;8"], {"target": ["z", "y"]}, "values", ("z", "y"), [[7, 1.5], [8, 2.5]]),
         (["y;z", "1;0", "0;0", "1;1"], {"target": ["y", "z"]}, "labels", ("y", "z"), [[1, 0], [0, 0], [1, 1]]),
@@ -76,6 +77,8 @@ def test_targets_that_cannot_be_learned_are_refused(lines, settings, message):
     [
         (["y", "5", "5", "5"], {"targets": "values"}, "the target 'y' is 5 in every row"),
         (["y", "u", "u,v", "u"], {"targets": "labels"}, "the label 'u' is 1 in every row"),
+        (["y", "1.500", "99.000", "7"], {}, "the points in 'y' divide thousands"),
+        (["y", "New York", "new-york", "Rome", "Rome"], {}, "the classes 'New York', 'new-york' of 'y' differ only in"),
         (["row_id", *map(str, range(500, 540, 3))], {"target": "row_id"}, "'row_id' has another value in every row"),
     ],
 )
