@@ -55,7 +55,8 @@ def load(file: str, overrides: Sequence[str] = (), *, trust: Iterable[str] = ())
     Raises:
         ConfigError: with every problem, each with its file, line and column.
 
-    A DataWarning says which examples are not used, and which parts differ from their fractions.
+    A DataWarning says which examples are not used, whether splits of the user's own are mixed, and which parts differ
+    from their fractions.
     """
     with imports.gate(trust, local=True, folders=[str(FilePath(file).resolve().parent)]):
         experiment = build_experiment(*resolve(file, overrides))

@@ -194,11 +194,16 @@ def _split_lines(spec: DatasetSpec) -> Iterator[str]:
     """Yield the division into parts."""
     if spec.splits or spec.is_language:
         return
-    part = 0.1 if spec.size >= MIN_EXAMPLES else 0.15
+    part = _part(spec)
     yield (
         f"  split: {{train: {1 - 2 * part:g}, validation: {part}, test: {part}}}  # parts of the examples; the test "
         "part is only for the final scores"
     )
+
+
+def _part(spec: DatasetSpec) -> float:
+    """Return the fraction of the validation part, and of the test part."""
+    return 0.1 if spec.size >= MIN_EXAMPLES else 0.15
 
 
 def _network(spec: DatasetSpec) -> Iterator[str]:
@@ -246,14 +251,16 @@ def _training_lines(spec: DatasetSpec) -> Iterator[str]:
     """Yield how the network is trained."""
     yield "optimizer: {name: adam, learning_rate: 3e-3, schedule: cosine}  # the rate falls to 0 along a cosine"
     if len(spec.shape) == 1 and not spec.tokens:
-        strength = (PENALTY_OF_VALUES if spec.targets.kind == "values" else PENALTY_OF_CLASSES) / spec.size
+        strength = min(0.1, (PENALTY_OF_VALUES if spec.targets.kind == "values" else PENALTY_OF_CLASSES) / spec.size)
         yield (
             f"regularization: {{l2: {strength:.1g}}}  # smaller weights, so that noise is not learned by heart; the "
             "more examples, the less"
         )
     batch_size = BATCH_SIZE if spec.size < LARGE else 4 * BATCH_SIZE
-    epochs = min(500, max(10, math.ceil(STEPS * batch_size / spec.size)))
-    yield f"train: {{epochs: {epochs}, batch_size: {batch_size}}}  # about {epochs * spec.size // batch_size:,} steps"
+    examples = spec.splits[0][1] if spec.splits else round((1 - 2 * _part(spec)) * spec.size)
+    steps = math.ceil(examples / batch_size)
+    epochs = min(500, max(10, math.ceil(STEPS / steps)))
+    yield f"train: {{epochs: {epochs}, batch_size: {batch_size}}}  # about {epochs * steps:,} steps"
 
 
 def _scalar(text: str) -> str:

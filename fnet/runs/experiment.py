@@ -16,6 +16,7 @@ from fnet.core.layer import Layer
 from fnet.data.arrays import Arrays
 from fnet.data.augment import Augmentation
 from fnet.data.normalize import Normalization, TargetNormalization
+from fnet.data.path import FileSource
 from fnet.data.pipeline import Order, rows_of
 from fnet.data.source import DataError, DatasetSpec, DataSource
 from fnet.data.split import DEFAULT_FRACTIONS, NO_RULES, PARTS, Rules, sizes
@@ -117,7 +118,9 @@ class Dataset:
         return [dataclasses.replace(self, rules=self.rules._replace(fold=fold)) for fold in folds]
 
     def remarks(self, seed: int) -> Iterator[str]:
-        """Yield what a user should know about the split: unused examples, and parts that differ from their fractions.
+        """Yield what a user should know about the split.
+
+        That is: unused examples, splits of the user's own that are mixed, and parts that differ from their fractions.
 
         Args:
             seed: seed of the split.
@@ -126,6 +129,13 @@ class Dataset:
         unused = size - sum(counts)
         if unused:
             yield f"data.split: {unused:,} of {size:,} examples ({100 * unused / size:.2g} %) are in no part"
+        names = [name for name, _ in self.spec.splits]
+        if names and isinstance(self.source, FileSource) and not any(isinstance(part, str) for part in self.parts):
+            kept = ", ".join(f"{part}: {part}" for part in PARTS if part in names) or "train: NAME"
+            yield (
+                f"data.split: fractions mix the examples of {' and '.join(names)}, which are splits of your own; to "
+                f"keep them apart, remove data.split, or name them: {{{kept}}}"
+            )
         fractions = {part: share for part, share in zip(PARTS, self.parts, strict=True) if not isinstance(share, str)}
         free = size - sum(count for part, count in zip(PARTS, counts, strict=True) if part not in fractions)
         reached = {part: count / free for part, count in zip(PARTS, counts, strict=True) if fractions.get(part)}

@@ -193,3 +193,13 @@ def test_values_are_stratified_if_asked(load_text, patients):
     assert (np.searchsorted(together, tenths) // 5).tolist() == list(range(10))
     splits, _ = load_data(load_text(text.replace("STRATIFY", "false")))
     assert (np.searchsorted(together, np.sort(splits.test.y[:, 0])) // 5).tolist() != list(range(10))
+
+
+def test_fractions_that_mix_the_splits_of_files_are_worth_a_warning(load_text):
+    np.savez("t.npz", x=np.ones((20, 3)), y=np.arange(20) % 2, x_test=np.ones((10, 3)), y_test=np.arange(10) % 2)
+    with pytest.warns(
+        DataWarning, match=r"mix the examples of train and test, .*name them: \{train: train, test: test"
+    ):
+        load_text(TABLE.replace("SPLIT", "{train: 0.8, test: 0.2}"))
+    load_text(TABLE.replace("SPLIT", "{train: train, test: test}"))
+    load_text(TABLE.replace("SPLIT", "{train: 0.9, validation: 0.1, test: test}"))

@@ -66,6 +66,12 @@ def test_names_that_yaml_would_read_as_something_else_are_quoted(folder):
     ]
 
 
+def test_the_comment_gives_the_number_of_steps(folder):
+    (folder / "t.csv").write_text("x,kind\n" + "1,u\n2,v\n2,u\n" * 41)
+    made = starter("t.csv", folder)
+    assert f"  # about {experiment_of(made, folder).plan().steps:,} steps\n" in made.text
+
+
 def test_the_target_can_be_named(folder):
     (folder / "t.csv").write_text("kind,x\n" + "u,1\nv,2\nu,2\n" * 6)
     made = starter("t.csv", folder, "kind")

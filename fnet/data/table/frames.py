@@ -21,8 +21,9 @@ BYTES_PER_ENTRY = 24
 NULLS = [
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
+    "-", "--", "?", "N.A.", "n.a.",
 ]  # fmt: skip
-"""The texts that stand for a missing value, as in pandas."""
+"""The texts that stand for a missing value: those of pandas, and those of tables that people write."""
 
 
 class Content(NamedTuple):

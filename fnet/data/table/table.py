@@ -27,7 +27,7 @@ from fnet.data.table.decode import Settings, decode, decode_like, values_of, whe
 SUPPLIED = ("group",)
 """Parameters of the formats that users do not set."""
 
-_LAYOUT = 4
+_LAYOUT = 5
 """Version of the arrays in the cache."""
 
 ColumnName = Annotated[str, MinLen(1)]
@@ -62,8 +62,8 @@ def csv(
         columns: types of columns that differ from the inferred ones; number, boolean, category, date, text or
             identifier.
         drop: columns to ignore.
-        missing: how to treat an empty entry (or NA, NaN, null); refuse the file, replace it with the column's mean over
-            the training part, or drop the row.
+        missing: how to treat an empty entry (or NA, NaN, null, ?, -); refuse the file, replace it with the column's
+            mean over the training part, or drop the row.
         separator: character between entries; by default detected.
         encoding: encoding of the text; by default detected.
         decimal: decimal separator of numbers; by default detected.

@@ -275,3 +275,13 @@ def test_columns_that_determine_the_target_are_named(rng):
     with pytest.warns(DataWarning, match="columns 'code', 'word' determine the target exactly"):
         table(leaking, y=kinds).spec()
     table({"c": columns["c"], "code": [*leaking["code"][:-1], "2"]}, y=[*kinds[:-1], "v"]).spec()  # no warning
+
+
+@pytest.mark.parametrize("text", ["?", "-", "--", "N.A.", "n.a.", "NA", "null"])
+def test_what_people_write_for_a_missing_number_is_missing(text):
+    source = table({"a": ["1", text, "3", "4"]})
+    with pytest.raises(DataError, match="example 1 has no value for 'a'"):
+        source.spec()
+    column = table({"a": ["1", text, "3", "4"]}, missing="mean")
+    assert column.spec().columns[0].type == "number"
+    assert np.array_equal(column.read(0).x[:, 0], [1, np.nan, 3, 4], equal_nan=True)
