@@ -1,5 +1,6 @@
 """The JSON Schema of the config accepts what `load` accepts, and rejects what `load` rejects."""
 
+import json
 from io import StringIO
 
 import pytest
@@ -117,4 +118,5 @@ def test_the_schema_has_a_title_and_descriptions():
     described = json_schema()
     assert described["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert described["title"] == "fnet config"
+    assert '"title": "dropout"' in json.dumps(described["$defs"]["layer"])
     assert all(property_.get("description") for property_ in described["properties"].values())

@@ -1,6 +1,7 @@
 """The cache of decoded arrays: hits, corruption, a full disk, two processes, and kills at any time."""
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -292,3 +293,18 @@ def test_checking_188_megabytes_is_cheap():
     began = time.perf_counter()
     cache._checksum(array)
     assert time.perf_counter() - began < 2
+
+
+def test_an_interrupt_while_another_process_decodes_ends_the_wait(tmp_path, monkeypatch):
+    flock, calls = fcntl.flock, []
+
+    def interrupted(handle, operation):
+        calls.append(operation)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        flock(handle, operation)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cache.cached({"name": "a"}, lambda: {"x": np.ones(3)})

@@ -1,5 +1,6 @@
 """Datasets are prepared by a fake builder of TensorFlow Datasets, because nothing can be downloaded."""
 
+import fcntl
 import importlib.util
 import sys
 import types
@@ -180,3 +181,19 @@ def test_converted_files_have_the_same_records(tmp_path, monkeypatch):
     _, arrays = spec_and_arrays("images", settings(tmp_path))
     assert {x.tobytes() for x in arrays.x} == {x.tobytes() for x in prepared.digits(10)[0]}
     assert left_in(tmp_path) == []
+
+
+def test_one_process_prepares_at_a_time(tmp_path):
+    with (
+        prepare_tfds._exclusive(tmp_path / "sets"),
+        (tmp_path / "sets" / ".fnet-prepare.lock").open() as lock,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_files_that_must_be_downloaded_manually_are_an_invalid_request(tmp_path):
+    text, status = prepare_tfds._reason(AssertionError("Manual directory x does not exist"), "x", tmp_path)
+    assert (text, status) == ("its files must be downloaded manually:\nManual directory x does not exist", 2)
+    text, status = prepare_tfds._reason(AssertionError("another\nreason"), "x", tmp_path)
+    assert (text, status) == ("AssertionError: another", 3)

@@ -58,6 +58,9 @@ def sets(tmp_path_factory):
     pictures = [{"image": prepared.png(np.zeros((3 + i, 4, 1), np.uint8)), "label": 0} for i in range(2)]
     sizes = {"image": features.Image(shape=(None, None, 1)), "label": label}
     prepared.prepare(folder, "sizes", sizes, ("image", "label"), {"train": pictures})
+    deep = {"image": features.Image(shape=(3, 4, 1), dtype=np.uint16), "label": label}
+    pictures = [{"image": prepared.png(np.zeros((3, 4, 1), np.uint16)), "label": 0}]
+    prepared.prepare(folder, "deep", deep, ("image", "label"), {"train": pictures})
     return folder, keys
 
 
@@ -167,6 +170,7 @@ def test_only_the_splits_that_parts_name_are_read(tfds_sets):
             {"image_key": "x/a", "label_key": "x/b"},
             "as target, got the feature 'x/b' .*; choose another target with data.label_key",
         ),
+        ("deep", {}, r"'deep': the images of 'image' have dtype uint16, not uint8"),
         ("sizes", {}, r"'sizes': the images of feature 'image' must have the same size, got \? x \? x 1"),
     ],
 )

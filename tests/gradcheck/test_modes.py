@@ -287,3 +287,9 @@ def test_the_mask_of_steps_has_a_real_step_even_of_one(x, monkeypatch):
     (*_, masked), _ = modes.modes(types.SimpleNamespace(x=x))
     assert masked.mask.shape == x.shape[:2]
     assert masked.mask.any()
+
+
+def test_the_remark_is_the_last_line_of_a_report():
+    report = check_net()._replace(remark="it was checked in float64")
+    assert str(report).endswith("\nit was checked in float64")
+    assert str(report).removesuffix("\nit was checked in float64") == str(report._replace(remark=""))

@@ -38,6 +38,7 @@ def test_with_many_classes_the_most_frequent_mistakes_are_listed():
     predictions = np.array([k if k != 5 else 3 for k in range(20)] + [7, 7, 7])
     table = rows(confusion_table(predictions, labels, names))
     assert ["4 of 23 predictions are wrong; the most frequent mistakes:"] in table
+    assert ["true class", "predicted as", "count", "share of the true class"] in table
     assert [line for line in table if len(line) == 4][1:] == [
         ["' '", "h", "3", "75.0%"],
         ["'\\n'", "' '", "1", "100.0%"],

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -296,6 +297,10 @@ def test_a_value_of_unknown_direction_needs_a_mode(rng):
         ({"epochs": 0}, "epochs: expected a whole number of at least 1, got 0"),
         ({"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
         ({"optimizer": "adam"}, "optimizer: expected an Optax transformation, got 'adam'; pass optax.adam(1e-3)"),
+        (
+            {"optimizer": types.SimpleNamespace(init=3)},
+            "optimizer: expected an Optax transformation, got namespace(init=3); pass optax.adam(1e-3)",
+        ),
         ({"optimizer": 0.1}, "optimizer: expected an Optax transformation, got 0.1; pass optax.adam(1e-3)"),
         (
             {"train": (np.ones((3, 2)),) * 4},

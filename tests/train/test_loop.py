@@ -1,3 +1,5 @@
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from fnet.train import Diverged, EarlyStopping, Epoch, Segment, fit, segments
 from fnet.train.early_stopping import recorded_values
 from fnet.train.evaluate import BATCH_SIZE, make_score, outputs_of
 from fnet.train.feed import example_order
+from fnet.train.interrupt import defer_interrupts
 
 
 def regression(rng, n=11):
@@ -339,3 +342,10 @@ def test_scores_count_every_example_once(rng, size):
     np.testing.assert_allclose(outputs, net.apply(params, state, x, train=False)[0], rtol=1e-5, atol=1e-6)
     assert float(score.loss) == pytest.approx(float(np.mean((outputs - y) ** 2)), rel=1e-4)
     assert float(score.metrics["mean_absolute_error"]) == pytest.approx(float(np.mean(np.abs(outputs - y))), rel=1e-4)
+
+
+def test_ctrl_c_works_as_before_after_training():
+    with defer_interrupts() as raise_if_pending:
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        raise_if_pending()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
