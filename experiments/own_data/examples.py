@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
 
 
 def shape(rng: np.random.Generator, name: str) -> Image.Image:
-    """Return a gray image of 16 x 16 pixels with a shape at a random place, drawn larger and then reduced."""
+    """Return a gray image of 16 x 16 pixels with a shape at a random place, drawn larger and then reduced, with noise."""
     image = Image.new("L", (64, 64), int(rng.integers(150, 256)))
     radius = int(rng.integers(16, 28))
     x, y = (int(rng.integers(radius, 64 - radius)) for _ in range(2))
@@ -33,7 +33,8 @@ def shape(rng: np.random.Generator, name: str) -> Image.Image:
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
     else:
         draw.regular_polygon((x, y, radius), 4 if name == "square" else 3, int(rng.integers(0, 90)), fill=ink)
-    return image.resize((16, 16), Image.Resampling.BOX)
+    pixels = np.asarray(image.resize((16, 16), Image.Resampling.BOX)) + rng.normal(0, 5, (16, 16))
+    return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 
 
 def waves(rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:

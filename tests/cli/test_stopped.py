@@ -97,7 +97,9 @@ def test_the_log_of_an_interrupted_run_matches_the_saved_parameters(event, monke
     ("number", "status", "word"),
     [(signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "the terminal was closed")],
 )
-def test_termination_saves_the_parameters_and_scores_nothing(number, status, word, monkeypatch, tmp_path):
+def test_termination_saves_the_parameters_and_scores_nothing(number, status, word, monkeypatch, request, tmp_path):
+    before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup, which ignores SIGHUP
+    request.addfinalizer(lambda: signal.signal(number, before))
     raise_in_epoch(monkeypatch, 3, number)
     monkeypatch.setattr("fnet.runs.run.scores_of", lambda *_: pytest.fail("scored"))
     result = call("train", IRIS, "train.epochs=6", f"out={tmp_path}")

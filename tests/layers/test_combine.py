@@ -110,6 +110,7 @@ def test_a_layer_made_by_hand_takes_one_array_in_a_graph():
     half = fnet.Layer("half", {}, lambda in_shape: in_shape, lambda key, in_shape: ({}, {}), halve)
     net = fnet.graph(half, nodes={"a": ("half_1", "input"), "b": ("add", "a", "input")})
     assert net.apply({}, {}, np.array([[3.0, -1.0]]), train=False)[0].tolist() == [[4.5, -1.5]]
+    assert fnet.serial(half, fnet.embedding(5, 2)).indices is None  # its outputs are not those of a rearrangement
 
 
 def test_total_derivative_over_two_paths():
