@@ -12,27 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from fnet.core.wording import DIGITS
+
 AnyArray = Array | np.ndarray
 """An array of JAX or NumPy."""
-
-DIGITS = ",.4g"
-"""Format of a loss, and of a metric that does not have another one."""
-
-
-def format_score(value: float, format: str = DIGITS) -> str:
-    """Write the value of a loss or metric for a person; numbers below 10^9 are not written with an exponent.
-
-    Args:
-        value: the value.
-        format: format specification, such as that of a metric.
-
-    >>> format_score(0.285), format_score(1234.5), format_score(35_360.4), format_score(9999.9), format_score(2.5e9)
-    ('0.285', '1,234', '35,360', '10,000', '2.5e+09')
-    >>> format_score(0.98765, ".1%")
-    '98.8%'
-    """
-    text = f"{value:{format}}"
-    return f"{value:,.0f}" if format.endswith("g") and "e+" in text and abs(value) < 1e9 else text
 
 
 def accuracy(

@@ -7,11 +7,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fnet.core.wording import in_bytes, printable, shorten
+from fnet.core.wording import format_score, in_bytes, printable, shorten
 from fnet.data.cache import Entry
 from fnet.data.inspect import Inspection, Range
 from fnet.data.source import DatasetSpec, TableSummary
-from fnet.metrics import format_score
 from fnet.report.text import visible
 
 ROWS = 20

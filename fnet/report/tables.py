@@ -7,8 +7,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from fnet.core.wording import printable
-from fnet.metrics import DIGITS, Metric, format_score
+from fnet.core.wording import DIGITS, format_score, printable
+from fnet.metrics import Metric
 from fnet.report.summary import SummaryRow
 from fnet.report.text import visible
 

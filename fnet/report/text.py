@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fnet.metrics import DIGITS, format_score
+from fnet.core.wording import DIGITS, format_score
 
 
 def format_values(values: Mapping[str, float], formats: Mapping[str, str]) -> str:

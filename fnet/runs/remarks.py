@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fnet.core.wording import format_value
+from fnet.core.wording import format_score, format_value
 from fnet.data.pipeline import Splits
 from fnet.losses import Loss, mse
-from fnet.metrics import ACCURACY, Metric, format_score
+from fnet.metrics import ACCURACY, Metric
 from fnet.runs.baseline import Baseline, baselines
 from fnet.runs.experiment import Experiment
 from fnet.train.class_weights import CLASS_LOSSES, class_counts, class_names

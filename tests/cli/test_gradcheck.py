@@ -8,6 +8,7 @@ from shipped import ELASTIC_NET, XOR
 
 from fnet.reference import activation
 from fnet.reference.rule import Rule
+from fnet.runs import gradcheck
 
 
 def checks(*arguments):
@@ -91,6 +92,19 @@ def test_a_mistake_is_reported_with_its_layer_and_values(planted):
         r"cosine -1\.000000, norm ratio 1\n",
         result.stdout,
     )
+
+
+def test_one_wrong_check_of_several_fails(monkeypatch):
+    check = gradcheck.check_gradients
+
+    def one_wrong(*arguments, **settings):
+        (right,) = check(*arguments, **settings)
+        rows = [right.report.rows[0]._replace(verdict="by hand")]
+        return [right, right._replace(report=right.report._replace(rows=rows))]
+
+    monkeypatch.setattr(gradcheck, "check_gradients", one_wrong)
+    result = call("gradcheck", XOR, "--samples", "1", "--json")
+    assert (result.exit_code, parse_json(result.stdout)["ok"]) == (1, False)
 
 
 def test_the_page(planted, tmp_path):

@@ -186,6 +186,7 @@ def test_a_wrong_derivative_in_evaluation_alone_by_hand(monkeypatch):
     monkeypatch.setattr(activation, "tanh", Rule(right.forward, backward))
     report = check_net(fnet.dense(3), fnet.tanh())
     assert wrong(report) == [(name, "evaluation") for name in ("input", "dense_1/w", "dense_1/b")]
+    assert all(row.checked for row in report.rows if row.part == "evaluation" and not row.ok)  # by finite differences
     assert {row.verdict for row in report.rows if not row.ok} == {"by hand"}
     assert located(report) == [("tanh_1", "input", "by hand")]
     assert "3 of " in report.verdict
