@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
 
 
 def shape(rng: np.random.Generator, name: str) -> Image.Image:
-    """Return a gray image of 16 x 16 pixels with a shape at a random place, drawn larger and then reduced, with noise."""
+    """Return a gray image of 16 x 16 pixels: a shape at a random place, drawn larger and then reduced, and noise."""
     image = Image.new("L", (64, 64), int(rng.integers(150, 256)))
     radius = int(rng.integers(16, 28))
     x, y = (int(rng.integers(radius, 64 - radius)) for _ in range(2))

@@ -263,3 +263,9 @@ def test_complex_leaves_are_compared_by_real_pairs(rng):
 def test_unknown_settings_are_refused(setting, value, expected):
     with pytest.raises(ValueError, match=rf"^compare: {setting}: expected {expected}\?$"):
         compare(np.ones(2), jnp.sum, np.ones(2), **{setting: value})
+
+
+def test_a_gradient_of_another_shape_is_wrong_beside_kinks():
+    report = compare(np.array([5.0, 0.5]), kinked, np.array([1.0, 0.0, -2.0, 0.0]), kinks="exclude")
+    (row,) = report.rows
+    assert (row.verdict, row.diagnosis) == ("by hand", "wrong shape: (2,) instead of (4,)")
