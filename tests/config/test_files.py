@@ -57,6 +57,7 @@ def test_a_test_split_of_the_source_is_the_test_part(load_text):
         ("{train: 0.5, validation: 0.2, test: 0.3}", [15, 6, 9]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:data.split. fractions mix the examples")
 def test_parts_by_name(load_text, split, sizes):
     experiment = load_text(IMAGES.replace("npz}", f"npz, split: {split}}}"))
     splits, _ = load_data(experiment)

@@ -344,7 +344,9 @@ def test_scores_count_every_example_once(rng, size):
     assert float(score.metrics["mean_absolute_error"]) == pytest.approx(float(np.mean(np.abs(outputs - y))), rel=1e-4)
 
 
-def test_ctrl_c_works_as_before_after_training():
+def test_ctrl_c_works_as_before_after_training(request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with defer_interrupts() as raise_if_pending:
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
         raise_if_pending()
